@@ -1,0 +1,48 @@
+"""The trained part of a model as files: tensors by name, and what they mean."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from adalora.errors import UserError
+from adalora.files import new_folder
+
+TENSORS, MEANING = "adapter.safetensors", "adapter.json"
+
+
+def save_adapter(folder: Path, model: nn.Module, meaning: Mapping[str, Any]) -> None:
+    """Everything that was trained, adapter and head, under the model's own names."""
+    trained = {name: p.detach().cpu().contiguous() for name, p in model.named_parameters() if p.requires_grad}
+    with new_folder(folder) as place:
+        save_file(trained, place / TENSORS)
+        (place / MEANING).write_text(json.dumps(meaning, indent=2) + "\n")
+
+
+def load_adapter(folder: Path, model: nn.Module) -> dict[str, Any]:
+    """Put saved tensors into `model`, to which the method is attached; returns their meaning.
+
+    Raises:
+        UserError: unreadable, or made for another model or setting.
+    """
+    try:
+        tensors = load_file(folder / TENSORS)
+        meaning = json.loads((folder / MEANING).read_text())
+    except (OSError, ValueError, SafetensorError) as error:
+        raise UserError(f"{folder} holds no readable adapter ({error})") from error
+    parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    unlike = sorted(
+        parameters.keys() ^ tensors.keys()
+        | {name for name in parameters.keys() & tensors.keys() if parameters[name].shape != tensors[name].shape}
+    )
+    if unlike:
+        raise UserError(f"the adapter in {folder} was made for another model or setting: {unlike[0]} differs")
+    with torch.no_grad():
+        for name, tensor in tensors.items():
+            parameters[name].copy_(tensor)
+    return meaning

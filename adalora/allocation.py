@@ -1,0 +1,109 @@
+"""AdaLoRA's budget allocation (arXiv 2303.10512, Algorithm 1 and equations 8 to 14).
+
+Free of model code: it sees stacks of factors and gives a mask. Everything runs on whole stacks,
+one operation a group of equal shapes, and nothing waits for the device.
+
+Notation: n modules with r rank slots each; triplet (k, i) of module k is lambda_i, column i of
+P (d_out, r) and row i of Q (r, d_in).
+
+Where the paper and its released code differ we follow the code; docs/deviations.md has the rows.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """The budget b(t): b_0 rank slots at first, b_T in the end, a cubic in between.
+
+    Args:
+        b_0: slots at the start, n times the initial rank.
+        b_T: triplets kept in the end.
+        t_i: steps before the first pruning.
+        t_f: steps with the final pattern.
+        T: optimizer steps of the training; t_i + t_f < T.
+        mask_interval: Delta_T, steps between prunings.
+    """
+
+    b_0: int
+    b_T: int  # noqa: N815
+    t_i: int
+    t_f: int
+    T: int
+    mask_interval: int
+
+    def budget(self, t: int) -> int:
+        """b(t) = b_T + (b_0 - b_T) (1 - (t - t_i) / (T - t_f - t_i))^3 between t_i and T - t_f.
+
+        The numerator is the released code's; equation 14 prints t - t_i - t_f, which would exceed
+        b_0 at t_i and not reach b_T.
+        """
+        if self.is_final(t):
+            return self.b_T
+        if t <= self.t_i:
+            return self.b_0
+        progress = (t - self.t_i) / (self.T - self.t_f - self.t_i)
+        return int(self.b_T + (self.b_0 - self.b_T) * (1 - progress) ** 3)
+
+    def is_final(self, t: int) -> bool:
+        """Whether the pattern is the final one: t > T - t_f, and always after the last step."""
+        return t > self.T - self.t_f or t == self.T - 1
+
+    def scores_at(self, t: int) -> bool:
+        """Whether importance is still averaged: t < T - t_f."""
+        return t < self.T - self.t_f
+
+    def prunes_at(self, t: int) -> bool:
+        """Whether the singular values are masked after step t."""
+        return self.is_final(t) or (t > self.t_i and t % self.mask_interval == 0)
+
+
+@dataclass
+class Importance:
+    """Smoothed sensitivity and uncertainty of one stack of weights (equations 8 to 11).
+
+    Both averages start at 0 without bias correction, and the uncertainty sees the already updated
+    sensitivity, as in the released code.
+    """
+
+    sensitivity: Tensor
+    uncertainty: Tensor
+
+    @classmethod
+    def like(cls, weights: Tensor) -> "Importance":
+        """No importance yet, for a stack shaped as `weights`."""
+        return cls(torch.zeros_like(weights), torch.zeros_like(weights))
+
+    def update(self, weights: Tensor, gradients: Tensor, beta1: float, beta2: float) -> None:
+        """I = |w g|;  I_bar <- b1 I_bar + (1 - b1) I;  U_bar <- b2 U_bar + (1 - b2) |I - I_bar|."""
+        current = (weights * gradients).abs_()
+        self.sensitivity.lerp_(current, 1 - beta1)
+        self.uncertainty.lerp_((current - self.sensitivity).abs_(), 1 - beta2)
+
+    def score(self) -> Tensor:
+        """s = I_bar U_bar of every weight."""
+        return self.sensitivity * self.uncertainty
+
+
+def prune(scores: Tensor, budget: int) -> tuple[Tensor, Tensor]:
+    """Which triplets survive: exactly the `budget` highest scores of all modules together.
+
+    Equal scores are pruned in the order of module, then slot (the released code prunes all that
+    are equal to the threshold, so that fewer than b survive, and fails where nothing is pruned).
+
+    Args:
+        scores: S (n, r).
+        budget: b, from 0 to n r.
+
+    Returns:
+        The mask (n, r) of survivors, and the threshold: the highest pruned score, NaN if none is.
+    """
+    order = torch.argsort(scores.flatten(), stable=True)
+    pruned = order[: scores.numel() - budget]
+    mask = torch.ones_like(scores, dtype=torch.bool)
+    mask.view(-1)[pruned] = False
+    threshold = scores.flatten()[pruned[-1]] if len(pruned) else scores.new_tensor(float("nan"))
+    return mask, threshold

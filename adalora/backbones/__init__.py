@@ -1,0 +1,1 @@
+"""Backbones: where weights come from, and which of their maps are adapted."""

@@ -1,0 +1,94 @@
+"""Files from the hub, or a plain answer within seconds when it is away."""
+
+import functools
+import os
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import httpx
+import huggingface_hub
+from huggingface_hub.errors import (
+    GatedRepoError,
+    HfHubHTTPError,
+    LocalEntryNotFoundError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+
+from adalora.errors import UserError
+
+PROBE_SECONDS = 3.0
+
+
+class NotAvailable(UserError):
+    """The hub is away and nothing is cached. `what` names the missing thing, `remedy` a local way."""
+
+    def __init__(self, what: str, remedy: str) -> None:
+        super().__init__(f"{what} is not cached and the hub can't be reached")
+        self.what, self.remedy = what, remedy
+
+
+@functools.cache
+def reachable() -> bool:
+    """Whether the hub answers within `PROBE_SECONDS`; False at once if HF_HUB_OFFLINE is set.
+
+    Asked before any library call, since those retry for half a minute. The probe runs in a thread
+    because a name look-up knows no time limit of its own.
+    """
+    if huggingface_hub.constants.HF_HUB_OFFLINE:
+        return False
+    answered = threading.Event()
+
+    def probe() -> None:
+        try:
+            httpx.head(huggingface_hub.constants.ENDPOINT, timeout=PROBE_SECONDS)
+            answered.set()
+        except httpx.HTTPError:
+            pass
+
+    thread = threading.Thread(target=probe, daemon=True)
+    thread.start()
+    thread.join(PROBE_SECONDS)
+    if not answered.is_set():
+        # for whatever else in this process, or below it, would ask the hub
+        os.environ["HF_HUB_OFFLINE"] = "1"
+    return answered.is_set()
+
+
+def fetch(
+    repo: str,
+    revision: str,
+    patterns: Sequence[str],
+    kind: Literal["model", "dataset"],
+    remedy: str,
+) -> Path:
+    """The folder with the files of `repo` that match `patterns`; its name is the resolved commit.
+
+    Raises:
+        NotAvailable: the hub is away and the files are not cached.
+        UserError: the hub refuses (no such repository or revision, no access), or breaks off.
+    """
+    try:
+        return Path(
+            huggingface_hub.snapshot_download(
+                repo,
+                revision=revision,
+                repo_type=kind,
+                allow_patterns=list(patterns),
+                local_files_only=not reachable(),
+            )
+        )
+    except LocalEntryNotFoundError as error:
+        raise NotAvailable(f"{kind} {repo} ({revision})", remedy) from error
+    except (RepositoryNotFoundError, RevisionNotFoundError, GatedRepoError) as error:
+        raise UserError(
+            f"the hub has no {kind} {repo} at revision {revision} that this account may read: "
+            f"check the name, log in with `hf auth login`, or give {remedy}"
+        ) from error
+    except (HfHubHTTPError, httpx.HTTPError, OSError) as error:
+        raise UserError(
+            f"the download of {kind} {repo} broke off ({type(error).__name__}: {error}): run the same "
+            f"command again, it goes on where it stopped, or give {remedy}"
+        ) from error

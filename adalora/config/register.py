@@ -1,0 +1,16 @@
+"""Makes the dataclasses known to Hydra, so that every value in `conf/` is typed."""
+
+from hydra.core.config_store import ConfigStore
+
+from adalora.config.methods import METHOD_CONFIGS
+from adalora.config.schema import Budget, Config, Model, Recipe, Task
+
+
+def register() -> None:
+    """Store the schemas: `schema` for the tree, `_schema` (or `_<method>`) in each group."""
+    store = ConfigStore.instance()
+    store.store(name="schema", node=Config)
+    for group, node in {"model": Model, "task": Task, "budget": Budget, "recipe": Recipe}.items():
+        store.store(group=group, name="_schema", node=node)
+    for name, node in METHOD_CONFIGS.items():
+        store.store(group="method", name=f"_{name}", node=node)

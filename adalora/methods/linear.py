@@ -1,0 +1,76 @@
+"""A frozen linear map with a trained increment beside it."""
+
+from collections.abc import Callable, Mapping
+from typing import TypeVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from adalora.errors import UserError
+
+M = TypeVar("M", bound=nn.Module)
+
+
+class AdaptedLinear(nn.Linear):
+    """y = W x + b + increment(x), with W (d_out, d_in) and b (d_out) those of the layer it replaces.
+
+    Parameter names of the base stay as they are, so checkpoints and state dicts keep fitting.
+    `base_only` leaves the increment out (see backbones/position_query.py).
+    """
+
+    def __init__(self, base: nn.Linear) -> None:
+        nn.Module.__init__(self)  # nn.Linear's own would allocate a weight
+        self.in_features, self.out_features = base.in_features, base.out_features
+        self.weight, self.bias = base.weight, base.bias
+        self.base_only = False
+
+    def increment(self, x: Tensor) -> Tensor:
+        """(..., d_in) -> (..., d_out)."""
+        raise NotImplementedError
+
+    def delta_weight(self) -> Tensor:
+        """The increment as a matrix (d_out, d_in)."""
+        raise NotImplementedError
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.linear(x, self.weight, self.bias)
+        if self.base_only:
+            return y
+        # under autocast the increment may come in another type than the base's output, which
+        # DeBERTa's attention can't mix
+        return y + self.increment(x).to(y.dtype)
+
+
+def replace_modules(
+    model: nn.Module, targets: Mapping[str, nn.Linear], build: Callable[[nn.Linear], M]
+) -> dict[str, M]:
+    """Put `build(base)` in the place of every target; returns the new modules by path."""
+    adapted: dict[str, M] = {}
+    for path, base in targets.items():
+        parent, _, name = path.rpartition(".")
+        adapted[path] = build(base)
+        setattr(model.get_submodule(parent), name, adapted[path])
+    return adapted
+
+
+def merge(model: nn.Module) -> None:
+    """Fold every increment into its base weight and put plain linear maps back: W <- W + delta W.
+
+    Raises:
+        UserError: a query is adapted on tokens but not on positions; no single weight does both.
+    """
+    for name, module in model.named_modules():
+        if getattr(module, "position_query_bypassed", False):
+            raise UserError(
+                f"{name} adapts the query on tokens only (model.pos_query_base_only=true), so its "
+                "increment can't be merged into one weight: train with model.pos_query_base_only=false"
+            )
+    for path, module in list(model.named_modules()):
+        if isinstance(module, AdaptedLinear):
+            with torch.no_grad():
+                module.weight += module.delta_weight().to(module.weight.dtype)
+            plain = nn.Linear(module.in_features, module.out_features, module.bias is not None, device="meta")
+            plain.weight, plain.bias = module.weight, module.bias
+            parent, _, name = path.rpartition(".")
+            setattr(model.get_submodule(parent), name, plain)

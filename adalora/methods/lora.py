@@ -1,0 +1,68 @@
+"""LoRA (Hu et al., arXiv 2106.09685) as in the released AdaLoRA code.
+
+    y = W x + b + (alpha / r) B A dropout(x),   A (r, d_in), B (d_out, r)
+
+A ~ N(0, 0.02^2) as in the released DeBERTa model (the library's Kaiming init is overwritten there),
+B = 0. alpha is constant over ranks. Parameters: sum over modules of r (d_in + d_out).
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from adalora.config.methods import LoRAConfig
+from adalora.methods.linear import AdaptedLinear, replace_modules
+from adalora.methods.protocol import Count, Method, Shapes
+
+
+class LoRALinear(AdaptedLinear):
+    """One adapted map: `lora_A` (r, d_in), `lora_B` (d_out, r)."""
+
+    def __init__(self, base: nn.Linear, config: LoRAConfig) -> None:
+        super().__init__(base)
+        assert config.rank is not None, "the rank comes from the budget"
+        self.scale, self.dropout = config.alpha / config.rank, config.dropout
+        new = {"dtype": base.weight.dtype, "device": base.weight.device}
+        self.lora_A = nn.Parameter(torch.empty(config.rank, base.in_features, **new))
+        self.lora_B = nn.Parameter(torch.zeros(base.out_features, config.rank, **new))
+        nn.init.normal_(self.lora_A, std=config.init_std)
+
+    def increment(self, x: Tensor) -> Tensor:
+        x = F.dropout(x, self.dropout, self.training)
+        return F.linear(F.linear(x, self.lora_A), self.lora_B) * self.scale
+
+    def delta_weight(self) -> Tensor:
+        return self.scale * self.lora_B @ self.lora_A
+
+
+class LoRA(Method):
+    """Low-rank adaptation at one rank everywhere."""
+
+    def __init__(self, config: LoRAConfig) -> None:
+        self.config = config
+        self.modules: dict[str, LoRALinear] = {}
+
+    def size(self, shapes: Shapes) -> int | None:
+        return self.config.rank
+
+    def sized(self, size: int, shapes: Shapes) -> LoRAConfig:
+        return replace(self.config, rank=size)
+
+    def count(self, shapes: Shapes) -> Count:
+        total = self.config.rank * sum(sum(shape) for shape in shapes.values())
+        return Count(total, total)
+
+    def attach(self, model: nn.Module, targets: Mapping[str, nn.Linear], total_steps: int) -> None:
+        self.modules = replace_modules(model, targets, lambda base: LoRALinear(base, self.config))
+
+    def ranks(self) -> dict[str, int]:
+        return {name: module.lora_A.shape[0] for name, module in self.modules.items()}
+
+    def describe(self) -> str:
+        return f"rank {self.config.rank}"
+
+
+METHOD = LoRA

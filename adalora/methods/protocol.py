@@ -1,0 +1,96 @@
+"""What a method is to the training loop. A method overrides what it needs."""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, NamedTuple, Protocol
+
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from adalora.config.methods import MethodConfig
+
+Shapes = Mapping[str, tuple[int, int]]
+"""Target path -> (d_out, d_in) of its weight."""
+
+
+class Count(NamedTuple):
+    """Adapter parameters, head excluded: the most that are trained at once, and what is kept."""
+
+    peak: int
+    kept: int
+
+
+class Method(Protocol):
+    """A parameter-efficient method, usable in any loop:
+
+        method.attach(model, targets, total_steps)
+        for t, batch in enumerate(batches):           # t counts optimizer steps from 0
+            loss = task_loss(model, batch) + method.regulariser()
+            loss.backward()
+            clip_grad_norm_(...)
+            method.before_step(t, optimizer)
+            optimizer.step()
+            method.after_step(t)
+            optimizer.zero_grad()
+
+    What relatives of AdaLoRA need fits in here: growing ranks and new optimizer groups
+    (`before_step`; a group's `born` field starts its own schedule, see training/optimizer.py),
+    gradients of the increment and sight of the inputs (the modules that `attach` puts in),
+    a proximal step (`after_step`), own hyperparameters for some parameters (`groups`).
+    """
+
+    has_budget: ClassVar[bool] = True  # False: one size only
+    mergeable: ClassVar[bool] = True
+    config: Any
+
+    def size(self, shapes: Shapes) -> int | None:
+        """The size that the configuration sets by hand, None where the budget decides."""
+        return None
+
+    def sized(self, size: int, shapes: Shapes) -> MethodConfig:
+        """The configuration of integer size `size` >= 1: more size, more parameters."""
+        raise TypeError(f"{self.config.name} has no size to choose")
+
+    def count(self, shapes: Shapes) -> Count:
+        """Parameters of the configured setting; an adaptive method counts a uniform allocation."""
+        raise TypeError(f"{self.config.name} has no size to count")
+
+    def attach(self, model: nn.Module, targets: Mapping[str, nn.Linear], total_steps: int) -> None:
+        """Make the method's parameters part of `model`, whose own are all frozen by now."""
+        ...
+
+    def groups(self) -> list[dict[str, Any]]:
+        """Optimizer groups for parameters that need other values than the rest (`params` and options)."""
+        return []
+
+    def regulariser(self) -> Tensor | float:
+        """The weighted extra loss term of this step; training only."""
+        return 0.0
+
+    def before_step(self, t: int, optimizer: Optimizer) -> None:
+        """After backward and clipping, before the optimizer moves."""
+
+    def after_step(self, t: int) -> None:
+        """After optimizer and schedule, gradients still there."""
+
+    def ranks(self) -> dict[str, int]:
+        """Realised rank of every target, where the method has ranks."""
+        return {}
+
+    def kept(self) -> int | None:
+        """Adapter parameters that the trained result needs; None: what `count` says."""
+        return None
+
+    def metrics(self) -> dict[str, Tensor | float]:
+        """What to log beside the loss, such as the budget in force."""
+        return {}
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """What exact resumption needs beyond parameters and optimizer."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """The inverse of `state_dict`, after `attach`."""
+
+    def describe(self) -> str:
+        """The setting in words, such as `rank 4 -> 2`."""
+        ...

@@ -1,0 +1,106 @@
+"""What a run will do and cost, from configuration and row counts alone: no weights, no data."""
+
+import math
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from torch import nn
+
+from adalora.backbones.load import blank
+from adalora.backbones.targets import target_modules
+from adalora.budget import Setting, shapes_of, solve
+from adalora.config.lengths import fit_lengths
+from adalora.config.schema import Config
+from adalora.errors import UserError
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Rough needs of a training step with every row at `tokens` tokens."""
+
+    tokens: int  # a row
+    flops: float  # a training step: forward, and backward to the lowest adapter
+    memory: float  # bytes: weights, what is trained with gradient and AdamW's two moments, activations
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A run before it starts. `config` has every open value filled in."""
+
+    config: Config
+    setting: Setting
+    shapes: dict[str, tuple[int, int]]
+    rows: int
+    steps_per_epoch: int
+    total_steps: int
+    notes: list[str]
+    cost: Cost
+
+
+def make_plan(config: Config, rows: int, fixed: Collection[str], folder: Path | None = None) -> Plan:
+    """Solve the budget and fit the lengths for a training on `rows` rows.
+
+    Args:
+        config: the configuration as composed.
+        rows: training rows.
+        fixed: dotted keys that the user set.
+        folder: the backbone's files, where they are at hand.
+
+    Raises:
+        UserError: a budget or lengths that can't be had.
+    """
+    model, training = config.model, config.training
+    if model.pos_query_base_only and model.model_type != "deberta-v2":
+        raise UserError(f"model.pos_query_base_only=true is DeBERTa's, {model.title} has no relative positions")
+    built = blank(model, num_labels(config), folder)
+    shapes = shapes_of(target_modules(built, model))
+    setting = solve(model, config.method, config.budget, built, shapes)
+
+    steps_per_epoch = math.ceil(rows / training.batch_size)
+    total_steps = training.max_steps or math.ceil(training.epochs * steps_per_epoch)
+    config, changed = fit_lengths(replace(config, method=setting.config), total_steps, fixed)
+    notes = []
+    if changed:
+        planned = config.training.planned_steps
+        notes.append(f"lengths scaled from {planned} to {total_steps} steps: {', '.join(changed)}")
+    if setting.deviation is None:
+        notes.append(setting.note)
+    return Plan(
+        config,
+        setting,
+        shapes,
+        rows,
+        steps_per_epoch,
+        total_steps,
+        notes,
+        estimate(config, built, setting.counts.total),
+    )
+
+
+def num_labels(config: Config) -> int:
+    """Outputs of the classifier: 1 for regression."""
+    return len(config.task.labels) if config.task.labels else 1
+
+
+def estimate(config: Config, built: nn.Module, trained: int) -> Cost:
+    """FLOPs and memory of a step, by the usual counts.
+
+    A product with a weight of N entries costs 2 N FLOPs a token forward, 2 N for the gradient of its
+    input, and 2 N more where the weight itself is trained. Activations take about
+    s b h (34 + 5 a s / h) bytes a layer in 16 bits (Korthikanti et al., arXiv 2205.05198, without
+    recomputation), twice that in fp32; DeBERTa's scores come three times.
+    """
+    numbers = built.config
+    hidden, heads, layers = numbers.hidden_size, numbers.num_attention_heads, numbers.num_hidden_layers
+    tokens, batch = config.task.max_length, config.training.batch_size
+    weights = sum(m.weight.numel() for m in built.modules() if isinstance(m, nn.Linear))
+    per_weight = 6 if trained > weights else 4
+    attention = layers * 4 * hidden * tokens  # scores and their use, a token
+    flops = batch * tokens * (per_weight * weights + 3 * attention)
+    width = 2 if config.precision == "fp32" else 1
+    rows = batch // config.training.micro_batches
+    scores = 3 if config.model.model_type == "deberta-v2" else 1
+    activations = layers * width * tokens * rows * hidden * (34 + 5 * scores * heads * tokens / hidden)
+    memory = 4 * sum(p.numel() for p in built.parameters()) + 12 * trained + activations
+    return Cost(tokens, float(flops), float(memory))

@@ -1,0 +1,61 @@
+"""Realised ranks, layer by map: in the terminal and as a picture (the paper's Figure 3)."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from rich.style import Style
+from rich.table import Table
+from rich.text import Text
+
+from adalora.backbones.targets import target_grid
+from adalora.config.schema import Model
+from adalora.files import writing
+
+
+def rank_table(model: Model, ranks: Mapping[str, int]) -> Table:
+    """One row a layer, one column a map: the number, on a ground that darkens with it."""
+    columns, rows = target_grid(model, list(ranks))
+    highest = max(ranks.values())
+    table = Table(title=f"realised ranks ({sum(ranks.values())} in {len(ranks)} modules)", box=None)
+    table.add_column("layer", justify="right")
+    for column in columns:
+        table.add_column(column, justify="right")
+    for layer, row in enumerate(rows):
+        cells = [_cell(ranks[path], highest) if path else Text("") for path in row]
+        table.add_row(str(layer), *cells)
+    return table
+
+
+def _cell(rank: int, highest: int) -> Text:
+    share = rank / max(1, highest)
+    ground = tuple(round(255 + (to - 255) * share) for to in (33, 102, 172))
+    ink = "black" if share < 0.5 else "white"
+    return Text(f" {rank:>3} ", style=Style(color=ink, bgcolor="#{:02x}{:02x}{:02x}".format(*ground)))
+
+
+def save_heatmap(path: Path, model: Model, ranks: Mapping[str, int], title: str) -> None:
+    """The same as a PNG.
+
+    Raises:
+        UserError: it can't be written.
+    """
+    from matplotlib.figure import Figure  # half a second, and only here
+
+    columns, rows = target_grid(model, list(ranks))
+    highest = max(ranks.values())
+    values = [[ranks[name] if name else float("nan") for name in row] for row in rows]
+    figure = Figure(figsize=(1.2 + 0.8 * len(columns), 1.4 + 0.4 * len(rows)), layout="constrained")
+    axes = figure.subplots()
+    image = axes.imshow(values, cmap="Blues", vmin=0, vmax=max(1, highest), aspect="auto")
+    axes.set_xticks(range(len(columns)), columns, rotation=30, ha="right")
+    axes.set_yticks(range(len(rows)), [str(layer) for layer in range(len(rows))])
+    axes.set_ylabel("layer")
+    axes.set_title(title, fontsize=9)
+    for y, row in enumerate(values):
+        for x, value in enumerate(row):
+            if value == value:
+                ink = "white" if value > highest / 2 else "black"
+                axes.text(x, y, f"{value:g}", ha="center", va="center", color=ink, fontsize=8)
+    figure.colorbar(image, label="rank")
+    with writing(path):
+        figure.savefig(path, dpi=120)

@@ -1,0 +1,106 @@
+"""What the terminal shows: the plan before, a progress bar, one table at the end."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console, Group
+from rich.table import Table
+
+from adalora.methods import create
+from adalora.plan import Plan
+from adalora.reporting.heatmap import rank_table
+
+console = Console(highlight=False)
+
+
+def show_plan(plan: Plan) -> None:
+    """Modules, counts, steps, phases, cost, and where the hyperparameters come from."""
+    config, counts = plan.config, plan.setting.counts
+    table = Table(box=None, show_header=False, padding=(0, 1))
+    table.add_column(style="bold")
+    table.add_column()
+    params = config.budget.params or 0
+    deviation = plan.setting.deviation
+    table.add_row("model", f"{config.model.title}, {len(plan.shapes)} adapted maps")
+    table.add_row("task", f"{config.task.title}, {plan.rows:,} training rows, up to {config.task.max_length} tokens")
+    table.add_row("method", f"{config.method.name}: {create(config.method).describe()}")
+    if deviation is not None:
+        table.add_row(
+            "budget",
+            f"{config.budget.name} = {params:,} adapter parameters; kept {counts.kept:,} "
+            f"({deviation:+.1%}), {plan.setting.note}",
+        )
+    table.add_row(
+        "trained", f"adapter {counts.peak:,} (peak) + head {counts.head:,} (not in the budget) = {counts.total:,}"
+    )
+    training = config.training
+    table.add_row(
+        "training",
+        f"{plan.total_steps:,} steps of {training.batch_size} rows "
+        f"({plan.total_steps / plan.steps_per_epoch:.4g} epochs), "
+        f"lr {training.lr:g}, warm-up {training.warmup_steps}, weight decay {training.weight_decay:g}, "
+        f"evaluated every {training.eval_steps}, {config.precision}, seed {config.seed}",
+    )
+    if phases := phases_of(plan):
+        table.add_row("phases", phases)
+    recipe = config.recipe
+    table.add_row(
+        "recipe",
+        f"{recipe.name}. Method: {recipe.source or 'nothing published, suite defaults (ours)'}. "
+        f"Training: {recipe.protocol or 'nothing published, suite defaults (ours)'}",
+    )
+    cost = plan.cost
+    table.add_row(
+        "cost",
+        f"about {cost.flops / 1e12:.2g} TFLOP a step and {cost.memory / 2**30:.2g} GiB if every row had "
+        f"{cost.tokens} tokens; {cost.flops * plan.total_steps / 1e15:.2g} PFLOP in all",
+    )
+    for note in plan.notes:
+        table.add_row("note", note)
+    console.print(table)
+
+
+def phases_of(plan: Plan) -> str | None:
+    """AdaLoRA's three phases in steps, where the method has them."""
+    method: Any = plan.config.method
+    if "initial_steps" not in method.lengths:
+        return None
+    t_i, t_f, total = method.initial_steps, method.final_steps, plan.total_steps
+    return (
+        f"all {method.init_rank * len(plan.shapes)} ranks to step {t_i}; pruned every {method.mask_interval} to step "
+        f"{total - t_f}; the final {round(method.target_rank * len(plan.shapes))} to step {total}"
+    )
+
+
+def show_result(result: Mapping[str, Any], plan: Plan, folder: Path) -> None:
+    """The table at the end: metrics, parameters, ranks, where everything is, what to try next."""
+    config, parameters = plan.config, result["parameters"]
+    table = Table(title=f"{config.method.name} on {config.task.title} ({result['model']['title']})", box=None)
+    for column in ("", "last", "best"):
+        table.add_column(column, justify="left" if not column else "right")
+    table.add_row("step", str(result["last_step"]), str(result["best_step"]), style="dim")
+    for name, value in result["last"].items():
+        style = "bold" if name == config.task.headline else None
+        table.add_row(name, f"{value:.4f}", f"{result['best'][name]:.4f}", style=style)
+    facts = Table(box=None, show_header=False)
+    facts.add_column(style="bold")
+    facts.add_column()
+    facts.add_row("adapter", f"{parameters['peak']:,} trained (peak), {parameters['kept']:,} kept")
+    facts.add_row("head", f"{parameters['head']:,} (trained, not in the budget)")
+    facts.add_row("total", f"{parameters['total']:,} trained")
+    rows = ", ".join(f"{split} {count:,}" for split, count in result["task"]["rows"].items())
+    subset = " (NOT the official row counts)" if result["task"]["subset"] else ""
+    facts.add_row("data", f"{result['task']['origin']}: {rows}{subset}")
+    if not result["model"]["comparable"]:
+        facts.add_row("note", f"{result['model']['title']}: the paper's numbers don't apply")
+    facts.add_row("time", f"{result['seconds']:.0f} s, peak memory {result['peak_memory_mb']:,} MiB")
+    facts.add_row("folder", str(folder))
+    other = "lora" if config.method.name == "adalora" else "adalora"
+    here = f"python train.py model={config.model.name} task={config.task.name}"
+    facts.add_row("next", f"{here} budget={config.budget.name} method={other}")
+    facts.add_row("", f"{here.replace('train.py', 'train.py --multirun')} method=adalora,lora seed=1,2,3")
+    parts: list[Any] = ["", table, facts]
+    if result["ranks"]:
+        parts.append(rank_table(config.model, result["ranks"]))
+    console.print(Group(*parts))

@@ -1,0 +1,96 @@
+"""The record of a run, with all that is needed to judge and repeat it."""
+
+import os
+import platform
+import resource
+import subprocess
+import sys
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from adalora import __version__
+
+SCHEMA = 1
+PACKAGES = ("torch", "transformers", "datasets", "accelerate", "tokenizers", "numpy", "scipy", "scikit-learn")
+
+
+@dataclass(frozen=True)
+class Result:
+    """One finished run. Metrics are fractions; `best` is by the headline metric, earliest first."""
+
+    schema: int
+    key: str
+    model: dict[str, Any]  # name, title, comparable, origin, digest
+    task: dict[str, Any]  # name, version, origin, subset, digest, splits, rows, headline, direction
+    method: dict[str, Any]  # the resolved options
+    budget: dict[str, Any]  # name, params, deviation
+    recipe: dict[str, Any]
+    seed: int
+    precision: str
+    last: dict[str, float]
+    last_step: int
+    best: dict[str, float]
+    best_step: int
+    parameters: dict[str, int]  # peak, kept, head, total (as trained)
+    ranks: dict[str, int]  # realised, by module
+    seconds: float  # training and evaluation, over all sessions
+    peak_memory_mb: int  # of the last session: process (CPU) or allocator (GPU)
+    training: dict[str, Any]
+    command: list[str]
+    versions: dict[str, str]
+    commit: str | None  # with `-dirty` where the tree had changes
+    hardware: dict[str, Any]
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self)
+
+
+def versions() -> dict[str, str]:
+    """Python, this suite and the packages that decide numbers."""
+    return {"python": platform.python_version(), "adalora": __version__} | {name: version(name) for name in PACKAGES}
+
+
+def commit() -> str | None:
+    """The commit this code is at, `-dirty` with local changes; None outside a checkout."""
+    here = Path(__file__).resolve().parent
+    try:
+        run = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
+            cwd=here, capture_output=True, text=True, timeout=10,
+        )  # fmt: skip
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return run.stdout.strip() or None
+
+
+def hardware(device: torch.device) -> dict[str, Any]:
+    """Processor or GPU, cores, threads, system."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu_name()
+    return {
+        "device": device.type,
+        "name": name,
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "system": platform.system(),
+    }
+
+
+def _cpu_name() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def peak_memory_mb(device: torch.device) -> int:
+    """The most memory this process held (CPU) or allocated on the GPU, in MiB."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) // 2**20
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit // 2**20

@@ -1,0 +1,1 @@
+"""The training recipe: batches, optimizer, loop, evaluation, checkpoints."""

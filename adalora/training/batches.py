@@ -1,0 +1,104 @@
+"""Which rows make a batch, and how they are padded.
+
+Batches hold rows of similar length, each padded to its own longest row (the released code pads all
+rows to a fixed length; attention masks make the difference one of speed only). The order is a
+function of seed and epoch, so a run can start anywhere in it.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+POOL = 50  # batches that are sorted by length together: shuffled enough, and little padding
+
+
+class LengthGroups:
+    """A batch sampler: random batches of similar length, from any place of any epoch.
+
+    Args:
+        lengths: tokens of every row.
+        batch_size: rows an optimizer step.
+        micro_batches: parts that each batch is cut into.
+        seed: the run's seed.
+    """
+
+    drop_last = False
+
+    def __init__(self, lengths: Sequence[int], batch_size: int, micro_batches: int, seed: int) -> None:
+        self.lengths = torch.tensor(lengths)
+        self.rows_a_step = batch_size
+        self.batch_size = batch_size // micro_batches
+        self.seed = seed
+        self.epoch = self.skip = 0
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps an epoch."""
+        return -(-len(self.lengths) // self.rows_a_step)
+
+    def start_at(self, step: int) -> None:
+        """Make the next iteration begin at optimizer step `step` of the whole training."""
+        self.epoch, self.skip = divmod(step, self.steps)
+
+    def batches(self) -> list[Tensor]:
+        """The row numbers of every batch of this epoch; a short one comes last."""
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
+        order = torch.randperm(len(self.lengths), generator=generator)
+        grouped = torch.cat(
+            [
+                pool[torch.argsort(self.lengths[pool], descending=True, stable=True)]
+                for pool in order.split(POOL * self.rows_a_step)
+            ]
+        )
+        batches = list(grouped.split(self.rows_a_step))
+        short = [batches.pop()] if len(batches[-1]) < self.rows_a_step else []
+        shuffled = torch.randperm(len(batches), generator=generator).tolist()
+        return [batches[i] for i in shuffled] + short
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for batch in self.batches()[self.skip :]:
+            yield from (part.tolist() for part in batch.split(self.batch_size))
+
+    def __len__(self) -> int:
+        return -(-len(self.lengths) // self.batch_size) - self.skip * (self.rows_a_step // self.batch_size)
+
+
+class ByLength:
+    """A batch sampler for evaluation: all rows in order of length."""
+
+    drop_last = False
+
+    def __init__(self, lengths: Sequence[int], batch_size: int) -> None:
+        self.order = torch.argsort(torch.tensor(lengths), stable=True)
+        self.batch_size = batch_size
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return (part.tolist() for part in self.order.split(self.batch_size))
+
+    def __len__(self) -> int:
+        return -(-len(self.order) // self.batch_size)
+
+
+class Collate:
+    """Rows to tensors: `input_ids` and `attention_mask` (batch, longest), `labels` (batch)."""
+
+    def __init__(self, pad_id: int, multiple: int) -> None:
+        self.pad_id, self.multiple = pad_id, multiple
+
+    def __call__(self, rows: list[dict[str, Any]]) -> dict[str, Tensor]:
+        longest = max(len(row["input_ids"]) for row in rows)
+        width = -(-longest // self.multiple) * self.multiple
+        ids = torch.full((len(rows), width), self.pad_id)
+        mask = torch.zeros_like(ids)
+        for i, row in enumerate(rows):
+            ids[i, : len(row["input_ids"])] = torch.tensor(row["input_ids"])
+            mask[i, : len(row["input_ids"])] = 1
+        return {"input_ids": ids, "attention_mask": mask, "labels": torch.tensor([row["label"] for row in rows])}
+
+
+def loader(rows: Dataset, batches: Any, pad_id: int, multiple: int) -> DataLoader:
+    """A loader that leaves torch's global generator alone, which a resumed run must find untouched."""
+    return DataLoader(rows, batch_sampler=batches, collate_fn=Collate(pad_id, multiple), generator=torch.Generator())

@@ -1,0 +1,211 @@
+"""The training loop, in the released code's order (arXiv 2303.10512, Algorithm 1).
+
+One optimizer step t (from 0): backward, clip, optimizer, schedule, allocation with the gradients
+still there, zero_grad. What is logged is on the device until a logging step.
+"""
+
+import signal
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import Protocol
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.utils.data import DataLoader
+
+from adalora.config.schema import Config
+from adalora.errors import Interrupted, UserError
+from adalora.methods.protocol import Method
+from adalora.training import checkpoint
+from adalora.training.batches import LengthGroups
+from adalora.training.evaluate import evaluate, task_loss
+from adalora.training.optimizer import set_lr
+from tasks.metrics import TaskMetric
+
+
+class Watcher(Protocol):
+    """Where the loop reports to: log files, wandb, a progress bar."""
+
+    def resumed(self, step: int, damaged: list[str]) -> None:
+        """Before the first step, when a checkpoint was found; `damaged` ones were passed over."""
+
+    def step(self, step: int, values: Mapping[str, float]) -> None:
+        """After a logging step."""
+
+    def evaluation(self, step: int, values: Mapping[str, float], ranks: Mapping[str, int]) -> None:
+        """After an evaluation."""
+
+
+@dataclass
+class Progress:
+    """What a run has come to; travels with its checkpoints."""
+
+    step: int = 0
+    last: dict[str, float] = field(default_factory=dict)
+    best: dict[str, float] = field(default_factory=dict)
+    best_step: int = 0
+    seconds: float = 0.0  # of training and evaluation, over all sessions
+
+    def record(self, results: dict[str, float], headline: str, direction: str) -> None:
+        """Keep the last evaluation and the best (the earliest of equally good ones)."""
+        sign = 1 if direction == "max" else -1
+        self.last = results
+        if not self.best or sign * results[headline] > sign * self.best[headline]:
+            self.best, self.best_step = results, self.step
+
+
+@dataclass
+class Parts:
+    """All that the loop works with, built by run.py."""
+
+    config: Config
+    accelerator: Accelerator
+    model: nn.Module
+    method: Method
+    optimizer: Optimizer
+    order: LengthGroups
+    batches: DataLoader
+    evals: dict[str, DataLoader]
+    metric: TaskMetric
+    total_steps: int
+    checkpoints: Path
+    watcher: Watcher
+
+
+def train(parts: Parts) -> Progress:
+    """Train to the end, from the newest checkpoint if there is one.
+
+    Raises:
+        UserError: a loss or gradient that is not finite, or a checkpoint that can't be written.
+        Interrupted: Ctrl-C or SIGTERM came; the state is saved.
+    """
+    accelerator, model, method, optimizer = parts.accelerator, parts.model, parts.method, parts.optimizer
+    training, T = parts.config.training, parts.total_steps  # noqa: N806
+    trained = [p for p in model.parameters() if p.requires_grad]
+    # sums since the last log: loss, regulariser, gradient norm, steps
+    window = torch.zeros(4, device=accelerator.device)
+    progress, saved, damaged = resume(parts)
+    if saved is not None:
+        window.copy_(saved)
+        parts.watcher.resumed(progress.step, damaged)
+    started, before = time.monotonic(), progress.seconds
+    model.train()
+    set_lr(optimizer, progress.step, T, training.warmup_steps)
+
+    with stop_signals() as stop:
+        while progress.step < T:
+            parts.order.start_at(progress.step)
+            for batch in parts.batches:
+                t = progress.step
+                with accelerator.accumulate(model):
+                    labels = batch.pop("labels")
+                    loss = task_loss(model(**batch).logits, labels)
+                    regulariser = method.regulariser()
+                    accelerator.backward(loss + regulariser)
+                    window[0] += loss.detach() / training.micro_batches
+                    if isinstance(regulariser, Tensor):
+                        window[1] += regulariser.detach() / training.micro_batches
+                    if not accelerator.sync_gradients:
+                        continue
+                    window[2] += accelerator.clip_grad_norm_(trained, training.max_grad_norm or float("inf"))
+                    method.before_step(t, optimizer)
+                    optimizer.step()
+                    set_lr(optimizer, t + 1, T, training.warmup_steps)
+                    method.after_step(t)
+                    optimizer.zero_grad()
+                window[3] += 1
+                step = progress.step = t + 1
+
+                if at(training.log_steps, step, T):
+                    log(parts, window, progress)
+                if at(training.eval_steps, step, T):
+                    results = evaluate(accelerator, model, parts.evals, parts.metric)
+                    progress.record(results, parts.config.task.headline, parts.config.task.direction)
+                    parts.watcher.evaluation(step, results, method.ranks())
+                progress.seconds = before + time.monotonic() - started
+                if step < T and (stop or at(training.checkpoint_steps, step, T)):
+                    check_finite(window, step)
+                    save(parts, progress, window)
+                if stop and step < T:
+                    raise Interrupted(step, stop[0])
+                if step == T:
+                    break
+    return progress
+
+
+def at(every: int, step: int, total: int) -> bool:
+    """Whether something is due after `step`: every so many, and at the end."""
+    return step % every == 0 or step == total
+
+
+def log(parts: Parts, window: Tensor, progress: Progress) -> None:
+    """Report the means since the last log, and start a new window. The one wait for the device."""
+    check_finite(window, progress.step)
+    loss, regulariser, norm, steps = window.tolist()
+    values = {
+        "train/loss": loss / steps,
+        "train/regulariser": regulariser / steps,
+        "train/grad_norm": norm / steps,
+        "train/lr": parts.optimizer.param_groups[0]["lr"],
+        **{f"allocation/{name}": float(value) for name, value in parts.method.metrics().items()},
+    }
+    window.zero_()
+    parts.watcher.step(progress.step, values)
+
+
+def check_finite(window: Tensor, step: int) -> None:
+    """Refuse to go on from a loss or gradient that is NaN or infinite.
+
+    Raises:
+        UserError: with what to change.
+    """
+    if not torch.isfinite(window).all():
+        raise UserError(
+            f"the loss or its gradient became NaN or infinite by step {step}: "
+            "lower training.lr, raise training.warmup_steps, or use precision=fp32"
+        )
+
+
+def save(parts: Parts, progress: Progress, window: Tensor) -> None:
+    """Write a checkpoint (one process does)."""
+    if parts.accelerator.is_main_process:
+        model = parts.accelerator.unwrap_model(parts.model)
+        tensors, state = checkpoint.collect(model, parts.optimizer, parts.method)
+        tensors["window/sums"] = window
+        checkpoint.save(parts.checkpoints, progress.step, tensors, state | {"progress": asdict(progress)})
+    parts.accelerator.wait_for_everyone()
+
+
+def resume(parts: Parts) -> tuple[Progress, Tensor | None, list[str]]:
+    """Go back to the newest sound checkpoint, if there is one; also names the damaged ones."""
+    found = checkpoint.load(parts.checkpoints)
+    if found is None:
+        return Progress(), None, []
+    tensors, state, damaged = found
+    window = tensors.pop("window/sums")
+    checkpoint.restore(tensors, state, parts.accelerator.unwrap_model(parts.model), parts.optimizer, parts.method)
+    return Progress(**state["progress"]), window, damaged
+
+
+@contextmanager
+def stop_signals() -> Iterator[list[int]]:
+    """Collect SIGINT and SIGTERM, so that the step in hand ends first; a second Ctrl-C ends at once."""
+    received: list[int] = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        if received and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        received.append(number)
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

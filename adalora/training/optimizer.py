@@ -1,0 +1,53 @@
+"""AdamW and the linear schedule, as the released code trains (transformers' defaults of its time)."""
+
+from typing import Any
+
+from torch import nn
+from torch.optim import AdamW, Optimizer
+
+from adalora.config.schema import Training
+from adalora.methods.protocol import Method
+
+
+def build_optimizer(model: nn.Module, method: Method, training: Training) -> AdamW:
+    """AdamW over what is trained: weight decay on everything but biases and LayerNorms, so on the
+    low-rank factors and the head too (released code); one learning rate for adapters and head.
+
+    Each group carries `peak_lr` and `born`, the step at which its own schedule starts.
+    """
+    own = method.groups()
+    owned = {id(p) for group in own for p in group["params"]}
+    norms = {id(p) for m in model.modules() if isinstance(m, nn.LayerNorm) for p in m.parameters()}
+    decayed, plain = [], []
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad and id(parameter) not in owned:
+            bare = id(parameter) in norms or name.endswith("bias")
+            (plain if bare else decayed).append(parameter)
+    groups: list[dict[str, Any]] = [
+        {"params": decayed},
+        {"params": plain, "weight_decay": 0.0},
+        *own,
+    ]
+    for group in groups:
+        group["peak_lr"], group["born"] = group.get("lr", training.lr), 0
+    return AdamW(
+        [group for group in groups if group["params"]],
+        lr=training.lr,
+        betas=(training.adam_beta1, training.adam_beta2),
+        eps=training.adam_eps,
+        weight_decay=training.weight_decay,
+        fused=all(p.dtype.is_floating_point for p in decayed + plain),
+    )
+
+
+def linear(step: int, total: int, warmup: int) -> float:
+    """Linear warm-up from 0 over `warmup` steps, then linear decay to 0 at `total`; in [0, 1]."""
+    if step < warmup:
+        return step / max(1, warmup)
+    return max(0.0, (total - step) / max(1, total - warmup))
+
+
+def set_lr(optimizer: Optimizer, t: int, total: int, warmup: int) -> None:
+    """The learning rate of step t: a function of t alone, so nothing needs saving."""
+    for group in optimizer.param_groups:
+        group["lr"] = group["peak_lr"] * linear(t - group["born"], total - group["born"], warmup)

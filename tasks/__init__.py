@@ -1,0 +1,1 @@
+"""What a task is: data, preprocessing, metric."""

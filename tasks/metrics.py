@@ -1,0 +1,63 @@
+"""Metrics as `evaluate.Metric` modules; the maths is scikit-learn's and scipy's."""
+
+from collections.abc import Callable, Sequence
+
+import datasets
+import evaluate
+import numpy as np
+from scipy.stats import pearsonr, spearmanr
+from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
+
+Values = Sequence[float] | np.ndarray
+
+
+def _correlation(function: Callable[..., tuple[float, float]]) -> Callable[[Values, Values], float]:
+    """A correlation that is 0 where one side is constant (scipy gives NaN), as a collapsed model's."""
+
+    def measure(references: Values, predictions: Values) -> float:
+        if np.ptp(references) == 0 or np.ptp(predictions) == 0:
+            return 0.0
+        return float(function(references, predictions)[0])
+
+    return measure
+
+
+pearson, spearman = _correlation(pearsonr), _correlation(spearmanr)
+
+MEASURES: dict[str, Callable[[Values, Values], float]] = {
+    "accuracy": accuracy_score,
+    "f1": f1_score,  # of label 1, as GLUE's
+    "macro_f1": lambda references, predictions: f1_score(references, predictions, average="macro"),
+    "matthews": matthews_corrcoef,
+    "pearson": pearson,
+    "spearman": spearman,
+    "pearson_spearman": lambda r, p: (pearson(r, p) + spearman(r, p)) / 2,  # the paper's STS-B
+}
+
+
+class TaskMetric(evaluate.Metric):
+    """The measures of one task, as fractions; `names` are keys of `MEASURES`."""
+
+    def __init__(self, names: Sequence[str], regression: bool) -> None:
+        self.names, self.regression = list(names), regression
+        super().__init__(keep_in_memory=True)
+
+    def _info(self) -> evaluate.MetricInfo:
+        kind = datasets.Value("float64" if self.regression else "int64")
+        return evaluate.MetricInfo(
+            description=f"{', '.join(self.names)}",
+            citation="",
+            features=datasets.Features({"predictions": kind, "references": kind}),
+        )
+
+    def _compute(self, predictions: Values, references: Values) -> dict[str, float]:
+        return {name: float(MEASURES[name](references, predictions)) for name in self.names}
+
+
+def labelled(results: dict[str, float], split: str, alone: bool) -> dict[str, float]:
+    """Metric names with the part of the split's name that tells it from the others.
+
+    accuracy on validation_matched is `accuracy_matched`; with one evaluation split names stay bare.
+    """
+    suffix = "" if alone else split.removeprefix("validation")
+    return {f"{name}{suffix}": value for name, value in results.items()}
