@@ -1,9 +1,10 @@
 """What a run will do and cost, from configuration and row counts alone: no weights, no data."""
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
@@ -38,12 +39,12 @@ class Plan:
     cost: Cost
 
 
-def make_plan(config: Config, rows: int, fixed: Collection[str], folder: Path | None = None) -> Plan:
-    """Solve the budget and fit the lengths for a training on `rows` rows.
+def make_plan(config: Config, rows: Mapping[str, int], fixed: Collection[str], folder: Path | None = None) -> Plan:
+    """Solve the budget and fit the lengths for a training on so many rows.
 
     Args:
         config: the configuration as composed.
-        rows: training rows.
+        rows: row counts by split, training's and the evaluated ones.
         fixed: dotted keys that the user set.
         folder: the backbone's files, where they are at hand.
 
@@ -57,9 +58,12 @@ def make_plan(config: Config, rows: int, fixed: Collection[str], folder: Path | 
     shapes = shapes_of(target_modules(built, model))
     setting = solve(model, config.method, config.budget, built, shapes)
 
-    steps_per_epoch = math.ceil(rows / training.batch_size)
+    train_rows = rows[config.task.train_split]
+    steps_per_epoch = math.ceil(train_rows / training.batch_size)
     total_steps = training.max_steps or math.ceil(training.epochs * steps_per_epoch)
-    config, changed = fit_lengths(replace(config, method=setting.config), total_steps, fixed)
+    config, changed = fit_lengths(
+        replace(config, method=setting.config), total_steps, sum(rows.values()) - train_rows, fixed
+    )
     notes = []
     if changed:
         planned = config.training.planned_steps
@@ -70,7 +74,7 @@ def make_plan(config: Config, rows: int, fixed: Collection[str], folder: Path | 
         config,
         setting,
         shapes,
-        rows,
+        train_rows,
         steps_per_epoch,
         total_steps,
         notes,
@@ -91,7 +95,7 @@ def estimate(config: Config, built: nn.Module, trained: int) -> Cost:
     s b h (34 + 5 a s / h) bytes a layer in 16 bits (Korthikanti et al., arXiv 2205.05198, without
     recomputation), twice that in fp32; DeBERTa's scores come three times.
     """
-    numbers = built.config
+    numbers: Any = built.config
     hidden, heads, layers = numbers.hidden_size, numbers.num_attention_heads, numbers.num_hidden_layers
     tokens, batch = config.task.max_length, config.training.batch_size
     weights = sum(m.weight.numel() for m in built.modules() if isinstance(m, nn.Linear))

@@ -40,7 +40,7 @@ from adalora.training.batches import ByLength, LengthGroups, loader
 from adalora.training.loop import Parts, Progress, train
 from adalora.training.optimizer import build_optimizer
 from tasks.data import Data, load_data
-from tasks.metrics import TaskMetric
+from tasks.metrics import TaskMetric, named
 from tasks.tokenise import tokenised
 
 
@@ -58,11 +58,12 @@ def run(tree: DictConfig, overrides: Sequence[str]) -> float | None:
     config = validated(tree)
     fixed = {override.lstrip("+").partition("=")[0] for override in overrides}
     if config.dry_run:
-        show_plan(make_plan(config, config.task.rows[config.task.train_split], fixed))
+        show_plan(make_plan(config, config.task.rows, fixed))
         return None
     transformers.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
     weights, data = gather(config)
-    plan = make_plan(config, data.rows[data.train_split], fixed, weights.folder)
+    plan = make_plan(config, data.rows, fixed, weights.folder)
     config = plan.config
     accelerator = build_accelerator(config)
     key = run_key(config, plan.total_steps, data.digest, weights.digest)
@@ -75,7 +76,7 @@ def run(tree: DictConfig, overrides: Sequence[str]) -> float | None:
     else:
         console.print(f"{folder.path} is done: its result again (remove the folder to repeat the run)")
     show_result(result, plan, folder.path)
-    return result["last"][config.task.headline]
+    return result["last"][result["task"]["headline"]]
 
 
 def gather(config: Config) -> tuple[Weights, Data]:
@@ -209,13 +210,14 @@ def record(
     """All that is known of a finished run."""
     config, counts = plan.config, plan.setting.counts
     kept = method.kept()
+    headline = named(config.task.headline, data.eval_splits[0], config.task)
     return Result(
         schema=SCHEMA,
         key=folder.key,
         model={
             "name": config.model.name,
             "title": config.model.title,
-            "comparable": config.model.comparable,
+            "comparable": weights.comparable,
             "origin": weights.origin,
             "digest": weights.digest,
         },
@@ -227,7 +229,7 @@ def record(
             "digest": data.digest,
             "rows": data.rows,
             "train_split": data.train_split,
-            "headline": config.task.headline,
+            "headline": headline,
             "direction": config.task.direction,
             "max_length": config.task.max_length,
         },

@@ -30,6 +30,11 @@ class Data:
     digests: dict[str, str]  # of the content, by split
 
     @property
+    def eval_splits(self) -> list[str]:
+        """The evaluated splits, in order."""
+        return [split for split in self.tables if split != self.train_split]
+
+    @property
     def rows(self) -> dict[str, int]:
         """Row counts by split."""
         return {split: table.num_rows for split, table in self.tables.items()}
@@ -48,6 +53,8 @@ def load_data(task: Task) -> Data:
         NotAvailable: the hub is away and nothing is cached.
     """
     eval_splits = [task.eval_split] if task.eval_split else task.eval_splits
+    if task.train_split in eval_splits:
+        raise UserError(f"task.eval_split={task.train_split} is the training split: give task.eval_file instead")
     origins: list[str] = []
     tables = {}
     for split in [task.train_split, *eval_splits]:
@@ -93,11 +100,12 @@ def read_parquet(files: list[Path]) -> pa.Table:
     """
     tables = []
     for path in files:
+        if not path.is_file():
+            raise UserError(f"{path}: no such file")
         try:
             tables.append(pq.read_table(path))
         except (OSError, pa.ArrowException) as error:
-            reason = "no such file" if not path.exists() else f"not readable as parquet ({str(error).splitlines()[0]})"
-            raise UserError(f"{path}: {reason}") from error
+            raise UserError(f"{path}: not readable as parquet ({str(error).splitlines()[0]})") from error
     return pa.concat_tables(tables)
 
 
@@ -127,6 +135,10 @@ def checked(raw: pa.Table, task: Task, where: str) -> pa.Table:
         values = raw[name]
         if not (pa.types.is_string(values.type) or pa.types.is_large_string(values.type)) or values.null_count:
             raise UserError(f"{where}: column {name} must hold text without gaps (it is {values.type})")
+        try:
+            values.validate(full=True)
+        except pa.ArrowInvalid as error:
+            raise UserError(f"{where}: column {name} is not UTF-8 text ({error})") from error
         columns[f"text_{i}"] = values.cast(pa.string())
     columns["label"] = checked_labels(raw, task, where)
     return pa.table(columns)
@@ -143,9 +155,11 @@ def checked_labels(raw: pa.Table, task: Task, where: str) -> pa.ChunkedArray:
             values = values.cast(pa.float32())
         except pa.ArrowInvalid as error:
             raise UserError(f"{where}: {task.label} must be a number") from error
-        worst = pc.min_max(values)
-        if not (low <= worst["min"].as_py() and worst["max"].as_py() <= high):
-            raise UserError(f"{where}: {task.label} must lie in [{low:g}, {high:g}], found {worst}")
+        bad = values.filter(pc.invert(pc.and_(pc.greater_equal(values, low), pc.less_equal(values, high))))
+        if len(bad):  # NaN compares false, so it is here too
+            raise UserError(
+                f"{where}: {task.label} {bad[0].as_py():g} in {len(bad)} rows is outside [{low:g}, {high:g}]"
+            )
         return values
     stored = class_names(raw, task.label)
     if stored is not None and stored != task.labels:

@@ -8,6 +8,8 @@ import numpy as np
 from scipy.stats import pearsonr, spearmanr
 from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
 
+from adalora.config.schema import Task
+
 Values = Sequence[float] | np.ndarray
 
 
@@ -54,10 +56,9 @@ class TaskMetric(evaluate.Metric):
         return {name: float(MEASURES[name](references, predictions)) for name in self.names}
 
 
-def labelled(results: dict[str, float], split: str, alone: bool) -> dict[str, float]:
-    """Metric names with the part of the split's name that tells it from the others.
+def named(metric: str, split: str, task: Task) -> str:
+    """A metric's name with the part of the split's name that tells it from the task's others.
 
-    accuracy on validation_matched is `accuracy_matched`; with one evaluation split names stay bare.
+    accuracy on MNLI's validation_matched is `accuracy_matched`; with one evaluation split names stay bare.
     """
-    suffix = "" if alone else split.removeprefix("validation")
-    return {f"{name}{suffix}": value for name, value in results.items()}
+    return metric + (split.removeprefix("validation") if len(task.eval_splits) > 1 else "")

@@ -4,7 +4,6 @@ import hashlib
 import json
 import os
 import shutil
-import tempfile
 from pathlib import Path
 
 import datasets
@@ -55,7 +54,7 @@ def write_once(rows: datasets.Dataset, folder: Path) -> None:
     """Save under a temporary name, then rename: a half-written cache is never seen."""
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".writing-"))
+        temporary = folder.parent / f".writing-{folder.name}-{os.getpid()}"
         try:
             rows.save_to_disk(temporary)
             os.rename(temporary, folder)

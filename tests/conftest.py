@@ -2,15 +2,22 @@
 
 import json
 import os
+from copy import deepcopy
+from functools import cache
 from pathlib import Path
 
+import hydra
 import numpy as np
 import pytest
 
+from adalora.config import register, validated
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # the tests run side by side, on tiny models
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("WANDB_MODE", "offline")
 
 GOLDEN = Path(__file__).parent / "golden"
+CONF = Path(__file__).parents[1] / "conf"
 
 
 @pytest.fixture
@@ -22,3 +29,97 @@ def golden():
         return arrays, json.loads(str(arrays["config"]))
 
     return load
+
+
+@pytest.fixture(scope="session")
+def compose():
+    """`compose("task=rte", "seed=2")`: the committed configuration with these overrides, checked."""
+    register()
+
+    @cache  # a tenth of a second each
+    def composed(overrides: tuple[str, ...]):
+        with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+            return validated(hydra.compose("config", overrides=list(overrides)))
+
+    return lambda *overrides: deepcopy(composed(overrides))
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory):
+    """A folder with a random DeBERTa-v2 of two layers and its WordPiece tokenizer, for `model.path`."""
+    import torch
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+    from transformers import DebertaV2Config, DebertaV2Model, PreTrainedTokenizerFast
+
+    folder = tmp_path_factory.mktemp("tiny")
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
+    vocabulary = {word: i for i, word in enumerate([*special, *WORDS])}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.Lowercase()
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]", cls_token="[CLS]", sep_token="[SEP]"
+    ).save_pretrained(folder)
+    torch.manual_seed(0)
+    config = DebertaV2Config(
+        vocab_size=len(vocabulary), hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64,
+        max_position_embeddings=64, relative_attention=True, position_buckets=8, share_att_key=True,
+        pos_att_type="p2c|c2p", norm_rel_ebd="layer_norm", position_biased_input=False, type_vocab_size=0,
+        initializer_range=0.2,  # so that its random features tell words apart
+    )  # fmt: skip
+    DebertaV2Model(config).save_pretrained(folder)
+    return folder
+
+
+WORDS = ["a", "the", "film", "plot", "cast", "is", "was", "very", "good", "great", "fine", "bad", "poor", "dull"]
+
+
+@pytest.fixture(scope="session")
+def tiny_data(tmp_path_factory):
+    """A folder with 96 and 32 rows in SST-2's columns, whose label is whether a good word occurs."""
+    import random
+
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    folder = tmp_path_factory.mktemp("data")
+    draw = random.Random(0)
+    for split, rows in {"train": 96, "validation": 32}.items():
+        labels = [i % 2 for i in range(rows)]
+        telling = {0: WORDS[11:], 1: WORDS[8:11]}
+        sentences = [
+            " ".join([*draw.choices(WORDS[:8], k=draw.randint(2, 12)), draw.choice(telling[label])]) for label in labels
+        ]
+        table = pa.table({"sentence": sentences, "label": labels, "idx": list(range(rows))})
+        pq.write_table(table, folder / f"{split}.parquet")
+    return folder
+
+
+@pytest.fixture
+def tiny_run(tiny_model, tiny_data, tmp_path):
+    """The overrides of a run that takes a second: `train.py *tiny_run method=lora`."""
+    return [
+        "task=sst2", f"task.data_dir={tiny_data}", f"model.path={tiny_model}", f"run_root={tmp_path}/runs",
+        f"cache_dir={tmp_path}/cache", "tracking=none", "device=cpu", "budget=custom", "budget.params=1800",
+        "training.epochs=4", "training.batch_size=16", "training.lr=0.02",
+    ]  # fmt: skip
+
+
+@pytest.fixture
+def start():
+    """`start(overrides)` runs one experiment in this process, as train.py does; returns its run folder's path."""
+    from adalora.run import run
+
+    register()
+
+    def go(overrides: list[str]) -> Path:
+        with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+            tree = hydra.compose("config", overrides=overrides)
+        run(tree, overrides)
+        (status,) = Path(tree.run_root).rglob("status")
+        return status.parent
+
+    return go

@@ -4,7 +4,7 @@ import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 import transformers
@@ -28,11 +28,15 @@ CONTENT = ("*.safetensors", "pytorch_model*.bin", "*.json", "*.model", "vocab*",
 
 @dataclass(frozen=True)
 class Weights:
-    """Where a backbone's files are: folder, how to name them, and a digest of their content."""
+    """Where a backbone's files are: folder, how to name them, and a digest of their content.
+
+    `comparable`: whether they are of the paper's backbone, as far as the architecture tells.
+    """
 
     folder: Path
     origin: str
     digest: str
+    comparable: bool
 
 
 def architecture(model: Model, num_labels: int, folder: Path | None = None) -> PreTrainedConfig:
@@ -84,7 +88,9 @@ def locate(model: Model) -> Weights:
     if not any(path.suffix in (".safetensors", ".bin") for path in files):
         raise UserError(f"{folder} holds no weights (*.safetensors or pytorch_model*.bin)")
     digest = hashlib.sha256("".join(sha256(path) for path in files).encode()).hexdigest()
-    return Weights(folder, origin, digest)
+    found = architecture(model, 2, folder).to_dict()
+    alike = all(found[name] == number for name, number in model.config.items() if isinstance(number, int))
+    return Weights(folder, origin, digest, model.comparable and alike)
 
 
 def load_model(model: Model, weights: Weights, num_labels: int) -> nn.Module:
@@ -101,9 +107,8 @@ def load_model(model: Model, weights: Weights, num_labels: int) -> nn.Module:
         built = cls(config)
         graft(load_file(weights.folder / "model.safetensors"), built.get_submodule("deberta"))
         return built
-    loaded: Any
     try:
-        loaded, info = cls.from_pretrained(
+        loaded, info = cast(Any, cls).from_pretrained(  # two values, which its type doesn't say
             weights.folder, config=config, dtype=torch.float32, output_loading_info=True, attn_implementation="eager"
         )
     except (OSError, RuntimeError, ValueError, SafetensorError) as error:

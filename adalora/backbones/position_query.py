@@ -26,13 +26,13 @@ def bypass_position_query(model: nn.Module) -> None:
             attention.position_query_bypassed = True  # type: ignore[assignment]
 
 
-def _without_adapter(attention: nn.Module, compute: Callable[..., Tensor]) -> Callable[..., Tensor]:
+def _without_adapter(attention: Any, compute: Callable[..., Tensor]) -> Callable[..., Tensor]:
     def bias(*args: Any, **kwargs: Any) -> Tensor:
         query = attention.query_proj
-        query.base_only = True  # type: ignore[assignment]
+        query.base_only = True
         try:
             return compute(*args, **kwargs)
         finally:
-            query.base_only = False  # type: ignore[assignment]
+            query.base_only = False
 
     return bias

@@ -1,20 +1,23 @@
 """Lengths that follow the training: a recipe's steps, scaled when T is not the recipe's T."""
 
+import math
 from collections.abc import Collection
 from dataclasses import replace
+from typing import Any
 
 from adalora.config.schema import Config
 
 TRAINING_LENGTHS = ("warmup_steps", "eval_steps")
-AT_LEAST_ONE = ("eval_steps", "mask_interval")
 
 
-def fit_lengths(config: Config, total_steps: int, fixed: Collection[str]) -> tuple[Config, list[str]]:
+def fit_lengths(config: Config, total_steps: int, eval_rows: int, fixed: Collection[str]) -> tuple[Config, list[str]]:
     """Scale every length by T / `training.planned_steps` and fill in what the method leaves open.
 
     Args:
         config: the configuration as composed.
         total_steps: T, the optimizer steps this run will take.
+        eval_rows: rows of an evaluation. A scaled interval stays so long that evaluations see no
+            more rows than training does (ours: a shortened run would mostly evaluate otherwise).
         fixed: dotted keys that the user set; these stay as they are.
 
     Returns:
@@ -25,15 +28,16 @@ def fit_lengths(config: Config, total_steps: int, fixed: Collection[str]) -> tup
     """
     planned = config.training.planned_steps
     scale = total_steps / planned if planned else 1.0
+    least = {"mask_interval": 1, "eval_steps": math.ceil(eval_rows / config.training.batch_size)}
     notes: list[str] = []
 
-    def scaled(section: str, node: object, keys: tuple[str, ...]) -> dict[str, int]:
-        changed = {}
+    def scaled(section: str, node: object, keys: tuple[str, ...]) -> dict[str, Any]:
+        changed: dict[str, Any] = {}
         for key in keys:
             value = getattr(node, key)
             if value is None or f"{section}.{key}" in fixed:
                 continue
-            fitted = max(round(value * scale), 1 if key in AT_LEAST_ONE else 0)
+            fitted = max(round(value * scale), min(value, least.get(key, 0)))
             if fitted != value:
                 changed[key] = fitted
                 notes.append(f"{section}.{key} {value} -> {fitted}")

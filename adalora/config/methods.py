@@ -4,6 +4,7 @@ Defaults come from the released code (QingruZhang/AdaLoRA) unless a comment says
 `conf/method/<name>.yaml` shows the same values with their sources (a test keeps them equal).
 """
 
+import math
 from dataclasses import dataclass, replace
 from typing import ClassVar, Self
 
@@ -112,8 +113,8 @@ class AdaLoRAConfig(MethodConfig):
 
 def check_shared(config: LoRAConfig | AdaLoRAConfig) -> None:
     """The checks that every low-rank method needs. Raises `UserError`."""
-    require(config.alpha > 0, f"method.alpha={config.alpha:g}: must be positive")
-    require(config.init_std > 0, f"method.init_std={config.init_std:g}: must be positive")
+    require(0 < config.alpha < math.inf, f"method.alpha={config.alpha:g}: must be positive and finite")
+    require(0 < config.init_std < math.inf, f"method.init_std={config.init_std:g}: must be positive and finite")
     require(0 <= config.dropout < 1, f"method.dropout={config.dropout:g}: must lie in [0, 1)")
 
 

@@ -1,11 +1,14 @@
 """The configuration tree as types; values and comments are in `conf/`."""
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
 from omegaconf import MISSING
 
-from adalora.config.methods import MethodConfig, require
+from adalora.config.methods import METHOD_CONFIGS, MethodConfig, require
+
+METRICS = ("accuracy", "f1", "macro_f1", "matthews", "pearson", "spearman", "pearson_spearman")  # tasks/metrics.py
 
 
 @dataclass
@@ -91,6 +94,12 @@ class Task:
 
     def __post_init__(self) -> None:
         require(self.max_length >= 3, f"task.max_length={self.max_length}: at least 3 is needed")
+        for metric in self.metrics:
+            require(metric in METRICS, f"task.metrics: {metric} is unknown, allowed are {', '.join(METRICS)}")
+        require(
+            self.headline in self.metrics,
+            f"task.headline={self.headline}: allowed are task.metrics, {', '.join(self.metrics)}",
+        )
         require(
             self.direction in ("max", "min"),
             f"task.direction={self.direction}: allowed are max, min",
@@ -150,13 +159,13 @@ class Training:
         for key in ("epochs", "batch_size", "micro_batches", "eval_batch_size", "lr", "adam_eps",
                     "eval_steps", "log_steps", "checkpoint_steps"):  # fmt: skip
             value = getattr(self, key)
-            require(value > 0, f"training.{key}={value}: must be positive")
+            require(0 < value < math.inf, f"training.{key}={value}: must be positive and finite")
         for key in ("max_steps", "planned_steps", "max_grad_norm"):
             value = getattr(self, key)
             require(value is None or value > 0, f"training.{key}={value}: must be positive or null")
         for key in ("warmup_steps", "weight_decay"):
             value = getattr(self, key)
-            require(value >= 0, f"training.{key}={value}: must not be negative")
+            require(0 <= value < math.inf, f"training.{key}={value}: must be finite and not negative")
         for key in ("adam_beta1", "adam_beta2"):
             value = getattr(self, key)
             require(0 <= value < 1, f"training.{key}={value}: must lie in [0, 1)")
@@ -194,4 +203,9 @@ class Config:
         for key, values in allowed.items():
             value = getattr(self, key)
             require(value in values, f"{key}={value}: allowed are {', '.join(values)}")
-        require(self.seed >= 0, f"seed={self.seed}: must not be negative")
+        require(0 <= self.seed < 2**31, f"seed={self.seed}: must lie in [0, 2^31)")
+        name = self.method.name
+        require(
+            METHOD_CONFIGS.get(name) is type(self.method),
+            f"method.name={name} can't be set by hand: choose with method=..., allowed are {', '.join(METHOD_CONFIGS)}",
+        )

@@ -20,6 +20,7 @@ Deviations from paper and released code: docs/deviations.md.
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -39,7 +40,7 @@ class SVDLinear(AdaptedLinear):
         r = config.init_rank
         assert r is not None, "the initial rank comes from the budget"
         self.scale, self.dropout = config.alpha / (r + 1e-5), config.dropout
-        new = {"dtype": base.weight.dtype, "device": base.weight.device}
+        new: dict[str, Any] = {"dtype": base.weight.dtype, "device": base.weight.device}
         self.lora_A = nn.Parameter(torch.empty(r, base.in_features, **new))
         self.lora_E = nn.Parameter(torch.zeros(r, 1, **new))
         self.lora_B = nn.Parameter(torch.empty(base.out_features, r, **new))
@@ -67,7 +68,7 @@ class Stack:
 
     def weights(self) -> Tensor:
         """(m, ...) of the m parameters, part of the graph where gradients are on."""
-        return torch.stack(self.parameters)
+        return torch.stack(tuple(self.parameters))
 
     def gradients(self) -> Tensor:
         """(m, ...) of their gradients.
@@ -92,7 +93,7 @@ class AdaLoRA(Method):
     """Ranks pruned from `init_rank` a module to a mean of `target_rank`, wherever they matter least."""
 
     def __init__(self, config: AdaLoRAConfig) -> None:
-        self.config = config
+        self.config: Any = config  # whose open fields the budget and `attach` fill
         self.modules: dict[str, SVDLinear] = {}
 
     # -- budget
@@ -139,10 +140,10 @@ class AdaLoRA(Method):
         self.threshold = torch.full((), float("nan"), dtype=some.dtype, device=some.device)
         self.budget = self.schedule.b_0
 
-    def regulariser(self) -> Tensor | float:
+    def regulariser(self) -> Tensor:
         """gamma R."""
         if self.config.orthogonality == 0:
-            return 0.0
+            return torch.zeros(())
         norms = [gram_distance(stack.weights()) for stack in self.Q]
         norms += [gram_distance(stack.weights().mT) for stack in self.P]
         return self.config.orthogonality * torch.cat(norms).mean()

@@ -8,6 +8,7 @@ B = 0. alpha is constant over ranks. Parameters: sum over modules of r (d_in + d
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -25,7 +26,7 @@ class LoRALinear(AdaptedLinear):
         super().__init__(base)
         assert config.rank is not None, "the rank comes from the budget"
         self.scale, self.dropout = config.alpha / config.rank, config.dropout
-        new = {"dtype": base.weight.dtype, "device": base.weight.device}
+        new: dict[str, Any] = {"dtype": base.weight.dtype, "device": base.weight.device}
         self.lora_A = nn.Parameter(torch.empty(config.rank, base.in_features, **new))
         self.lora_B = nn.Parameter(torch.zeros(base.out_features, config.rank, **new))
         nn.init.normal_(self.lora_A, std=config.init_std)
@@ -42,7 +43,7 @@ class LoRA(Method):
     """Low-rank adaptation at one rank everywhere."""
 
     def __init__(self, config: LoRAConfig) -> None:
-        self.config = config
+        self.config: Any = config  # whose open fields the budget and `attach` fill
         self.modules: dict[str, LoRALinear] = {}
 
     def size(self, shapes: Shapes) -> int | None:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, ClassVar, NamedTuple, Protocol
 
+import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -62,9 +63,9 @@ class Method(Protocol):
         """Optimizer groups for parameters that need other values than the rest (`params` and options)."""
         return []
 
-    def regulariser(self) -> Tensor | float:
+    def regulariser(self) -> Tensor:
         """The weighted extra loss term of this step; training only."""
-        return 0.0
+        return torch.zeros(())
 
     def before_step(self, t: int, optimizer: Optimizer) -> None:
         """After backward and clipping, before the optimizer moves."""

@@ -12,6 +12,8 @@ from adalora.plan import Plan
 from adalora.reporting.heatmap import rank_table
 
 console = Console(highlight=False)
+if not console.is_terminal:
+    console = Console(highlight=False, width=120)  # a log file has no width of its own
 
 
 def show_plan(plan: Plan) -> None:
@@ -76,12 +78,12 @@ def phases_of(plan: Plan) -> str | None:
 def show_result(result: Mapping[str, Any], plan: Plan, folder: Path) -> None:
     """The table at the end: metrics, parameters, ranks, where everything is, what to try next."""
     config, parameters = plan.config, result["parameters"]
-    table = Table(title=f"{config.method.name} on {config.task.title} ({result['model']['title']})", box=None)
+    table = Table(box=None)
     for column in ("", "last", "best"):
         table.add_column(column, justify="left" if not column else "right")
     table.add_row("step", str(result["last_step"]), str(result["best_step"]), style="dim")
     for name, value in result["last"].items():
-        style = "bold" if name == config.task.headline else None
+        style = "bold" if name == result["task"]["headline"] else None
         table.add_row(name, f"{value:.4f}", f"{result['best'][name]:.4f}", style=style)
     facts = Table(box=None, show_header=False)
     facts.add_column(style="bold")
@@ -100,7 +102,8 @@ def show_result(result: Mapping[str, Any], plan: Plan, folder: Path) -> None:
     here = f"python train.py model={config.model.name} task={config.task.name}"
     facts.add_row("next", f"{here} budget={config.budget.name} method={other}")
     facts.add_row("", f"{here.replace('train.py', 'train.py --multirun')} method=adalora,lora seed=1,2,3")
-    parts: list[Any] = ["", table, facts]
+    title = f"\n[bold]{config.method.name} on {config.task.title}, {result['model']['title']}[/bold]"
+    parts: list[Any] = [title, table, facts, ""]
     if result["ranks"]:
         parts.append(rank_table(config.model, result["ranks"]))
     console.print(Group(*parts))

@@ -29,7 +29,6 @@ class Watch:
         self.task = self.bar.add_task("", total=total, what="")
 
     def __enter__(self) -> Self:
-        self.log.start(0)
         self.bar.start()
         return self
 
@@ -45,10 +44,13 @@ class Watch:
         if self.visible:
             console.print(text)
 
-    def resumed(self, step: int, damaged: list[str]) -> None:
+    def started(self, step: int, damaged: list[str]) -> None:
+        if self.visible:
+            self.log.start(step)
         for name in damaged:
             self.say(f"checkpoint {name} is damaged: using the one before it")
-        self.say(f"going on from the checkpoint of step {step}")
+        if step:
+            self.say(f"going on from the checkpoint of step {step}")
         self.bar.update(self.task, completed=step)
 
     def step(self, step: int, values: Mapping[str, float]) -> None:

@@ -39,6 +39,10 @@ class LengthGroups:
         """Optimizer steps an epoch."""
         return -(-len(self.lengths) // self.rows_a_step)
 
+    def rows_at(self, step: int) -> int:
+        """Rows of optimizer step `step` of the whole training: fewer at the end of an epoch."""
+        return min(self.rows_a_step, len(self.lengths) - step % self.steps * self.rows_a_step)
+
     def start_at(self, step: int) -> None:
         """Make the next iteration begin at optimizer step `step` of the whole training."""
         self.epoch, self.skip = divmod(step, self.steps)

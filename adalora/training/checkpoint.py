@@ -40,7 +40,7 @@ def save(folder: Path, step: int, tensors: dict[str, Tensor], state: dict[str, A
 
 def load(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any], list[str]] | None:
     """The newest sound checkpoint and the names of damaged ones; None if there is none to go on from."""
-    damaged = []
+    damaged: list[str] = []
     for place in reversed(steps(folder)):
         try:
             state = json.loads((place / STATE).read_text())

@@ -9,7 +9,8 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from tasks.metrics import TaskMetric, labelled
+from adalora.config.schema import Task
+from tasks.metrics import TaskMetric, named
 
 
 def task_loss(logits: Tensor, labels: Tensor) -> Tensor:
@@ -21,7 +22,7 @@ def task_loss(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def evaluate(
-    accelerator: Accelerator, model: nn.Module, loaders: Mapping[str, DataLoader], metric: TaskMetric
+    accelerator: Accelerator, model: nn.Module, loaders: Mapping[str, DataLoader], metric: TaskMetric, task: Task
 ) -> dict[str, float]:
     """The task's metrics on every split, and `loss`, the mean task loss over all rows."""
     results: dict[str, float] = {}
@@ -33,7 +34,7 @@ def evaluate(
         rows += len(labels)
         predictions = logits.squeeze(-1) if metric.regression else logits.argmax(-1)
         scores = metric.compute(predictions=as_array(predictions), references=as_array(labels))
-        results |= labelled(scores or {}, split, alone=len(loaders) == 1)
+        results |= {named(name, split, task): score for name, score in (scores or {}).items()}
     model.train()
     return results | {"loss": loss / rows}
 

@@ -26,14 +26,14 @@ from adalora.training import checkpoint
 from adalora.training.batches import LengthGroups
 from adalora.training.evaluate import evaluate, task_loss
 from adalora.training.optimizer import set_lr
-from tasks.metrics import TaskMetric
+from tasks.metrics import TaskMetric, named
 
 
 class Watcher(Protocol):
     """Where the loop reports to: log files, wandb, a progress bar."""
 
-    def resumed(self, step: int, damaged: list[str]) -> None:
-        """Before the first step, when a checkpoint was found; `damaged` ones were passed over."""
+    def started(self, step: int, damaged: list[str]) -> None:
+        """Before the first step: from the checkpoint of `step` unless 0; `damaged` ones were passed over."""
 
     def step(self, step: int, values: Mapping[str, float]) -> None:
         """After a logging step."""
@@ -93,8 +93,9 @@ def train(parts: Parts) -> Progress:
     progress, saved, damaged = resume(parts)
     if saved is not None:
         window.copy_(saved)
-        parts.watcher.resumed(progress.step, damaged)
+    parts.watcher.started(progress.step, damaged)
     started, before = time.monotonic(), progress.seconds
+    headline = named(parts.config.task.headline, next(iter(parts.evals)), parts.config.task)
     model.train()
     set_lr(optimizer, progress.step, T, training.warmup_steps)
 
@@ -107,10 +108,11 @@ def train(parts: Parts) -> Progress:
                     labels = batch.pop("labels")
                     loss = task_loss(model(**batch).logits, labels)
                     regulariser = method.regulariser()
-                    accelerator.backward(loss + regulariser)
-                    window[0] += loss.detach() / training.micro_batches
-                    if isinstance(regulariser, Tensor):
-                        window[1] += regulariser.detach() / training.micro_batches
+                    # 1 but for the short step at an epoch's end, whose parts are fewer or smaller
+                    share = len(labels) * accelerator.num_processes / parts.order.rows_at(t)
+                    accelerator.backward((loss + regulariser) * (share * training.micro_batches))
+                    window[0] += loss.detach() * share
+                    window[1] += regulariser.detach() * share
                     if not accelerator.sync_gradients:
                         continue
                     window[2] += accelerator.clip_grad_norm_(trained, training.max_grad_norm or float("inf"))
@@ -125,8 +127,9 @@ def train(parts: Parts) -> Progress:
                 if at(training.log_steps, step, T):
                     log(parts, window, progress)
                 if at(training.eval_steps, step, T):
-                    results = evaluate(accelerator, model, parts.evals, parts.metric)
-                    progress.record(results, parts.config.task.headline, parts.config.task.direction)
+                    check_finite(window, step)
+                    results = evaluate(accelerator, model, parts.evals, parts.metric, parts.config.task)
+                    progress.record(results, headline, parts.config.task.direction)
                     parts.watcher.evaluation(step, results, method.ranks())
                 progress.seconds = before + time.monotonic() - started
                 if step < T and (stop or at(training.checkpoint_steps, step, T)):

@@ -18,7 +18,8 @@ def build_optimizer(model: nn.Module, method: Method, training: Training) -> Ada
     own = method.groups()
     owned = {id(p) for group in own for p in group["params"]}
     norms = {id(p) for m in model.modules() if isinstance(m, nn.LayerNorm) for p in m.parameters()}
-    decayed, plain = [], []
+    decayed: list[nn.Parameter] = []
+    plain: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
         if parameter.requires_grad and id(parameter) not in owned:
             bare = id(parameter) in norms or name.endswith("bias")
@@ -29,7 +30,8 @@ def build_optimizer(model: nn.Module, method: Method, training: Training) -> Ada
         *own,
     ]
     for group in groups:
-        group["peak_lr"], group["born"] = group.get("lr", training.lr), 0
+        group["peak_lr"] = group.get("lr", training.lr)
+        group.setdefault("born", 0)
     return AdamW(
         [group for group in groups if group["params"]],
         lr=training.lr,
@@ -43,7 +45,7 @@ def build_optimizer(model: nn.Module, method: Method, training: Training) -> Ada
 def linear(step: int, total: int, warmup: int) -> float:
     """Linear warm-up from 0 over `warmup` steps, then linear decay to 0 at `total`; in [0, 1]."""
     if step < warmup:
-        return step / max(1, warmup)
+        return max(0, step) / max(1, warmup)
     return max(0.0, (total - step) / max(1, total - warmup))
 
 

@@ -1,5 +1,7 @@
 """AdaLoRA against trajectories of the authors' released allocator (shared/golden)."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -16,7 +18,7 @@ RTOL = 1e-8
 class Net(nn.Module):
     def __init__(self, dims):
         super().__init__()
-        self.layers = nn.ModuleList(nn.Linear(i, o, dtype=torch.float64) for i, o in zip(dims, dims[1:], strict=False))
+        self.layers = nn.ModuleList(nn.Linear(i, o, dtype=torch.float64) for i, o in itertools.pairwise(dims))
 
     def forward(self, x):
         for layer in self.layers[:-1]:

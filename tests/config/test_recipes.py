@@ -1,0 +1,222 @@
+"""The recipes against the published hyperparameters, and lengths that follow the training."""
+
+import csv
+import math
+from copy import deepcopy
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+from adalora.config.lengths import fit_lengths
+from adalora.errors import UserError
+
+ROOT = Path(__file__).parents[2]
+GLUE = {"CoLA", "MNLI", "MRPC", "QNLI", "QQP", "RTE", "SST-2", "STS-B"}
+
+
+def published(row_type, budget):
+    """Rows of the paper's AdaLoRA runs on GLUE, by our task names."""
+    with (ROOT / "results/paper/adalora_hparams.csv").open(newline="") as file:
+        rows = [
+            row
+            for row in csv.DictReader(file)
+            if row["row_type"] == row_type
+            and row["method"] == "AdaLoRA"
+            and row["model"] == "DeBERTaV3-base"
+            and row["task"] in GLUE
+            and row["budget_label"].startswith(budget)
+        ]
+    assert len(rows) == 8
+    return {row["task"].lower().replace("-", ""): row for row in rows}
+
+
+def warmup_steps(row):
+    if row["lr_warmup_steps"]:
+        return int(row["lr_warmup_steps"])
+    return math.ceil(Fraction(row["lr_warmup_ratio"]) * int(row["total_steps_T"]))  # as transformers does
+
+
+def hyperparameters(row):
+    """What a row says, by our keys."""
+    return {
+        "training.epochs": float(row["epochs"]),
+        "training.planned_steps": int(row["total_steps_T"]),
+        "training.batch_size": int(row["train_batch_total"]),
+        "training.lr": float(row["learning_rate"]),
+        "training.warmup_steps": warmup_steps(row),
+        "training.weight_decay": float(row["weight_decay"]),
+        "training.max_grad_norm": float(row["max_grad_norm"].removesuffix(" (default)")),
+        "training.eval_steps": int(row["eval_steps"]),
+        "model.classifier_dropout": float(row["cls_dropout"]),
+        "task.max_length": int(row["max_seq_length"]),
+        "method.alpha": float(row["lora_alpha"]),
+        "method.dropout": float(row["lora_dropout"].removesuffix(" (not exposed)")),
+        "method.orthogonality": float(row["gamma_reg_orth"]),
+        "method.initial_steps": int(row["t_i_init_warmup"]),
+        "method.mask_interval": int(row["delta_T"]),
+        "method.final_steps": int(row["t_f_final_warmup"]),
+        "method.beta1": float(row["beta1"]),
+        "method.beta2": float(row["beta2"]),
+    }
+
+
+def in_force(config, keys):
+    return {key: getattr(getattr(config, key.split(".")[0]), key.split(".")[1]) for key in keys}
+
+
+TASKS = sorted(task.lower().replace("-", "") for task in GLUE)
+
+
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("recipe, row_type, budget", [("paper", "merged", "0.3M"), ("official_scripts", "script", "")])
+def test_a_recipe_is_what_was_published(compose, task, recipe, row_type, budget):
+    expected = hyperparameters(published(row_type, budget)[task])
+    config = compose("model=deberta_v3_base", f"task={task}", "method=adalora", f"recipe={recipe}")
+    assert in_force(config, expected) == expected
+    # a run over the official rows takes these lengths as they are
+    eval_rows = sum(config.task.rows[split] for split in config.task.eval_splits)
+    assert fit_lengths(config, expected["training.planned_steps"], eval_rows, ()) == (config, [])
+
+
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("recipe", ["paper", "official_scripts"])
+def test_the_baseline_shares_adalora_s_protocol(compose, task, recipe):
+    adalora, lora = (
+        compose("model=deberta_v3_base", f"task={task}", f"method={method}", f"recipe={recipe}")
+        for method in ("adalora", "lora")
+    )
+    shared = {key for key in hyperparameters(published("merged", "0.3M")[task]) if not key.startswith("method.")}
+    shared -= {"training.lr"}  # tuned a method
+    assert in_force(lora, shared) == in_force(adalora, shared)
+    assert lora.recipe.protocol == adalora.recipe.protocol
+
+
+def test_the_recipes_differ_where_paper_and_scripts_do(compose):
+    """docs/deviations.md: D-cola, D-qnli, D-qqp, D-stsb, D-agree."""
+    differ = {}
+    for task in TASKS:
+        paper, scripts = (
+            compose("model=deberta_v3_base", f"task={task}", "method=adalora", f"recipe={recipe}")
+            for recipe in ("paper", "official_scripts")
+        )
+        keys = hyperparameters(published("merged", "0.3M")[task])
+        one, other = in_force(paper, keys), in_force(scripts, keys)
+        differ[task] = {key: (one[key], other[key]) for key in keys if one[key] != other[key]}
+    assert {task: pairs for task, pairs in differ.items() if pairs} == {
+        "cola": {"training.lr": (5e-4, 8e-4), "method.orthogonality": (0.5, 0.1)},
+        "qnli": {"training.lr": (1.2e-3, 5e-4)},
+        "qqp": {"training.lr": (5e-4, 8e-4)},
+        "stsb": {"method.orthogonality": (0.1, 0.3)},
+    }
+
+
+@pytest.mark.parametrize(
+    "label, names", [("0.3M", ["0.3M", "0.16%"]), ("0.6M", ["0.6M", "0.32%"]), ("1.2M", ["1.2M", "0.65%"])]
+)
+def test_budgets_have_the_published_ranks(label, names):
+    for row in published("merged", label).values():
+        for name in names:
+            setting = OmegaConf.load(ROOT / "conf/budget" / f"{name}.yaml").settings.deberta_v3_base.adalora
+            assert setting == {"init_rank": int(row["lora_r_init"]), "target_rank": int(row["target_rank_avg"])}
+
+
+FEW = 32  # evaluation rows that any interval has room for
+
+
+def test_lengths_scale_in_proportion(compose):
+    config = compose("task=cola")  # T = 6700: warm-up 100, evaluation 100, t_i 800, t_f 3500, Delta_T 10
+    before = deepcopy(config)
+    fitted, notes = fit_lengths(config, 3350, FEW, ())
+    assert (fitted.training.warmup_steps, fitted.training.eval_steps) == (50, 50)
+    assert (fitted.method.initial_steps, fitted.method.final_steps, fitted.method.mask_interval) == (400, 1750, 5)
+    assert sorted(notes) == [
+        "method.final_steps 3500 -> 1750",
+        "method.initial_steps 800 -> 400",
+        "method.mask_interval 10 -> 5",
+        "training.eval_steps 100 -> 50",
+        "training.warmup_steps 100 -> 50",
+    ]
+    assert config == before  # a new configuration
+
+
+def test_lengths_grow_too(compose):
+    fitted, _ = fit_lengths(compose("task=cola"), 13400, FEW, ())
+    assert (fitted.training.warmup_steps, fitted.training.eval_steps) == (200, 200)
+    assert (fitted.method.initial_steps, fitted.method.final_steps, fitted.method.mask_interval) == (1600, 7000, 20)
+
+
+def test_nothing_else_changes(compose):
+    config = compose("task=cola")
+    fitted, _ = fit_lengths(config, 3350, FEW, ())
+    for key in ("warmup_steps", "eval_steps"):
+        setattr(fitted.training, key, getattr(config.training, key))
+    for key in ("initial_steps", "final_steps", "mask_interval"):
+        setattr(fitted.method, key, getattr(config.method, key))
+    assert fitted == config
+
+
+def test_what_the_user_set_stays(compose):
+    config = compose("task=cola", "training.warmup_steps=33", "method.initial_steps=90", "training.lr=1e-4")
+    fitted, notes = fit_lengths(
+        config, 3350, FEW, {"task", "training.warmup_steps", "method.initial_steps", "training.lr"}
+    )
+    assert (fitted.training.warmup_steps, fitted.training.eval_steps) == (33, 50)
+    assert (fitted.method.initial_steps, fitted.method.final_steps, fitted.method.mask_interval) == (90, 1750, 5)
+    assert sorted(notes) == [
+        "method.final_steps 3500 -> 1750",
+        "method.mask_interval 10 -> 5",
+        "training.eval_steps 100 -> 50",
+    ]
+
+
+def test_a_key_that_only_shares_its_name_is_no_user_s_choice(compose):
+    fitted, _ = fit_lengths(compose("task=cola"), 3350, FEW, {"initial_steps", "method", "method.warmup_steps"})
+    assert (fitted.training.warmup_steps, fitted.method.initial_steps) == (50, 400)
+
+
+def test_evaluations_see_no_more_rows_than_training(compose):
+    config = compose("task=cola")  # evaluation every 100 steps of 32 rows
+    scaled, notes = fit_lengths(config, 670, 1043, ())
+    assert scaled.training.eval_steps == 33  # not 10: 33 x 32 are the first to be 1043 or more
+    assert "training.eval_steps 100 -> 33" in notes
+    unchanged, notes = fit_lengths(config, 670, 1_000_000, ())
+    assert unchanged.training.eval_steps == 100
+    assert not [note for note in notes if "eval_steps" in note]
+    assert fit_lengths(config, 13400, 1_000_000, ())[0].training.eval_steps == 200
+
+
+def test_intervals_stay_at_1_or_more(compose):
+    fitted, _ = fit_lengths(compose("task=cola"), 10, FEW, ())
+    assert (fitted.training.warmup_steps, fitted.training.eval_steps) == (0, 1)
+    assert (fitted.method.initial_steps, fitted.method.final_steps, fitted.method.mask_interval) == (1, 5, 1)
+
+
+@pytest.mark.parametrize("steps", [6700, 9000])
+def test_without_planned_steps_nothing_scales(compose, steps):
+    config = compose("task=cola", "training.planned_steps=null")
+    assert fit_lengths(config, steps, FEW, ()) == (config, [])
+
+
+def test_unscaled_lengths_must_fit(compose):
+    config = compose("task=cola", "training.planned_steps=null")
+    with pytest.raises(UserError, match=r"method\.initial_steps=800.*method\.final_steps=3500.*4300"):
+        fit_lengths(config, 4300, FEW, ())
+
+
+def test_user_s_lengths_must_fit(compose):
+    config = compose("task=cola", "method.final_steps=3000")
+    with pytest.raises(UserError, match=r"method\.initial_steps=400.*method\.final_steps=3000.*3350"):
+        fit_lengths(config, 3350, FEW, {"task", "method.final_steps"})
+
+
+def test_without_a_recipe_the_method_fills_in_its_share(compose):
+    config = compose("model=deberta_minilm", "task=rte", "method.mask_interval=10")
+    assert config.recipe.source is None
+    fitted, notes = fit_lengths(config, 1950, FEW, {"model", "task", "method.mask_interval"})
+    assert fit_lengths(config, 1950, FEW, ())[0] == fitted  # no recipe's steps: a default or the user's
+    # 15 and 45 % of T; the protocol's own lengths belong to T = 3900
+    assert (fitted.method.initial_steps, fitted.method.final_steps, fitted.method.mask_interval) == (292, 877, 10)
+    assert (fitted.training.warmup_steps, fitted.training.eval_steps) == (100, 50)
+    assert sorted(notes) == ["training.eval_steps 100 -> 50", "training.warmup_steps 200 -> 100"]

@@ -1,0 +1,167 @@
+"""Wrong values are refused before anything is loaded, with what is allowed."""
+
+import pytest
+from hydra.errors import ConfigCompositionException
+
+from adalora.config.methods import AdaLoRAConfig, LoRAConfig
+from adalora.errors import UserError
+
+
+@pytest.mark.parametrize(
+    "override, message",
+    [
+        ("precision=fp64", r"precision=fp64: allowed are fp32, bf16, fp16"),
+        ("tracking=foo", r"tracking=foo: allowed are wandb, none"),
+        ("device=tpu", r"device=tpu: allowed are auto, cpu, cuda"),
+        ("seed=-1", r"seed=-1: must lie in"),
+        ("training.batch_size=0", r"training\.batch_size=0: must be positive"),
+        ("training.micro_batches=0", r"training\.micro_batches=0: must be positive"),
+        ("training.micro_batches=5", r"training\.micro_batches=5 must divide training\.batch_size=32"),
+        ("training.eval_batch_size=-8", r"training\.eval_batch_size=-8: must be positive"),
+        ("training.epochs=0", r"training\.epochs=0.*: must be positive"),
+        ("training.max_steps=0", r"training\.max_steps=0: must be positive or null"),
+        ("training.planned_steps=-1", r"training\.planned_steps=-1: must be positive or null"),
+        ("training.lr=0", r"training\.lr=0.*: must be positive"),
+        ("training.lr=nan", r"training\.lr=nan: must be positive"),
+        ("training.warmup_steps=-1", r"training\.warmup_steps=-1: must be finite and not negative"),
+        ("training.weight_decay=-0.1", r"training\.weight_decay=-0\.1: must be finite and not negative"),
+        ("training.max_grad_norm=0", r"training\.max_grad_norm=0.*: must be positive or null"),
+        ("training.adam_beta1=-0.1", r"training\.adam_beta1=-0\.1: must lie in \[0, 1\)"),
+        ("training.adam_beta2=1.0", r"training\.adam_beta2=1\.0: must lie in \[0, 1\)"),
+        ("training.eval_steps=0", r"training\.eval_steps=0: must be positive"),
+        ("training.log_steps=0", r"training\.log_steps=0: must be positive"),
+        ("training.checkpoint_steps=0", r"training\.checkpoint_steps=0: must be positive"),
+        ("method.beta1=1.0", r"method\.beta1=1\.0: must lie in \[0, 1\)"),
+        ("method.beta2=-0.1", r"method\.beta2=-0\.1: must lie in \[0, 1\)"),
+        ("method.init_rank=0", r"method\.init_rank=0: at least 1"),
+        ("method.mask_interval=0", r"method\.mask_interval=0: at least 1"),
+        ("method.initial_steps=-1", r"method\.initial_steps=-1: must not be negative"),
+        ("method.final_steps=-1", r"method\.final_steps=-1: must not be negative"),
+        ("method.orthogonality=-0.1", r"method\.orthogonality=-0\.1: must not be negative"),
+        ("method.alpha=0", r"method\.alpha=0: must be positive"),
+        ("method.init_std=0", r"method\.init_std=0: must be positive"),
+        ("method.dropout=1.0", r"method\.dropout=1: must lie in \[0, 1\)"),
+        ("budget.params=0", r"budget\.params=0: must be positive"),
+        ("model.attention=flash", r"model\.attention=flash: only eager"),
+        ("model.model_type=gpt2", r"model\.model_type=gpt2: allowed are deberta-v2, bart"),
+        ("model.classifier_dropout=1.0", r"model\.classifier_dropout=1\.0: must lie in \[0, 1\)"),
+        ("task.max_length=2", r"task\.max_length=2: at least 3"),
+        ("task.direction=up", r"task\.direction=up: allowed are max, min"),
+    ],
+)
+def test_a_wrong_value_is_named_with_the_allowed_ones(compose, override, message):
+    with pytest.raises(UserError, match=message):
+        compose(override)
+
+
+def test_lora_s_rank(compose):
+    with pytest.raises(UserError, match=r"method\.rank=0: at least 1"):
+        compose("method=lora", "method.rank=0")
+
+
+def test_adalora_only_prunes(compose):
+    with pytest.raises(UserError, match=r"method\.target_rank=5 must lie between 0 and method\.init_rank=4"):
+        compose("method.init_rank=4", "method.target_rank=5")
+
+
+def test_the_ends_of_the_ranges_are_allowed(compose):
+    config = compose(
+        "seed=0",
+        "method.init_rank=4",
+        "method.target_rank=4",
+        "method.beta1=0",
+        "method.dropout=0",
+        "method.orthogonality=0",
+        "method.initial_steps=0",
+        "training.weight_decay=0",
+        "training.warmup_steps=0",
+        "training.max_grad_norm=null",
+        "training.micro_batches=32",
+        "training.epochs=0.5",
+        "task.max_length=3",
+    )
+    assert (config.method.init_rank, config.method.target_rank, config.method.beta1) == (4, 4.0, 0.0)
+    assert config.training.max_grad_norm is None
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "training.batch_size=abc",
+        "training.batch_size=1.5",
+        "training.batch_size=null",
+        "training.lr=fast",
+        "seed=1.5",
+        "seed=null",
+        "dry_run=perhaps",
+        "method.alpha=high",
+        "method.mask_interval=0.5",
+        "budget.params=many",
+        "task.text=null",
+        "task.max_length=long",
+        "model.pos_query_base_only=maybe",
+    ],
+)
+def test_a_wrong_type_is_not_accepted(compose, override):
+    with pytest.raises((ConfigCompositionException, UserError), match=override.partition("=")[0].rpartition(".")[2]):
+        compose(override)
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["sead=2"],
+        ["training.learning_rate=1e-3"],
+        ["method=lora", "method.init_rank=3"],
+        ["method=full", "method.rank=3"],
+    ],
+    ids=" ".join,
+)
+def test_an_unknown_key_is_not_accepted(compose, overrides):
+    with pytest.raises(ConfigCompositionException, match=overrides[-1].partition("=")[0]):
+        compose(*overrides)
+
+
+@pytest.mark.parametrize(
+    "overrides", [["task=boolq"], ["method=lorra"], ["budget=0.5M"], ["recipe=mine"]], ids=" ".join
+)
+def test_an_unknown_option_is_answered_with_the_known_ones(compose, overrides):
+    known = {"task": "rte", "method": "adalora", "budget": r"1\.2M", "recipe": "official_scripts"}
+    with pytest.raises(
+        ConfigCompositionException, match=rf"(?s)Available options.*{known[overrides[0].partition('=')[0]]}"
+    ):
+        compose(*overrides)
+
+
+def test_pruning_needs_a_step():
+    config = AdaLoRAConfig(initial_steps=30, final_steps=70)
+    with pytest.raises(UserError, match=r"method\.initial_steps=30 \+ method\.final_steps=70 leave none of the 100"):
+        config.planned(100)
+    assert config.planned(101) == config
+
+
+def test_a_length_left_open_counts_when_filled():
+    # final_steps becomes 45 of 100
+    with pytest.raises(UserError, match=r"method\.initial_steps=55 \+ method\.final_steps=45 "):
+        AdaLoRAConfig(initial_steps=55).planned(100)
+
+
+def test_lengths_left_open_are_shares_of_the_training():
+    planned = AdaLoRAConfig().planned(1000)
+    assert (planned.initial_steps, planned.final_steps) == (150, 450)
+    assert AdaLoRAConfig(final_steps=10).planned(1000).initial_steps == 150
+
+
+def test_a_zero_is_not_a_length_left_open():
+    planned = AdaLoRAConfig(initial_steps=0, final_steps=0).planned(1000)
+    assert (planned.initial_steps, planned.final_steps) == (0, 0)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3, 5])
+def test_the_shortest_trainings_have_room(steps):
+    planned = AdaLoRAConfig().planned(steps)
+    assert 0 <= planned.initial_steps + planned.final_steps < steps
+
+
+def test_lora_has_no_lengths():
+    assert LoRAConfig(rank=2).planned(1) == LoRAConfig(rank=2)

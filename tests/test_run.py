@@ -1,0 +1,215 @@
+"""Whole runs on a tiny real model: results, repetition, resumption."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from adalora.adapter import load_adapter
+from adalora.backbones.load import load_model, locate
+from adalora.backbones.targets import target_modules
+from adalora.config.methods import AdaLoRAConfig
+from adalora.errors import Interrupted, UserError
+from adalora.methods import create
+from adalora.training import checkpoint, loop
+
+LEARNS = {
+    "adalora": ["training.epochs=10", "training.lr=0.03", "method.alpha=32"],
+    "lora": ["training.epochs=10", "training.lr=0.01", "method.alpha=8"],
+    "full": ["training.epochs=10", "training.lr=0.01"],
+}
+METHODS = list(LEARNS)
+
+
+def read(folder):
+    """A run's result without what may differ between two equal runs."""
+    result = json.loads((folder / "result.json").read_text())
+    for name in ("seconds", "peak_memory_mb", "command"):
+        del result[name]
+    log = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return result, log, (folder / "adapter" / "adapter.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("method", METHODS)
+def test_a_run_learns_and_writes_everything(start, tiny_run, method, precision):
+    folder = start([*tiny_run, f"method={method}", f"precision={precision}", *LEARNS[method]])
+    result, log, _ = read(folder)
+    assert result["last"]["accuracy"] >= 0.9
+    assert result["best"]["accuracy"] >= result["last"]["accuracy"]
+    assert result["last_step"] == 60 == log[-1]["step"]
+    assert json.loads((folder / "status").read_text())["status"] == "done"
+    assert (folder / "config.yaml").exists()
+    assert not (folder / "checkpoint").exists()
+    assert result["task"]["subset"] is True
+    assert all("train/loss" in line or "eval/accuracy" in line for line in log)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_twice_the_same_command_twice_the_same_bits(start, tiny_run, tmp_path, method):
+    first = start([*tiny_run, f"method={method}"])
+    second = start([*tiny_run, f"method={method}", f"run_root={tmp_path}/again"])
+    assert first.name == second.name
+    assert read(first) == read(second)
+
+
+def test_a_finished_run_is_not_repeated(start, tiny_run):
+    folder = start([*tiny_run, "method=lora"])
+    before = (folder / "result.json").stat().st_mtime_ns
+    assert start([*tiny_run, "method=lora"]) == folder
+    assert (folder / "result.json").stat().st_mtime_ns == before
+
+
+class Killed(BaseException):
+    """Stands for a death at a place of the test's choice; the real SIGKILL is in test_command_line.py."""
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_resumed_runs_end_in_the_same_bits(start, tiny_run, tmp_path, method, monkeypatch):
+    args = [
+        *tiny_run,
+        f"method={method}",
+        "training.checkpoint_steps=5",
+        "training.log_steps=3",
+        "training.eval_steps=7",
+    ]
+    whole = start([*args, f"run_root={tmp_path}/whole"])
+    original = loop.log
+    for step in (6, 12, 21):
+
+        def dies(parts, window, progress, at=step):
+            original(parts, window, progress)
+            if progress.step == at:
+                raise Killed
+
+        monkeypatch.setattr(loop, "log", dies)
+        with pytest.raises(Killed):
+            start(args)
+    monkeypatch.setattr(loop, "log", original)
+    assert read(start(args)) == read(whole)
+
+
+def test_a_damaged_checkpoint_costs_only_the_steps_since_the_one_before(start, tiny_run, tmp_path, monkeypatch, capsys):
+    args = [*tiny_run, "method=adalora", "training.checkpoint_steps=5"]
+    whole = start([*args, f"run_root={tmp_path}/whole"])
+    original = checkpoint.save
+
+    def dies(folder, step, tensors, state):
+        original(folder, step, tensors, state)
+        if step == 15:
+            path = folder / "step-00000015" / checkpoint.TENSORS
+            damaged = bytearray(path.read_bytes())
+            damaged[-1] ^= 1
+            path.write_bytes(damaged)
+            raise Killed
+
+    monkeypatch.setattr(checkpoint, "save", dies)
+    with pytest.raises(Killed):
+        start(args)
+    monkeypatch.setattr(checkpoint, "save", original)
+    assert read(start(args)) == read(whole)
+    output = capsys.readouterr().out
+    assert "step-00000015 is damaged" in output
+    assert "going on from the checkpoint of step 10" in output
+
+
+def test_all_checkpoints_damaged_says_what_to_do(tmp_path):
+    checkpoint.save(tmp_path / "checkpoint", 5, {"a": torch.ones(3)}, {})
+    (tmp_path / "checkpoint" / "step-00000005" / checkpoint.STATE).write_text("{")
+    with pytest.raises(UserError, match=r"damaged.*remove the folder"):
+        checkpoint.load(tmp_path / "checkpoint")
+
+
+def test_ctrl_c_saves_and_the_same_command_goes_on(start, tiny_run, tmp_path, monkeypatch):
+    import os
+    import signal
+
+    args = [*tiny_run, "method=adalora"]
+    whole = start([*args, f"run_root={tmp_path}/whole"])
+    original = loop.log
+
+    def presses(parts, window, progress):
+        original(parts, window, progress)
+        if progress.step == 10:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(loop, "log", presses)
+    with pytest.raises(Interrupted, match="stopped after step 10"):
+        start(args)
+    monkeypatch.setattr(loop, "log", original)
+    assert read(start(args)) == read(whole)
+
+
+@pytest.mark.parametrize(
+    ("change", "same"),
+    [
+        ("seed=2", False),
+        ("precision=bf16", False),
+        ("training.lr=0.01", False),
+        ("method.alpha=8", False),
+        ("training.eval_steps=7", False),
+        ("training.log_steps=7", True),
+        ("training.checkpoint_steps=7", True),
+        ("debug=true", True),
+    ],
+)
+def test_the_key_changes_with_the_numbers_only(start, tiny_run, tmp_path, change, same):
+    short = [*tiny_run, "method=lora", "training.max_steps=1"]
+    key = start(short).name.split("-")[1]
+    other = start([*short, change, f"run_root={tmp_path}/other"]).name.split("-")[1]
+    assert (key == other) is same
+
+
+def test_the_key_follows_the_rows_not_the_place(start, tiny_run, tiny_data, tmp_path):
+    short = [*tiny_run, "method=lora", "training.max_steps=1"]
+    moved = tmp_path / "moved"
+    shutil.copytree(tiny_data, moved)
+    assert start(short).name == start([*short, f"task.data_dir={moved}", f"run_root={tmp_path}/b"]).name
+
+
+def test_nan_ends_the_run_as_failed(start, tiny_run, tmp_path, monkeypatch):
+    args = [*tiny_run, "method=lora"]
+    original = loop.task_loss
+    monkeypatch.setattr(loop, "task_loss", lambda logits, labels: original(logits, labels) * float("nan"))
+    with pytest.raises(UserError, match=r"NaN or infinite by step 2.*lower training\.lr"):
+        start(args)
+    (status,) = (tmp_path / "runs").rglob("status")
+    found = json.loads(status.read_text())
+    assert found["status"] == "failed"
+    assert "NaN" in found["reason"]
+
+
+def test_micro_batches_change_nothing_but_rounding(start, tiny_run, tmp_path):
+    """Also on the short step at an epoch's end (96 rows, 20 a step), dropout off."""
+    args = [*tiny_run, "method=lora", "training.epochs=2", "training.batch_size=20", "training.log_steps=1"]
+    model = Path(tiny_run[2].partition("=")[2])
+    still = tmp_path / "still"
+    shutil.copytree(model, still)
+    config = json.loads((still / "config.json").read_text())
+    config |= {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    (still / "config.json").write_text(json.dumps(config))
+    args.append(f"model.path={still}")
+    whole = read(start([*args, f"run_root={tmp_path}/one"]))[1]
+    parts = read(start([*args, "training.micro_batches=4", f"run_root={tmp_path}/four"]))[1]
+    for one, four in zip(whole, parts, strict=True):
+        assert four == pytest.approx(one, rel=1e-3, abs=1e-5)
+
+
+def test_a_saved_adapter_gives_the_same_model(start, tiny_run, compose):
+    folder = start([*tiny_run, "method=adalora"])
+    config = compose(*tiny_run, "method=adalora")
+    model = load_model(config.model, locate(config.model), 2).requires_grad_(False)
+    saved = json.loads((folder / "adapter" / "adapter.json").read_text())
+    create(AdaLoRAConfig(**saved["method"])).attach(model, target_modules(model, config.model), total_steps=24)
+    for name in config.model.head:
+        model.get_submodule(name).requires_grad_(True)
+    assert load_adapter(folder / "adapter", model)["ranks"] == saved["ranks"]
+    tensors = load_file(folder / "adapter" / "adapter.safetensors")
+    parameters = dict(model.named_parameters())
+    assert all(torch.equal(parameters[name], tensor) for name, tensor in tensors.items())
+    for name, rank in saved["ranks"].items():
+        assert tensors[f"{name}.lora_E"].count_nonzero() == rank
+    assert sum(saved["ranks"].values()) == round(saved["method"]["target_rank"] * 12)

@@ -1,0 +1,158 @@
+"""What is decayed, and the learning rate of every step."""
+
+import pytest
+import torch
+from torch import nn
+from torch.optim import SGD
+from transformers import get_linear_schedule_with_warmup
+
+from adalora.config.methods import AdaLoRAConfig, FullConfig, LoRAConfig
+from adalora.config.schema import Training
+from adalora.methods import create
+from adalora.methods.full import Full
+from adalora.training.optimizer import build_optimizer, linear, set_lr
+
+LR, DECAY = 0.5, 0.1
+
+
+def training():
+    return Training(
+        epochs=1, max_steps=None, planned_steps=None, batch_size=1, micro_batches=1, eval_batch_size=1,
+        lr=LR, warmup_steps=0, weight_decay=DECAY, max_grad_norm=None, adam_beta1=0.9, adam_beta2=0.999,
+        adam_eps=1e-8, eval_steps=1, log_steps=1, checkpoint_steps=1,
+    )  # fmt: skip
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embedding = nn.Embedding(3, 4)
+        self.adapted = nn.Linear(4, 6)
+        self.norm = nn.LayerNorm(6)
+        self.classifier = nn.Linear(6, 2)
+
+
+def schedule(total, warmup):
+    """The factors that transformers' scheduler gives for steps 0 to total."""
+    optimizer = SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
+    scheduler = get_linear_schedule_with_warmup(optimizer, warmup, total)
+    factors = []
+    for _ in range(total + 1):
+        factors.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step()
+    return factors
+
+
+@pytest.mark.parametrize("total, warmup", [(1, 0), (10, 0), (10, 3), (10, 9), (10, 10), (100, 7), (5, 8)])
+def test_linear_is_transformers_schedule(total, warmup):
+    assert [linear(t, total, warmup) for t in range(total + 1)] == pytest.approx(schedule(total, warmup), abs=1e-12)
+
+
+def after_a_step_without_gradients(method):
+    """Each trained parameter's value after one step with zero gradients, over its value before: AdamW then
+    does nothing but decay."""
+    torch.manual_seed(0)
+    net = Net().requires_grad_(False)
+    method.attach(net, {"adapted": net.adapted}, 10)
+    net.norm.requires_grad_(True)
+    net.classifier.requires_grad_(True)
+    optimizer = build_optimizer(net, method, training())
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.fill_(1.0)
+    for parameter in net.parameters():
+        if parameter.requires_grad:
+            parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()
+    values = {}
+    for name, parameter in net.named_parameters():
+        assert (parameter == parameter.flatten()[0]).all()
+        values[name] = parameter.flatten()[0].item()
+    return values
+
+
+LEFT = pytest.approx(1 - LR * DECAY)
+
+
+def test_factors_and_head_decay_and_biases_and_norms_do_not():
+    assert after_a_step_without_gradients(create(LoRAConfig(rank=2))) == {
+        "embedding.weight": 1.0,
+        "adapted.weight": 1.0,
+        "adapted.bias": 1.0,
+        "adapted.lora_A": LEFT,
+        "adapted.lora_B": LEFT,
+        "norm.weight": 1.0,
+        "norm.bias": 1.0,
+        "classifier.weight": LEFT,
+        "classifier.bias": 1.0,
+    }
+
+
+def test_every_part_of_adalora_s_factors_decays():
+    method = create(AdaLoRAConfig(init_rank=3, target_rank=2, initial_steps=1, final_steps=1))
+    values = after_a_step_without_gradients(method)
+    own = {name: value for name, value in values.items() if name.startswith("adapted.")}
+    assert {own.pop("adapted.weight"), own.pop("adapted.bias")} == {1.0}
+    assert list(own.values()) == [LEFT] * 3  # P, lambda, Q
+
+
+def test_full_fine_tuning_decays_the_backbone_s_weights():
+    values = after_a_step_without_gradients(create(FullConfig()))
+    decayed = {name for name, value in values.items() if value == LEFT}
+    assert decayed == {"embedding.weight", "adapted.weight", "classifier.weight"}
+
+
+def test_frozen_parameters_are_not_the_optimizer_s():
+    net = Net().requires_grad_(False)
+    method = create(LoRAConfig(rank=2))
+    method.attach(net, {"adapted": net.adapted}, 10)
+    optimizer = build_optimizer(net, method, training())
+    held = [p for group in optimizer.param_groups for p in group["params"]]
+    assert {id(p) for p in held} == {id(net.adapted.lora_A), id(net.adapted.lora_B)}
+
+
+def test_all_groups_follow_the_schedule():
+    net = Net()
+    optimizer = build_optimizer(net, create(FullConfig()), training())
+    for t, factor in enumerate(schedule(10, 3)):
+        set_lr(optimizer, t, 10, 3)
+        assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([LR * factor] * 2)
+
+
+class OwnRate(Full):
+    """Full fine-tuning that asks for another learning rate, and no decay, of the classifier."""
+
+    def attach(self, model, targets, total_steps):
+        super().attach(model, targets, total_steps)
+        self.own = list(model.classifier.parameters())
+
+    def groups(self):
+        return [{"params": self.own, "lr": 4.0, "weight_decay": 0.0}]
+
+
+def test_a_method_s_own_group_keeps_its_values():
+    net, method = Net(), OwnRate(FullConfig())
+    method.attach(net, {}, 10)
+    optimizer = build_optimizer(net, method, training())
+    held = [id(p) for group in optimizer.param_groups for p in group["params"]]
+    assert sorted(held) == sorted(id(p) for p in net.parameters())  # each exactly once
+    own = next(group for group in optimizer.param_groups if group["params"][0] is net.classifier.weight)
+    assert own["weight_decay"] == 0.0
+    set_lr(optimizer, 1, 10, 2)
+    assert own["lr"] == pytest.approx(2.0)
+    assert [group["lr"] for group in optimizer.param_groups if group is not own] == pytest.approx([LR / 2] * 2)
+
+
+def test_born_starts_a_group_s_own_schedule():
+    net = Net().requires_grad_(False)
+    net.classifier.requires_grad_(True)
+    optimizer = build_optimizer(net, create(LoRAConfig(rank=1)), training())
+    late = nn.Parameter(torch.ones(1))
+    optimizer.add_param_group({"params": [late], "peak_lr": 2.0, "born": 6})
+    old, own = schedule(20, 4), schedule(20 - 6, 4)
+    for t in range(6, 21):
+        set_lr(optimizer, t, 20, 4)
+        *groups, new = optimizer.param_groups
+        assert new["lr"] == pytest.approx(2.0 * own[t - 6], abs=1e-12)
+        assert [group["lr"] for group in groups] == pytest.approx([LR * old[t]] * 2, abs=1e-12)
