@@ -1,0 +1,124 @@
+"""Exact counts on models built without weights, and the way from a budget to a setting."""
+
+import pytest
+
+from adalora.backbones.load import blank
+from adalora.backbones.targets import target_modules
+from adalora.budget import shapes_of, solve
+from adalora.errors import UserError
+from adalora.plan import make_plan
+
+LORA = {1: 165_888, 2: 331_776, 4: 663_552, 8: 1_327_104}
+HEAD = 592_130
+
+
+def setting(compose, *overrides):
+    config = compose(*overrides)
+    built = blank(config.model, 2)
+    return solve(config.model, config.method, config.budget, built, shapes_of(target_modules(built, config.model)))
+
+
+@pytest.mark.parametrize(("model", "targets"), [("deberta_v3_base", 72), ("deberta_minilm", 36), ("bart_large", 192)])
+def test_the_number_of_adapted_maps(compose, model, targets):
+    config = compose(f"model={model}")
+    assert len(target_modules(blank(config.model, 2), config.model)) == targets
+
+
+def test_bart_large_counts_540672_per_unit_of_rank(compose):
+    config = compose("model=bart_large")
+    shapes = shapes_of(target_modules(blank(config.model, 2), config.model))
+    assert sum(d_out + d_in for d_out, d_in in shapes.values()) == 540_672
+
+
+@pytest.mark.parametrize(
+    ("budget", "rank", "initial"),
+    [
+        ("0.3M", 2, 4),
+        ("0.6M", 4, 6),
+        ("1.2M", 8, 12),
+        ("0.08%", 1, 2),
+        ("0.16%", 2, 4),
+        ("0.32%", 4, 6),
+        ("0.65%", 8, 12),
+    ],
+)
+def test_named_budgets_are_the_paper_s_settings(compose, budget, rank, initial):
+    lora = setting(compose, "method=lora", f"budget={budget}")
+    assert lora.config.rank == rank
+    assert lora.counts.kept == lora.counts.peak == LORA[rank]
+    assert lora.counts.head == HEAD
+    adalora = setting(compose, "method=adalora", f"budget={budget}")
+    assert (adalora.config.init_rank, adalora.config.target_rank) == (initial, rank)
+    assert adalora.counts.kept == LORA[rank] + 72 * rank
+    assert adalora.counts.peak == initial * (165_888 + 72)
+
+
+def test_adalora_at_0_3m_trains_663840_and_keeps_144_triplets(compose):
+    adalora = setting(compose, "method=adalora", "budget=0.3M")
+    assert adalora.counts.peak == 663_840
+    assert round(adalora.config.target_rank * 72) == 144
+
+
+def test_full_fine_tuning_is_184423682_with_the_head_and_has_no_choice(compose):
+    full = setting(compose, "method=full", "budget=0.3M")
+    assert full.counts.total == 184_423_682
+    assert full.counts.head == HEAD
+    assert full.budget == "any"
+    assert "no choice of budget" in full.note
+
+
+@pytest.mark.parametrize("budget", ["0.3M", "0.6M", "1.2M"])
+@pytest.mark.parametrize("method", ["lora", "adalora"])
+def test_other_backbones_are_solved_for_the_same_count(compose, method, budget):
+    found = setting(compose, "model=deberta_minilm", f"method={method}", f"budget={budget}")
+    assert abs(found.deviation) < 0.01
+
+
+@pytest.mark.parametrize("params", [41_000, 83_000, 250_000, 1_000_000])
+def test_custom_budgets_are_met_within_5_percent(compose, params):
+    custom = ["model=deberta_minilm", "budget=custom", f"budget.params={params}"]
+    found = setting(compose, *custom, "method=adalora")
+    assert abs(found.counts.kept - params) <= 41_508 / 36 / 2  # half of the way to one triplet more
+    if params != 250_000:  # LoRA's steps are 41,472 apart
+        assert abs(setting(compose, *custom, "method=lora").counts.kept - params) <= 0.05 * params
+
+
+def test_a_budget_between_two_ranks_is_refused_with_both_named(compose):
+    with pytest.raises(UserError, match=r"rank 1 = 41,472 and rank 2 = 82,944"):
+        setting(compose, "model=deberta_minilm", "method=lora", "budget=custom", "budget.params=60_000")
+
+
+def test_a_budget_below_the_smallest_setting_is_refused(compose):
+    with pytest.raises(UserError, match=r"nearest are rank 1 = 41,472:"):
+        setting(compose, "model=deberta_minilm", "method=lora", "budget=custom", "budget.params=1000")
+
+
+def test_a_rank_set_by_hand_is_held_against_the_budget(compose):
+    with pytest.raises(UserError, match="more than 5% off"):
+        setting(compose, "method=lora", "method.rank=3", "budget=0.3M")
+    assert setting(compose, "method=lora", "method.rank=2", "budget=0.3M").config.rank == 2
+
+
+def test_an_initial_rank_set_by_hand_is_kept(compose):
+    found = setting(compose, "method=adalora", "method.init_rank=3", "budget=0.3M")
+    assert (found.config.init_rank, found.config.target_rank) == (3, 2)
+
+
+def test_a_model_without_the_targets_is_named(compose):
+    config = compose("model=deberta_minilm", "model.targets.query='deberta.encoder.layer.{layer}.attention.self.q'")
+    with pytest.raises(UserError, match="matches 30 of 36 linear maps.*model.targets"):
+        target_modules(blank(config.model, 2), config.model)
+
+
+def test_the_plan_of_the_headline_command(compose):
+    config = compose("task=rte", "method=adalora", "budget=0.3M")
+    plan = make_plan(config, config.task.rows, set())
+    assert (plan.total_steps, plan.steps_per_epoch, plan.notes) == (3900, 78, [])
+    method = plan.config.method
+    assert (method.initial_steps, method.final_steps, method.mask_interval) == (600, 1800, 1)
+
+
+def test_lengths_that_leave_no_step_for_pruning_are_refused_before_loading(compose):
+    config = compose("task=rte", "method=adalora", "training.max_steps=100", "method.final_steps=1800")
+    with pytest.raises(UserError, match="leave none of the 100 training steps"):
+        make_plan(config, config.task.rows, {"training.max_steps", "method.final_steps"})
