@@ -6,7 +6,7 @@ one operation a group of equal shapes, and nothing waits for the device.
 Notation: n modules with r rank slots each; triplet (k, i) of module k is lambda_i, column i of
 P (d_out, r) and row i of Q (r, d_in).
 
-Where the paper and its released code differ we follow the code; docs/deviations.md has the rows.
+Where the paper and its released code differ we follow the code (docs/deviations.md: D-order).
 """
 
 from dataclasses import dataclass
@@ -39,7 +39,7 @@ class Schedule:
         """b(t) = b_T + (b_0 - b_T) (1 - (t - t_i) / (T - t_f - t_i))^3 between t_i and T - t_f.
 
         The numerator is the released code's; equation 14 prints t - t_i - t_f, which would exceed
-        b_0 at t_i and not reach b_T.
+        b_0 at t_i and not reach b_T (D-sched).
         """
         if self.is_final(t):
             return self.b_T
@@ -49,7 +49,7 @@ class Schedule:
         return int(self.b_T + (self.b_0 - self.b_T) * (1 - progress) ** 3)
 
     def is_final(self, t: int) -> bool:
-        """Whether the pattern is the final one: t > T - t_f, and always after the last step."""
+        """Whether the pattern is the final one: t > T - t_f, and always after the last step (D-final)."""
         return t > self.T - self.t_f or t == self.T - 1
 
     def scores_at(self, t: int) -> bool:
@@ -66,7 +66,7 @@ class Importance:
     """Smoothed sensitivity and uncertainty of one stack of weights (equations 8 to 11).
 
     Both averages start at 0 without bias correction, and the uncertainty sees the already updated
-    sensitivity, as in the released code.
+    sensitivity, as in the released code (D-ema).
     """
 
     sensitivity: Tensor
@@ -92,7 +92,8 @@ def prune(scores: Tensor, budget: int) -> tuple[Tensor, Tensor]:
     """Which triplets survive: exactly the `budget` highest scores of all modules together.
 
     Equal scores are pruned in the order of module, then slot (the released code prunes all that
-    are equal to the threshold, so that fewer than b survive, and fails where nothing is pruned).
+    are equal to the threshold, so that fewer than b survive, and fails where nothing is pruned:
+    D-ties, D-full-budget).
 
     Args:
         scores: S (n, r).

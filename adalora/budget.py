@@ -1,4 +1,7 @@
-"""Parameters and ranks: exact counts on the built model, and the way from a budget to a setting."""
+"""Parameters and ranks: exact counts on the built model, and the way from a budget to a setting.
+
+docs/deviations.md: D-named, D-realised, D-0.6M.
+"""
 
 from dataclasses import dataclass, replace
 from typing import Any

@@ -1,4 +1,7 @@
-"""Metrics as `evaluate.Metric` modules; the maths is scikit-learn's and scipy's."""
+"""Metrics as `evaluate.Metric` modules; the maths is scikit-learn's and scipy's.
+
+docs/deviations.md: D-stsb-metric, D-mnli-metric.
+"""
 
 from collections.abc import Callable, Sequence
 

@@ -96,7 +96,7 @@ def locate(model: Model) -> Weights:
 def load_model(model: Model, weights: Weights, num_labels: int) -> nn.Module:
     """The model in fp32, its head newly initialised from torch's global generator.
 
-    fp32 is asked for because DeBERTaV3's weights are stored in half precision on the hub.
+    fp32 is asked for because DeBERTaV3's weights are stored in half precision on the hub (D-dtype).
 
     Raises:
         UserError: weights that don't fit the architecture.

@@ -2,7 +2,8 @@
 
 With shared attention keys, DeBERTa sends the relative-position embeddings through `query_proj` and
 `key_proj` a second time. The released GLUE model adapts the key's second call and not the query's;
-its SQuAD model, transformers and PEFT adapt both. `model.pos_query_base_only` chooses the former.
+its SQuAD model, transformers and PEFT adapt both. `model.pos_query_base_only` chooses the former
+(docs/deviations.md: D-posq).
 """
 
 from collections.abc import Callable

@@ -10,7 +10,7 @@ def target_modules(model: nn.Module, config: Model) -> dict[str, nn.Linear]:
     """The linear maps that `config.targets` names, as module path -> module, layer by layer.
 
     The paper adapts six matrices a layer: query, key, value, the two of the FFN, and (in its
-    scripts, though not in Section 4) the attention output: 72 on DeBERTaV3-base.
+    scripts, though not in Section 4) the attention output: 72 on DeBERTaV3-base (D-targets, D-head).
 
     Raises:
         UserError: a path is missing or not a linear map, or their number is not `n_targets`.

@@ -1,4 +1,4 @@
-"""Lengths that follow the training: a recipe's steps, scaled when T is not the recipe's T."""
+"""Lengths that follow the training: a recipe's steps, scaled when T is not the recipe's T (D-lengths)."""
 
 import math
 from collections.abc import Collection

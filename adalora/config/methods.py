@@ -95,7 +95,7 @@ class AdaLoRAConfig(MethodConfig):
 
     def planned(self, total_steps: int) -> Self:
         """t_i = 15 % and t_f = 45 % of T where nothing else is said (ours; the paper's RTE has 15
-        and 46 %). Refuses t_i + t_f >= T, which leaves no step to prune in."""
+        and 46 %). Refuses t_i + t_f >= T, which leaves no step to prune in (D-phases)."""
         initial, final = self.initial_steps, self.final_steps
         filled = replace(
             self,

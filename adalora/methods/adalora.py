@@ -14,7 +14,8 @@ After each optimizer step, with the gradients still there, triplets are scored a
 (allocation.py). Pruned triplets have lambda = 0, keep P and Q, and may come back until T - t_f.
 Parameters: sum of r_k (d_in + d_out + 1); while training r is the initial rank everywhere.
 
-Deviations from paper and released code: docs/deviations.md.
+Deviations from paper and released code (docs/deviations.md): D-scale, D-orth, D-orth-eval, D-init,
+D-dropout, D-count, D-nograd.
 """
 
 import math

@@ -3,7 +3,7 @@
     y = W x + b + (alpha / r) B A dropout(x),   A (r, d_in), B (d_out, r)
 
 A ~ N(0, 0.02^2) as in the released DeBERTa model (the library's Kaiming init is overwritten there),
-B = 0. alpha is constant over ranks. Parameters: sum over modules of r (d_in + d_out).
+B = 0 (docs/deviations.md: D-lora-init). alpha is constant over ranks. Parameters: sum over modules of r (d_in + d_out).
 """
 
 from collections.abc import Mapping

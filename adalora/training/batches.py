@@ -1,7 +1,8 @@
 """Which rows make a batch, and how they are padded.
 
 Batches hold rows of similar length, each padded to its own longest row (the released code pads all
-rows to a fixed length; attention masks make the difference one of speed only). The order is a
+rows to a fixed length; attention masks make the difference one of speed only: D-pad, D-shuffle).
+The order is a
 function of seed and epoch, so a run can start anywhere in it.
 """
 

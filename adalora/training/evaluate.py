@@ -1,4 +1,4 @@
-"""Scores on the evaluation splits. The regulariser has no part in it."""
+"""Scores on the evaluation splits. The regulariser has no part in it (D-orth-eval)."""
 
 from collections.abc import Mapping
 

@@ -1,7 +1,7 @@
 """The training loop, in the released code's order (arXiv 2303.10512, Algorithm 1).
 
 One optimizer step t (from 0): backward, clip, optimizer, schedule, allocation with the gradients
-still there, zero_grad. What is logged is on the device until a logging step.
+still there, zero_grad (docs/deviations.md: D-loop, D-grad). What is logged is on the device until a logging step.
 """
 
 import signal
@@ -53,7 +53,7 @@ class Progress:
     seconds: float = 0.0  # of training and evaluation, over all sessions
 
     def record(self, results: dict[str, float], headline: str, direction: str) -> None:
-        """Keep the last evaluation and the best (the earliest of equally good ones)."""
+        """Keep the last evaluation and the best, the earliest of equally good ones (D-last-best)."""
         sign = 1 if direction == "max" else -1
         self.last = results
         if not self.best or sign * results[headline] > sign * self.best[headline]:
@@ -115,7 +115,9 @@ def train(parts: Parts) -> Progress:
                     window[1] += regulariser.detach() * share
                     if not accelerator.sync_gradients:
                         continue
-                    window[2] += accelerator.clip_grad_norm_(trained, training.max_grad_norm or float("inf"))
+                    norm = accelerator.clip_grad_norm_(trained, training.max_grad_norm or float("inf"))
+                    # fp16's scaler skips a step whose gradient overflowed, which is no failure
+                    window[2] += norm if accelerator.scaler is None else norm.nan_to_num(0, 0, 0)
                     method.before_step(t, optimizer)
                     optimizer.step()
                     set_lr(optimizer, t + 1, T, training.warmup_steps)

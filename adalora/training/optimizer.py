@@ -1,4 +1,4 @@
-"""AdamW and the linear schedule, as the released code trains (transformers' defaults of its time)."""
+"""AdamW and the linear schedule, as the released code trains (docs/deviations.md: D-adamw, D-decay, D-lr)."""
 
 from typing import Any
 
