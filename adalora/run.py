@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerBase
 
 from adalora.adapter import save_adapter
+from adalora.backbones.attention import use_exact_attention
 from adalora.backbones.hub import NotAvailable
 from adalora.backbones.load import Weights, load_model, load_tokenizer, locate
 from adalora.backbones.position_query import bypass_position_query
@@ -145,6 +146,8 @@ def execute(plan: Plan, weights: Weights, data: Data, folder: RunFolder, acceler
     method.attach(model, target_modules(model, config.model), plan.total_steps)
     for name in config.model.head:
         model.get_submodule(name).requires_grad_(True)
+    if config.model.attention == "exact":
+        use_exact_attention(model)
     if config.model.pos_query_base_only:
         bypass_position_query(model)
 

@@ -6,7 +6,8 @@ its SQuAD model, transformers and PEFT adapt both. `model.pos_query_base_only` c
 (docs/deviations.md: D-posq).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from torch import Tensor, nn
@@ -16,24 +17,37 @@ from transformers.models.deberta_v2.modeling_deberta_v2 import DisentangledSelfA
 def bypass_position_query(model: nn.Module) -> None:
     """Let the query's adapter skip its second call, in every attention layer of `model`.
 
-    The position terms are computed in `disentangled_attention_bias`, where `query_proj` is called
-    on positions only; during that call the adapted query behaves as its base.
+    The library makes that call in `disentangled_attention_bias`, where `query_proj` sees positions
+    only; attention.py makes it in `position_query`.
     """
     for attention in model.modules():
         if isinstance(attention, DisentangledSelfAttention):
+            attention.position_query_bypassed = True  # type: ignore[assignment]
             attention.disentangled_attention_bias = _without_adapter(  # type: ignore[method-assign]
                 attention, attention.disentangled_attention_bias
             )
-            attention.position_query_bypassed = True  # type: ignore[assignment]
+
+
+def position_query(attention: Any, positions: Tensor) -> Tensor:
+    """The query projection of position embeddings, (2 span, d) -> (2 span, h d_head)."""
+    if not getattr(attention, "position_query_bypassed", False):
+        return attention.query_proj(positions)
+    with _base_only(attention.query_proj):
+        return attention.query_proj(positions)
 
 
 def _without_adapter(attention: Any, compute: Callable[..., Tensor]) -> Callable[..., Tensor]:
     def bias(*args: Any, **kwargs: Any) -> Tensor:
-        query = attention.query_proj
-        query.base_only = True
-        try:
+        with _base_only(attention.query_proj):
             return compute(*args, **kwargs)
-        finally:
-            query.base_only = False
 
     return bias
+
+
+@contextmanager
+def _base_only(query: Any) -> Iterator[None]:
+    query.base_only = True
+    try:
+        yield
+    finally:
+        query.base_only = False

@@ -44,16 +44,17 @@ class Model:
 
     def __post_init__(self) -> None:
         require(
-            self.attention == "eager",
-            f"model.attention={self.attention}: only eager (the library's own) is there",
+            self.model_type in ("deberta-v2", "bart"),
+            f"model.model_type={self.model_type}: allowed are deberta-v2, bart",
+        )
+        kinds = ("exact", "eager") if self.model_type == "deberta-v2" else ("eager",)
+        require(
+            self.attention in kinds,
+            f"model.attention={self.attention}: allowed for {self.model_type} are {', '.join(kinds)}",
         )
         require(
             0 <= self.classifier_dropout < 1,
             f"model.classifier_dropout={self.classifier_dropout}: must lie in [0, 1)",
-        )
-        require(
-            self.model_type in ("deberta-v2", "bart"),
-            f"model.model_type={self.model_type}: allowed are deberta-v2, bart",
         )
 
 

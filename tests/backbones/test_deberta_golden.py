@@ -5,6 +5,7 @@ import pytest
 import torch
 from transformers import DebertaV2Config, DebertaV2ForSequenceClassification
 
+from adalora.backbones.attention import use_exact_attention
 from adalora.backbones.position_query import bypass_position_query
 from adalora.config.methods import AdaLoRAConfig, LoRAConfig
 from adalora.methods import create
@@ -47,9 +48,12 @@ def build(arrays, config):
 
 
 @pytest.mark.parametrize("variant", ["plain", "lora", "adalora"])
-def test_forward_and_gradients_are_the_authors(golden, variant):
+@pytest.mark.parametrize("attention", ["exact", "eager"])
+def test_forward_and_gradients_are_the_authors(golden, variant, attention):
     arrays, config = golden(f"deberta_a_{variant}")
     model = build(arrays, config)
+    if attention == "exact":
+        use_exact_attention(model)
     mask = torch.tensor(arrays["attention_mask"])
     out = model(torch.tensor(arrays["input_ids"]), attention_mask=mask, output_hidden_states=True)
     loss = task_loss(out.logits, torch.tensor(arrays["labels"]))
