@@ -6,13 +6,17 @@ python train.py --multirun budget=0.3M,0.6M,1.2M seed=1,2,3,4,5
 
 import os
 import sys
+import traceback
+from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from adalora.config import register
 from adalora.errors import Interrupted, UserError
+from adalora.reporting.multirun import note_job
 
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # repeatable products on a GPU
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
@@ -21,19 +25,33 @@ register()
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")
 def main(tree: DictConfig) -> float | None:
-    """Run one experiment and return its headline metric."""
-    from adalora.run import run  # torch and transformers: not for --help or a typing mistake
-
+    """Run one experiment; its headline metric, for sweepers that optimise. One failing job of a
+    multirun doesn't stop the others: the multirun exits with 1 in the end."""
+    job = HydraConfig.get()
+    sweeping = job.mode == RunMode.MULTIRUN
+    outcome: dict[str, Any]
     try:
-        return run(tree, HydraConfig.get().overrides.task)
+        from adalora.run import run  # torch and transformers: not for --help or a typing mistake
+
+        outcome = run(tree, job.overrides.task)
     except UserError as error:
+        outcome = {"error": str(error)}
+        print(f"error: {' '.join(job.overrides.task) + ': ' if sweeping else ''}{error}", file=sys.stderr)
         if tree.debug:
-            raise
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(1)
+            traceback.print_exc()
     except Interrupted as stop:
         print(f"\n{stop}: the same command goes on from there", file=sys.stderr)
         sys.exit(128 + stop.signal)
+    except Exception as error:
+        if not sweeping:
+            raise
+        outcome = {"error": f"{type(error).__name__}: {error}"}
+        traceback.print_exc()
+    if sweeping:
+        note_job(job.runtime.output_dir, job.overrides.task, outcome)
+    elif "error" in outcome:
+        sys.exit(1)
+    return outcome["last"][outcome["task"]["headline"]] if "last" in outcome else None
 
 
 if __name__ == "__main__":

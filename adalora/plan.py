@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from adalora.budget import Setting, shapes_of, solve
 from adalora.config.lengths import fit_lengths
 from adalora.config.schema import Config
 from adalora.errors import UserError
+from adalora.methods import create
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,19 @@ class Plan:
     total_steps: int
     notes: list[str]
     cost: Cost
+
+    def summary(self) -> dict[str, Any]:
+        """What a table of plans shows: setting, exact counts, deviation from the budget."""
+        setting = self.setting
+        return {
+            "model": self.config.model.name,
+            "task": self.config.task.name,
+            "method": self.config.method.name,
+            "setting": create(self.config.method).describe(),
+            "budget": {"name": setting.budget, "params": self.config.budget.params, "deviation": setting.deviation},
+            "parameters": asdict(setting.counts),
+            "steps": self.total_steps,
+        }
 
 
 def make_plan(config: Config, rows: Mapping[str, int], fixed: Collection[str], folder: Path | None = None) -> Plan:

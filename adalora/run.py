@@ -35,7 +35,7 @@ from adalora.reporting.heatmap import save_heatmap
 from adalora.reporting.terminal import console, show_plan, show_result
 from adalora.reporting.watch import Watch
 from adalora.result import SCHEMA, Result, commit, hardware, peak_memory_mb, versions
-from adalora.runfolder import RunFolder, run_key
+from adalora.runfolder import MODEL_OPTIONS, RunFolder, run_key
 from adalora.tracking import Log, start_wandb
 from adalora.training.batches import ByLength, LengthGroups, loader
 from adalora.training.loop import Parts, Progress, train
@@ -45,8 +45,8 @@ from tasks.metrics import TaskMetric, named
 from tasks.tokenise import tokenised
 
 
-def run(tree: DictConfig, overrides: Sequence[str]) -> float | None:
-    """Run, resume or recall one experiment; returns its headline metric at the last step.
+def run(tree: DictConfig, overrides: Sequence[str]) -> dict[str, Any]:
+    """Run, resume or recall one experiment; returns its result, or with `dry_run` its plan in short.
 
     Args:
         tree: the composed configuration.
@@ -59,8 +59,9 @@ def run(tree: DictConfig, overrides: Sequence[str]) -> float | None:
     config = validated(tree)
     fixed = {override.lstrip("+").partition("=")[0] for override in overrides}
     if config.dry_run:
-        show_plan(make_plan(config, config.task.rows, fixed))
-        return None
+        plan = make_plan(config, config.task.rows, fixed)
+        show_plan(plan)
+        return plan.summary()
     transformers.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     weights, data = gather(config)
@@ -77,7 +78,7 @@ def run(tree: DictConfig, overrides: Sequence[str]) -> float | None:
     else:
         console.print(f"{folder.path} is done: its result again (remove the folder to repeat the run)")
     show_result(result, plan, folder.path)
-    return result["last"][result["task"]["headline"]]
+    return result
 
 
 def gather(config: Config) -> tuple[Weights, Data]:
@@ -223,6 +224,7 @@ def record(
             "comparable": weights.comparable,
             "origin": weights.origin,
             "digest": weights.digest,
+            **{name: getattr(config.model, name) for name in MODEL_OPTIONS},
         },
         task={
             "name": config.task.name,

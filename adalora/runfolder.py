@@ -15,6 +15,7 @@ from adalora.errors import UserError
 from adalora.files import write_json, writing
 
 Status = Literal["running", "done", "failed"]
+MODEL_OPTIONS = ("targets", "head", "attention", "classifier_dropout", "pos_query_base_only")  # beside the weights
 UNCOUNTED = ("log_steps", "checkpoint_steps")  # training options that change no number
 
 
@@ -23,9 +24,8 @@ def run_key(config: Config, total_steps: int, data_digest: str, weights_digest: 
     and the data's content, seed and precision; not paths, tracking, device or budget names."""
     model = {
         "weights": weights_digest,
-        **{name: getattr(config.model, name) for name in
-           ("targets", "head", "attention", "classifier_dropout", "pos_query_base_only")},
-    }  # fmt: skip
+        **{name: getattr(config.model, name) for name in MODEL_OPTIONS},
+    }
     task = {
         "rows": data_digest,
         **{name: getattr(config.task, name) for name in

@@ -83,10 +83,11 @@ def by_distance(x: Tensor, table: Tensor, buckets: Tensor) -> Tensor:
 @cache
 def distance_buckets(length: int, span: int, buckets: int, farthest: int) -> Tensor:
     """The table row of every distance -(L - 1) ... L - 1: the log bucket, moved to start at 0."""
-    distances = torch.arange(1 - length, length)
-    if buckets > 0 and farthest > 0:
-        distances = make_log_bucket_position(distances, buckets, farthest).long()
-    return (distances + span).clamp(0, 2 * span - 1)
+    with torch.inference_mode(False):  # an evaluation may ask first, and training uses it again
+        distances = torch.arange(1 - length, length)
+        if buckets > 0 and farthest > 0:
+            distances = make_log_bucket_position(distances, buckets, farthest).long()
+        return (distances + span).clamp(0, 2 * span - 1)
 
 
 class Diagonals(torch.autograd.Function):

@@ -4,7 +4,7 @@ import pytest
 import torch
 from transformers import DebertaV2Config, DebertaV2ForSequenceClassification
 
-from adalora.backbones.attention import use_exact_attention
+from adalora.backbones.attention import distance_buckets, use_exact_attention
 from adalora.backbones.position_query import bypass_position_query
 from adalora.config.methods import AdaLoRAConfig
 from adalora.methods import create
@@ -111,3 +111,12 @@ def test_attention_maps_come_from_the_library():
     ids = torch.randint(1, 50, (2, 9))
     expected, got = (model(ids, output_attentions=True).attentions for model in (theirs, ours))
     assert all(torch.equal(a, b) for a, b in zip(expected, got, strict=True))
+
+
+def test_training_after_an_evaluation_of_the_same_length():
+    _, ours = pair(23)
+    ids = torch.randint(1, 50, (2, 23))
+    distance_buckets.cache_clear()
+    with torch.inference_mode():
+        ours(ids)
+    ours(ids).logits.sum().backward()

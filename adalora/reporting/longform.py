@@ -1,0 +1,58 @@
+"""Tables for programs: one CSV line per cell."""
+
+import csv
+import io
+import statistics
+from collections.abc import Mapping, Sequence
+
+from adalora.reporting.cells import AVERAGE, Column, Row, Section, commits, difference
+from adalora.reporting.paper import Key, Published
+
+FIELDS = (
+    "model", "task", "metric", "method", "budget", "variant", "n", "seeds", "median_last", "min", "max", "std",
+    "median_best", "paper", "difference", "paper_table", "comparable", "subset", "kept", "commits",
+)  # fmt: skip
+PAPER_FIELDS = ("paper", "difference", "paper_table")
+
+
+def long_form(sections: Sequence[Section], paper: Mapping[Key, Published] | None) -> str:
+    """One CSV line per cell, percentages with four decimals."""
+    fields = [name for name in FIELDS if paper is not None or name not in PAPER_FIELDS]
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fields, extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    for section in sections:
+        for row in section.rows:
+            for column in section.columns:
+                writer.writerow(
+                    long_line(section, row, column, (paper or {}).get((*column[:2], row.method, row.budget)))
+                )
+    return text.getvalue()
+
+
+def long_line(section: Section, row: Row, column: Column, theirs: Published | None) -> dict[str, object]:
+    """A cell's line; what isn't there is empty."""
+    cell = row.cell(column)
+    line: dict[str, object] = {
+        "model": section.model, "task": column.task, "metric": column.metric, "method": row.method,
+        "budget": row.budget, "variant": row.variant, "comparable": section.comparable, "subset": section.subset,
+        "difference": four(difference(cell, theirs)),
+    }  # fmt: skip
+    if theirs:
+        line |= {"paper": f"{theirs.value:.2f}", "paper_table": theirs.table}
+    if cell:
+        line |= {
+            "n": cell.n,
+            "seeds": " ".join(map(str, sorted({run["seed"] for run in cell.runs}))),
+            "median_last": four(cell.last), "median_best": four(cell.best),
+            "kept": f"{statistics.median(run['parameters']['kept'] for run in cell.runs):.0f}",
+            "commits": "; ".join(commits(cell.runs)),
+        }  # fmt: skip
+        if column != AVERAGE:
+            line |= {"min": four(cell.low), "max": four(cell.high), "std": four(cell.std)}
+    return line
+
+
+def four(value: float | None) -> str:
+    """Four decimals; nothing for None."""
+    return "" if value is None else f"{value:.4f}"

@@ -1,0 +1,76 @@
+"""The end of a multirun: one table of what it ran. Imports nothing heavy until then.
+
+Jobs may run in other processes or on other machines, so each leaves its outcome as a file in its
+folder of the sweep, and the process that started the sweep reads them.
+"""
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig
+
+from adalora.files import write_json
+
+OUTCOME = "outcome.json"
+
+
+def note_job(folder: str, overrides: Sequence[str], outcome: dict[str, Any]) -> None:
+    """Leave a job's outcome: a result, a plan, or `error`."""
+    write_json(Path(folder) / OUTCOME, {"overrides": list(overrides), **outcome})
+
+
+class Report(Callback):
+    """Shows the table, and makes the command exit with 1 if a job failed."""
+
+    def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
+        from adalora.reporting.tables import run_table
+        from adalora.reporting.terminal import console
+
+        paths = sorted(Path(config.hydra.sweep.dir).glob(f"*/{OUTCOME}"), key=lambda path: int(path.parent.name))
+        outcomes = [json.loads(path.read_text()) for path in paths]
+        plans = [outcome for outcome in outcomes if "setting" in outcome]
+        results = [outcome for outcome in outcomes if "last" in outcome]
+        failed = [outcome for outcome in outcomes if "error" in outcome]
+        if plans:
+            console.print(plan_table(plans))
+        if results:
+            console.print(run_table(results))
+        for outcome in failed:
+            console.print(f"failed: {' '.join(outcome['overrides'])}: {outcome['error']}", markup=False)
+        if failed:
+            sys.exit(1)
+
+
+def plan_table(plans: Sequence[dict[str, Any]]) -> Any:
+    """Setting, exact counts and deviation of every planned job, as a rich table."""
+    from rich.table import Table
+
+    table = Table(box=None, title="planned")
+    for column in (
+        "model",
+        "task",
+        "method",
+        "setting",
+        "budget",
+        "adapter kept",
+        "deviation",
+        "peak",
+        "head",
+        "steps",
+    ):
+        table.add_column(column, justify="left" if column in ("model", "task", "method", "setting") else "right")
+    for plan in plans:
+        deviation, counts = plan["budget"]["deviation"], plan["parameters"]
+        table.add_row(
+            *(plan[name] for name in ("model", "task", "method", "setting")),
+            plan["budget"]["name"],
+            f"{counts['kept']:,}",
+            "" if deviation is None else f"{deviation:+.1%}",
+            *(f"{counts[name]:,}" for name in ("peak", "head")),
+            f"{plan['steps']:,}",
+        )
+    return table

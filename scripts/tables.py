@@ -1,0 +1,45 @@
+"""Tables of all finished runs, GLUE beside the paper's:
+
+python scripts/tables.py
+python scripts/tables.py --runs results/runs --out results/tables
+"""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it runs uninstalled, as train.py does
+
+from adalora.errors import UserError
+from adalora.reporting.tables import write_tables
+
+
+class Parser(argparse.ArgumentParser):
+    """Mistakes are one line, as everywhere in the suite."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print the line and exit with 1."""
+        self.exit(1, f"error: {message} (--help shows the options)\n")
+
+
+def main() -> int:
+    """Write the tables and name the files."""
+    parser = Parser(description="Tables of all finished runs, GLUE beside the paper's.", allow_abbrev=False)
+    parser.add_argument("--runs", type=Path, default=Path("results/runs"), help="folder of runs (%(default)s)")
+    parser.add_argument("--out", type=Path, default=Path("results/tables"), help="folder to write to (%(default)s)")
+    args = parser.parse_args()
+    try:
+        files, lines = write_tables(args.runs.expanduser(), args.out.expanduser())
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    for line in lines:
+        print(f"warning: {line}", file=sys.stderr)
+    skipped = sum(line.startswith("skipped ") for line in lines)
+    print(f"{', '.join(map(str, files))}" + (f" ({skipped} result.json skipped)" if skipped else ""))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,372 @@
+"""Tables: cells over seeds, the paper's numbers beside them, and what is never put together."""
+
+import csv
+import io
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from adalora.errors import UserError
+from adalora.reporting.cells import GLUE, average, rows_of
+from adalora.reporting.paper import read_paper
+from adalora.reporting.results import read_results
+from adalora.reporting.tables import run_table, write_tables
+from adalora.result import SCHEMA, Result
+
+ROOT = Path(__file__).parents[2]
+PAPER = read_paper()
+MINILM = {"name": "deberta_minilm", "title": "MiniLM_L6 & co", "comparable": False}
+METRICS = {task: [column.metric for column in GLUE if column.task == task] for task in {c.task for c in GLUE}}
+METRICS["r8"] = ["accuracy", "macro_f1"]
+
+
+def make(task="rte", method="adalora", budget="0.3M", seed=1, last=0.8628, best=0.87, **changes):
+    """A result as a run writes it; `changes` go into the parts named as `part__key`."""
+    metrics = METRICS.get(task, ["accuracy"])
+    parts = {
+        "model": {"name": "deberta_v3_base", "title": "DeBERTaV3-base", "comparable": True, "origin": "hub x@1",
+                  "digest": "030a072f5243"},
+        "task": {"name": task, "version": 1, "origin": "hub nyu-mll/glue@abc", "subset": False,
+                 "digest": "29c3aa3b45028", "rows": {"train": 2490, "validation": 277}, "train_split": "train",
+                 "headline": metrics[0], "direction": "max", "max_length": 320},
+        "method": {"name": method} | ({"alpha": 32.0, "orthogonality": 0.3, "beta1": 0.85, "initial_steps": 600}
+                                      if method == "adalora" else {}),
+        "budget": {"name": budget, "params": 331776, "deviation": 0.0},
+        "recipe": {"name": "paper", "protocol": "script", "source": "Table 8"},
+        "training": {"epochs": 50.0, "max_steps": None, "planned_steps": 3900, "total_steps": 3900, "lr": 1.2e-3,
+                     "warmup_steps": 200, "eval_steps": 100, "log_steps": 10, "checkpoint_steps": 100},
+        "parameters": {"peak": 663840, "kept": 331776, "head": 592130, "total": 1255970},
+    }  # fmt: skip
+    top = {"commit": "abc123", "schema": SCHEMA, "precision": "fp32", "key": "0123456789"}
+    for name, value in changes.items():
+        part, _, key = name.partition("__")
+        if key:
+            parts[part][key] = value
+        else:
+            top[name] = value
+    return Result(
+        **parts, **top, seed=seed, last=dict.fromkeys(metrics, last) | {"loss": 0.5}, last_step=3900,
+        best=dict.fromkeys(metrics, best) | {"loss": 0.4}, best_step=3100, ranks={"a": 2}, seconds=3725.4,
+        peak_memory_mb=1, command=["train.py"], versions={}, hardware={},
+    ).as_dict()  # fmt: skip
+
+
+def put(root, *results):
+    """The results in run folders below `root`, which is returned."""
+    for number, result in enumerate(results):
+        if result["key"] == "0123456789":
+            result["key"] = f"{number:010x}"
+        model, task = result["model"]["name"], result["task"]["name"]
+        place = root / model / task / result["method"]["name"] / result["budget"]["name"]
+        folder = place / f"seed{result['seed']}-{result['key']}"
+        folder.mkdir(parents=True)
+        (folder / "result.json").write_text(json.dumps(result))
+    return root
+
+
+@pytest.fixture
+def tabulate(tmp_path):
+    """`tabulate(result, ...)` writes the tables of these results: the texts by file name, and the warnings."""
+
+    def go(*results):
+        files, lines = write_tables(put(tmp_path / "runs", *results), tmp_path / "tables")
+        return {path.name: path.read_text() for path in files}, lines
+
+    return go
+
+
+def lines_of(text, **wanted):
+    return [line for line in csv.DictReader(io.StringIO(text)) if wanted.items() <= line.items()]
+
+
+def block(text, start):
+    """The cells of a Markdown row, by line name and column."""
+    lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line[:1] == "|"]
+    header = next(line for line in lines if line[0] == "Method")
+    at = next(i for i, line in enumerate(lines) if f"{line[0]} {line[1]}".strip() == start)
+    found = {lines[at][3]: dict(zip(header, lines[at], strict=True))}
+    for line in lines[at + 1 :]:
+        if line[0]:
+            break
+        found[line[3]] = dict(zip(header, line, strict=True))
+    return found
+
+
+def test_the_average_recomputes_those_that_the_paper_prints():
+    rows = {key[2:] for key, cell in PAPER.items() if cell.table == "AdaLoRA-T1"}
+    assert len(rows) == 12
+    for row in rows:
+        cells = {column[:2]: PAPER[(*column[:2], *row)].value for column in GLUE}
+        exact, printed = average(cells), PAPER[("average", "average", *row)].value
+        assert exact is not None
+        assert f"{exact + 1e-9:.2f}" == f"{printed:.2f}" or int(exact * 100 + 1e-6) / 100 == printed, row
+        assert average(dict(list(cells.items())[1:])) is None
+
+
+def test_the_published_cells_are_found_under_our_names():
+    assert PAPER["rte", "accuracy", "adalora", "0.3M"].value == 87.36
+    assert PAPER["rte", "accuracy", "adalora", "0.16%"].value == 87.73  # Table 4
+    assert PAPER["sst2", "accuracy", "adalora", "0.08%"].value == 95.52  # Table 4, not 5
+    assert PAPER["sst2", "accuracy", "lora", "0.08%"].table == "AdaLoRA-T5"
+    assert PAPER["mnli", "accuracy_mismatched", "full", "any"].params == "184M"
+    assert PAPER["cola", "matthews", "bitfit", "any"].value == 66.96
+
+
+def test_a_damaged_table_of_the_paper_is_one_line(tmp_path):
+    for text in ("table,model\nAdaLoRA-T1,DeBERTaV3-base\n", None):
+        if text:
+            (tmp_path / "t.csv").write_text(text)
+        else:
+            (tmp_path / "t.csv").unlink()
+        with pytest.raises(UserError, match=r"t\.csv"):
+            read_paper(tmp_path / "t.csv")
+
+
+def test_a_cell_summarises_seeds_beside_the_paper(tabulate):
+    runs = [make(seed=seed, last=last) for seed, last in ((1, 0.85), (2, 0.88), (3, 0.86))]
+    texts, lines = tabulate(*runs)
+    assert lines == []
+    ours = block(texts["glue.md"], "AdaLoRA 0.3M")
+    assert [ours[name]["RTE"] for name in ("last", "std (n)", "best", "paper", "last - paper")] == [
+        "86.00", "1.53 (3)", "87.00", "87.36", "-1.36",
+    ]  # fmt: skip
+    assert ours["last"]["# Params"] == "0.33M" and ours["paper"]["# Params"] == "0.32M"
+    (line,) = lines_of(texts["glue.csv"], task="rte", method="adalora", budget="0.3M")
+    assert (line["n"], line["seeds"], line["median_last"]) == ("3", "1 2 3", "86.0000")
+    assert (line["min"], line["max"], line["median_best"]) == ("85.0000", "88.0000", "87.0000")
+    assert (line["paper"], line["difference"], line["comparable"], line["subset"]) == (
+        "87.36", "-1.3600", "True", "False",
+    )  # fmt: skip
+    for told in ("hub x@1", "hub nyu-mll/glue@abc", "validation 277", "Seeds: 1, 2, 3", "abc123", "k/277", "truncated"):
+        assert told in texts["glue.md"]
+
+
+def test_cells_that_were_not_run_are_empty(tabulate):
+    texts, _ = tabulate(make(last=0.0, best=0.0))
+    ours = block(texts["glue.md"], "AdaLoRA 0.3M")
+    assert ours["last"]["RTE"] == "0.00"  # that is a result
+    assert [ours["last"][column.title] for column in GLUE if column.task != "rte"] == [""] * 9
+    assert ours["last"]["Ave."] == ours["last - paper"]["Ave."] == ours["last - paper"]["CoLA"] == ""
+    assert block(texts["glue.md"], "BitFit").keys() == {"paper"}
+    for line in lines_of(texts["glue.csv"], method="adalora", budget="0.3M"):
+        assert line["task"] == "rte" or (line["n"], line["median_last"], line["difference"]) == ("", "", "")
+
+
+def test_the_average_appears_with_the_eighth_task(tabulate):
+    runs = [make(task=task, last=0.5 if task in ("mnli", "qqp") else 0.8) for task in METRICS if task != "r8"]
+    texts, _ = tabulate(*runs)
+    ours = block(texts["glue.md"], "AdaLoRA 0.3M")
+    assert (ours["last"]["Ave."], ours["paper"]["Ave."]) == ("72.50", "88.86")  # (2 x 50 + 6 x 80) / 8
+    assert ours["last - paper"]["Ave."] == "-16.36"
+    assert ours["std (n)"]["Ave."] == ""
+
+
+def test_rows_are_in_the_papers_order_and_other_methods_follow(tabulate):
+    texts, _ = tabulate(
+        make(method="sora"), make(method="full", budget="any"), make(budget="0.08%"), make(budget="custom")
+    )
+    names = re.findall(r"^\| (\w[^|]*?) *\| ([^ |]*[^|]*?) *\|", texts["glue.md"], flags=re.M)[1:]
+    assert names[:3] == [("Full FT", ""), ("BitFit", ""), ("HAdapter (Houlsby)", "1.2M")]
+    assert names[-4:] == [
+        ("AdaLoRA", "0.3M"), ("AdaLoRA", "0.08%"), ("AdaLoRA", "custom 331,776"), ("sora", "0.3M"),
+    ]  # fmt: skip
+    assert len(names) == 15
+    assert block(texts["glue.md"], "sora 0.3M")["paper"]["RTE"] == ""
+
+
+def test_other_weights_subsets_and_r8_are_apart(tabulate):
+    small = {f"model__{key}": value for key, value in MINILM.items()}
+    texts, lines = tabulate(
+        make(last=0.6, **small), make(task="r8", last=0.95, **small), make(task="r8"), make(task__subset=True)
+    )
+    assert lines == []
+    page = texts["packaged.md"]
+    assert "The paper's numbers don't apply here" in page and "last - paper" not in page
+    assert re.findall("^## (.*)", page, flags=re.M) == [
+        "GLUE, DeBERTaV3-base, NOT the official row counts", "R8, DeBERTaV3-base", "GLUE, MiniLM_L6 & co",
+        "R8, MiniLM_L6 & co",
+    ]  # fmt: skip
+    assert not {"paper", "difference"} & set(texts["packaged.csv"].splitlines()[0].split(","))
+    assert "No run of ours yet" in texts["glue.md"] and "86.28" not in texts["glue.md"]
+    assert {line["median_last"] for line in lines_of(texts["glue.csv"])} == {""}
+    (line,) = lines_of(texts["packaged.csv"], subset="True", task="rte")
+    assert line["median_last"] == "86.2800"
+
+
+@pytest.mark.parametrize(
+    ("change", "plural", "label"),
+    [
+        ({"task__digest": "ffffaaaa00001"}, "data digests", "data=ffffaaaa00"),
+        ({"task__version": 2}, "task versions", "task version=2"),
+        ({"model__digest": "ffffaaaa00001"}, "weight digests", "weights=ffffaaaa00"),
+    ],
+)
+def test_mixed_content_is_named_and_not_averaged(tabulate, change, plural, label):
+    texts, lines = tabulate(make(seed=1, last=0.8), make(seed=2, last=0.9, **change))
+    (line,) = lines
+    assert line.startswith(f"rte: mixed {plural}") and "seed2-0000000001" in line
+    assert f"5. {line}" in texts["glue.md"]
+    cells = lines_of(texts["glue.csv"], task="rte", method="adalora", budget="0.3M")
+    assert sorted((cell["n"], cell["median_last"]) for cell in cells) == [("1", "80.0000"), ("1", "90.0000")]
+    assert label in {cell["variant"] for cell in cells}
+
+
+@pytest.mark.parametrize(
+    ("change", "labels"),
+    [
+        ({"training__lr": 1e-4}, {"lr=0.0012", "lr=0.0001"}),
+        ({"precision": "bf16"}, {"precision=fp32", "precision=bf16"}),
+        ({"training__log_steps": 1}, {""}),  # changes no number
+        ({"method__beta1": 0.5}, {"beta1=0.85", "beta1=0.5"}),
+        ({"method__orthogonality": 0.0}, {"orthogonality=0.3", "orthogonality=0"}),
+        ({"model__attention": "sdpa"}, {"attention=absent", "attention=sdpa"}),
+        (
+            {"training__epochs": 1.0, "training__total_steps": 78, "training__warmup_steps": 4,
+             "method__initial_steps": 12},
+            {"", "epochs=1"},
+        ),
+    ],
+)  # fmt: skip
+def test_other_options_are_other_rows(tmp_path, change, labels):
+    runs, _ = read_results(put(tmp_path, make(seed=1), make(seed=2, **change)))
+    assert {row.variant for row in rows_of(runs)} == labels
+
+
+def test_lengths_are_named_where_nothing_else_tells_apart(tmp_path):
+    short = {"training__max_steps": 78, "training__total_steps": 78}
+    runs, _ = read_results(
+        put(tmp_path, make(**short), make(method__initial_steps=9, **short), make(training__warmup_steps=0))
+    )
+    names = {row.variant for row in rows_of(runs)}
+    assert len(names) == 3
+    assert any("max_steps=78" in name and "initial_steps=9" in name for name in names)
+
+
+def test_what_recipes_never_set_is_named_without_a_rival(tmp_path):
+    runs, _ = read_results(put(tmp_path, make(method__beta1=0.5, method__orthogonality=0)))
+    (row,) = rows_of(runs)
+    assert row.variant == "beta1=0.5, orthogonality=0"
+    shortened = make(training__epochs=1.0, training__total_steps=78)
+    (row,) = rows_of([shortened])
+    assert row.variant == "epochs=1"
+
+
+def test_runs_that_differ_in_something_unrecorded_are_not_merged(tabulate):
+    texts, lines = tabulate(make(last=0.8), make(last=0.9))
+    (line,) = lines
+    assert "seed1-0000000000 and seed1-0000000001 differ in something" in line
+    cells = lines_of(texts["glue.csv"], task="rte", method="adalora", budget="0.3M")
+    assert [cell["variant"] for cell in cells] == ["run seed1-0000000000", "run seed1-0000000001"]
+
+
+def test_broken_results_are_named_skipped_and_counted(tmp_path):
+    runs = tmp_path / "runs"
+    put(
+        runs, make(), make(seed=2, schema=SCHEMA - 1), make(seed=3, last=86.3), make(seed=4, last=float("nan")),
+        make(seed=5, task__digest=7), make(seed=6, commit=1),
+    )  # fmt: skip
+    (whole,) = runs.rglob("seed1-*/result.json")
+    bad = {
+        "half/result.json": whole.read_text()[:300],
+        "list/result.json": "[]",
+        "other/result.json": '{"schema": "x"}',
+        "missing/result.json": json.dumps({k: v for k, v in json.loads(whole.read_text()).items() if k != "best"}),
+        "seed9-abc/result.json": whole.read_text(),
+        f"copy/{whole.parent.name}/result.json": whole.read_text(),
+    }
+    for name, text in bad.items():
+        (runs / name).parent.mkdir(parents=True)
+        (runs / name).write_text(text)
+    (runs / "binary").mkdir()
+    (runs / "binary" / "result.json").write_bytes(b"\xff\xfe\x00")
+    good, skipped = read_results(runs)
+    assert len(good) == 1 and len(skipped) == 12
+    assert all("\n" not in line and "result.json: " in line for line in skipped)
+    told = "\n".join(skipped)
+    for reason in ("not readable as JSON", "not a result of this suite", f"result schema {SCHEMA - 1}", "has no best",
+                   "last.accuracy is 86.3, not a fraction", "is nan", "task.digest is 7", "commit is a int",
+                   "but lies in seed9-abc", "the same run as"):  # fmt: skip
+        assert reason in told
+    _, lines = write_tables(runs, tmp_path / "tables")
+    assert [line for line in lines if line.startswith("skipped ")] == [f"skipped {line}" for line in skipped]
+    assert "Left out: 12 result.json" in (tmp_path / "tables/glue.md").read_text()
+
+
+def test_the_same_input_gives_the_same_bytes(tmp_path):
+    runs = [make(seed=seed, task=task, method=m) for m in ("adalora", "lora") for task in METRICS for seed in (1, 2)]
+    first = put(tmp_path / "a", *runs)
+    second = put(tmp_path / "b", *reversed(runs))
+    out = [write_tables(root, tmp_path / f"{root.name}-out")[0] for root in (first, second)]
+    assert [path.read_bytes() for path in out[0]] == [path.read_bytes() for path in out[1]]
+    before = [(path, path.read_bytes()) for path in out[0]]
+    write_tables(first, tmp_path / "a-out")
+    assert all(path.read_bytes() == content for path, content in before)
+
+
+def test_the_tex_is_whole(tabulate):
+    small = {f"model__{key}": value for key, value in MINILM.items()}
+    odd = {"method__name": "a_b", "task__origin": r"folder 50%_#{x}~^\&$"}
+    texts, _ = tabulate(make(**small, **odd), make(task="r8", **small), make(budget="0.08%"))
+    for name, tables in {"glue.tex": 1, "packaged.tex": 2}.items():
+        text = texts[name]
+        for environment in ("table", "tabular"):
+            assert text.count(rf"\begin{{{environment}}}") == text.count(rf"\end{{{environment}}}") == tables
+        plain = re.sub(r"\\[\\{}%_&#$]", "", text)
+        assert plain.count("{") == plain.count("}")
+        for tabular in re.findall(r"\\begin{tabular}{(l+r+)}(.*?)\\end{tabular}", text, flags=re.S):
+            columns, body = tabular
+            rows = [line for line in body.splitlines() if line.endswith(r"\\")]
+            assert rows
+            for row in rows:
+                cells = len(re.findall(r"(?<!\\)&", row)) + 1
+                assert cells == len(columns) or row.startswith(rf"\multicolumn{{{len(columns)}}}{{l}}"), row
+        assert not re.search(r"(?<!\\)[#_^~]", re.sub(r"^%.*$", "", text, flags=re.M)), name
+        assert not re.search(r"(?<!\\)%", re.sub(r"^%.*$", "", text, flags=re.M)), name
+
+
+def test_a_multiruns_table_has_a_row_per_job(tmp_path):
+    table = run_table([make(seed=2), make(task="mnli", method="full", budget="any")])
+    assert table.row_count == 2
+    console = Console(width=160, record=True, file=io.StringIO())
+    console.print(table)
+    first, second = console.export_text().splitlines()[1:3]
+    assert first.split() == ["rte", "adalora", "0.3M", "2", "331,776", "accuracy", "86.28", "87.00", "1:02:05",
+                             "seed2-0123456789"]  # fmt: skip
+    assert "accuracy_matched" in second
+
+
+def call(*arguments):
+    command = [sys.executable, str(ROOT / "scripts/tables.py"), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+
+
+def test_the_command_line(tmp_path):
+    runs, out = put(tmp_path / "runs", make(), make(seed=2)), tmp_path / "out"
+    (runs / "seed3-x").mkdir()
+    (runs / "seed3-x" / "result.json").write_text("{")
+    done = call("--runs", runs, "--out", out)
+    assert done.returncode == 0
+    assert (
+        done.stderr.startswith("warning: skipped seed3-x/result.json: not readable") and "1 result.json" in done.stdout
+    )
+    assert {path.name for path in out.iterdir()} == {
+        f"{t}.{e}" for t in ("glue", "packaged") for e in ("md", "csv", "tex")
+    }
+
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "file").write_text("")
+    for arguments, told in {
+        ("--runs", tmp_path / "nowhere"): "no such folder",
+        ("--runs", tmp_path / "empty"): "holds no finished run",
+        ("--runs", runs, "--out", tmp_path / "file"): "can't be written",
+        ("--what",): "unrecognized arguments: --what",
+    }.items():
+        failed = call(*arguments)
+        assert failed.returncode == 1 and failed.stdout == ""
+        (line,) = failed.stderr.splitlines()
+        assert line.startswith("error: ") and told in line
