@@ -5,6 +5,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,13 +37,16 @@ from adalora.reporting.terminal import console, show_plan, show_result
 from adalora.reporting.watch import Watch
 from adalora.result import SCHEMA, Result, commit, hardware, peak_memory_mb, versions
 from adalora.runfolder import MODEL_OPTIONS, RunFolder, run_key
-from adalora.tracking import Log, start_wandb
+from adalora.tracking import Wandb
 from adalora.training.batches import ByLength, LengthGroups, loader
+from adalora.training.evaluate import sample_predictions
 from adalora.training.loop import Parts, Progress, train
 from adalora.training.optimizer import build_optimizer
 from tasks.data import Data, load_data
 from tasks.metrics import TaskMetric, named
 from tasks.tokenise import tokenised
+
+SAMPLES = 48  # rows of the first evaluation split whose predictions wandb shows
 
 
 def run(tree: DictConfig, overrides: Sequence[str]) -> dict[str, Any]:
@@ -158,8 +162,11 @@ def execute(plan: Plan, weights: Weights, data: Data, folder: RunFolder, acceler
     wrapped, optimizer = accelerator.prepare(model, optimizer)
 
     main = accelerator.is_main_process
-    wandb_run = start_wandb(folder.path, folder.key, asdict(config)) if main and config.tracking == "wandb" else None
-    with Watch(plan.total_steps, Log(folder.path / "metrics.jsonl"), wandb_run, main) as watch:
+    wandb = None
+    if main and config.tracking == "wandb":
+        warn = partial(console.print, markup=False, soft_wrap=True)
+        wandb = Wandb(folder.path, folder.key, config, plan.setting.budget, warn)
+    with Watch(plan, folder.path, wandb, main, order.tokens, accelerator.device) as watch:
         progress = train(
             Parts(
                 config=config,
@@ -176,9 +183,22 @@ def execute(plan: Plan, weights: Weights, data: Data, folder: RunFolder, acceler
                 watcher=watch,
             )
         )
-    result = record(plan, weights, data, folder, method, progress, accelerator.device)
-    if main:
-        write_result(folder, result, model, plan)
+        result = record(plan, weights, data, folder, method, progress, accelerator.device)
+        if main:
+            write_result(folder, result, model, plan)
+        if wandb is not None:
+            split = data.eval_splits[0]
+            samples = sample_predictions(
+                accelerator,
+                wrapped,
+                loaders[split],
+                data.tables[split],
+                config.task,
+                min(SAMPLES, config.training.eval_batch_size),
+            )
+            watch.finished(result, samples)
+    if main:  # only now that nothing can be cut off any more
+        shutil.rmtree(folder.path / "checkpoint", ignore_errors=True)
     return result.as_dict()
 
 
@@ -265,7 +285,7 @@ def record(
 
 
 def write_result(folder: RunFolder, result: Result, model: nn.Module, plan: Plan) -> None:
-    """`adapter/`, `ranks.png` and, last, `result.json`; checkpoints have done their work."""
+    """`adapter/`, `ranks.png` and, last, `result.json`."""
     config = plan.config
     meaning = {"schema": SCHEMA, "model": result.model, "method": result.method, "ranks": result.ranks}
     save_adapter(folder.path / "adapter", model, meaning)
@@ -273,4 +293,3 @@ def write_result(folder: RunFolder, result: Result, model: nn.Module, plan: Plan
         title = f"{config.method.name}, {config.task.title}, {config.model.title}, budget {result.budget['name']}"
         save_heatmap(folder.path / "ranks.png", config.model, result.ranks, title)
     write_json(folder.path / "result.json", result.as_dict())
-    shutil.rmtree(folder.path / "checkpoint", ignore_errors=True)

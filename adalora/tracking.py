@@ -1,14 +1,27 @@
-"""What is logged: metrics.jsonl in the run folder always, wandb beside it."""
+"""What is logged: metrics.jsonl in the run folder always, wandb beside it (docs/wandb.md lists the names)."""
 
+import io
 import json
 import netrc
 import os
-from collections.abc import Mapping
+import re
+import secrets
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlparse
 
+from adalora import __version__
+from adalora.config.schema import Config
 from adalora.files import write_text, writing
+from adalora.result import commit
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
 class Log:
@@ -22,9 +35,16 @@ class Log:
 
     def start(self, step: int) -> None:
         """Keep the lines up to `step` only."""
-        lines = self.path.read_text(encoding="utf-8").splitlines() if self.path.exists() else []
-        kept = [line for line in lines if _step(line) is not None and _step(line) <= step]  # type: ignore[operator]
-        write_text(self.path, "".join(f"{line}\n" for line in kept))
+        kept = [text for text, line in self._lines() if line["step"] <= step]
+        write_text(self.path, "".join(f"{text}\n" for text in kept))
+
+    def lines(self) -> list[dict[str, Any]]:
+        """All lines, but for one that was cut off in the middle."""
+        return [line for _, line in self._lines()]
+
+    def _lines(self) -> list[tuple[str, dict[str, Any]]]:
+        texts = self.path.read_text(encoding="utf-8").splitlines() if self.path.exists() else []
+        return [(text, line) for text in texts if (line := _parsed(text)) is not None]
 
     def write(self, step: int, values: Mapping[str, Any]) -> None:
         """Append one line."""
@@ -32,10 +52,10 @@ class Log:
             file.write(json.dumps({"step": step, **values}) + "\n")
 
 
-def _step(line: str) -> int | None:
-    """The step of a line; None for one that was cut off in the middle."""
+def _parsed(line: str) -> dict[str, Any] | None:
     try:
-        return int(json.loads(line)["step"])
+        values = json.loads(line)
+        return values if isinstance(values["step"], int) else None
     except (ValueError, KeyError, TypeError):
         return None
 
@@ -53,29 +73,137 @@ def logged_in() -> bool:
         return False
 
 
-def start_wandb(folder: Path, key: str, config: dict[str, Any]) -> Any:
-    """A wandb run in the run's folder: offline unless logged in, continued under the same id.
+class Wandb:
+    """A wandb run that can't harm the training: its first failure is one warning, and the end of it.
+
+    It writes into the run's folder (`wandb/`), prints nothing, and keeps its id there, so that a
+    resumed run goes on in the same one. Offline unless logged in.
 
     Args:
         folder: the run's folder.
-        key: the run's key, which becomes part of wandb's id.
+        key: the run's key, part of wandb's id.
         config: the resolved configuration.
+        budget: the budget's name as the run's folder has it.
+        warn: takes one line for the user.
     """
-    import wandb
 
-    model, task, method, budget = (config[part]["name"] for part in ("model", "task", "method", "budget"))
-    seed = f"seed{config['seed']}"
-    mode = os.environ.get("WANDB_MODE") or ("online" if logged_in() else "offline")
-    return wandb.init(
-        project="adalora",
-        dir=folder,
-        id=f"{seed}-{key}",
-        resume="allow" if mode == "online" else None,
-        mode=mode,  # type: ignore[arg-type]
-        name=f"{task}-{method}-{budget}-{seed}",
-        group=f"{model}-{task}-{method}-{budget}",
-        job_type=method,
-        tags=[task, method, budget, model],
-        config=config,
-        settings=wandb.Settings(silent=True, console="off"),
-    )
+    def __init__(self, folder: Path, key: str, config: Config, budget: str, warn: Callable[[str], None]) -> None:
+        self.folder, self.warn = folder, warn
+        self.run: Any = None
+        self.data_dir = os.environ.get("WANDB_DATA_DIR")
+        os.environ["WANDB_DATA_DIR"] = self.data_dir or str((folder / "wandb" / "data").absolute())
+        model, task, method = config.model.name, config.task.name, config.method.name
+        name = f"{task}-{method}-{budget}-seed{config.seed}"
+        options: dict[str, Any] = {
+            "project": os.environ.get("WANDB_PROJECT") or "adalora",
+            "dir": folder,
+            "name": name,
+            "group": f"{model}-{task}-{method}-{budget}",
+            "job_type": method,
+            "tags": [task, method, budget, model],
+            "config": asdict(config) | {"key": key, "code": {"commit": commit(), "version": __version__}},
+        }
+        try:
+            options["id"] = self._id(re.sub(r"[^\w.-]", "", f"{name}-{key}"))
+            mode = os.environ.get("WANDB_MODE") or ("online" if logged_in() else "offline")
+        except Exception as error:  # noqa: BLE001
+            self._give_up(error)
+            return
+        if mode == "online":
+            try:
+                self.run = self._init(options | {"mode": "online", "resume": "allow"})
+                return
+            except Exception as error:  # noqa: BLE001
+                warn(f"wandb can't be reached ({_first_line(error)}): logging offline, see docs/wandb.md")
+                mode = "offline"
+                self._let_go()
+        try:
+            self.run = self._init(options | {"mode": mode})
+        except Exception as error:  # noqa: BLE001
+            self._give_up(error)
+
+    @staticmethod
+    def _init(options: Mapping[str, Any]) -> Any:
+        import wandb
+
+        wandb.setup(settings=wandb.Settings(silent=True))  # warnings of the library as a whole
+        settings = wandb.Settings(
+            silent=True,
+            console="off",
+            git_root=str(ROOT) if (ROOT / ".git").exists() else None,
+            init_timeout=30,
+            finish_timeout=120,
+            finish_timeout_raises=True,
+        )
+        return wandb.init(**options, settings=settings)
+
+    @staticmethod
+    def _let_go() -> None:
+        """End wandb's own process, which still holds a run that could not be started."""
+        import wandb
+
+        with suppress(Exception):
+            wandb.teardown(exit_code=1)
+
+    def _id(self, name: str) -> str:
+        """The id that this folder's run got at its first start; not the key alone, which a deleted
+        run would block for ever and a copy elsewhere would overwrite."""
+        path = self.folder / "wandb" / "id"
+        if not path.exists():
+            write_text(path, f"{name}-{secrets.token_hex(3)}")
+        return path.read_text(encoding="utf-8")
+
+    def log(self, step: int, values: Mapping[str, Any]) -> None:
+        """Values of one step. Steps that an online run already has are dropped: a resumed run goes
+        through the same numbers again."""
+        self._attempt(lambda run: run.log(dict(values), step=step) if step >= run.step else None)
+
+    def summarise(self, values: Mapping[str, Any]) -> None:
+        """Values of the run as a whole."""
+        self._attempt(lambda run: run.summary.update(dict(values)))
+
+    def image(self, step: int, name: str, make: Callable[[], "Figure"]) -> None:
+        """A picture of one step; drawn only where it is wanted."""
+        import wandb
+        from PIL import Image
+
+        def log(run: Any) -> None:
+            if step >= run.step:
+                file = io.BytesIO()
+                make().savefig(file, dpi=80, format="png")
+                run.log({name: wandb.Image(Image.open(file))}, step=step)
+
+        self._attempt(log)
+
+    def table(self, step: int, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+        """A table that can be filtered and grouped in the dashboard."""
+        import wandb
+
+        def log(run: Any) -> None:
+            table = wandb.Table(columns=list(columns), data=[list(row) for row in rows])
+            run.log({name: table}, step=max(step, run.step))
+
+        self._attempt(log)
+
+    def finish(self, exit_code: int) -> None:
+        """Close the run; it counts as failed unless `exit_code` is 0."""
+        self._attempt(lambda run: run.finish(exit_code=exit_code))
+        self.run = None
+        if self.data_dir is None:
+            os.environ.pop("WANDB_DATA_DIR", None)
+
+    def _attempt(self, action: Callable[[Any], None]) -> None:
+        if self.run is None:
+            return
+        try:
+            action(self.run)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the training is worth more
+            self._give_up(error)
+
+    def _give_up(self, error: Exception) -> None:
+        self.run = None
+        self.warn(f"wandb failed ({_first_line(error)}): going on without it, metrics.jsonl has every number")
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), "") or type(error).__name__

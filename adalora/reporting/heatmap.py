@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.style import Style
 from rich.table import Table
@@ -10,6 +11,9 @@ from rich.text import Text
 from adalora.backbones.targets import target_grid
 from adalora.config.schema import Model
 from adalora.files import writing
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 def rank_table(model: Model, ranks: Mapping[str, int]) -> Table:
@@ -39,10 +43,17 @@ def save_heatmap(path: Path, model: Model, ranks: Mapping[str, int], title: str)
     Raises:
         UserError: it can't be written.
     """
+    figure = rank_figure(model, ranks, title)
+    with writing(path):
+        figure.savefig(path, dpi=120)
+
+
+def rank_figure(model: Model, ranks: Mapping[str, int], title: str, highest: int | None = None) -> "Figure":
+    """The same as a matplotlib figure; `highest` is the rank of the darkest ground (of these ranks)."""
     from matplotlib.figure import Figure  # half a second, and only here
 
     columns, rows = target_grid(model, list(ranks))
-    highest = max(ranks.values())
+    highest = max(ranks.values()) if highest is None else highest
     values = [[ranks[name] if name else float("nan") for name in row] for row in rows]
     figure = Figure(figsize=(1.2 + 0.8 * len(columns), 1.4 + 0.4 * len(rows)), layout="constrained")
     axes = figure.subplots()
@@ -57,5 +68,4 @@ def save_heatmap(path: Path, model: Model, ranks: Mapping[str, int], title: str)
                 ink = "white" if value > highest / 2 else "black"
                 axes.text(x, y, f"{value:g}", ha="center", va="center", color=ink, fontsize=8)
     figure.colorbar(image, label="rank")
-    with writing(path):
-        figure.savefig(path, dpi=120)
+    return figure

@@ -1,20 +1,58 @@
-"""The loop's reports, handed to the log file, wandb and the terminal."""
+"""The loop's reports, handed to the log files, wandb and the terminal.
 
-from collections.abc import Mapping
+metrics.jsonl and ranks.jsonl hold what a repeated run repeats to the bit; times, speed and memory
+go to wandb only.
+"""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from adalora.backbones.targets import target_grid
+from adalora.errors import Interrupted, UserError
+from adalora.plan import Plan
+from adalora.reporting.heatmap import rank_figure
+from adalora.reporting.paper import MODEL, read_paper
+from adalora.reporting.results import Run, label, options, unusual
 from adalora.reporting.terminal import console
-from adalora.tracking import Log
+from adalora.result import Result, peak_memory_mb
+from adalora.tracking import Log, Wandb
+from adalora.training.evaluate import Samples
 
 
 class Watch:
-    """A progress bar with loss, rank budget and time left; plain lines where there is no terminal."""
+    """A progress bar with loss, rank budget and time left; plain lines where there is no terminal.
 
-    def __init__(self, total: int, log: Log, wandb_run: Any | None, visible: bool) -> None:
-        self.total, self.log, self.wandb, self.visible = total, log, wandb_run, visible
+    Args:
+        plan: the run's plan.
+        folder: the run's folder, for the log files.
+        wandb: the wandb run, if there is one.
+        visible: whether this process writes and speaks (one does).
+        tokens: the real tokens of a range of steps.
+        device: whose peak memory is reported.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        folder: Path,
+        wandb: Wandb | None,
+        visible: bool,
+        tokens: Callable[[int, int], int],
+        device: torch.device,
+    ) -> None:
+        self.plan, self.wandb, self.visible, self.tokens, self.device = plan, wandb, visible, tokens, device
+        self.total = plan.total_steps
+        self.log, self.ranks = Log(folder / "metrics.jsonl"), Log(folder / "ranks.jsonl")
+        self.clock = (0, time.monotonic())  # training time is taken from this step and moment on
+        self.shown: Mapping[str, int] = {}  # the ranks of the last heat map
+        self.highest = 0  # of any rank so far: the heat maps' common scale
         self.bar = Progress(
             TextColumn("training"),
             BarColumn(),
@@ -26,10 +64,13 @@ class Watch:
             console=console,
             disable=not (visible and console.is_terminal),
         )
-        self.task = self.bar.add_task("", total=total, what="")
+        self.task = self.bar.add_task("", total=self.total, what="")
 
     def __enter__(self) -> Self:
         self.bar.start()
+        if self.wandb is not None:
+            counts = self.plan.setting.counts
+            self.wandb.summarise(slashed("parameters", asdict(counts) | {"total": counts.total}))
         return self
 
     def __exit__(
@@ -37,7 +78,7 @@ class Watch:
     ) -> None:
         self.bar.stop()
         if self.wandb is not None:
-            self.wandb.finish(exit_code=1 if kind else 0)
+            self.wandb.finish(exit_code(error))
 
     def say(self, text: str) -> None:
         """A line above the bar."""
@@ -47,14 +88,20 @@ class Watch:
     def started(self, step: int, damaged: list[str]) -> None:
         if self.visible:
             self.log.start(step)
+            self.ranks.start(step)
         for name in damaged:
             self.say(f"checkpoint {name} is damaged: using the one before it")
         if step:
             self.say(f"going on from the checkpoint of step {step}")
+            self._replay()
         self.bar.update(self.task, completed=step)
+        self.clock = (step, time.monotonic())
 
     def step(self, step: int, values: Mapping[str, float]) -> None:
-        self._write(step, values)
+        since, then = self.clock
+        self.clock = (step, time.monotonic())
+        speed = self.tokens(since, step) / max(self.clock[1] - then, 1e-9)
+        self._write(step, values, {"speed/tokens_per_second": speed})
         what = f"loss {values['train/loss']:.3f}"
         if "allocation/budget" in values:
             what += f"  ranks {values['allocation/budget']:.0f}"
@@ -63,11 +110,101 @@ class Watch:
         self.bar.update(self.task, completed=step, what=what)
 
     def evaluation(self, step: int, values: Mapping[str, float], ranks: Mapping[str, int]) -> None:
-        self._write(step, {f"eval/{name}": value for name, value in values.items()})
+        self._write(step, slashed("eval", values), {"memory/peak_mb": peak_memory_mb(self.device)})
+        if ranks and self.visible:
+            self.ranks.write(step, ranks)
+        self._heatmap(step, ranks)
         self.say(f"step {step}: " + "  ".join(f"{name} {value:.4f}" for name, value in values.items()))
+        self.clock = (step, time.monotonic())
 
-    def _write(self, step: int, values: Mapping[str, float]) -> None:
+    def finished(self, result: Result, samples: Samples) -> None:
+        """After the last step: what sums the run up, for wandb."""
+        if self.wandb is None:
+            return
+        self.wandb.summarise(
+            slashed("last", result.last)
+            | slashed("best", result.best | {"step": result.best_step})
+            | slashed("parameters", result.parameters)
+            | {"memory/peak_mb": result.peak_memory_mb, "speed/seconds": result.seconds}
+        )
+        try:
+            self.wandb.summarise(beside_paper(result.as_dict()))
+        except UserError as error:
+            self.say(f"no comparison with the paper in wandb: {error}")
+        if rows := self._rank_rows():
+            self.wandb.table(result.last_step, "ranks/over_time", ("step", "layer", "map", "module", "rank"), rows)
+        self.wandb.table(result.last_step, "samples/predictions", samples.columns, samples.rows)
+
+    def _write(self, step: int, values: Mapping[str, float], unrepeatable: Mapping[str, float]) -> None:
         if self.visible:
             self.log.write(step, values)
         if self.wandb is not None:
-            self.wandb.log(dict(values), step=step)
+            self.wandb.log(step, {**values, **unrepeatable})
+
+    def _replay(self) -> None:
+        """Give wandb the steps up to the checkpoint again: what it held of them may be lost (it
+        writes to the disk every 15 seconds), and an offline run replaces the one before it."""
+        if self.wandb is None:
+            return
+        ranks = {line.pop("step"): line for line in self.ranks.lines()}
+        for line in self.log.lines():
+            step = line.pop("step")
+            self.wandb.log(step, line)
+            if any(name.startswith("eval/") for name in line):
+                self._heatmap(step, ranks.get(step, {}))
+
+    def _heatmap(self, step: int, ranks: Mapping[str, int]) -> None:
+        """The ranks as a picture in wandb, where they differ from those of the last one."""
+        if self.wandb is None or not ranks or ranks == self.shown:
+            return
+        self.shown, self.highest = dict(ranks), max(self.highest, *ranks.values())
+        title = f"ranks after step {step}"
+        model, highest = self.plan.config.model, self.highest
+        self.wandb.image(step, "ranks/heatmap", lambda: rank_figure(model, ranks, title, highest))
+
+    def _rank_rows(self) -> list[tuple[int, int, str, str, int]]:
+        """Step, layer, map, module and rank of every module at every evaluation."""
+        lines = self.ranks.lines()
+        if not lines:
+            return []
+        columns, grid = target_grid(self.plan.config.model, [name for name in lines[0] if name != "step"])
+        return [
+            (line["step"], layer, column, name, line[name])
+            for line in lines
+            for layer, row in enumerate(grid)
+            for column, name in zip(columns, row, strict=True)
+            if name is not None
+        ]
+
+
+def slashed(group: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Values under `group/`."""
+    return {f"{group}/{name}": value for name, value in values.items()}
+
+
+def beside_paper(run: Run) -> dict[str, Any]:
+    """The paper's cell in percent, and the points that our headline metric of the last step is above it.
+
+    Nothing where the paper's number doesn't apply: another backbone, other rows, options or lengths
+    that are not the recipe's.
+    """
+    model, task = run["model"], run["task"]
+    setting = options(run)
+    if not model["comparable"] or model["title"] != MODEL or task["subset"] or label(setting, unusual(setting)):
+        return {}
+    cells, row = read_paper(), (run["method"]["name"], run["budget"]["name"])
+    found = {name: cells.get((task["name"], name, *row)) for name in run["last"]}
+    values = {name: cell.value for name, cell in found.items() if cell is not None}
+    headline = task["headline"]
+    if headline in values:
+        values["difference"] = round(100 * run["last"][headline] - values[headline], 4)
+    return slashed("paper", values)
+
+
+def exit_code(error: BaseException | None) -> int:
+    """What the process will end with."""
+    if isinstance(error, Interrupted):
+        return 128 + error.signal
+    if isinstance(error, KeyboardInterrupt):
+        return 130
+    return 0 if error is None else 1

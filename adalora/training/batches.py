@@ -34,6 +34,7 @@ class LengthGroups:
         self.batch_size = batch_size // micro_batches
         self.seed = seed
         self.epoch = self.skip = 0
+        self.counted: tuple[int, list[int]] = (-1, [])  # an epoch, and the tokens of its batches
 
     @property
     def steps(self) -> int:
@@ -44,13 +45,24 @@ class LengthGroups:
         """Rows of optimizer step `step` of the whole training: fewer at the end of an epoch."""
         return min(self.rows_a_step, len(self.lengths) - step % self.steps * self.rows_a_step)
 
+    def tokens(self, first: int, last: int) -> int:
+        """Tokens of the rows, padding left out, of optimizer steps `first` up to, not with, `last`."""
+        total = 0
+        for step in range(first, last):
+            epoch, place = divmod(step, self.steps)
+            if self.counted[0] != epoch:
+                self.counted = epoch, [int(self.lengths[batch].sum()) for batch in self.batches(epoch)]
+            total += self.counted[1][place]
+        return total
+
     def start_at(self, step: int) -> None:
         """Make the next iteration begin at optimizer step `step` of the whole training."""
         self.epoch, self.skip = divmod(step, self.steps)
 
-    def batches(self) -> list[Tensor]:
-        """The row numbers of every batch of this epoch; a short one comes last."""
-        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
+    def batches(self, epoch: int | None = None) -> list[Tensor]:
+        """The row numbers of every batch of an epoch, by default this one; a short one comes last."""
+        epoch = self.epoch if epoch is None else epoch
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
         order = torch.randperm(len(self.lengths), generator=generator)
         grouped = torch.cat(
             [

@@ -1,8 +1,10 @@
 """Scores on the evaluation splits. The regulariser has no part in it (D-orth-eval)."""
 
 from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
+import pyarrow as pa
 import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
@@ -54,3 +56,42 @@ def predict(accelerator: Accelerator, model: nn.Module, batches: DataLoader) -> 
 def as_array(values: Tensor) -> np.ndarray:
     """For `evaluate`, which wants numpy."""
     return values.double().numpy() if values.is_floating_point() else values.numpy()
+
+
+class Samples(NamedTuple):
+    """Some rows with what the model makes of them, for a person to read."""
+
+    columns: list[str]
+    rows: list[list[Any]]
+
+
+@torch.inference_mode()
+def sample_predictions(
+    accelerator: Accelerator, model: nn.Module, batches: DataLoader, table: pa.Table, task: Task, count: int
+) -> Samples:
+    """`count` rows spread evenly over a split, run by this process alone.
+
+    Columns: row, text_1, perhaps text_2, reference, prediction, and right and confidence, or error in a regression.
+    """
+    count = min(count, table.num_rows)
+    picked = [i * table.num_rows // count for i in range(count)]
+    model = accelerator.unwrap_model(model).eval()
+    assert batches.collate_fn is not None
+    batch = batches.collate_fn([batches.dataset[i] for i in picked])
+    del batch["labels"]
+    logits = model(**{name: tensor.to(accelerator.device) for name, tensor in batch.items()}).logits.float().cpu()
+    model.train()
+    chosen = table.take(picked).to_pydict()
+    texts = [name for name in ("text_1", "text_2") if name in chosen]
+    shown: tuple[list[Any], ...]
+    if task.labels is None:
+        predictions = logits.squeeze(-1).tolist()
+        errors = [abs(p - r) for p, r in zip(predictions, chosen["label"], strict=True)]
+        judged, shown = ["error"], (chosen["label"], predictions, errors)
+    else:
+        confidence, classes = logits.softmax(-1).max(-1)
+        right = [p == r for p, r in zip(classes.tolist(), chosen["label"], strict=True)]
+        references, predictions = ([task.labels[i] for i in ids] for ids in (chosen["label"], classes.tolist()))
+        judged, shown = ["right", "confidence"], (references, predictions, right, confidence.tolist())
+    rows = zip(picked, *(chosen[text] for text in texts), *shown, strict=True)
+    return Samples(["row", *texts, "reference", "prediction", *judged], [list(row) for row in rows])
