@@ -83,9 +83,9 @@ class Importance:
         self.sensitivity.lerp_(current, 1 - beta1)
         self.uncertainty.lerp_((current - self.sensitivity).abs_(), 1 - beta2)
 
-    def score(self) -> Tensor:
-        """s = I_bar U_bar of every weight."""
-        return self.sensitivity * self.uncertainty
+    def score(self, kind: str = "smoothed") -> Tensor:
+        """s = I_bar U_bar of every weight; with `kind` "sensitivity" I_bar alone (D-sensitivity)."""
+        return self.sensitivity if kind == "sensitivity" else self.sensitivity * self.uncertainty
 
 
 def prune(scores: Tensor, budget: int) -> tuple[Tensor, Tensor]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from adalora.config.methods import MethodConfig
+from adalora.config.methods import MethodConfig, PlacedConfig
 from adalora.config.schema import Budget, Model
 from adalora.errors import UserError
 from adalora.methods import create
@@ -62,19 +62,21 @@ def solve(model: Model, method: MethodConfig, budget: Budget, built: nn.Module, 
         UserError: no setting comes within 5 % of the budget, with the nearest reachable ones.
     """
     head = head_size(built, model.head)
-    total = sum(p.numel() for p in built.parameters())
     bare = create(method)
     if not bare.has_budget:
-        counts = Counts(total - head, total - head, head)
+        adapter = trained_in_place(bare, built, model.head)
+        counts = Counts(adapter, adapter, head)
         return Setting(method, "any", counts, None, f"{method.name} has no choice of budget: {budget.name} is ignored")
 
     assert budget.params is not None
-    published = budget.settings.get(model.name, {}).get(method.name, {})
-    size = bare.size(shapes)
-    if size is not None:
+    published = {} if model.path else budget.settings.get(model.name, {}).get(method.name, {})
+    if isinstance(method, PlacedConfig) and method.modules != type(method)().modules:
+        published = {}  # it belongs to the paper's modules
+    paper, size = filled(method, published), bare.size(shapes)
+    if published and paper == replace(method, **published):
+        chosen, note = paper, "the paper's setting"
+    elif size is not None:
         chosen, note = bare.sized(size, shapes), "as given"
-    elif published and not model.path:
-        chosen, note = filled(method, published), "the paper's setting"
     else:
         chosen, note = bare.sized(nearest(bare, budget.params, shapes), shapes), "nearest to the budget"
 
@@ -83,6 +85,14 @@ def solve(model: Model, method: MethodConfig, budget: Budget, built: nn.Module, 
     if abs(deviation) > TOLERANCE and note != "the paper's setting":
         raise UserError(refusal(bare, budget, count, shapes, model))
     return Setting(chosen, budget.name, Counts(count.peak, count.kept, head), deviation, note)
+
+
+def trained_in_place(method: Method, built: nn.Module, head: list[str]) -> int:
+    """Parameters outside the head that a method without a size trains: it is attached to `built` and asked."""
+    built.requires_grad_(False)
+    method.attach(built, {}, total_steps=1)
+    heads = {id(p) for name in head for p in built.get_submodule(name).parameters()}
+    return sum(p.numel() for p in built.parameters() if p.requires_grad and id(p) not in heads)
 
 
 def filled(config: MethodConfig, values: dict[str, Any]) -> MethodConfig:
@@ -103,11 +113,13 @@ def kept_at(method: Method, size: int, shapes: Shapes) -> int:
 
 
 def below_and_above(method: Method, params: int, shapes: Shapes) -> tuple[int, int]:
-    """Neighbouring sizes around `params`, by bisection; (1, 1) if the smallest is too large."""
+    """Neighbouring sizes around `params`, by bisection; twice the same at an end of what there is."""
     if kept_at(method, 1, shapes) >= params:
         return 1, 1
     low, high = 1, 2
     while kept_at(method, high, shapes) < params:
+        if kept_at(method, 2 * high, shapes) == kept_at(method, high, shapes):
+            return high, high
         low, high = high, 2 * high
     while high - low > 1:
         middle = (low + high) // 2

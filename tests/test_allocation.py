@@ -125,6 +125,63 @@ def test_a_module_may_end_at_rank_0_and_still_runs():
     assert net(torch.randn(2, 4, dtype=torch.float64)).isfinite().all()
 
 
+def entries(method, parameter):
+    """(I_bar, U_bar) of a parameter."""
+    for stack in method._stacks():
+        for i, p in enumerate(stack.parameters):
+            if p is parameter:
+                return stack.importance.sensitivity[i], stack.importance.uncertainty[i]
+    raise AssertionError
+
+
+def test_importance_by_sensitivity_alone_leaves_the_uncertainty_out():
+    net, method = attached(importance="sensitivity", initial_steps=5, final_steps=2)
+    for t in range(3):
+        step(net, method, t)
+    for k, layer in enumerate((net[0], net[2])):
+        expected = entries(method, layer.lora_E)[0][:, 0]
+        expected = expected + entries(method, layer.lora_A)[0].mean(1) + entries(method, layer.lora_B)[0].mean(0)
+        torch.testing.assert_close(method.scores()[k], expected)
+
+
+def test_importance_by_magnitude_keeps_the_largest_lambdas():
+    net, method = attached(importance="magnitude", initial_steps=0, final_steps=8)
+    step(net, method, 0)
+    with torch.no_grad():
+        net[0].lora_E.copy_(torch.tensor([[1.0], [-5.0], [2.0]]))
+        net[2].lora_E.copy_(torch.tensor([[-4.0], [0.5], [3.0]]))
+    assert method.scores().tolist() == [[1, 5, 2], [4, 0.5, 3]]
+    step(net, method, 3, x=torch.zeros(8, 4, dtype=torch.float64))  # the first final step
+    assert method.mask.tolist() == [[False, True, False], [True, False, True]]
+
+
+def test_doublets_are_scored_and_zeroed_by_row_of_a_and_column_of_b():
+    net, method = attached(form="doublets", orthogonality=0.3, initial_steps=0, final_steps=4)
+    assert method.regulariser() == 0
+    assert not hasattr(net[0], "lora_E")
+    for t in range(5):
+        step(net, method, t)
+    for k, layer in enumerate((net[0], net[2])):
+        (a, ua), (b, ub) = entries(method, layer.lora_A), entries(method, layer.lora_B)
+        torch.testing.assert_close(method.scores()[k], (a * ua).mean(1) + (b * ub).mean(0))
+    for t in range(5, 10):
+        step(net, method, t)
+    assert method.mask.sum() == 3
+    for keep, layer in zip(method.mask, (net[0], net[2]), strict=True):
+        assert torch.equal(layer.lora_A.abs().sum(1) != 0, keep)
+        assert torch.equal(layer.lora_B.abs().sum(0) != 0, keep)
+    shapes = {"0": (6, 4), "2": (3, 6)}
+    assert method.kept() == sum(rank * sum(shapes[name]) for name, rank in method.ranks().items())
+
+
+def test_a_fixed_rank_keeps_no_scores():
+    net, method = attached(target_rank=3, initial_steps=0, final_steps=3)
+    for t in range(5):
+        step(net, method, t)
+    assert not method.scores().any()
+    assert method.regulariser() > 0
+
+
 def test_missing_gradients_are_named():
     net, method = attached()
     with pytest.raises(RuntimeError, match=r"after optimizer.step\(\) and before zero_grad\(\)"):
@@ -141,12 +198,17 @@ def test_the_regulariser_is_the_mean_unsquared_norm_over_all_2n_matrices():
     torch.testing.assert_close(method.regulariser(), 0.3 * sum(norms) / 4)
 
 
-def test_state_goes_through_a_round_trip_and_decides_the_same():
-    net, method = attached(initial_steps=0, final_steps=4)
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"form": "doublets"}, {"importance": "sensitivity"}, {"importance": "magnitude"}, {"target_rank": 3}],
+    ids=str,
+)
+def test_state_goes_through_a_round_trip_and_decides_the_same(options):
+    net, method = attached(initial_steps=0, final_steps=4, **options)
     x = torch.randn(8, 4, dtype=torch.float64)
     for t in range(5):
         step(net, method, t, x)
-    twin_net, twin = attached(initial_steps=0, final_steps=4)
+    twin_net, twin = attached(initial_steps=0, final_steps=4, **options)
     twin_net.load_state_dict(net.state_dict())
     twin.load_state_dict({name: value.clone() for name, value in method.state_dict().items()})
     for t in range(5, 10):

@@ -67,11 +67,66 @@ def test_full_fine_tuning_is_184423682_with_the_head_and_has_no_choice(compose):
     assert "no choice of budget" in full.note
 
 
+def test_bitfit_is_102912_and_has_no_choice(compose):
+    bitfit = setting(compose, "method=bitfit", "budget=1.2M")
+    assert (bitfit.counts.peak, bitfit.counts.kept, bitfit.counts.head) == (102_912, 102_912, HEAD)
+    assert bitfit.budget == "any"
+    assert bitfit.note == "bitfit has no choice of budget: 1.2M is ignored"
+
+
+WIDTHS = {"0.3M": 8, "0.6M": 16, "1.2M": 32, "0.08%": 4, "0.16%": 8, "0.32%": 16, "0.65%": 32}
+HOULSBY = {4: 165_984, 8: 313_536, 16: 608_640, 32: 1_198_848}
+PFEIFFER = {8: 156_768, 16: 304_320, 32: 599_424, 64: 1_189_632}
+
+
+@pytest.mark.parametrize(("budget", "width"), WIDTHS.items())
+def test_named_budgets_are_the_paper_s_adapters(compose, budget, width):
+    for method, counts, m in (("houlsby", HOULSBY, width), ("pfeiffer", PFEIFFER, 2 * width)):
+        found = setting(compose, f"method={method}", f"budget={budget}")
+        assert found.config.width == m
+        assert found.counts.peak == found.counts.kept == counts[m]
+        assert found.note == "the paper's setting"
+
+
+def test_a_width_set_by_hand_to_the_paper_s_is_the_paper_s_setting(compose):
+    assert setting(compose, "method=houlsby", "method.width=8").counts.kept == 313_536  # 5.5 % below the budget
+    with pytest.raises(UserError, match="more than 5% off"):
+        setting(compose, "method=houlsby", "method.width=10")
+
+
 @pytest.mark.parametrize("budget", ["0.3M", "0.6M", "1.2M"])
-@pytest.mark.parametrize("method", ["lora", "adalora"])
-def test_other_backbones_are_solved_for_the_same_count(compose, method, budget):
+@pytest.mark.parametrize(("method", "off"), [("lora", 0.01), ("adalora", 0.01), ("houlsby", 0.015), ("pfeiffer", 0.01)])
+def test_other_backbones_are_solved_for_the_same_count(compose, method, budget, off):
     found = setting(compose, "model=deberta_minilm", f"method={method}", f"budget={budget}")
-    assert abs(found.deviation) < 0.01
+    assert abs(found.deviation) < off
+
+
+def test_query_and_value_at_0_3m_are_rank_9(compose):
+    """arXiv 2303.10512 Table 14."""
+    lora = setting(compose, "method=lora", "method.modules=[query,value]", "budget=0.3M")
+    assert (lora.config.rank, lora.counts.peak, lora.counts.kept) == (9, 331_776, 331_776)
+    adalora = setting(compose, "method=adalora", "method.modules=[query,value]", "budget=0.3M")
+    assert (adalora.config.init_rank, adalora.config.target_rank) == (14, 9)
+    assert adalora.counts.kept == 24 * 9 * 1537
+
+
+@pytest.mark.parametrize("model", ["deberta_v3_base", "deberta_minilm"])
+def test_an_initial_rank_at_the_budget_s_mean_never_prunes(compose, model):
+    rank = {"deberta_v3_base": 2, "deberta_minilm": 8}[model]
+    fixed = setting(compose, f"model={model}", "method=adalora", f"method.init_rank={rank}", "budget=0.3M")
+    assert fixed.config.init_rank == fixed.config.target_rank == rank
+    assert fixed.counts.peak == fixed.counts.kept
+
+
+def test_an_initial_rank_too_small_for_the_budget_is_refused(compose):
+    with pytest.raises(UserError, match=r"nearest are rank 3, fixed = 124,524"):
+        setting(compose, "model=deberta_minilm", "method=adalora", "method.init_rank=3", "budget=0.3M")
+
+
+def test_doublets_count_as_lora(compose):
+    doublets = setting(compose, "method=adalora", "method.form=doublets", "budget=0.3M")
+    assert (doublets.config.init_rank, doublets.config.target_rank) == (4, 2)
+    assert (doublets.counts.peak, doublets.counts.kept) == (663_552, 331_776)
 
 
 @pytest.mark.parametrize("params", [41_000, 83_000, 250_000, 1_000_000])

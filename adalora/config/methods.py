@@ -5,7 +5,7 @@ Defaults come from the released code (QingruZhang/AdaLoRA) unless a comment says
 """
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import ClassVar, Self
 
 from adalora.errors import UserError
@@ -22,6 +22,7 @@ class MethodConfig:
     """What all methods share."""
 
     lengths: ClassVar[tuple[str, ...]] = ()  # fields in optimizer steps, which scale with training
+    model_types: ClassVar[tuple[str, ...]] = ()  # architectures that it has a place in; (): any
 
     name: str = "?"
 
@@ -42,7 +43,59 @@ class FullConfig(MethodConfig):
 
 
 @dataclass
-class LoRAConfig(MethodConfig):
+class BitFitConfig(MethodConfig):
+    """Biases only: no options, and no choice of budget."""
+
+    name: str = "bitfit"
+
+
+@dataclass
+class PlacedConfig(MethodConfig):
+    """A method that sits at some of the backbone's linear maps: `modules` are short names out of
+    `model.targets`, None all of them (D-modules). Checked in schema.py, which knows the backbone."""
+
+    modules: list[str] | None = None
+
+    def __post_init__(self) -> None:
+        require(self.modules != [], "method.modules=[]: give at least one of model.targets, or null for all")
+
+
+@dataclass
+class BottleneckConfig(PlacedConfig):
+    """A bottleneck in the blocks of the maps `modules`."""
+
+    model_types: ClassVar[tuple[str, ...]] = ("deberta-v2",)
+    blocks: ClassVar[tuple[str, ...]] = ("attention.output", "output")  # maps with residual and LayerNorm
+
+    width: int | None = None
+    init_std: float = 0.02
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.width is None or self.width >= 1, f"method.width={self.width}: at least 1 is needed")
+        require(0 < self.init_std < math.inf, f"method.init_std={self.init_std:g}: must be positive and finite")
+        for name in self.modules or ["null"]:
+            require(name in self.blocks, f"method.modules: {name} has no block, allowed are {', '.join(self.blocks)}")
+
+
+@dataclass
+class HoulsbyConfig(BottleneckConfig):
+    """h + up(silu(down(h))) before the residual, twice a layer."""
+
+    name: str = "houlsby"
+    modules: list[str] | None = field(default_factory=lambda: ["attention.output", "output"])
+
+
+@dataclass
+class PfeifferConfig(BottleneckConfig):
+    """h + up(relu(down(LayerNorm(h + residual)))) before the residual, once a layer."""
+
+    name: str = "pfeiffer"
+    modules: list[str] | None = field(default_factory=lambda: ["output"])
+
+
+@dataclass
+class LoRAConfig(PlacedConfig):
     """W x + (alpha / rank) B A x."""
 
     name: str = "lora"
@@ -52,12 +105,17 @@ class LoRAConfig(MethodConfig):
     init_std: float = 0.02
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         require(self.rank is None or self.rank >= 1, f"method.rank={self.rank}: at least 1 is needed")
         check_shared(self)
 
 
+FORMS = ("triplets", "doublets")
+IMPORTANCE = ("smoothed", "sensitivity", "magnitude")
+
+
 @dataclass
-class AdaLoRAConfig(MethodConfig):
+class AdaLoRAConfig(PlacedConfig):
     """W x + alpha / (init_rank + 1e-5) P diag(lambda) Q x, with ranks pruned to a shared budget."""
 
     lengths: ClassVar[tuple[str, ...]] = ("initial_steps", "final_steps", "mask_interval")
@@ -65,6 +123,8 @@ class AdaLoRAConfig(MethodConfig):
     name: str = "adalora"
     init_rank: int | None = None
     target_rank: float | None = None
+    form: str = "triplets"
+    importance: str = "smoothed"
     alpha: float = 16.0
     dropout: float = 0.0
     init_std: float = 0.02
@@ -76,6 +136,16 @@ class AdaLoRAConfig(MethodConfig):
     mask_interval: int = 1
 
     def __post_init__(self) -> None:
+        super().__post_init__()
+        for key, values in {"form": FORMS, "importance": IMPORTANCE}.items():
+            value = getattr(self, key)
+            require(value in values, f"method.{key}={value}: allowed are {', '.join(values)}")
+        if self.form == "doublets":
+            require(
+                self.importance != "magnitude",
+                "method.importance=magnitude is |lambda|, which method.form=doublets lacks: use another",
+            )
+            self.orthogonality = 0.0  # recipes give it for triplets; LoRA's factors have none (D-doublets)
         for key in ("init_rank", "mask_interval"):
             value = getattr(self, key)
             require(value is None or value >= 1, f"method.{key}={value}: at least 1 is needed")
@@ -121,5 +191,8 @@ def check_shared(config: LoRAConfig | AdaLoRAConfig) -> None:
 METHOD_CONFIGS: dict[str, type[MethodConfig]] = {
     "adalora": AdaLoRAConfig,
     "lora": LoRAConfig,
+    "houlsby": HoulsbyConfig,
+    "pfeiffer": PfeifferConfig,
+    "bitfit": BitFitConfig,
     "full": FullConfig,
 }

@@ -1,12 +1,12 @@
 """The configuration tree as types; values and comments are in `conf/`."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from omegaconf import MISSING
 
-from adalora.config.methods import METHOD_CONFIGS, MethodConfig, require
+from adalora.config.methods import METHOD_CONFIGS, MethodConfig, PlacedConfig, require
 
 METRICS = ("accuracy", "f1", "macro_f1", "matthews", "pearson", "spearman", "pearson_spearman")  # tasks/metrics.py
 
@@ -56,6 +56,16 @@ class Model:
             0 <= self.classifier_dropout < 1,
             f"model.classifier_dropout={self.classifier_dropout}: must lie in [0, 1)",
         )
+
+    def narrowed(self, modules: list[str]) -> "Model":
+        """This backbone with only these of its targets. Raises `UserError` for one that it hasn't."""
+        for name in modules:
+            require(
+                name in self.targets,
+                f"method.modules: {name} is no map of {self.title}, allowed are {', '.join(self.targets)}",
+            )
+        targets = {name: path for name, path in self.targets.items() if name in modules}
+        return replace(self, targets=targets, n_targets=self.n_targets * len(targets) // len(self.targets))
 
 
 @dataclass
@@ -210,3 +220,12 @@ class Config:
             METHOD_CONFIGS.get(name) is type(self.method),
             f"method.name={name} can't be set by hand: choose with method=..., allowed are {', '.join(METHOD_CONFIGS)}",
         )
+        types = self.method.model_types
+        require(
+            not types or self.model.model_type in types,
+            f"method={name} has its place in {', '.join(types)} only, {self.model.title} is of type "
+            f"{self.model.model_type}: choose another method or model",
+        )
+        if isinstance(self.method, PlacedConfig) and self.method.modules is not None:
+            # from here on these are the backbone's targets: for the budget, the run's key and the rank pictures
+            self.model = self.model.narrowed(self.method.modules)

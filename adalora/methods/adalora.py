@@ -14,8 +14,12 @@ After each optimizer step, with the gradients still there, triplets are scored a
 (allocation.py). Pruned triplets have lambda = 0, keep P and Q, and may come back until T - t_f.
 Parameters: sum of r_k (d_in + d_out + 1); while training r is the initial rank everywhere.
 
+The paper's ablations are options: `init_rank` = `target_rank` never prunes (SVD-LoRA);
+`orthogonality` = 0; `importance`: S from I_bar alone, or S = |lambda|; `form` = "doublets": LoRA's
+B A, whose row of A and column of B are scored, and zeroed, together.
+
 Deviations from paper and released code (docs/deviations.md): D-scale, D-orth, D-orth-eval, D-init,
-D-dropout, D-count, D-nograd.
+D-dropout, D-count, D-nograd; in the ablations D-svd-lora, D-doublets, D-magnitude.
 """
 
 import math
@@ -28,8 +32,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from adalora.allocation import Importance, Schedule, prune
-from adalora.config.methods import AdaLoRAConfig
+from adalora.config.methods import AdaLoRAConfig, LoRAConfig
 from adalora.methods.linear import AdaptedLinear, replace_modules
+from adalora.methods.lora import LoRALinear
 from adalora.methods.protocol import Count, Method, Shapes
 
 
@@ -85,9 +90,9 @@ class Stack:
             )
         return torch.stack(found)  # type: ignore[arg-type]
 
-    def add_scores(self, total: Tensor) -> None:
+    def add_scores(self, total: Tensor, kind: str) -> None:
         """Add this stack's part to the triplet scores (n, r): the mean over each slot's entries."""
-        total.index_add_(0, self.rows, self.importance.score().mean(self.mean_dim))
+        total.index_add_(0, self.rows, self.importance.score(kind).mean(self.mean_dim))
 
 
 class AdaLoRA(Method):
@@ -95,7 +100,8 @@ class AdaLoRA(Method):
 
     def __init__(self, config: AdaLoRAConfig) -> None:
         self.config: Any = config  # whose open fields the budget and `attach` fill
-        self.modules: dict[str, SVDLinear] = {}
+        self.triplets = config.form == "triplets"
+        self.modules: dict[str, SVDLinear | LoRALinear] = {}
 
     # -- budget
 
@@ -103,16 +109,15 @@ class AdaLoRA(Method):
         return None if self.config.target_rank is None else self._total(len(shapes))
 
     def sized(self, size: int, shapes: Shapes) -> AdaLoRAConfig:
-        """`size` triplets in all; the initial rank is 1.5 times the mean (paper, Section 4.1)."""
-        mean = size / len(shapes)
-        return replace(
-            self.config,
-            target_rank=mean,
-            init_rank=self.config.init_rank or math.ceil(1.5 * mean),
-        )
+        """`size` triplets in all; the initial rank is 1.5 times the mean (paper, Section 4.1), and the
+        highest mean where it is given."""
+        mean, initial = size / len(shapes), self.config.init_rank
+        if initial is None:
+            return replace(self.config, target_rank=mean, init_rank=math.ceil(1.5 * mean))
+        return replace(self.config, target_rank=min(mean, initial))
 
     def count(self, shapes: Shapes) -> Count:
-        slots = sum(d_out + d_in + 1 for d_out, d_in in shapes.values())
+        slots = sum(d_out + d_in + self.triplets for d_out, d_in in shapes.values())
         kept = self._total(len(shapes)) / len(shapes) * slots
         return Count(self.config.init_rank * slots, round(kept))
 
@@ -121,22 +126,32 @@ class AdaLoRA(Method):
         return round(self.config.target_rank * n)
 
     def describe(self) -> str:
-        return f"rank {self.config.init_rank} -> {self.config.target_rank:.4g}"
+        initial, target = self.config.init_rank, self.config.target_rank
+        ranks = f"rank {initial}, fixed" if initial == target else f"rank {initial} -> {target:.4g}"
+        return ranks if self.triplets else f"{ranks}, LoRA doublets"
 
     # -- training
 
     def attach(self, model: nn.Module, targets: Mapping[str, nn.Linear], total_steps: int) -> None:
         config = self.config = self.config.planned(total_steps)
-        self.modules = replace_modules(model, targets, lambda base: SVDLinear(base, config))
-        n, r = len(self.modules), config.init_rank
+        n, r = len(targets), config.init_rank
+        as_lora = LoRAConfig(rank=r, alpha=config.alpha, dropout=config.dropout, init_std=config.init_std)
+        self.modules = replace_modules(
+            model, targets, lambda base: SVDLinear(base, config) if self.triplets else LoRALinear(base, as_lora)
+        )
         self.schedule = Schedule(
             n * r, self._total(n), config.initial_steps, config.final_steps, total_steps, config.mask_interval
         )
         modules = list(self.modules.values())
         self.Q = stacked([module.lora_A for module in modules], slot_dim=1)
         self.P = stacked([module.lora_B for module in modules], slot_dim=2)
-        self.E = stacked([module.lora_E for module in modules], slot_dim=1)
-        some = modules[0].lora_E
+        diagonals = [module.lora_E for module in modules if isinstance(module, SVDLinear)]
+        self.E = stacked(diagonals, slot_dim=1)
+        # what a pruned slot loses, and where a stack of the masks (n, r) lacks a dimension to fit it
+        self.zeroed: list[tuple[list[Any], int]] = [(diagonals, 2)]
+        if not self.triplets:
+            self.zeroed = [([module.lora_A for module in modules], 2), ([module.lora_B for module in modules], 1)]
+        some = modules[0].lora_A
         self.mask = torch.ones(n, r, dtype=torch.bool, device=some.device)
         self.threshold = torch.full((), float("nan"), dtype=some.dtype, device=some.device)
         self.budget = self.schedule.b_0
@@ -154,21 +169,27 @@ class AdaLoRA(Method):
         """Lines 5 to 10 of Algorithm 1: score, then prune to b(t)."""
         schedule = self.schedule
         self.budget = schedule.budget(t)
-        if schedule.scores_at(t):
+        if schedule.b_T == schedule.b_0:  # nothing will be pruned, so nothing needs a score
+            return
+        if schedule.scores_at(t) and self.config.importance != "magnitude":
             for stack in self._stacks():
                 stack.importance.update(stack.weights(), stack.gradients(), self.config.beta1, self.config.beta2)
         if not schedule.prunes_at(t) or self.budget == schedule.b_0:
             return
         if not schedule.is_final(t - 1):  # the final pattern is chosen once: scores no longer change
             self.mask, self.threshold = prune(self.scores(), self.budget)
-        keep = self.mask.unsqueeze(-1).to(self.threshold.dtype).unbind()
-        torch._foreach_mul_([module.lora_E for module in self.modules.values()], keep)
+        keep = self.mask.to(self.threshold.dtype)
+        for parameters, dim in self.zeroed:
+            torch._foreach_mul_(parameters, keep.unsqueeze(dim).unbind())
 
     def scores(self) -> Tensor:
-        """S (n, r): s(lambda_i) + mean of s over row i of Q + mean of s over column i of P."""
+        """S (n, r): s(lambda_i) + mean of s over row i of Q + mean of s over column i of P, or |lambda_i|."""
+        if self.config.importance == "magnitude":
+            (diagonals,) = self.E
+            return diagonals.weights().abs().squeeze(-1)
         total = torch.zeros_like(self.mask, dtype=self.threshold.dtype)
         for stack in self._stacks():
-            stack.add_scores(total)
+            stack.add_scores(total, self.config.importance)
         return total
 
     def _stacks(self) -> Iterable[Stack]:
@@ -182,7 +203,7 @@ class AdaLoRA(Method):
 
     def kept(self) -> int:
         return sum(
-            rank * (module.in_features + module.out_features + 1)
+            rank * (module.in_features + module.out_features + self.triplets)
             for rank, module in zip(self.ranks().values(), self.modules.values(), strict=True)
         )
 

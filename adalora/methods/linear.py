@@ -1,7 +1,7 @@
 """A frozen linear map with a trained increment beside it."""
 
 from collections.abc import Callable, Mapping
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -42,9 +42,7 @@ class AdaptedLinear(nn.Linear):
         return y + self.increment(x).to(y.dtype)
 
 
-def replace_modules(
-    model: nn.Module, targets: Mapping[str, nn.Linear], build: Callable[[nn.Linear], M]
-) -> dict[str, M]:
+def replace_modules(model: nn.Module, targets: Mapping[str, nn.Module], build: Callable[[Any], M]) -> dict[str, M]:
     """Put `build(base)` in the place of every target; returns the new modules by path."""
     adapted: dict[str, M] = {}
     for path, base in targets.items():
@@ -58,10 +56,13 @@ def merge(model: nn.Module) -> None:
     """Fold every increment into its base weight and put plain linear maps back: W <- W + delta W.
 
     Raises:
-        UserError: a query is adapted on tokens but not on positions; no single weight does both.
+        UserError: a part that can't be merged: a bottleneck, or a query that is adapted on tokens but
+            not on positions, which no single weight does.
     """
     for name, module in model.named_modules():
-        if getattr(module, "position_query_bypassed", False):
+        if reason := getattr(module, "unmergeable", None):
+            raise UserError(f"{name} {reason}: keep the adapter beside the base")
+        if getattr(module, "position_query_bypassed", False) and isinstance(module.query_proj, AdaptedLinear):
             raise UserError(
                 f"{name} adapts the query on tokens only (model.pos_query_base_only=true), so its "
                 "increment can't be merged into one weight: train with model.pos_query_base_only=false"

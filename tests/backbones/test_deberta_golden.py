@@ -7,7 +7,7 @@ from transformers import DebertaV2Config, DebertaV2ForSequenceClassification
 
 from adalora.backbones.attention import use_exact_attention
 from adalora.backbones.position_query import bypass_position_query
-from adalora.config.methods import AdaLoRAConfig, LoRAConfig
+from adalora.config.methods import AdaLoRAConfig, BitFitConfig, HoulsbyConfig, LoRAConfig, PfeifferConfig
 from adalora.methods import create
 from adalora.training.evaluate import task_loss
 
@@ -15,39 +15,46 @@ PER_LAYER = (
     "attention.self.query_proj", "attention.self.key_proj", "attention.self.value_proj",
     "attention.output.dense", "intermediate.dense", "output.dense",
 )  # fmt: skip
+CONFIGS = {
+    "plain": lambda settings: BitFitConfig(),
+    "lora": lambda settings: LoRAConfig(rank=settings["rank"], alpha=settings["alpha"]),
+    "adalora": lambda settings: AdaLoRAConfig(init_rank=settings["rank"], target_rank=2, alpha=settings["alpha"]),
+    "houlsby": lambda settings: HoulsbyConfig(width=settings["width"]),
+    "pfeiffer": lambda settings: PfeifferConfig(width=settings["width"]),
+}
+PLACES = {"houlsby": ("attention.output.dense", "output.dense"), "pfeiffer": ("output.dense",)}
 
 
 def build(arrays, config):
-    """The tiny classifier with the recorded weights, its method attached; and the method's scale."""
+    """The tiny classifier with the recorded weights, its method attached."""
     model = DebertaV2ForSequenceClassification(DebertaV2Config(**config["model_config"])).double()
     state = {key.removeprefix("weights/"): torch.tensor(arrays[key]) for key in arrays if key.startswith("weights/")}
     model.load_state_dict(state)
     model.requires_grad_(False)
     kind = config["variant"]
-    if kind != "plain":
-        settings = config["method"]
-        if kind == "lora":
-            method = create(LoRAConfig(rank=settings["rank"], alpha=settings["alpha"]))
-        else:
-            method = create(AdaLoRAConfig(init_rank=settings["rank"], target_rank=2, alpha=settings["alpha"]))
-        paths = [f"deberta.encoder.layer.{i}.{path}" for i in range(2) for path in PER_LAYER]
-        method.attach(model, {path: model.get_submodule(path) for path in paths}, total_steps=100)
-        bypass_position_query(model)
-        parameters = dict(model.named_parameters())
-        with torch.no_grad():
-            for key in arrays:
-                if key.startswith("adapter/"):
-                    _, path, name = key.split("/")
-                    parameters[f"{path}.{name}"].copy_(torch.tensor(arrays[key]))
-    else:
-        for name, parameter in model.named_parameters():
-            parameter.requires_grad_(name.endswith("bias"))
+    names = set(model.state_dict())
+    paths = [f"deberta.encoder.layer.{i}.{path}" for i in range(2) for path in PLACES.get(kind, PER_LAYER)]
+    method = create(CONFIGS[kind](config["method"]))
+    method.attach(model, {path: model.get_submodule(path) for path in paths}, total_steps=100)
+    assert names <= set(model.state_dict())  # the base's names stay
+    bypass_position_query(model)
+    parameters = dict(model.named_parameters())
+    with torch.no_grad():
+        for key in arrays:
+            if key.startswith("adapter/"):
+                parameters[ours(key.removeprefix("adapter/"))].copy_(torch.tensor(arrays[key]))
     model.pooler.requires_grad_(True)
     model.classifier.requires_grad_(True)
     return model.eval()
 
 
-@pytest.mark.parametrize("variant", ["plain", "lora", "adalora"])
+def ours(recorded):
+    """Our name of a recorded tensor: its module's path, then `lora_A`, or `down.weight` for `down_weight`."""
+    path, _, name = recorded.rpartition("/")
+    return f"{path}.{name.replace('_', '.') if name.startswith(('down', 'up')) else name}".lstrip(".")
+
+
+@pytest.mark.parametrize("variant", CONFIGS)
 @pytest.mark.parametrize("attention", ["exact", "eager"])
 def test_forward_and_gradients_are_the_authors(golden, variant, attention):
     arrays, config = golden(f"deberta_a_{variant}")
@@ -67,7 +74,7 @@ def test_forward_and_gradients_are_the_authors(golden, variant, attention):
     compared = 0
     for key in arrays:
         if key.startswith("grad/"):
-            name = key.removeprefix("grad/").removeprefix("adapter/").replace("/", ".")
+            name = ours(key.removeprefix("grad/").removeprefix("adapter/"))
             np.testing.assert_allclose(parameters[name].grad.numpy(), arrays[key], rtol=0, atol=1e-9, err_msg=name)
             compared += 1
     assert compared == sum(p.requires_grad for p in parameters.values())

@@ -30,7 +30,7 @@ OPTIONS = [(group, option) for group in GROUPS for option in options(group)]
 def test_the_fixed_names_are_there():
     assert {*GLUE, "r8"} <= set(options("task"))
     assert {"deberta_v3_base", "deberta_minilm"} <= set(options("model"))
-    assert {"adalora", "lora", "full"} <= set(options("method"))
+    assert {"adalora", "lora", "houlsby", "pfeiffer", "bitfit", "full"} <= set(options("method"))
     assert {"0.3M", "0.6M", "1.2M", "0.08%", "0.16%", "0.32%", "0.65%", "custom"} <= set(options("budget"))
     assert options("recipe") == ["official_scripts", "paper"]
 
@@ -75,7 +75,7 @@ def test_every_cell_composes_with_what_is_written_for_it(compose, model, task, m
     assert (config.recipe.source is not None) == source.is_file()
     if model == "deberta_v3_base" and task in GLUE:  # the paper's cells
         assert config.recipe.protocol
-        assert config.recipe.source or method == "full"
+        assert config.recipe.source or method not in ("adalora", "lora")
 
 
 @pytest.mark.parametrize("task, recipe", product(GLUE, options("recipe")))
@@ -180,3 +180,5 @@ def test_named_budgets_are_lora_s_exact_count(budget):
     a_rank = 12 * (4 * (768 + 768) + 2 * (768 + 3072))
     assert node.params == node.settings.deberta_v3_base.lora.rank * a_rank
     assert node.settings.deberta_v3_base.adalora.target_rank == node.settings.deberta_v3_base.lora.rank
+    assert node.settings.deberta_v3_base.houlsby.width == 4 * node.settings.deberta_v3_base.lora.rank
+    assert node.settings.deberta_v3_base.pfeiffer.width == 8 * node.settings.deberta_v3_base.lora.rank

@@ -1,5 +1,7 @@
 """Wrong values are refused before anything is loaded, with what is allowed."""
 
+from dataclasses import replace
+
 import pytest
 from hydra.errors import ConfigCompositionException
 
@@ -62,6 +64,48 @@ def test_lora_s_rank(compose):
 def test_adalora_only_prunes(compose):
     with pytest.raises(UserError, match=r"method\.target_rank=5 must lie between 0 and method\.init_rank=4"):
         compose("method.init_rank=4", "method.target_rank=5")
+
+
+@pytest.mark.parametrize(
+    "overrides, message",
+    [
+        (["method.form=quadruplets"], r"method\.form=quadruplets: allowed are triplets, doublets"),
+        (["method.importance=age"], r"method\.importance=age: allowed are smoothed, sensitivity, magnitude"),
+        (
+            ["method.form=doublets", "method.importance=magnitude"],
+            r"magnitude is \|lambda\|, which method\.form=doublets",
+        ),
+        (["method.modules=[query,valu]"], r"method\.modules: valu is no map of DeBERTaV3-base, allowed are query, key"),
+        (["method=lora", "method.modules=[]"], r"method\.modules=\[\]: give at least one"),
+        (
+            ["method=lora", "model=bart_large", "method.modules=[query]"],
+            r"query is no map of BART-large.*encoder\.query",
+        ),
+        (["method=houlsby", "method.width=0"], r"method\.width=0: at least 1"),
+        (["method=pfeiffer", "method.init_std=0"], r"method\.init_std=0: must be positive"),
+        (["method=pfeiffer", "method.modules=[query]"], r"query has no block, allowed are attention\.output, output"),
+        (["method=houlsby", "method.modules=null"], r"null has no block, allowed are attention\.output, output"),
+        (["method=houlsby", "model=bart_large"], r"method=houlsby has its place in deberta-v2 only.*choose another"),
+        (["method=pfeiffer", "model=bart_large"], r"method=pfeiffer has its place in deberta-v2 only"),
+    ],
+    ids=" ".join,
+)
+def test_a_wrong_option_of_an_ablation_or_adapter_is_named(compose, overrides, message):
+    with pytest.raises(UserError, match=message):
+        compose(*overrides)
+
+
+def test_modules_narrow_the_targets(compose):
+    config = compose("method=lora", "method.modules=[value,query]")
+    assert list(config.model.targets) == ["query", "value"]  # the backbone's order
+    assert config.model.n_targets == 24
+    assert replace(config, seed=2).model == config.model
+    assert compose("method=houlsby").model.n_targets == 24
+    assert compose("method=pfeiffer").model.targets == {"output": "deberta.encoder.layer.{layer}.output.dense"}
+
+
+def test_doublets_have_no_orthogonality(compose):
+    assert compose("method.form=doublets").method.orthogonality == 0  # RTE's recipe says 0.3
 
 
 def test_the_ends_of_the_ranges_are_allowed(compose):

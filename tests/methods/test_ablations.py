@@ -1,0 +1,37 @@
+"""The paper's ablations as whole runs: each is an option, and another run than the plain method."""
+
+import json
+
+import pytest
+
+ABLATIONS = {
+    "svd_lora": ["method=adalora", "method.init_rank=2", "method.target_rank=2"],
+    "no_orthogonality": ["method=adalora", "method.orthogonality=0"],
+    "doublets": ["method=adalora", "method.form=doublets"],
+    "sensitivity": ["method=adalora", "method.importance=sensitivity"],
+    "magnitude": ["method=adalora", "method.importance=magnitude"],
+    "adalora_qv": ["method=adalora", "method.modules=[query,value]"],
+    "lora_qv": ["method=lora", "method.modules=[query,value]"],
+}
+
+
+@pytest.fixture(scope="module")
+def keys():
+    return {}
+
+
+@pytest.mark.parametrize("name", ABLATIONS)
+def test_an_ablation_runs_and_has_a_key_of_its_own(start, tiny_run, keys, name):
+    folder = start([*tiny_run, "training.epochs=2", *ABLATIONS[name]])
+    result = json.loads((folder / "result.json").read_text())
+    assert abs(result["parameters"]["kept"] - 1740) <= 0.3 * 1740  # realised: shapes differ
+    key = folder.name.split("-")[1]
+    assert key not in keys.values()
+    keys[name] = key
+    ranks = result["ranks"]
+    if name == "svd_lora":
+        assert set(ranks.values()) == {2}
+    if name.endswith("_qv"):
+        assert len(ranks) == 4
+        assert all(path.endswith(("query_proj", "value_proj")) for path in ranks)
+        assert (folder / "ranks.png").exists()
