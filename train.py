@@ -11,10 +11,12 @@ from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from adalora.config import register
+from adalora.config.mistakes import explained
 from adalora.errors import Interrupted, UserError
 from adalora.reporting.multirun import note_job
 
@@ -55,4 +57,9 @@ def main(tree: DictConfig) -> float | None:
 
 
 if __name__ == "__main__":
-    main()
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors come here whole, not in Hydra's many lines
+    try:
+        main()
+    except HydraException as error:
+        print(f"error: {explained(error)}", file=sys.stderr)
+        sys.exit(1)

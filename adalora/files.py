@@ -3,11 +3,14 @@
 import errno
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from safetensors import SafetensorError
 
 from adalora.errors import UserError
 
@@ -21,13 +24,24 @@ def writing(place: Path) -> Iterator[None]:
     """
     try:
         yield
-    except OSError as error:
+    except (OSError, SafetensorError) as error:
+        number = error_number(error)
+        if number is None:
+            raise
         remedy = {
             errno.ENOSPC: "free some space and run the same command again",
             errno.EDQUOT: "free some of your quota and run the same command again",
             errno.EFBIG: "raise the file-size limit (ulimit -f) and run the same command again",
-        }.get(error.errno or 0, "choose a place you can write with run_root=FOLDER")
-        raise UserError(f"{place} can't be written ({error.strerror}): {remedy}") from error
+        }.get(number, "choose a place you can write with run_root=FOLDER")
+        raise UserError(f"{place} can't be written ({os.strerror(number)}): {remedy}") from error
+
+
+def error_number(error: Exception) -> int | None:
+    """The system's number of a failed write; safetensors has it in its text only."""
+    if isinstance(error, OSError):
+        return error.errno
+    found = re.search(r"os error (\d+)", str(error))
+    return int(found[1]) if found else None
 
 
 def sync(path: Path) -> None:

@@ -1,5 +1,6 @@
 """From the composed tree to checked dataclasses, before anything is loaded."""
 
+from dataclasses import fields, is_dataclass
 from typing import cast
 
 from omegaconf import DictConfig, OmegaConf
@@ -16,6 +17,20 @@ def validated(tree: DictConfig) -> Config:
         UserError: a value is of the wrong type, missing or out of range.
     """
     try:
-        return cast(Config, OmegaConf.to_object(tree))
+        config = cast(Config, OmegaConf.to_object(tree))
     except OmegaConfBaseException as error:
         raise UserError(f"{error.full_key or 'configuration'}: {str(error).splitlines()[0]}") from error
+    refuse_unknown(config, "")
+    return config
+
+
+def refuse_unknown(node: object, path: str) -> None:
+    """Options that `+key=value` put where no code would ever look. Raises `UserError`."""
+    if not is_dataclass(node):
+        return
+    known = {field.name for field in fields(node)}
+    for name, value in vars(node).items():
+        if name not in known:
+            place = path.rstrip(".") or "the configuration"
+            raise UserError(f"there is no option {path}{name}: {place} has {', '.join(sorted(known))}")
+        refuse_unknown(value, f"{path}{name}.")

@@ -1,0 +1,48 @@
+"""Mistakes on the command line, in one line each: what is wrong, and what is allowed, nearest first."""
+
+import difflib
+import re
+from collections.abc import Iterable
+from dataclasses import fields, is_dataclass
+
+from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
+from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
+
+from adalora.config import schema
+from adalora.config.methods import METHOD_CONFIGS
+
+TYPES = {
+    node.__name__: [field.name for field in fields(node)]
+    for node in (*vars(schema).values(), *METHOD_CONFIGS.values())
+    if is_dataclass(node) and isinstance(node, type)
+}
+"""The options of every part of the configuration, by the name of its dataclass."""
+
+
+def explained(error: HydraException) -> str:
+    """One line for an error in composing the configuration."""
+    if isinstance(error, MissingConfigException):
+        found = re.search(r"Could not find '([^/']+)/(.+)'\n\nAvailable options in '[^']+':\n((?:\t.*\n)*)", str(error))
+        if found:
+            group, wrong, listed = found.groups()
+            options = [name for name in listed.split() if not name.startswith("_")]
+            return f"{group}={wrong} is not there: allowed are {nearest(wrong, options)}"
+    cause = error.__cause__
+    if isinstance(error, ConfigCompositionException) and isinstance(cause, OmegaConfBaseException):
+        key = cause.full_key or "?"
+        reason = str(cause).splitlines()[0]
+        kind = cause.object_type.__name__ if cause.object_type is not None else ""
+        if isinstance(cause, ConfigKeyError | AttributeError) and kind in TYPES:
+            parent, _, wrong = key.rpartition(".")
+            return f"there is no option {key}: {parent or 'the configuration'} has {nearest(wrong, TYPES[kind])}"
+        return f"{key}: {reason[0].lower()}{reason[1:]} (conf/ shows the type of every option)"
+    if isinstance(error, OverrideParseException):
+        return (
+            f"{error.override!r} can't be read: overrides are key=value, and values with spaces or braces need quotes"
+        )
+    return " ".join(str(error).split())
+
+
+def nearest(wrong: str, allowed: Iterable[str]) -> str:
+    """The allowed names, those most like `wrong` first."""
+    return ", ".join(sorted(allowed, key=lambda name: -difflib.SequenceMatcher(None, wrong, name).ratio()))

@@ -1,0 +1,118 @@
+"""What goes wrong, and the one line that a person sees, through the command line."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+def fails(*overrides, before=None, **environment):
+    """Run train.py, which must end with exit code 1 and exactly one line; returns it."""
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "train.py"), *overrides], preexec_fn=before,
+        cwd=ROOT, env=os.environ | environment, capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    lines = [line for line in done.stderr.splitlines() if line]
+    assert done.returncode == 1, done.stderr
+    assert len(lines) == 1, done.stderr
+    assert lines[0].startswith("error: ")
+    return lines[0]
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("task=rtee", "task=rtee is not there: allowed are rte, "),
+        ("method=adalroa", "method=adalroa is not there: allowed are adalora, "),
+        ("budget=0.4M", "budget=0.4M is not there: allowed are 0."),
+        ("training.batchsize=3", "there is no option training.batchsize: training has batch_size, "),
+        ("+training.lrr=3", "there is no option training.lrr: training has "),
+        ("sede=3", "there is no option sede: the configuration has seed, "),
+        (
+            "training.batch_size=many",
+            "training.batch_size: value 'many' of type 'str' could not be converted to Integer",
+        ),
+        ("a b", "overrides are key=value"),
+    ],
+)
+def test_an_unknown_option_names_the_nearest_first(override, message):
+    assert message in fails(override)
+
+
+def rows(folder, split, **columns):
+    table = {"sentence": ["a good film", "a bad film"] * 8, "label": [1, 0] * 8, "idx": list(range(16)), **columns}
+    pq.write_table(
+        pa.table({name: values for name, values in table.items() if values is not None}), folder / f"{split}.parquet"
+    )
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"label": [1, 2] * 8}, "label 2 in 8 rows is out of range 0 to 1"),
+        ({"sentence": None}, "has no column sentence (it has label, idx): rename it, or set task.text"),
+        ({"sentence": [], "label": pa.array([], pa.int64()), "idx": []}, "has no rows"),
+    ],
+)
+def test_wrong_rows(tiny_run, tmp_path, columns, message):
+    rows(tmp_path, "train", **columns)
+    rows(tmp_path, "validation")
+    line = fails(*tiny_run, f"task.data_dir={tmp_path}")
+    assert message in line
+    assert str(tmp_path / "train.parquet") in line
+
+
+def test_an_unreadable_parquet(tiny_run, tmp_path):
+    rows(tmp_path, "validation")
+    (tmp_path / "train.parquet").write_bytes(b"PAR1 and then nothing")
+    assert "train.parquet: not readable as parquet" in fails(*tiny_run, f"task.data_dir={tmp_path}")
+
+
+def test_a_budget_out_of_reach(tiny_run):
+    assert "nearest are rank 1 = " in fails(*tiny_run, "method=lora", "budget.params=700")
+
+
+def test_a_gpu_that_is_not_there(tiny_run):
+    assert "device=cuda, but torch sees no GPU" in fails(*tiny_run, "device=cuda", CUDA_VISIBLE_DEVICES="")
+
+
+def test_a_model_without_the_named_maps(tiny_run):
+    line = fails(*tiny_run, "model.targets.query='deberta.encoder.layer.{layer}.attention.self.q'")
+    assert "model.targets matches 10 of 12 linear maps" in line
+
+
+def test_weights_of_another_architecture(tiny_run, tmp_path):
+    (tmp_path / "config.json").write_text('{"model_type": "bert"}')
+    (tmp_path / "model.safetensors").write_bytes(b"")
+    assert "is of type bert, model=deberta_v3_base needs deberta-v2" in fails(*tiny_run, f"model.path={tmp_path}")
+
+
+def test_a_loss_that_is_not_finite(tiny_run, tmp_path):
+    line = fails(*tiny_run, "method=lora", "training.lr=1e30", "training.checkpoint_steps=1000")
+    assert "became NaN or infinite" in line
+    assert "lower training.lr" in line
+    (status,) = (tmp_path / "runs").rglob("status")
+    assert json.loads(status.read_text())["status"] == "failed"
+
+
+def test_a_file_size_limit_while_a_checkpoint_is_written(tiny_run, tmp_path):
+    """A disk that is full, for real: files may not grow beyond 20 KiB, a checkpoint is larger."""
+    import resource
+
+    args = [*tiny_run, "method=lora", "training.checkpoint_steps=5", "training.log_steps=100"]
+    line = fails(*args, before=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (20_480, 20_480)))
+    assert "can't be written" in line
+    assert "ulimit -f" in line or "free some space" in line
+    (status,) = (tmp_path / "runs").rglob("status")
+    found = json.loads(status.read_text())
+    assert found["status"] == "failed"
+    assert not list((tmp_path / "runs").rglob(".writing-*"))
+    done = subprocess.run([sys.executable, str(ROOT / "train.py"), *args], cwd=ROOT, capture_output=True, timeout=300)
+    assert done.returncode == 0  # the same command, the limit gone
