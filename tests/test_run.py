@@ -30,7 +30,7 @@ METHODS = list(LEARNS)
 def read(folder):
     """A run's result without what may differ between two equal runs."""
     result = json.loads((folder / "result.json").read_text())
-    for name in ("seconds", "peak_memory_mb", "command"):
+    for name in ("seconds", "peak_memory_mb", "command", "commit"):
         del result[name]
     log = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     return result, log, (folder / "adapter" / "adapter.safetensors").read_bytes()

@@ -55,8 +55,8 @@ class SVDLinear(AdaptedLinear):
 
     def increment(self, x: Tensor) -> Tensor:
         x = F.dropout(x, self.dropout, self.training)
-        x = F.linear(x, self.lora_A) * (self.lora_E.T * self.scale)  # (..., r)
-        return F.linear(x, self.lora_B)
+        # lambda and the scale go into the small factor: no work on anything as large as x
+        return F.linear(F.linear(x, self.lora_A * (self.lora_E * self.scale)), self.lora_B)
 
     def delta_weight(self) -> Tensor:
         return self.scale * self.lora_B @ (self.lora_E * self.lora_A)

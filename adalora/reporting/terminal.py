@@ -68,6 +68,8 @@ def phases_of(plan: Plan) -> str | None:
     method: Any = plan.config.method
     if "initial_steps" not in method.lengths:
         return None
+    if method.target_rank == method.init_rank:
+        return None  # nothing is pruned
     t_i, t_f, total = method.initial_steps, method.final_steps, plan.total_steps
     return (
         f"all {method.init_rank * len(plan.shapes)} ranks to step {t_i}; pruned every {method.mask_interval} to step "
