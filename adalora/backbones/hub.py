@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-import httpx
-import huggingface_hub
+import httpx2  # what huggingface_hub speaks, and raises
+from huggingface_hub import constants, snapshot_download
 from huggingface_hub.errors import (
     GatedRepoError,
     HfHubHTTPError,
@@ -37,15 +37,15 @@ def reachable() -> bool:
     Asked before any library call, since those retry for half a minute. The probe runs in a thread
     because a name look-up knows no time limit of its own.
     """
-    if huggingface_hub.constants.HF_HUB_OFFLINE:
+    if constants.HF_HUB_OFFLINE:
         return False
     answered = threading.Event()
 
     def probe() -> None:
         try:
-            httpx.head(huggingface_hub.constants.ENDPOINT, timeout=PROBE_SECONDS)
+            httpx2.head(constants.ENDPOINT, timeout=PROBE_SECONDS)
             answered.set()
-        except httpx.HTTPError:
+        except httpx2.HTTPError:
             pass
 
     thread = threading.Thread(target=probe, daemon=True)
@@ -72,7 +72,7 @@ def fetch(
     """
     try:
         return Path(
-            huggingface_hub.snapshot_download(
+            snapshot_download(
                 repo,
                 revision=revision,
                 repo_type=kind,
@@ -87,7 +87,7 @@ def fetch(
             f"the hub has no {kind} {repo} at revision {revision} that this account may read: "
             f"check the name, log in with `hf auth login`, or give {remedy}"
         ) from error
-    except (HfHubHTTPError, httpx.HTTPError, OSError) as error:
+    except (HfHubHTTPError, httpx2.HTTPError, OSError, RuntimeError) as error:  # RuntimeError: hf-xet's
         raise UserError(
             f"the download of {kind} {repo} broke off ({type(error).__name__}: {error}): run the same "
             f"command again, it goes on where it stopped, or give {remedy}"

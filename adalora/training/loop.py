@@ -158,8 +158,10 @@ def log(parts: Parts, window: Tensor, progress: Progress) -> None:
         "train/regulariser": regulariser / steps,
         "train/grad_norm": norm / steps,
         "train/lr": parts.optimizer.param_groups[0]["lr"],
-        **{f"allocation/{name}": float(value) for name, value in parts.method.metrics().items()},
     }
+    for name, value in parts.method.metrics().items():
+        if (number := float(value)) == number:  # a threshold is NaN until something is pruned
+            values[f"allocation/{name}"] = number
     window.zero_()
     parts.watcher.step(progress.step, values)
 
