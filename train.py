@@ -63,3 +63,6 @@ if __name__ == "__main__":
     except HydraException as error:
         print(f"error: {explained(error)}", file=sys.stderr)
         sys.exit(1)
+    except KeyboardInterrupt:
+        print("\nstopped: the same command goes on from the last checkpoint, if there is one", file=sys.stderr)
+        sys.exit(130)
