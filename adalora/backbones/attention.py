@@ -10,7 +10,7 @@ over the 2L - 1 distances; then q_i . K[b(.)] is one plain product a head, and p
 picture lies on a diagonal, which a stride makes a view.
 
 Projections are called as modules, so adapters on query, key and value live, in both of their uses;
-attention dropout is kept.
+attention dropout is kept (docs/deviations.md: D-attention).
 """
 
 import types
