@@ -17,7 +17,7 @@ from omegaconf import DictConfig
 
 from adalora.config import register
 from adalora.config.mistakes import explained
-from adalora.errors import Interrupted, UserError
+from adalora.errors import Busy, Interrupted, UserError
 from adalora.reporting.multirun import note_job
 
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # repeatable products on a GPU
@@ -37,8 +37,9 @@ def main(tree: DictConfig) -> float | None:
 
         outcome = run(tree, job.overrides.task)
     except UserError as error:
-        outcome = {"error": str(error)}
-        print(f"error: {' '.join(job.overrides.task) + ': ' if sweeping else ''}{error}", file=sys.stderr)
+        kind = "busy" if sweeping and isinstance(error, Busy) else "error"
+        outcome = {kind: str(error)}
+        print(f"{kind}: {' '.join(job.overrides.task) + ': ' if sweeping else ''}{error}", file=sys.stderr)
         if tree.debug:
             traceback.print_exc()
     except Interrupted as stop:

@@ -74,7 +74,7 @@ def solve(model: Model, method: MethodConfig, budget: Budget, built: nn.Module, 
     head = head_size(built, model.head)
     method = method.fitted(built.config)
     bare = create(method)
-    if not bare.has_budget:
+    if not method.has_budget:
         adapter = trained_in_place(bare, built, shapes, model.head)
         counts = Counts(adapter, adapter, head)
         return Setting(method, "any", counts, None, f"{method.name} has no choice of budget: {budget.name} is ignored")

@@ -8,6 +8,10 @@ class UserError(Exception):
     """
 
 
+class Busy(UserError):
+    """Another process is at work on the same run."""
+
+
 class Interrupted(Exception):
     """Ctrl-C or SIGTERM: a checkpoint of `step` is written, and the same command goes on."""
 

@@ -11,6 +11,7 @@ from torch import nn
 from adalora.backbones.load import blank
 from adalora.backbones.targets import target_modules
 from adalora.budget import Setting, in_parameters, shapes_of, solve
+from adalora.cell import steps_of
 from adalora.config.lengths import fit_lengths
 from adalora.config.schema import Config
 from adalora.errors import UserError
@@ -77,8 +78,7 @@ def make_plan(config: Config, rows: Mapping[str, int], fixed: Collection[str], f
     setting = solve(model, config.method, budget, built, shapes)
 
     train_rows = rows[config.task.train_split]
-    steps_per_epoch = math.ceil(train_rows / training.batch_size)
-    total_steps = training.max_steps or math.ceil(training.epochs * steps_per_epoch)
+    total_steps = steps_of(training, train_rows)
     config, changed = fit_lengths(
         replace(config, method=setting.config, budget=budget), total_steps, sum(rows.values()) - train_rows, fixed
     )
@@ -94,7 +94,7 @@ def make_plan(config: Config, rows: Mapping[str, int], fixed: Collection[str], f
         setting,
         dict(create(setting.config).adapted(shapes)),
         train_rows,
-        steps_per_epoch,
+        math.ceil(train_rows / training.batch_size),
         total_steps,
         notes,
         estimate(config, built, setting.counts.total),

@@ -14,14 +14,15 @@ import torch
 
 from adalora import __version__
 from adalora.backbones.load import Weights
+from adalora.cell import MODEL_OPTIONS
 from adalora.methods.protocol import Method
 from adalora.plan import Plan
-from adalora.runfolder import MODEL_OPTIONS, RunFolder
+from adalora.runfolder import RunFolder
 from adalora.training.loop import Progress
 from tasks import named
 from tasks.data import Data
 
-SCHEMA = 1
+SCHEMA = 2
 PACKAGES = ("torch", "transformers", "datasets", "accelerate", "peft", "tokenizers", "numpy", "scipy", "scikit-learn")
 
 
@@ -31,6 +32,7 @@ class Result:
 
     schema: int
     key: str
+    cell: str  # the options that asked for it (adalora/cell.py)
     model: dict[str, Any]  # name, title, comparable, origin, digest
     task: dict[str, Any]  # name, version, origin, subset, digest, splits, rows, headline, direction
     method: dict[str, Any]  # the resolved options
@@ -120,6 +122,7 @@ def record(
     return Result(
         schema=SCHEMA,
         key=folder.key,
+        cell=folder.cell,
         model={
             "name": config.model.name,
             "title": config.model.title,

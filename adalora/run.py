@@ -1,9 +1,9 @@
 """One experiment from configuration to result."""
 
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from adalora.adapter import save_adapter
 from adalora.backbones.hub import NotAvailable
 from adalora.backbones.load import Weights, check_length, load_tokenizer, locate
 from adalora.build import build_accelerator, build_batches, build_model
+from adalora.cell import cell_id, keys_of
 from adalora.config import validated
 from adalora.config.schema import Config
 from adalora.errors import Interrupted, UserError
@@ -29,7 +30,7 @@ from adalora.reporting.heatmap import save_heatmap
 from adalora.reporting.terminal import console, show_plan, show_result
 from adalora.reporting.watch import Watch
 from adalora.result import SCHEMA, Result, record
-from adalora.runfolder import RunFolder, run_key
+from adalora.runfolder import RunFolder, explained, noting_failure, run_key
 from adalora.tracking import Wandb
 from adalora.training.loop import Parts, train
 from adalora.training.optimizer import build_optimizer
@@ -52,11 +53,40 @@ def run(tree: DictConfig, overrides: Sequence[str]) -> dict[str, Any]:
         Interrupted: stopped by Ctrl-C or SIGTERM, with a checkpoint to go on from.
     """
     config = validated(tree)
-    fixed = {override.lstrip("+").partition("=")[0] for override in overrides}
+    fixed = keys_of(overrides)
     if config.dry_run:
         plan = make_plan(config, config.task.rows, fixed)
         show_plan(plan)
         return plan.summary()
+    cell = cell_id(config, fixed)
+    with noting_failure(config, cell):
+        prepared = prepare(config, fixed, cell)
+    folder, plan = prepared.folder, prepared.plan
+    with session(folder, plan.config) as result:
+        if result is None:
+            show_plan(plan)
+            result = execute(**vars(prepared))
+        else:
+            console.print(f"{folder.path} is done: its result again (remove the folder to repeat the run)")
+    show_result(result, plan, folder.path)
+    return result
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A run before its first step."""
+
+    plan: Plan
+    weights: Weights
+    data: Data
+    features: Mapping[str, datasets.Dataset]
+    tokenizer: PreTrainedTokenizerBase
+    folder: RunFolder
+    accelerator: Accelerator
+
+
+def prepare(config: Config, fixed: Collection[str], cell: str) -> Prepared:
+    """Find weights and data, tokenise, plan. Raises `UserError`."""
     transformers.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     kind = create_task(config.task)
@@ -74,16 +104,8 @@ def run(tree: DictConfig, overrides: Sequence[str]) -> dict[str, Any]:
     plan.notes.extend(data.notes)
     accelerator = build_accelerator(plan.config)
     key = run_key(plan.config, plan.total_steps, data.digest, weights.digest)
-    folder = RunFolder(plan.config, plan.setting.budget, key)
-    result = folder.result() if folder.status == "done" else None
-    if result is None:
-        with session(folder, plan.config):
-            show_plan(plan)
-            result = execute(plan, weights, data, features, tokenizer, folder, accelerator)
-    else:
-        console.print(f"{folder.path} is done: its result again (remove the folder to repeat the run)")
-    show_result(result, plan, folder.path)
-    return result
+    folder = RunFolder(plan.config, plan.setting.budget, key, cell, plan.total_steps)
+    return Prepared(plan, weights, data, features, tokenizer, folder, accelerator)
 
 
 def gather(config: Config) -> tuple[Weights, Data]:
@@ -105,17 +127,25 @@ def gather(config: Config) -> tuple[Weights, Data]:
 
 
 @contextmanager
-def session(folder: RunFolder, config: Config) -> Iterator[None]:
-    """Hold the run's folder, and leave its status true in every way out."""
+def session(folder: RunFolder, config: Config) -> Iterator[dict[str, Any] | None]:
+    """Hold the run's folder, and leave its status true in every way out.
+
+    Gives the result where the run is done: whoever held the folder before may just have finished it.
+    """
     with folder.lock():
+        result = folder.result() if folder.status == "done" else None
+        if result is not None and result.get("schema") == SCHEMA:
+            folder.serve()
+            yield result
+            return
         folder.set_status("running")
         write_text(folder.path / "config.yaml", OmegaConf.to_yaml(asdict(config)))
         try:
-            yield
+            yield None
         except (Interrupted, KeyboardInterrupt):
             raise  # still `running`: the same command goes on
         except BaseException as error:
-            folder.set_status("failed", f"{type(error).__name__}: {error}")
+            folder.set_status("failed", explained(error))
             raise
         folder.set_status("done")
 

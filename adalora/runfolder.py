@@ -1,90 +1,91 @@
 """A run's folder: its key, its status, and the lock that says somebody is at work in it."""
 
 import fcntl
-import hashlib
 import json
 import os
+import shutil
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import asdict
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal
 
+from adalora.cell import digest, numbers
 from adalora.config.schema import Config
-from adalora.errors import UserError
+from adalora.errors import Busy, Interrupted, UserError
 from adalora.files import write_json, writing
 from adalora.start import content_digest
 
 Status = Literal["running", "done", "failed"]
-MODEL_OPTIONS = ("targets", "head", "attention", "classifier_dropout", "pos_query_base_only")  # beside the weights
-UNCOUNTED = ("log_steps", "checkpoint_steps")  # training options that change no number
+FAILED = ".failed"  # below the run root: a folder for each cell that failed before it had a run's folder
+PATIENCE = 0.3  # seconds to wait for a lock: whoever only looks whether it is held (`held`) lets go at once
 
 
 def run_key(config: Config, total_steps: int, data_digest: str, weights_digest: str) -> str:
     """Ten hex digits over what changes the numbers: the resolved method and training, the model's
     and the data's content, seed and precision; not paths, tracking, device or budget names."""
-    model = {
-        "weights": weights_digest,
-        **{name: getattr(config.model, name) for name in MODEL_OPTIONS},
-    }
-    task = {
-        "rows": data_digest,
-        **{name: getattr(config.task, name) for name in config.task.numbers},
-    }
-    training = {key: value for key, value in asdict(config.training).items() if key not in UNCOUNTED}
-    for key in ("epochs", "max_steps", "planned_steps"):  # T says it all
-        del training[key]
-    method = asdict(config.method)
+    options = numbers(config, total_steps)
+    options["model"]["weights"] = weights_digest
+    options["task"]["rows"] = data_digest
     if (adapter := config.method.start()) is not None:
-        method["init_from"] = content_digest(adapter)
-    numbers = {
-        "model": model,
-        "task": task,
-        "method": method,
-        "training": training | {"total_steps": total_steps},
-        "seed": config.seed,
-        "precision": config.precision,
-    }
-    return hashlib.sha256(json.dumps(numbers, sort_keys=True).encode()).hexdigest()[:10]
+        options["method"]["init_from"] = content_digest(adapter)
+    return digest(options)
 
 
 class RunFolder:
-    """`<run_root>/<model>/<task>/<method>/<budget>/seed<seed>-<key>/`."""
+    """`<run_root>/<model>/<task>/<method>/<budget>/seed<seed>-<key>/`.
 
-    def __init__(self, config: Config, budget: str, key: str) -> None:
+    Args:
+        config: the resolved configuration.
+        budget: its name in the path.
+        key: `run_key`.
+        cell: `cell_id` of the options that asked for this run. Other options may ask for the same run, so the
+            status holds a list.
+        steps: T, for those who watch.
+    """
+
+    def __init__(self, config: Config, budget: str, key: str, cell: str, steps: int) -> None:
         parts = (config.model.name, config.task.name, config.method.name, budget, f"seed{config.seed}-{key}")
         self.path = Path(config.run_root).expanduser().joinpath(*parts)
-        self.key = key
+        self.key, self.cell, self.steps = key, cell, steps
 
     @property
     def status(self) -> Status | None:
         """What the last session left: None before the first."""
-        try:
-            return json.loads((self.path / "status").read_text())["status"]
-        except (OSError, ValueError, KeyError):
-            return None
+        return read_status(self.path).get("status")
 
     def set_status(self, status: Status, reason: str | None = None) -> None:
-        """Record the state, and why a run failed."""
-        write_json(
-            self.path / "status", {"status": status, "pid": os.getpid()} | ({"reason": reason} if reason else {})
-        )
+        """Record the state, for which cells it holds, and why a run failed."""
+        cells = sorted({self.cell, *read_status(self.path).get("cells", [])})
+        found = {"status": status, "pid": os.getpid(), "cells": cells, "steps": self.steps}
+        write_json(self.path / "status", found | ({"reason": reason} if reason else {}))
+
+    def serve(self) -> None:
+        """Note that this run is also the one that `cell` asks for."""
+        if self.cell not in read_status(self.path).get("cells", []):
+            self.set_status("done")
 
     @contextmanager
     def lock(self) -> Iterator[None]:
         """Hold the folder for this process; the system lets go of it when the process dies.
 
         Raises:
-            UserError: another process holds it, or the folder can't be made.
+            Busy: another process holds it.
+            UserError: the folder can't be made.
         """
         with writing(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
             file = (self.path / ".lock").open("w")
         with file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise UserError(f"another process is working on {self.path}: wait for it, or stop it") from error
+            deadline = time.monotonic() + PATIENCE
+            while True:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError as error:
+                    if time.monotonic() > deadline:
+                        raise Busy(f"another process is working on {self.path}: wait for it, or stop it") from error
+                    time.sleep(0.02)
             yield
 
     def result(self) -> dict[str, Any] | None:
@@ -93,3 +94,45 @@ class RunFolder:
             return json.loads((self.path / "result.json").read_text())
         except (OSError, ValueError):
             return None
+
+
+def read_status(folder: Path) -> dict[str, Any]:
+    """`status`, `pid`, `cells`, `steps` and `reason` as the last session left them; empty before the first."""
+    try:
+        found = json.loads((folder / "status").read_text())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def held(folder: Path) -> bool:
+    """Whether a living process works in the folder."""
+    try:
+        with (folder / ".lock").open() as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # no lock yet
+        return False
+    return False
+
+
+@contextmanager
+def noting_failure(config: Config, cell: str) -> Iterator[None]:
+    """Record a failure that comes before there is a run's folder (no data, say), until the cell gets that far."""
+    place = Path(config.run_root).expanduser() / FAILED / cell
+    try:
+        yield
+    except (Interrupted, KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:
+        with suppress(UserError):  # where nothing can be written, the error itself counts
+            write_json(place / "status", {"status": "failed", "cells": [cell], "reason": explained(error)})
+        raise
+    shutil.rmtree(place, ignore_errors=True)
+
+
+def explained(error: BaseException) -> str:
+    """Why a run failed, in one line: our own messages as they are, others with their type."""
+    text = " ".join(str(error).split())
+    return text if isinstance(error, UserError) else f"{type(error).__name__}: {text}"

@@ -24,7 +24,7 @@ if __name__ == "__main__":
     accelerator = build_accelerator(plan.config)
     accelerator.print(f"{accelerator.num_processes} processes")
     key = run_key(plan.config, plan.total_steps, data.digest, weights.digest)
-    folder = RunFolder(plan.config, plan.setting.budget, key)
+    folder = RunFolder(plan.config, plan.setting.budget, key, "-", plan.total_steps)
     folder.path.mkdir(parents=True, exist_ok=True)
     execute(plan, weights, data, folder, accelerator)
     accelerator.end_training()

@@ -43,7 +43,9 @@ def test_the_headline_command_without_a_hub(tmp_path):
     assert code == 1
     for part in ("microsoft/deberta-v3-base", "nyu-mll/glue", "model.path=", "task.data_dir=", "make demo"):
         assert part in message
-    assert not (tmp_path / "results").exists()
+    (status,) = [path for path in (tmp_path / "results").rglob("*") if path.is_file()]  # no run, but a note of it
+    assert json.loads(status.read_text())["status"] == "failed"
+    assert "microsoft/deberta-v3-base" in json.loads(status.read_text())["reason"]
 
 
 def test_the_plan_needs_neither_weights_nor_data_nor_network(tmp_path):

@@ -33,7 +33,9 @@ def test_a_count_is_the_code_s(compose, method, setting, model, printed):
     built = blank(config.model, 2)
     bare = create(config.method)
     shapes = shapes_of(target_modules(built, config.model))
-    counted = bare.count(shapes).kept if bare.has_budget else trained_in_place(bare, built, shapes, config.model.head)
+    counted = (
+        bare.count(shapes).kept if bare.config.has_budget else trained_in_place(bare, built, shapes, config.model.head)
+    )
     assert f"{counted:,}" == printed
 
 

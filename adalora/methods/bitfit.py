@@ -17,8 +17,6 @@ from adalora.methods.protocol import Method
 class BitFit(Method):
     """Trains the biases."""
 
-    has_budget = False
-
     def __init__(self, config: BitFitConfig) -> None:
         self.config = config
 

@@ -15,7 +15,6 @@ from adalora.methods.protocol import Method
 class Full(Method):
     """Trains everything."""
 
-    has_budget = False
     mergeable = False
 
     def __init__(self, config: FullConfig) -> None:

@@ -41,7 +41,6 @@ class PEFT(Method):
     def __init__(self, config: PEFTConfig) -> None:
         self.config: Any = config  # whose size the budget fills
         self.kind = TUNERS[config.type]
-        self.has_budget = self.kind.knob is not None
         self.adaptive = config.type == "ADALORA"
         self.budget = 0
 

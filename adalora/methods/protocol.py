@@ -40,7 +40,6 @@ class Method(Protocol):
     a proximal step (`after_step`), own hyperparameters for some parameters (`groups`).
     """
 
-    has_budget: bool = True  # False: one size only
     mergeable: ClassVar[bool] = True
     config: Any
 

@@ -19,7 +19,7 @@ OUTCOME = "outcome.json"
 
 
 def note_job(folder: str, overrides: Sequence[str], outcome: dict[str, Any]) -> None:
-    """Leave a job's outcome: a result, a plan, or `error`."""
+    """Leave a job's outcome: a result, a plan, `error`, or `busy` where another process does the work."""
     write_json(Path(folder) / OUTCOME, {"overrides": list(overrides), **outcome})
 
 
@@ -39,6 +39,9 @@ class Report(Callback):
             console.print(plan_table(plans))
         if results:
             console.print(run_table(results))
+        for outcome in outcomes:
+            if "busy" in outcome:
+                console.print(f"left to others: {' '.join(outcome['overrides'])}: {outcome['busy']}", markup=False)
         for outcome in failed:
             console.print(f"failed: {' '.join(outcome['overrides'])}: {outcome['error']}", markup=False)
         if failed:

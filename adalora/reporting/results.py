@@ -8,9 +8,9 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, get_origin, get_type_hints
 
+from adalora.cell import UNCOUNTED
 from adalora.config.methods import METHOD_CONFIGS, MethodConfig
 from adalora.result import SCHEMA, Result
-from adalora.runfolder import UNCOUNTED
 
 NUMBER, COUNT = (float, int), (int, type(None))
 NEEDED: dict[str, dict[str, Any]] = {

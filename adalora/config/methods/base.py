@@ -32,6 +32,11 @@ class MethodConfig:
 
     name: str = "?"
 
+    @property
+    def has_budget(self) -> bool:
+        """False for methods of one size."""
+        return True
+
     def planned(self, total_steps: int) -> Self:
         """This configuration for a training of `total_steps`, lengths left at None filled in.
 

@@ -11,9 +11,17 @@ class FullConfig(MethodConfig):
 
     name: str = "full"
 
+    @property
+    def has_budget(self) -> bool:
+        return False
+
 
 @dataclass
 class BitFitConfig(MethodConfig):
     """Biases only: no options, and no choice of budget."""
 
     name: str = "bitfit"
+
+    @property
+    def has_budget(self) -> bool:
+        return False

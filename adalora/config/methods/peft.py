@@ -166,6 +166,10 @@ class PEFTConfig(PlacedConfig):
             value = options.get(key, least)
             require(value >= least, f"method.config.{key}={value}: at least {least} is needed")
 
+    @property
+    def has_budget(self) -> bool:
+        return TUNERS[self.type].knob is not None
+
     def planned(self, total_steps: int) -> Self:
         """For ADALORA tinit = 15 % and tfinal = 45 % of T where nothing else is said, as for ours."""
         if self.type != "ADALORA":

@@ -1,0 +1,84 @@
+"""A cell: one run, as far as its options tell, before weights and data are seen. Imports no torch.
+
+A run's key (runfolder.py) adds the content of weights and data to the same options, so one cell has several
+folders where that content differs.
+"""
+
+import hashlib
+import json
+import math
+from collections.abc import Collection, Iterable
+from dataclasses import asdict
+from typing import Any
+
+from adalora.config.lengths import fit_lengths
+from adalora.config.schema import Config, Training
+
+MODEL_OPTIONS = ("targets", "head", "attention", "classifier_dropout", "pos_query_base_only")  # beside the weights
+UNCOUNTED = ("log_steps", "checkpoint_steps")  # training options that change no number
+
+
+def cell_id(config: Config, fixed: Collection[str]) -> str:
+    """Ten hex digits over the options that change the numbers, the lengths scaled for the official row counts.
+
+    Where data and weights lie, tracking, device and precision of logs don't count. The budget's name does, since
+    tables and folders keep budgets apart; methods without a choice of size have none.
+
+    Args:
+        config: the configuration as composed.
+        fixed: dotted keys that the user set (`keys_of`).
+
+    Raises:
+        UserError: the lengths don't fit into the training.
+    """
+    steps = official_steps(config)
+    fitted, _ = fit_lengths(config, steps, official_eval_rows(config), fixed)
+    options = numbers(fitted, steps)
+    options["model"]["name"] = config.model.name
+    options["task"] |= {"eval_split": config.task.eval_split, "eval_rows": config.task.eval_rows}
+    budget = config.budget
+    options["budget"] = [budget.name, budget.params, budget.rank] if config.method.has_budget else None
+    return digest(options)
+
+
+def keys_of(overrides: Iterable[str]) -> set[str]:
+    """The dotted keys that command-line overrides set."""
+    return {override.lstrip("+~").partition("=")[0] for override in overrides}
+
+
+def steps_of(training: Training, rows: int) -> int:
+    """T: the optimizer steps of a training on so many rows."""
+    return training.max_steps or math.ceil(training.epochs * math.ceil(rows / training.batch_size))
+
+
+def official_steps(config: Config) -> int:
+    """T on the official training split; the planned steps where `conf/task` doesn't know its rows."""
+    training, rows = config.training, config.task.rows.get(config.task.train_split)
+    return steps_of(training, rows) if rows else training.max_steps or training.planned_steps or 1
+
+
+def official_eval_rows(config: Config) -> int:
+    """Rows of an evaluation on the official splits."""
+    task = config.task
+    rows = [task.rows.get(split, 0) for split in ([task.eval_split] if task.eval_split else task.eval_splits)]
+    return sum(min(count, task.eval_rows or count) for count in rows)
+
+
+def numbers(config: Config, total_steps: int) -> dict[str, Any]:
+    """The options that change a run's numbers: not paths, tracking, device or budget names."""
+    training = {key: value for key, value in asdict(config.training).items() if key not in UNCOUNTED}
+    for key in ("epochs", "max_steps", "planned_steps"):  # T says it all
+        del training[key]
+    return {
+        "model": {name: getattr(config.model, name) for name in MODEL_OPTIONS},
+        "task": {name: getattr(config.task, name) for name in config.task.numbers},
+        "method": asdict(config.method),
+        "training": training | {"total_steps": total_steps},
+        "seed": config.seed,
+        "precision": config.precision,
+    }
+
+
+def digest(options: dict[str, Any]) -> str:
+    """Ten hex digits of options."""
+    return hashlib.sha256(json.dumps(options, sort_keys=True).encode()).hexdigest()[:10]
