@@ -1,9 +1,17 @@
 # make demo: everything from nothing to a trained adapter. make test: the tests. Needs Python >= 3.11 and pip.
+# make list WHAT=glue ONLY="task=rte method=adalora" SEEDS=1,2,3 FORMAT=commands ARGS="model=deberta_minilm": the cells.
 PYTHON ?= python3
 PY := .venv/bin/python
 READY := .venv/.ready
 
-.PHONY: demo test test-slow lint types setup clean
+WHAT ?= glue
+SEEDS ?= 1,2,3,4,5
+ONLY ?=
+FORMAT ?= table
+ARGS ?=
+CELLS = --only '$(ONLY)' --seeds '$(SEEDS)' $(ARGS)
+
+.PHONY: demo test test-slow lint types setup clean list
 
 demo: $(READY)
 	$(PY) train.py model=deberta_minilm task=r8 budget=0.3M method=adalora
@@ -20,6 +28,9 @@ lint: $(READY)
 
 types: $(READY)
 	$(PY) -m mypy
+
+list: $(READY)
+	@$(PY) scripts/reproduce.py list $(WHAT) --format $(FORMAT) $(CELLS)
 
 setup: $(READY)
 

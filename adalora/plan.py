@@ -19,14 +19,19 @@ from adalora.methods import create
 from adalora.start import check
 from tasks import create as create_task
 
+LOGS = 5e6  # bytes of a run's logs, wandb's offline files and pictures: more than a day-long run left (ours)
+
 
 @dataclass(frozen=True)
 class Cost:
-    """Rough needs of a training step with every row at `tokens` tokens."""
+    """Rough needs of a run."""
 
-    tokens: int  # a row
-    flops: float  # a training step: forward, and backward to the lowest adapter
-    memory: float  # bytes: weights, what is trained with gradient and AdamW's two moments, activations
+    tokens: int  # the longest row
+    mean_tokens: float  # a row's
+    flops: float  # a training step at the mean length: forward, and backward to the lowest adapter
+    memory: float  # bytes, every row at its longest: weights, what is trained with gradient and moments, activations
+    disk: float  # bytes that the finished run leaves
+    checkpoints: float  # bytes more while it runs
 
 
 @dataclass(frozen=True)
@@ -102,23 +107,33 @@ def make_plan(config: Config, rows: Mapping[str, int], fixed: Collection[str], f
 
 
 def estimate(config: Config, built: nn.Module, trained: int) -> Cost:
-    """FLOPs and memory of a step, by the usual counts.
+    """FLOPs, memory and disk, by the usual counts.
 
     A product with a weight of N entries costs 2 N FLOPs a token forward, 2 N for the gradient of its
-    input, and 2 N more where the weight itself is trained. Activations take about
-    s b h (34 + 5 a s / h) bytes a layer in 16 bits (Korthikanti et al., arXiv 2205.05198, without
-    recomputation), twice that in fp32; DeBERTa's scores come three times.
+    input, and 2 N more where the weight itself is trained; a decoder's see the target's tokens.
+    Activations take about s b h (34 + 5 a s / h) bytes a layer in 16 bits (Korthikanti et al.,
+    arXiv 2205.05198, without recomputation), twice that in fp32; DeBERTa's scores come three times.
+    A checkpoint holds what is trained, AdamW's two moments and at most two averages as large; three are
+    there while one is written.
     """
     numbers: Any = built.config
     hidden, heads, layers = numbers.hidden_size, numbers.num_attention_heads, numbers.num_hidden_layers
-    tokens, batch = config.task.max_length, config.training.batch_size
-    weights = sum(m.weight.numel() for m in built.modules() if isinstance(m, nn.Linear))
+    task, tokens, batch = config.task, config.task.max_length, config.training.batch_size
+    mean = min(task.mean_length or tokens, tokens)
+    weights = linear_weights(built)
+    decoder = linear_weights(built.get_decoder()) if numbers.is_encoder_decoder else 0  # type: ignore[operator]
+    target = min(getattr(task, "mean_target_length", None) or mean, getattr(task, "max_target_length", mean))
     per_weight = 6 if trained > weights else 4
-    attention = layers * 4 * hidden * tokens  # scores and their use, a token
-    flops = batch * tokens * (per_weight * weights + 3 * attention)
+    attention = layers * 4 * hidden * mean  # scores and their use, a token
+    flops = batch * (mean * (per_weight * (weights - decoder) + 3 * attention) + target * per_weight * decoder)
     width = 2 if config.precision == "fp32" else 1
     rows = batch // config.training.micro_batches
     scores = 3 if config.model.model_type == "deberta-v2" else 1
     activations = layers * width * tokens * rows * hidden * (34 + 5 * scores * heads * tokens / hidden)
     memory = 4 * sum(p.numel() for p in built.parameters()) + 12 * trained + activations
-    return Cost(tokens, float(flops), float(memory))
+    return Cost(tokens, mean, float(flops), float(memory), 4.0 * trained + LOGS, 3 * 4 * 5.0 * trained)
+
+
+def linear_weights(module: nn.Module) -> int:
+    """Entries of all linear maps' weights."""
+    return sum(m.weight.numel() for m in module.modules() if isinstance(m, nn.Linear))

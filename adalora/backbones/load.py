@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -80,8 +81,15 @@ def check_length(model: Model, weights: Weights, tokens: int) -> None:
 
 def blank(model: Model, num_labels: int, folder: Path | None = None) -> nn.Module:
     """The model without weights (on the meta device): for counting and plans."""
-    with torch.device("meta"):
-        return CLASSES[model.model_type, model.kind](architecture(model, num_labels, folder))
+    config = architecture(model, num_labels, folder)
+    key = (model.kind, config.to_json_string())
+    if key not in blanks:
+        with torch.device("meta"):
+            blanks[key] = CLASSES[model.model_type, model.kind](config)
+    return deepcopy(blanks[key])
+
+
+blanks: dict[tuple[str, str], nn.Module] = {}  # building takes 50 ms, and a list of cells asks hundreds of times
 
 
 def locate(model: Model) -> Weights:

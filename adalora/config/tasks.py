@@ -29,6 +29,7 @@ class Task:
     headline: str = MISSING
     direction: str = MISSING
     max_length: int = MISSING  # tokens of an input
+    mean_length: float | None = None  # tokens of an input, for estimates of cost only; None: max_length
     citation: str = MISSING
     data_dir: str | None = MISSING
     train_file: str | None = MISSING
@@ -38,6 +39,10 @@ class Task:
 
     def __post_init__(self) -> None:
         require(self.max_length >= 3, f"task.max_length={self.max_length}: at least 3 is needed")
+        require(
+            self.mean_length is None or self.mean_length > 0,
+            f"task.mean_length={self.mean_length}: must be positive, or null for task.max_length",
+        )
         for metric in self.metrics:
             allowed = ", ".join(self.known_metrics)
             require(metric in self.known_metrics, f"task.metrics: {metric} is unknown, allowed are {allowed}")
@@ -108,6 +113,7 @@ class SummarizationTask(Task):
     document: str = MISSING  # column
     summary: str = MISSING  # column
     max_target_length: int = MISSING  # tokens, trained on and generated
+    mean_target_length: float | None = None  # tokens, for estimates of cost only; None: max_target_length
     num_beams: int = MISSING
     min_length: int = MISSING  # tokens
     length_penalty: float = MISSING

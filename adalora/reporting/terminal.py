@@ -56,8 +56,9 @@ def show_plan(plan: Plan) -> None:
     cost = plan.cost
     table.add_row(
         "cost",
-        f"about {cost.flops / 1e12:.2g} TFLOP a step and {cost.memory / 2**30:.2g} GiB if every row had "
-        f"{cost.tokens} tokens; {cost.flops * plan.total_steps / 1e15:.2g} PFLOP in all",
+        f"about {cost.flops / 1e12:.2g} TFLOP a step at {cost.mean_tokens:.0f} tokens a row on average, "
+        f"{cost.flops * plan.total_steps / 1e15:.2g} PFLOP in all; {cost.memory / 2**30:.2g} GiB if every row had "
+        f"{cost.tokens} tokens",
     )
     for note in plan.notes:
         table.add_row("note", note)

@@ -1,0 +1,136 @@
+"""Cells: settings with their seeds, composed and named. Imports no torch."""
+
+import os
+import shlex
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import hydra
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import HydraException
+from joblib import Parallel, delayed
+
+from adalora.cell import cell_id, keys_of
+from adalora.config import register, validated
+from adalora.config.mistakes import explained
+from adalora.config.schema import Config
+from adalora.errors import UserError
+from adalora.sweep.published import Setting
+
+CONF = Path(__file__).resolve().parents[2] / "conf"
+ALONE = 8  # so few settings are composed in this process: another takes a second to start
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run, before it starts."""
+
+    table: str
+    overrides: tuple[str, ...]  # of its train.py command
+    config: Config = field(repr=False)
+    id: str  # adalora/cell.py
+
+    @property
+    def command(self) -> str:
+        """What runs it, for a shell."""
+        return command(self.overrides)
+
+
+def command(overrides: Sequence[str]) -> str:
+    """The shell command of a run."""
+    return f"python train.py {shlex.join(overrides)}"
+
+
+def chosen(settings: Sequence[Setting], only: str) -> list[Setting]:
+    """The settings that have all of the options in `only`: `task=rte,mrpc method=adalora`.
+
+    Raises:
+        UserError: it isn't of this form, or chooses nothing.
+    """
+    wanted = {}
+    for item in only.split():
+        key, equals, values = item.partition("=")
+        if not (key and equals and values):
+            raise UserError(f"ONLY={item}: give options of the cells, such as ONLY='task=rte method=adalora,lora'")
+        wanted[key] = values.split(",")
+    found = []
+    for setting in settings:
+        options = dict(override.split("=", 1) for override in setting.overrides)
+        if all(options.get(key) in values for key, values in wanted.items()):
+            found.append(setting)
+    if not found:
+        there = {override.split("=", 1)[0] for setting in settings for override in setting.overrides}
+        raise UserError(f"ONLY='{only}' chooses no cell: their options are {', '.join(sorted(there))} (see make list)")
+    return found
+
+
+def extended(setting: Setting, extra: Sequence[str]) -> tuple[str, ...]:
+    """A setting's overrides with further ones, which win over its own of the same key."""
+    keys = keys_of(extra)
+    return (*(override for override in setting.overrides if not keys & keys_of([override])), *extra)
+
+
+def cells_of(
+    settings: Sequence[Setting],
+    seeds: Sequence[int],
+    extra: Sequence[str],
+    meanwhile: Callable[[], None] = lambda: None,
+) -> tuple[list[Cell], list[str]]:
+    """Every setting with every seed, all settings of the first seed first: whatever is cut off, what is there compares.
+
+    Args:
+        settings: what to run.
+        seeds: of each.
+        extra: further overrides for all.
+        meanwhile: called once while other processes compose (to import what is needed next).
+
+    Returns:
+        The cells, and a line for each setting that the configuration refuses.
+
+    Raises:
+        UserError: a mistake in `extra`, or nothing is left.
+    """
+    if "seed" in keys_of(extra):
+        raise UserError("seed= is for single runs: give SEEDS=1,2,3")
+    wanted = dict.fromkeys((setting.table, extended(setting, extra)) for setting in settings)
+    found, refused = [], []
+    for (table, overrides), config in zip(wanted, composed([item for _, item in wanted], meanwhile), strict=True):
+        if isinstance(config, Config):
+            found.append((table, overrides, config))
+        else:
+            refused.append((command(overrides), config))
+    reasons = {reason for _, reason in refused}
+    if not found and len(reasons) == 1:
+        raise UserError(reasons.pop())
+    cells: dict[str, Cell] = {}
+    for seed in seeds:
+        for table, overrides, config in found:
+            seeded = replace(config, seed=seed)
+            identity = cell_id(seeded, keys_of(overrides))
+            cells.setdefault(identity, Cell(table, (*overrides, f"seed={seed}"), seeded, identity))
+    return list(cells.values()), [f"{text}: {reason}" for text, reason in refused]
+
+
+def composed(settings: Sequence[tuple[str, ...]], meanwhile: Callable[[], None]) -> Iterator[Config | str]:
+    """The checked configuration of every setting, or why there is none; on all cores (0.1 to 0.3 s each)."""
+    if len(settings) <= ALONE:
+        meanwhile()
+        yield from map(compose, settings)
+        return
+    results = Parallel(os.cpu_count(), batch_size=4, return_as="generator")(map(delayed(compose), settings))
+    meanwhile()
+    yield from results
+
+
+def compose(overrides: Sequence[str]) -> Config | str:
+    """The checked configuration, or what is wrong in one line."""
+    register()
+    GlobalHydra.instance().clear()
+    try:
+        with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+            return validated(hydra.compose("config", overrides=list(overrides)))
+    except HydraException as error:
+        return explained(error)
+    except UserError as error:
+        return str(error)

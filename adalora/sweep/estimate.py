@@ -1,0 +1,106 @@
+"""How long a cell takes on this machine: as finished runs did, or by its FLOPs."""
+
+import functools
+import json
+import statistics
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from adalora.cell import keys_of
+from adalora.errors import UserError
+from adalora.plan import Plan, make_plan
+from adalora.result import hardware
+from adalora.sweep.cells import Cell
+
+SHARE = 0.6  # of the rate of matrix products that training reaches: measured here, docs/reproduce.md
+SIDE = 768  # of the measured product: DeBERTaV3-base's width
+
+History = dict[tuple[str, str, str, str], list[float]]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A cell before it runs."""
+
+    plan: Plan
+    seconds: float
+    measured: bool  # from finished runs of the same model, task and method here; else from FLOPs
+
+
+def estimator(root: Path) -> Callable[[Cell], Estimate | str]:
+    """A function that estimates a cell, or says why it can't run. Cells that differ in the seed alone share the work.
+
+    Args:
+        root: the run root whose finished runs are looked at.
+    """
+    history = finished(root)
+    known: dict[tuple[str, ...], Estimate | str] = {}
+
+    def of(cell: Cell) -> Estimate | str:
+        setting = cell.overrides[:-1]  # without the seed
+        if setting not in known:
+            try:
+                known[setting] = estimate(cell, history)
+            except UserError as error:
+                known[setting] = str(error)
+        return known[setting]
+
+    return of
+
+
+def estimate(cell: Cell, history: History) -> Estimate:
+    """Plan a cell and estimate its time. Raises `UserError` for one that can't run."""
+    config = cell.config
+    plan = make_plan(config, config.task.rows, keys_of(cell.overrides))
+    seconds = history.get((config.model.name, config.task.name, config.method.name, config.precision))
+    if seconds:
+        return Estimate(plan, statistics.median(seconds) * plan.total_steps, True)
+    flops = plan.cost.flops * plan.total_steps
+    return Estimate(plan, flops / (SHARE * rate(config.precision, config.device)), False)
+
+
+def finished(root: Path) -> History:
+    """Seconds a step of finished runs on this machine, evaluations included, by model, task, method and precision."""
+    here = {device.type: hardware(device) for device in devices()}
+    found = defaultdict(list)
+    for path in root.glob("[!.]*/*/*/*/*/result.json"):
+        try:
+            run = json.loads(path.read_text())
+            machine = run["hardware"]
+            if all(machine[name] == here[machine["device"]][name] for name in ("name", "cores", "system")):
+                key = (run["model"]["name"], run["task"]["name"], run["method"]["name"], run["precision"])
+                found[key].append(run["seconds"] / run["last_step"])
+        except (OSError, ValueError, KeyError, TypeError, ZeroDivisionError):
+            continue  # tables name damaged results; here they only don't count
+    return found
+
+
+def devices() -> list[torch.device]:
+    """The devices that a run here could use."""
+    return [torch.device("cpu"), *([torch.device("cuda")] if torch.cuda.is_available() else [])]
+
+
+@functools.cache
+def rate(precision: str, device: str) -> float:
+    """FLOP/s of matrix products on this machine's device, measured in about half a second."""
+    place = devices()[-1] if device == "auto" else torch.device(device)
+    dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+    rows, repeats = 2048, 1
+    a, b = (torch.randn(n, SIDE, device=place).to(dtype) for n in (rows, SIDE))
+    product = lambda: a @ b  # noqa: E731
+    product()
+    while True:
+        started = time.perf_counter()
+        for _ in range(repeats):
+            product()
+        if place.type == "cuda":
+            torch.cuda.synchronize()
+        seconds = time.perf_counter() - started
+        if seconds > 0.2:
+            return repeats * 2 * rows * SIDE * SIDE / seconds
+        repeats *= 2

@@ -1,0 +1,75 @@
+"""`make list`: every cell with its state, size, time and command."""
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence
+
+from adalora.sweep.cells import Cell
+from adalora.sweep.estimate import SHARE, Estimate, rate
+from adalora.sweep.states import State
+
+
+def listing(
+    cells: Sequence[Cell], states: Mapping[str, State], estimate: Callable[[Cell], Estimate | str], left: Sequence[str]
+) -> list[str]:
+    """The lines of the list.
+
+    Args:
+        cells: to list.
+        states: by the cell's identity.
+        estimate: `estimator`.
+        left: lines on what isn't among the cells.
+    """
+    lines = [f"{'state':<8} {'time':>8}   {'budget':>7} {'kept':>11}   command"]
+    seconds: dict[str, float] = defaultdict(float)  # of what is not done, by table
+    flops: dict[str, float] = defaultdict(float)
+    steps: Counter[str] = Counter()
+    names: dict[str, Counter[str]] = {}
+    estimates = []
+    for cell in cells:
+        state, found = states[cell.id], estimate(cell)
+        names.setdefault(cell.table, Counter())[state.name] += 1
+        if isinstance(found, str):
+            lines.append(f"{state.name:<8} {'-':>8}   {'-':>7} {'-':>11}   {cell.command}   can't run: {found}")
+            continue
+        estimates.append(found)
+        setting = found.plan.setting
+        steps[cell.table] += found.plan.total_steps
+        flops[cell.table] += found.plan.cost.flops * found.plan.total_steps
+        if state.name != "done":
+            seconds[cell.table] += found.seconds
+        remark = "; ".join(filter(None, [state.reason, state.remark]))
+        lines.append(
+            f"{state.name:<8} {duration(found.seconds):>8}{'' if found.measured else '~':<2} {setting.budget:>7} "
+            f"{setting.counts.kept:>11,}   {cell.command}" + (f"   ({remark})" if remark else "")
+        )
+    lines.append("")
+    for table, counts in names.items():
+        what = ", ".join(f"{count} {name}" for name, count in counts.items())
+        lines.append(
+            f"{table}: {sum(counts.values())} cells ({what}); {steps[table]:,} steps, {flops[table] / 1e15:,.0f} "
+            f"PFLOP; about {duration(seconds[table])} for what is not done, one after another"
+        )
+    rough = [found for found in estimates if not found.measured]
+    if len(rough) < len(estimates):
+        lines.append("time: from finished runs of the same model, task and method on this machine")
+    if rough:
+        config = rough[0].plan.config
+        speed = rate(config.precision, config.device)
+        lines.append(
+            f"time~: FLOPs at a task's mean length and {SHARE:.0%} of the {speed / 1e9:,.0f} GFLOP/s that "
+            f"{config.precision} matrix products reach here now; evaluations not included"
+        )
+    lines.extend(f"not expressed: {line}" for line in left)
+    return lines
+
+
+def duration(seconds: float) -> str:
+    """In the two largest units that matter: 45 s, 12 min, 3:20 h, 12 d."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    if minutes < 100:
+        return f"{minutes} min"
+    if minutes < 48 * 60:
+        return f"{minutes // 60}:{minutes % 60:02} h"
+    return f"{minutes / 1440:,.1f} d"

@@ -1,0 +1,125 @@
+"""What the run folders say of cells. Reads files only; imports no torch."""
+
+import json
+import os
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from adalora.runfolder import FAILED, held, read_status
+
+StateName = Literal["running", "done", "failed", "died", "missing"]
+ORDER: tuple[StateName, ...] = ("running", "done", "failed", "died")  # what counts where a cell has several folders
+TAIL = 65536  # bytes of metrics.jsonl that are looked at
+
+
+class Content(NamedTuple):
+    """Digests of what a run was of."""
+
+    weights: str
+    data: str
+
+
+@dataclass(frozen=True)
+class Folder:
+    """One run's folder, or the note of a failure that came before it."""
+
+    path: Path
+    state: StateName
+    reason: str
+    steps: int  # T
+
+    @cached_property
+    def result(self) -> dict[str, Any]:
+        """The result, empty before there is one."""
+        try:
+            found = json.loads((self.path / "result.json").read_text())
+        except (OSError, ValueError):
+            return {}
+        return found if isinstance(found, dict) else {}
+
+    @property
+    def content(self) -> Content | None:
+        """What a finished run was of."""
+        try:
+            return Content(self.result["model"]["digest"], self.result["task"]["digest"])
+        except (KeyError, TypeError):
+            return None
+
+
+@dataclass(frozen=True)
+class State:
+    """Where a cell stands."""
+
+    name: StateName
+    reason: str = ""  # why it failed
+    folders: Sequence[Folder] = ()
+
+    @property
+    def folder(self) -> Folder | None:
+        """The folder that the state is of."""
+        return next((folder for folder in self.folders if folder.state == self.name), None)
+
+    @property
+    def remark(self) -> str:
+        """What tells several folders of one cell apart."""
+        contents = {folder.content for folder in self.folders if folder.content}
+        if len(contents) > 1:
+            differ = [name for i, name in enumerate(Content._fields) if len({content[i] for content in contents}) > 1]
+            return f"{len(contents)} finished runs with different {' and '.join(differ)}"
+        runs = [folder for folder in self.folders if folder.path.parent.name != FAILED]
+        return f"{len(runs)} runs: {', '.join(f'{run.path.name} {run.state}' for run in runs)}" if len(runs) > 1 else ""
+
+
+def scan(root: Path) -> dict[str, list[Folder]]:
+    """Every run folder and failure note below `root`, by cell."""
+    found = defaultdict(list)
+    for path in sorted([*root.glob("[!.]*/*/*/*/*/status"), *root.glob(f"{FAILED}/*/status")]):
+        status = read_status(path.parent)
+        name = status.get("status")
+        if name == "running":
+            name = "running" if held(path.parent) else "died"
+        if name in ORDER:
+            folder = Folder(path.parent, name, status.get("reason", ""), status.get("steps", 0))
+            for cell in status.get("cells", []):
+                found[cell].append(folder)
+    return found
+
+
+def state_of(folders: Sequence[Folder], content: Content | None = None) -> State:
+    """Where a cell with these folders stands.
+
+    Args:
+        folders: the cell's (`scan`).
+        content: digests of the weights and data at hand, where they are known: a run of others isn't this one.
+    """
+    folders = [folder for folder in folders if content is None or folder.content in (None, content)]
+    for name in ORDER:
+        for folder in folders:
+            if folder.state == name:
+                return State(name, folder.reason, folders)
+    return State("missing")
+
+
+def last_lines(folder: Path) -> tuple[int, Mapping[str, float]]:
+    """The step a run has logged last, and its last evaluation."""
+    step, evaluation = 0, dict[str, float]()
+    try:
+        with (folder / "metrics.jsonl").open("rb") as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - TAIL))
+            lines = file.read().splitlines()
+    except OSError:
+        return step, evaluation
+    for line in reversed(lines):
+        try:
+            values = json.loads(line)
+        except ValueError:  # half a line: at the start of the tail, or being written
+            continue
+        step = max(step, values.get("step", 0))
+        if any(name.startswith("eval/") for name in values):
+            evaluation = {name.removeprefix("eval/"): value for name, value in values.items() if name != "step"}
+            break
+    return step, evaluation

@@ -1,0 +1,96 @@
+"""A published table from one command:
+
+python scripts/reproduce.py list glue --only "task=rte method=adalora"
+python scripts/reproduce.py list glue --format commands model=deberta_minilm training.max_steps=100
+
+Options of train.py may follow anywhere; they count for all cells.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it runs uninstalled, as train.py does
+
+from adalora.errors import UserError
+from adalora.sweep.cells import cells_of, chosen, command, extended
+from adalora.sweep.published import TABLES, published
+
+
+class Parser(argparse.ArgumentParser):
+    """Mistakes are one line, as everywhere in the suite."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print the line and exit with 1."""
+        self.exit(1, f"error: {message} (--help shows the options)\n")
+
+
+def heavy() -> None:
+    """Import what plans need, while other processes compose."""
+    import adalora.sweep.estimate  # noqa: F401
+
+
+def show_list(args: argparse.Namespace) -> int:
+    """Print every cell."""
+    settings, left = published(args.what)
+    settings = chosen(settings, args.only)
+    if args.format == "commands":
+        for seed in args.seeds:
+            for overrides in dict.fromkeys(extended(setting, args.overrides) for setting in settings):
+                print(command([*overrides, f"seed={seed}"]))
+        return 0
+    cells, refused = cells_of(settings, args.seeds, args.overrides, heavy)
+
+    from adalora.sweep.estimate import estimator
+    from adalora.sweep.listing import listing
+    from adalora.sweep.states import scan, state_of
+
+    root = Path(cells[0].config.run_root).expanduser()
+    folders = scan(root)
+    states = {cell.id: state_of(folders.get(cell.id, ())) for cell in cells}
+    print("\n".join(listing(cells, states, estimator(root), left + refused)))
+    return 0
+
+
+def seeds(text: str) -> list[int]:
+    """`1,2,3` as numbers."""
+    try:
+        return [int(seed) for seed in text.split(",")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text}: give seeds as 1,2,3") from None
+
+
+def parser() -> Parser:
+    """The options."""
+    top = Parser(description="Published tables: list their cells, run what is not done.", allow_abbrev=False)
+    verbs = top.add_subparsers(dest="verb", required=True, parser_class=Parser)
+    listed = verbs.add_parser("list", help="every cell: state, size, time, command", allow_abbrev=False)
+    listed.add_argument(
+        "--format", choices=("table", "commands"), default="table", help="commands: train.py lines only"
+    )
+    listed.set_defaults(act=show_list)
+    for verb in (listed,):
+        verb.add_argument("what", help=f"{', '.join(TABLES)} or all")
+        verb.add_argument("--only", default="", help="options that cells must have, as 'task=rte,mrpc method=adalora'")
+        verb.add_argument("--seeds", type=seeds, default=[1, 2, 3, 4, 5], help="as 1,2,3 (default 1,2,3,4,5)")
+    return top
+
+
+def main() -> int:
+    """Do what is asked, mistakes in one line."""
+    options = parser()
+    args, args.overrides = options.parse_known_args()
+    if unknown := [text for text in args.overrides if text.startswith("-") or "=" not in text]:
+        options.error(f"unrecognized arguments: {' '.join(unknown)}")
+    try:
+        return args.act(args)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:  # `| head`
+        return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

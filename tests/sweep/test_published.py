@@ -1,0 +1,107 @@
+"""The cells of the published tables, counted by hand from the papers."""
+
+import pytest
+
+from adalora.config.schema import Config
+from adalora.errors import UserError
+from adalora.sweep.cells import cells_of, chosen, command, composed, extended
+from adalora.sweep.published import TABLES, Setting, published
+
+SIZES = {
+    "glue": 12 * 8,  # Table 1: 12 rows, 8 tasks
+    "squad": 17 * 2,  # Table 2: full, and 4 methods at 4 budgets
+    "summarization": 9 * 2,  # Table 3: full, and 2 methods at 4 budgets
+    # Table 4: 4 rows at 3 budgets, 3 tasks; Table 5: LoRA less a dash for each task, two ablations and AdaLoRA at 4
+    # budgets on 2 tasks, AdaLoRA's three of SST-2 already there; Table 14: 2 rows, 8 tasks
+    "ablations": 4 * 3 * 3 + (3 * 2 + 3 * 8 - 3) + 2 * 8,
+    "increlora": 2 * 8 + 2,  # IncreLoRA at two budgets; its text also gives AdaLoRA and full fine-tuning on RTE
+}
+
+
+@pytest.mark.parametrize("what", TABLES)
+def test_every_printed_cell_is_there_once(what):
+    settings, _ = published(what)
+    assert len(settings) == len({setting.overrides for setting in settings}) == SIZES[what]
+
+
+def test_all_has_what_two_tables_print_once():
+    settings, left = published("all")
+    again = 8 + 2  # Table 14's LoRA on all maps is Table 1's; IncreLoRA's table repeats two cells
+    assert len(settings) == sum(SIZES.values()) - again
+    assert len(left) == 6  # LoRA-regu at 4 budgets on 2 tasks, less 2 dashes
+    assert all("LoRA-regu" in line and "no orthogonality term" in line for line in left)
+
+
+def test_rows_come_as_the_options_that_express_them():
+    found = {setting.overrides: setting.table for setting in published("all")[0]}
+    for table, line in {
+        "AdaLoRA-T1": "task=mnli method=full",
+        "AdaLoRA-T2": "task=squad_v1 method=houlsby budget=0.08%",
+        "AdaLoRA-T3": "task=cnn_dailymail method=adalora budget=2.20%",
+        "AdaLoRA-T4": "task=cola method=adalora budget=0.16% method.form=doublets",
+        "AdaLoRA-T5": "task=mnli method=adalora budget=0.32% method.init_rank=4 method.target_rank=4",
+        "AdaLoRA-T14": "task=stsb method=lora budget=0.3M method.modules=[query,value]",
+        "IncreLoRA-T1": "task=qnli method=increlora budget=1.2M",
+    }.items():
+        assert found[tuple(line.split())] == table
+
+
+def test_the_row_of_every_table_composes():
+    """Each row with its first task, and each task with its first row; `make list WHAT=all` composes them all."""
+    settings = published("all")[0]
+    rows = {setting.overrides[1:]: setting.overrides for setting in reversed(settings)}
+    tasks = {setting.overrides[0]: setting.overrides for setting in reversed(settings)}
+    wanted = [*rows.values(), *tasks.values()]
+    for overrides, config in zip(wanted, composed(wanted, lambda: None), strict=True):
+        assert isinstance(config, Config), (overrides, config)
+        assert config.recipe.protocol, overrides
+
+
+def test_a_missing_file_or_column_is_one_line(tmp_path):
+    with pytest.raises(UserError, match=r"adalora_tables.csv can't be read"):
+        published("glue", tmp_path)
+    (tmp_path / "adalora_tables.csv").write_text("table,value\nx,1\n")
+    with pytest.raises(UserError, match="has no column budget_label, dataset, method, metric, verified"):
+        published("glue", tmp_path)
+    with pytest.raises(UserError, match="WHAT=gleu: allowed are glue, squad"):
+        published("gleu")
+
+
+def test_only_chooses_by_options():
+    settings = published("glue")[0]
+    assert len(chosen(settings, "")) == 96
+    assert len(chosen(settings, "task=rte,mrpc method=adalora")) == 4
+    with pytest.raises(UserError, match="chooses no cell: their options are budget, method, task"):
+        chosen(settings, "tsk=rte")
+    with pytest.raises(UserError, match="ONLY=rte"):
+        chosen(settings, "rte")
+
+
+def test_further_options_win_over_a_setting_s_own():
+    setting = Setting("T", ("task=rte", "method=lora", "budget=0.3M"))
+    assert extended(setting, ["budget=7K", "debug=true"]) == ("task=rte", "method=lora", "budget=7K", "debug=true")
+
+
+def test_seeds_are_the_outer_order_and_only_they_differ():
+    settings = [Setting("T", ("task=rte", f"method={method}")) for method in ("lora", "full")]
+    cells, refused = cells_of(settings, [1, 2], ["training.max_steps=10"])
+    assert refused == []
+    assert [cell.command for cell in cells] == [
+        f"python train.py task=rte method={method} training.max_steps=10 seed={seed}"
+        for seed in (1, 2)
+        for method in ("lora", "full")
+    ]
+    assert len({cell.id for cell in cells}) == 4
+    assert command(["method.modules=[query,value]"]) == "python train.py 'method.modules=[query,value]'"
+
+
+def test_what_the_configuration_refuses_is_told_and_the_rest_goes_on():
+    settings = [Setting("T", (f"task={task}", "method=lora")) for task in ("rte", "xsum")]
+    cells, refused = cells_of(settings, [1], ["model=deberta_minilm"])
+    assert [cell.config.task.name for cell in cells] == ["rte"]
+    assert len(refused) == 1
+    assert "task=xsum is summarization" in refused[0]
+    with pytest.raises(UserError, match="there is no option training.lrr"):
+        cells_of(settings, [1], ["training.lrr=1"])
+    with pytest.raises(UserError, match="SEEDS=1,2,3"):
+        cells_of(settings, [1], ["seed=4"])

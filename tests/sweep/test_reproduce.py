@@ -1,0 +1,57 @@
+"""scripts/reproduce.py as a person runs it."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+def reproduce(*args, **environment):
+    """Run the script to its end: (exit code, output, errors)."""
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "scripts/reproduce.py"), *map(str, args)],
+        env=os.environ | environment, capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_the_list_needs_neither_weights_nor_data_nor_network(tmp_path):
+    only = "task=rte method=adalora,full"
+    cold = {"HF_HOME": str(tmp_path / "empty"), "HF_HUB_OFFLINE": "1"}
+    code, output, error = reproduce("list", "glue", "--only", only, "--seeds", "1,2", f"run_root={tmp_path}", **cold)
+    assert (code, error) == (0, "")
+    lines = output.splitlines()
+    assert sum(line.startswith("missing ") for line in lines) == 6
+    (line,) = [line for line in lines if "method=adalora budget=1.2M" in line and "seed=2" in line]
+    assert "1,327,680" in line  # 72 maps at mean rank 8, d_in + d_out + 1 a rank
+    assert line.endswith(f"python train.py task=rte method=adalora budget=1.2M run_root={tmp_path} seed=2")
+    assert "AdaLoRA-T1: 6 cells (6 missing); 23,400 steps" in output  # 6 x 3,900
+
+
+def test_commands_are_printed_and_nothing_else():
+    code, output, error = reproduce("list", "glue", "--format", "commands", "--seeds", "1", "training.max_steps=5")
+    assert (code, error) == (0, "")
+    lines = output.splitlines()
+    assert len(lines) == len(set(lines)) == 96
+    assert all(line.startswith("python train.py task=") and "training.max_steps=5" in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    "args, message",
+    [
+        (["list", "gleu"], "WHAT=gleu: allowed are glue, squad, summarization, ablations, increlora, all"),
+        (["list", "glue", "--only", "tsk=rte"], "chooses no cell: their options are budget, method, task"),
+        (["list", "glue", "--seeds", "a"], "a: give seeds as 1,2,3"),
+        (["list", "glue", "--sedes", "1"], "unrecognized arguments: --sedes 1"),
+        (["list", "glue", "--only", "task=rte method=full", "precision=fp64"], "allowed are fp32, bf16, fp16"),
+    ],
+)
+def test_a_mistake_is_one_line(args, message):
+    code, output, error = reproduce(*args)
+    assert (code, output) == (1, "")
+    assert len(error.splitlines()) == 1
+    assert message in error

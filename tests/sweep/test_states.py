@@ -1,0 +1,79 @@
+"""What run folders, and the notes of failures before them, say of a cell."""
+
+import fcntl
+import json
+
+import pytest
+
+from adalora.sweep.states import Content, last_lines, scan, state_of
+
+
+@pytest.fixture
+def run(tmp_path):
+    """`run("a", "done", cells=["c"])`: a run's folder below the test's run root."""
+
+    def make(name, status, cells=("c",), weights="w", data="d", **more):
+        folder = tmp_path / "model" / "task" / "method" / "budget" / name
+        folder.mkdir(parents=True)
+        (folder / "status").write_text(json.dumps({"status": status, "cells": list(cells), "steps": 9, **more}))
+        if status == "done":
+            result = {"model": {"digest": weights}, "task": {"digest": data}}
+            (folder / "result.json").write_text(json.dumps(result))
+        return folder
+
+    return make
+
+
+def test_a_cell_without_a_folder_is_missing(tmp_path, run):
+    run("a", "done", cells=["other"])
+    assert state_of(scan(tmp_path).get("c", ())).name == "missing"
+
+
+def test_running_means_that_somebody_holds_the_lock(tmp_path, run):
+    folder = run("a", "running")
+    assert state_of(scan(tmp_path)["c"]).name == "died"
+    with (folder / ".lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        assert state_of(scan(tmp_path)["c"]).name == "running"
+    assert state_of(scan(tmp_path)["c"]).name == "died"
+
+
+def test_failures_have_their_reason_with_or_without_a_folder(tmp_path, run):
+    run("a", "failed", reason="NaN")
+    note = tmp_path / ".failed" / "early"
+    note.mkdir(parents=True)
+    (note / "status").write_text(json.dumps({"status": "failed", "cells": ["early"], "reason": "no data"}))
+    found = scan(tmp_path)
+    assert [state_of(found[cell]).reason for cell in ("c", "early")] == ["NaN", "no data"]
+
+
+def test_folders_that_differ_in_data_or_weights_are_told_apart(tmp_path, run):
+    run("a", "done")
+    run("b", "done", data="other")
+    state = state_of(scan(tmp_path)["c"])
+    assert (state.name, state.remark) == ("done", "2 finished runs with different data")
+    run("e", "done", weights="more")
+    assert state_of(scan(tmp_path)["c"]).remark == "3 finished runs with different weights and data"
+
+
+def test_a_run_of_other_data_is_not_this_one_once_the_data_are_known(tmp_path, run):
+    run("a", "done", data="other")
+    folders = scan(tmp_path)["c"]
+    assert state_of(folders).name == "done"
+    assert state_of(folders, Content("w", "other")).name == "done"
+    assert state_of(folders, Content("w", "d")).name == "missing"
+
+
+def test_damaged_files_are_no_runs(tmp_path, run):
+    (run("a", "done") / "status").write_text("{")
+    (run("b", "done", cells=["x"]) / "result.json").write_text("[")
+    assert "c" not in scan(tmp_path)
+    assert state_of(scan(tmp_path)["x"]).folder.content is None
+
+
+def test_progress_is_read_from_the_end_of_the_log(run):
+    folder = run("a", "running")
+    assert last_lines(folder) == (0, {})
+    lines = [{"step": 5, "eval/accuracy": 0.5}, {"step": 6, "train/loss": 1.0}]
+    (folder / "metrics.jsonl").write_text("\n".join(map(json.dumps, lines)) + '\n{"step": 7, "tr')
+    assert last_lines(folder) == (6, {"accuracy": 0.5})
