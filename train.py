@@ -19,6 +19,7 @@ from adalora.config import register
 from adalora.config.mistakes import explained
 from adalora.errors import Busy, Interrupted, UserError
 from adalora.reporting.multirun import note_job
+from adalora.sweep.worker import share_machine
 
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # repeatable products on a GPU
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
@@ -31,8 +32,11 @@ def main(tree: DictConfig) -> float | None:
     multirun doesn't stop the others: the multirun exits with 1 in the end."""
     job = HydraConfig.get()
     sweeping = job.mode == RunMode.MULTIRUN
-    outcome: dict[str, Any]
+    outcome: dict[str, Any] = {"started": os.getpid()}
+    if sweeping:  # what stays so was cut off by the death of its process
+        note_job(job.runtime.output_dir, job.overrides.task, outcome)
     try:
+        share_machine()
         from adalora.run import run  # torch and transformers: not for --help or a typing mistake
 
         outcome = run(tree, job.overrides.task)
@@ -61,7 +65,7 @@ if __name__ == "__main__":
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors come here whole, not in Hydra's many lines
     try:
         main()
-    except HydraException as error:
+    except (HydraException, UserError) as error:
         print(f"error: {explained(error)}", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:

@@ -68,7 +68,7 @@ def make_plan(config: Config, rows: Mapping[str, int], fixed: Collection[str], f
         config: the configuration as composed.
         rows: row counts by split, training's and the evaluated ones.
         fixed: dotted keys that the user set.
-        folder: the backbone's files, where they are at hand.
+        folder: the backbone's files, where they are at hand; `model.path` is looked at in any case.
 
     Raises:
         UserError: a budget or lengths that can't be had.
@@ -76,6 +76,8 @@ def make_plan(config: Config, rows: Mapping[str, int], fixed: Collection[str], f
     model, training = config.model, config.training
     if model.pos_query_base_only and model.model_type != "deberta-v2":
         raise UserError(f"model.pos_query_base_only=true is DeBERTa's, {model.title} has no relative positions")
+    if folder is None and model.path:
+        folder = Path(model.path).expanduser()
     built = blank(model, create_task(config.task).outputs, folder)
     shapes = shapes_of(target_modules(built, model))
     check(config.method, model, built, shapes)

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import datasets
 import torch
@@ -17,13 +17,13 @@ from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from adalora.adapter import save_adapter
-from adalora.backbones.hub import NotAvailable
+from adalora.backbones.hub import all_of
 from adalora.backbones.load import Weights, check_length, load_tokenizer, locate
 from adalora.build import build_accelerator, build_batches, build_model
 from adalora.cell import cell_id, keys_of
 from adalora.config import validated
 from adalora.config.schema import Config
-from adalora.errors import Interrupted, UserError
+from adalora.errors import Interrupted
 from adalora.files import write_json, write_text
 from adalora.plan import Plan, make_plan
 from adalora.reporting.heatmap import save_heatmap
@@ -110,20 +110,8 @@ def prepare(config: Config, fixed: Collection[str], cell: str) -> Prepared:
 
 def gather(config: Config) -> tuple[Weights, Data]:
     """Find weights and data; what is missing of both is named at once."""
-    found: list[Any] = []
-    missing: list[NotAvailable] = []
-    for find in (lambda: locate(config.model), lambda: load_data(config.task)):
-        try:
-            found.append(find())
-        except NotAvailable as error:
-            missing.append(error)
-    if missing:
-        raise UserError(
-            f"the hub can't be reached and nothing is cached of: {', '.join(error.what for error in missing)}. "
-            f"Three ways on: give local copies ({' '.join(error.remedy for error in missing)}), "
-            "connect once so that they are cached, or run `make demo`, which needs no hub"
-        )
-    return found[0], found[1]
+    weights, data = all_of([lambda: locate(config.model), lambda: load_data(config.task)])
+    return cast(Weights, weights), cast(Data, data)
 
 
 @contextmanager

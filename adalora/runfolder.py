@@ -6,7 +6,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -65,28 +65,9 @@ class RunFolder:
         if self.cell not in read_status(self.path).get("cells", []):
             self.set_status("done")
 
-    @contextmanager
-    def lock(self) -> Iterator[None]:
-        """Hold the folder for this process; the system lets go of it when the process dies.
-
-        Raises:
-            Busy: another process holds it.
-            UserError: the folder can't be made.
-        """
-        with writing(self.path):
-            self.path.mkdir(parents=True, exist_ok=True)
-            file = (self.path / ".lock").open("w")
-        with file:
-            deadline = time.monotonic() + PATIENCE
-            while True:
-                try:
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    break
-                except BlockingIOError as error:
-                    if time.monotonic() > deadline:
-                        raise Busy(f"another process is working on {self.path}: wait for it, or stop it") from error
-                    time.sleep(0.02)
-            yield
+    def lock(self) -> AbstractContextManager[None]:
+        """Hold the folder for this process (`locked`)."""
+        return locked(self.path)
 
     def result(self) -> dict[str, Any] | None:
         """The result of a finished run."""
@@ -105,6 +86,30 @@ def read_status(folder: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold a folder for this process; the system lets go of it when the process dies.
+
+    Raises:
+        Busy: another process holds it.
+        UserError: the folder can't be made.
+    """
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        file = (folder / ".lock").open("w")
+    with file:
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError as error:
+                if time.monotonic() > deadline:
+                    raise Busy(f"another process is working on {folder}: wait for it, or stop it") from error
+                time.sleep(0.02)
+        yield
+
+
 def held(folder: Path) -> bool:
     """Whether a living process works in the folder."""
     try:
@@ -120,16 +125,21 @@ def held(folder: Path) -> bool:
 @contextmanager
 def noting_failure(config: Config, cell: str) -> Iterator[None]:
     """Record a failure that comes before there is a run's folder (no data, say), until the cell gets that far."""
-    place = Path(config.run_root).expanduser() / FAILED / cell
+    root = Path(config.run_root).expanduser()
     try:
         yield
     except (Interrupted, KeyboardInterrupt, SystemExit):
         raise
     except BaseException as error:
         with suppress(UserError):  # where nothing can be written, the error itself counts
-            write_json(place / "status", {"status": "failed", "cells": [cell], "reason": explained(error)})
+            note_failure(root, cell, explained(error))
         raise
-    shutil.rmtree(place, ignore_errors=True)
+    shutil.rmtree(root / FAILED / cell, ignore_errors=True)
+
+
+def note_failure(root: Path, cell: str, reason: str) -> None:
+    """Record that a cell failed outside a run's folder. Raises `UserError` where it can't be written."""
+    write_json(root / FAILED / cell / "status", {"status": "failed", "cells": [cell], "reason": reason})
 
 
 def explained(error: BaseException) -> str:

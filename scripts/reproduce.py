@@ -2,12 +2,15 @@
 
 python scripts/reproduce.py list glue --only "task=rte method=adalora"
 python scripts/reproduce.py list glue --format commands model=deberta_minilm training.max_steps=100
+python scripts/reproduce.py run glue --seeds 1,2,3 --workers 2
+python scripts/reproduce.py watch
 
 Options of train.py may follow anywhere; they count for all cells.
 """
 
 import argparse
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NoReturn
 
@@ -53,12 +56,39 @@ def show_list(args: argparse.Namespace) -> int:
     return 0
 
 
+def run(args: argparse.Namespace) -> int:
+    """Run every cell that is not done, then write the tables."""
+    if args.workers > 1 and find_spec("hydra_plugins.hydra_joblib_launcher") is None:
+        raise UserError("WORKERS=2 and more need hydra-joblib-launcher: pip install -e '.[launchers]'")
+    settings, left = published(args.what)
+    cells, refused = cells_of(chosen(settings, args.only), args.seeds, args.overrides, heavy)
+
+    from adalora.sweep.sweep import sweep
+
+    return sweep(cells, left + refused, args.workers, Path(args.tables))
+
+
+def show_watch(args: argparse.Namespace) -> int:
+    """Show the newest sweep."""
+    from adalora.sweep.live import watch
+
+    watch(Path(args.runs).expanduser())
+    return 0
+
+
 def seeds(text: str) -> list[int]:
     """`1,2,3` as numbers."""
     try:
         return [int(seed) for seed in text.split(",")]
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text}: give seeds as 1,2,3") from None
+
+
+def workers(text: str) -> int:
+    """A number of runs at once."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text}: give the number of runs at once, as 2")
+    return int(text)
 
 
 def parser() -> Parser:
@@ -70,7 +100,14 @@ def parser() -> Parser:
         "--format", choices=("table", "commands"), default="table", help="commands: train.py lines only"
     )
     listed.set_defaults(act=show_list)
-    for verb in (listed,):
+    ran = verbs.add_parser("run", help="run what is not done, end with the tables", allow_abbrev=False)
+    ran.add_argument("--workers", type=workers, default=1, help="runs at once (default 1)")
+    ran.add_argument("--tables", default="results/tables", help="folder for the tables (default results/tables)")
+    ran.set_defaults(act=run)
+    watched = verbs.add_parser("watch", help="show the newest sweep while it runs", allow_abbrev=False)
+    watched.add_argument("--runs", default="results/runs", help="folder of runs (default results/runs)")
+    watched.set_defaults(act=show_watch)
+    for verb in (listed, ran):
         verb.add_argument("what", help=f"{', '.join(TABLES)} or all")
         verb.add_argument("--only", default="", help="options that cells must have, as 'task=rte,mrpc method=adalora'")
         verb.add_argument("--seeds", type=seeds, default=[1, 2, 3, 4, 5], help="as 1,2,3 (default 1,2,3,4,5)")
@@ -90,6 +127,9 @@ def main() -> int:
         return 1
     except BrokenPipeError:  # `| head`
         return 0
+    except KeyboardInterrupt:
+        print("\nstopped: the same command goes on from here", file=sys.stderr)
+        return 130
 
 
 if __name__ == "__main__":

@@ -3,9 +3,9 @@
 import functools
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 import httpx2  # what huggingface_hub speaks, and raises
 from huggingface_hub import constants, snapshot_download
@@ -20,6 +20,7 @@ from huggingface_hub.errors import (
 from adalora.errors import UserError
 
 PROBE_SECONDS = 3.0
+Found = TypeVar("Found")
 
 
 class NotAvailable(UserError):
@@ -55,6 +56,30 @@ def reachable() -> bool:
         # for whatever else in this process, or below it, would ask the hub
         os.environ["HF_HUB_OFFLINE"] = "1"
     return answered.is_set()
+
+
+def all_of(finds: Sequence[Callable[[], Found]]) -> list[Found]:
+    """The results of all, and what is missing of any named at once.
+
+    Raises:
+        UserError: the hub is away and something isn't cached.
+    """
+    found: list[Found] = []
+    missing: list[NotAvailable] = []
+    for find in finds:
+        try:
+            found.append(find())
+        except NotAvailable as error:
+            missing.append(error)
+    if missing:
+        whats = dict.fromkeys(error.what for error in missing)
+        remedies = dict.fromkeys(error.remedy for error in missing)
+        raise UserError(
+            f"the hub can't be reached and nothing is cached of: {', '.join(whats)}. "
+            f"Three ways on: give local copies ({' '.join(remedies)}; data_root=FOLDER for several tasks), "
+            "connect once so that they are cached, or run `make demo`, which needs no hub"
+        )
+    return found
 
 
 def fetch(

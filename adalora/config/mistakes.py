@@ -3,7 +3,7 @@
 import re
 from dataclasses import fields, is_dataclass
 
-from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
+from hydra.errors import ConfigCompositionException, MissingConfigException, OverrideParseException
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 
 from adalora.config import schema
@@ -17,7 +17,7 @@ TYPES = {
 """The options of every part of the configuration, by the name of its dataclass."""
 
 
-def explained(error: HydraException) -> str:
+def explained(error: Exception) -> str:
     """One line for an error in composing the configuration."""
     if isinstance(error, MissingConfigException):
         found = re.search(r"Could not find '([^/']+)/(.+)'\n\nAvailable options in '[^']+':\n((?:\t.*\n)*)", str(error))
@@ -25,6 +25,8 @@ def explained(error: HydraException) -> str:
             group, wrong, listed = found.groups()
             options = [name for name in listed.split() if not name.startswith("_")]
             return f"{group}={wrong} is not there: allowed are {nearest(wrong, options)}"
+    if "hydra/launcher/joblib" in str(error):
+        return "hydra/launcher=workers needs hydra-joblib-launcher: install it with pip install -e '.[launchers]'"
     cause = error.__cause__
     if isinstance(error, ConfigCompositionException) and isinstance(cause, OmegaConfBaseException):
         key = cause.full_key or "?"

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from omegaconf import MISSING
@@ -159,6 +160,7 @@ class Config:
     seed: int = MISSING
     precision: str = MISSING
     device: str = MISSING
+    data_root: str | None = MISSING
     run_root: str = MISSING
     cache_dir: str = MISSING
     tracking: str = MISSING
@@ -180,6 +182,8 @@ class Config:
             METHOD_CONFIGS.get(name) is type(self.method),
             f"method.name={name} can't be set by hand: choose with method=..., allowed are {', '.join(METHOD_CONFIGS)}",
         )
+        if self.data_root and self.task.source and not self.task.data_dir:  # tasks in packages bring their data
+            self.task = replace(self.task, data_dir=str(Path(self.data_root) / self.task.name))
         self.model = self.model.serving(self.task)
         types = self.method.model_types
         require(

@@ -1,0 +1,51 @@
+"""What a sweep needs before it starts: weights, data, disk. Each is looked at once, not once a cell."""
+
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from adalora.backbones.hub import all_of
+from adalora.backbones.load import locate
+from adalora.errors import UserError
+from adalora.plan import Cost
+from adalora.sweep.cells import Cell
+from adalora.sweep.states import Content
+from tasks.data import load_data
+
+
+def contents(cells: Sequence[Cell]) -> dict[str, Content]:
+    """Find and read the weights and data of every model and task among the cells.
+
+    Returns:
+        Their digests, by the cell's identity.
+
+    Raises:
+        UserError: something is missing or damaged; all that is missing is named at once.
+    """
+    models = {repr(cell.config.model): cell.config.model for cell in cells}
+    tasks = {repr(cell.config.task): cell.config.task for cell in cells}
+    digests = all_of(
+        [lambda model=model: locate(model).digest for model in models.values()]
+        + [lambda task=task: load_data(task).digest for task in tasks.values()]
+    )
+    found = dict(zip([*models, *tasks], digests, strict=True))
+    return {cell.id: Content(found[repr(cell.config.model)], found[repr(cell.config.task)]) for cell in cells}
+
+
+def check_disk(root: Path, costs: Mapping[str, Cost], workers: int) -> str:
+    """Compare the space that runs need with what is free below `root`; gives the line that says so.
+
+    Raises:
+        UserError: it isn't enough.
+    """
+    there = next(place for place in (root.absolute(), *root.absolute().parents) if place.exists())
+    largest = sorted((cost.checkpoints for cost in costs.values()), reverse=True)
+    needed = sum(cost.disk for cost in costs.values()) + sum(largest[:workers])
+    free = shutil.disk_usage(there).free
+    line = f"about {needed / 1e9:.1f} GB of disk, {free / 1e9:.0f} GB are free"
+    if needed > free:
+        raise UserError(
+            f"{root}: the sweep needs {line}: free some, choose another place with run_root=FOLDER, "
+            "or run less at a time with ONLY= or SEEDS="
+        )
+    return line

@@ -1,0 +1,200 @@
+"""The live view of a sweep. It reads run folders only, so a second terminal sees the same."""
+
+import json
+import statistics
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Group
+from rich.live import Live
+from rich.table import Table
+
+from adalora.errors import UserError
+from adalora.files import write_json
+from adalora.reporting.terminal import console
+from adalora.runfolder import held
+from adalora.sweep.listing import duration
+from adalora.sweep.states import Content, State, last_lines, scan, state_of
+
+EVERY = 2.0  # seconds between looks at the run folders
+PLAIN_EVERY = 60.0  # seconds between lines on progress where there is no terminal
+SWEEPS, VIEW = ".multirun", "sweep.json"
+
+
+@dataclass(frozen=True)
+class Line:
+    """A cell as the view shows it."""
+
+    id: str
+    name: str
+    seconds: float  # estimated
+    content: Content | None  # of the weights and data it runs on
+
+
+@dataclass(frozen=True)
+class Watched:
+    """What a sweep leaves for those who watch it."""
+
+    run_root: str
+    workers: int
+    cells: Sequence[Line]
+
+    def save(self, sweep: Path) -> None:
+        """Write it into the sweep's folder."""
+        write_json(sweep / VIEW, asdict(self))
+
+
+def newest(root: Path) -> tuple[Path, Watched]:
+    """The folder of the newest sweep below a run root, and its cells. Raises `UserError` where there is none."""
+    for path in sorted(root.glob(f"{SWEEPS}/*/{VIEW}"), reverse=True):
+        try:
+            found = json.loads(path.read_text())
+            lines = [
+                Line(**{**line, "content": line["content"] and Content(*line["content"])}) for line in found["cells"]
+            ]
+            return path.parent, Watched(found["run_root"], found["workers"], lines)
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+    raise UserError(f"{root} has no sweep to watch: start one with make reproduce-glue, or give RUNS=FOLDER")
+
+
+class View:
+    """Shows where every cell stands: a table in a terminal, lines elsewhere. To be called now and then (`look`)."""
+
+    def __init__(self, watched: Watched) -> None:
+        self.watched = watched
+        self.root = Path(watched.run_root).expanduser()
+        self.first: dict[str, tuple[int, float]] = {}  # step and time at which a running cell was first seen
+        self.known: dict[str, str] = {}  # states told of so far
+        self.looked = self.told = 0.0
+        self.started = time.monotonic()
+        self.live = Live(console=console, auto_refresh=False, transient=True) if console.is_terminal else None
+
+    def __enter__(self) -> "View":
+        if self.live:
+            self.live.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self.live:
+            self.live.stop()
+
+    def states(self) -> dict[str, State]:
+        """Where the cells stand now."""
+        folders = scan(self.root)
+        return {line.id: state_of(folders.get(line.id, ()), line.content) for line in self.watched.cells}
+
+    def look(self, always: bool = False) -> None:
+        """Read the folders and show what is new, at most every few seconds."""
+        now = time.monotonic()
+        if not always and now - self.looked < EVERY:
+            return
+        self.looked = now
+        states = self.states()
+        running = [
+            self.progress(line, state, now)
+            for line in self.watched.cells
+            if (state := states[line.id]).name == "running"
+        ]
+        summary = self.summary(states, running)
+        if self.live:
+            self.live.update(self.table(states, running, summary), refresh=True)
+        else:
+            self.tell(states, running, summary, now)
+
+    def progress(self, line: Line, state: State, now: float) -> dict[str, Any]:
+        """How far a running cell is: step, T, metric so far, steps a second, seconds left."""
+        assert state.folder is not None
+        step, evaluation = last_lines(state.folder.path)
+        before, then = self.first.setdefault(line.id, (step, now))
+        speed = (step - before) / (now - then) if step > before else None
+        total = state.folder.steps
+        left = (total - step) / speed if speed else None
+        metric = next(((name, value) for name, value in evaluation.items() if name != "loss"), None)
+        return {"line": line, "step": step, "total": total, "metric": metric, "speed": speed, "left": left}
+
+    def summary(self, states: dict[str, State], running: Sequence[dict[str, Any]]) -> str:
+        """Counts, and the time that is left: by the estimates, corrected by the speed of what is running."""
+        counts = Counter(state.name for state in states.values())
+        told = [f"{counts[name]} {name}" for name in ("done", "running", "failed", "died", "missing") if counts[name]]
+        seconds = {line.id: line.seconds for line in self.watched.cells}
+        pace = [
+            run["total"] / run["speed"] / seconds[run["line"].id]
+            for run in running
+            if run["speed"] and seconds[run["line"].id]
+        ]
+        factor = statistics.median(pace) if pace else 1.0
+        left = sum(seconds[cell] * factor for cell, state in states.items() if state.name in ("missing", "died"))
+        for run in running:
+            share = 1 - run["step"] / run["total"] if run["total"] else 1.0
+            left += seconds[run["line"].id] * factor * share if run["left"] is None else run["left"]
+        time_left = f"; about {duration(left / self.watched.workers)} left" if left else ""
+        return f"{', '.join(told)} of {len(states)}{time_left}"
+
+    def table(self, states: dict[str, State], running: Sequence[dict[str, Any]], summary: str) -> Group:
+        """What a terminal shows."""
+        table = Table(box=None)
+        for name in ("running", "step", "metric so far", "steps/s", "left"):
+            table.add_column(name, justify="left" if name == "running" else "right")
+        for run in running:
+            table.add_row(run["line"].name, *written(run))
+        failed = [
+            f"[red]failed[/red] {line.name}: {states[line.id].reason}"
+            for line in self.watched.cells
+            if states[line.id].name == "failed"
+        ]
+        return Group(*failed[-5:], table, f"{summary}; {duration(time.monotonic() - self.started)} so far")
+
+    def tell(self, states: dict[str, State], running: Sequence[dict[str, Any]], summary: str, now: float) -> None:
+        """What a log file gets: a line for every change, and one a minute."""
+        news = []
+        for line in self.watched.cells:
+            state = states[line.id]
+            before = self.known.get(line.id)
+            self.known[line.id] = state.name
+            if state.name in (before, "missing") or (before is None and state.name in ("failed", "died")):
+                continue  # of an earlier sweep
+            text = f"{state.name}: {line.name}"
+            if state.name == "done" and state.folder:
+                text += headline(state)
+            news.append(text + (f": {state.reason}" if state.name == "failed" else ""))
+        if news or now - self.told > PLAIN_EVERY:
+            self.told = now
+            for text in news:
+                console.print(text, markup=False, soft_wrap=True)
+            for run in [] if news else running:
+                console.print(f"  {run['line'].name}: step {'  '.join(written(run))}", markup=False, soft_wrap=True)
+            console.print(summary, markup=False, soft_wrap=True)
+
+
+def written(run: dict[str, Any]) -> tuple[str, str, str, str]:
+    """Step, metric, speed and time left as text."""
+    metric = f"{run['metric'][0]} {run['metric'][1]:.4f}" if run["metric"] else ""
+    speed = f"{run['speed']:.2f}" if run["speed"] else ""
+    return f"{run['step']:,}/{run['total']:,}", metric, speed, duration(run["left"]) if run["left"] is not None else ""
+
+
+def headline(state: State) -> str:
+    """A finished run's headline metric."""
+    assert state.folder is not None
+    try:
+        name = state.folder.result["task"]["headline"]
+        return f": {name} {state.folder.result['last'][name]:.4f}"
+    except (KeyError, TypeError, ValueError):
+        return ""
+
+
+def watch(root: Path) -> None:
+    """Show the newest sweep below `root` until its process has ended. Raises `UserError` where there is none."""
+    folder, watched = newest(root)
+    with View(watched) as view:
+        while held(folder):
+            view.look()
+            time.sleep(EVERY / 4)
+        view.look(always=True)
+        states = view.states()
+    console.print(f"{folder.name} has ended: {view.summary(states, [])}", markup=False)

@@ -1,0 +1,40 @@
+"""A worker's share of the machine: threads divided, GPUs in turn. Set by `conf/hydra/launcher/workers.yaml`."""
+
+import multiprocessing
+import os
+import re
+from collections.abc import Sequence
+
+WORKERS = "ADALORA_WORKERS"  # how many there are
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAYON_NUM_THREADS")  # RAYON: tokenizers
+
+
+def share_machine() -> None:
+    """Take this process's share, where it is one of several workers; to be called before torch is imported.
+
+    The number of threads may change the last bits of a result, so runs are compared to the bit at equal shares.
+    """
+    if WORKERS not in os.environ:
+        return
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    threads = threads_of(int(os.environ[WORKERS]), cores)
+    os.environ |= dict.fromkeys(THREADS, str(threads))
+
+    import torch
+
+    torch.set_num_threads(threads)
+    count = torch.cuda.device_count()
+    if count > 1:
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(count)))
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpu_of(multiprocessing.current_process().name, visible.split(","))
+
+
+def threads_of(workers: int, cores: int) -> int:
+    """Threads of each worker, at least one; -1 workers are one a core."""
+    return max(1, cores // workers) if workers > 0 else 1
+
+
+def gpu_of(worker: str, gpus: Sequence[str]) -> str:
+    """The GPU of a worker by the number in its name (`LokyProcess-3`), in turn."""
+    number = re.search(r"\d+$", worker)
+    return gpus[(int(number[0]) - 1) % len(gpus) if number else 0]

@@ -1,0 +1,45 @@
+"""A Hydra sweeper for cells that are no product of options: `hydra/sweeper=cells hydra.sweeper.file=FILE`.
+
+It lies here because Hydra takes plugins from the namespace package `hydra_plugins` only.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from hydra.core.plugins import Plugins
+from hydra.plugins.launcher import Launcher
+from hydra.plugins.sweeper import Sweeper
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig
+
+from adalora.errors import UserError
+
+
+class CellSweeper(Sweeper):
+    """Hands the runs in a file to the launcher, in their order.
+
+    Args:
+        file: JSON, a list of runs, each a list of overrides. Overrides of the command line are added to every run.
+    """
+
+    def __init__(self, file: str) -> None:
+        self.file = Path(file)
+        self.launcher: Launcher | None = None
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        self.config = config
+        self.hydra_context = hydra_context
+        self.launcher = Plugins.instance().instantiate_launcher(
+            hydra_context=hydra_context, task_function=task_function, config=config
+        )
+
+    def sweep(self, arguments: list[str]) -> Any:
+        """Run them all. Raises `UserError` for a file that holds no runs."""
+        assert self.launcher is not None
+        try:
+            runs = json.loads(self.file.read_text())
+            batch = [[*map(str, overrides), *arguments] for overrides in runs]
+        except (OSError, ValueError, TypeError) as error:
+            raise UserError(f"hydra.sweeper.file={self.file} holds no list of runs ({error})") from error
+        return [self.launcher.launch(batch, initial_job_idx=0)]

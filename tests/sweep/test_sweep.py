@@ -1,0 +1,182 @@
+"""Sweeps of real runs on a tiny model, whose workers die in the middle."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from adalora.runfolder import held, locked, read_status
+from adalora.sweep.worker import gpu_of, threads_of
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def sweep(tiny_run, tmp_path):
+    """`sweep("--seeds", "1")` starts `scripts/reproduce.py run` over SST-2's LoRA and AdaLoRA cells at 0.3M."""
+    started = []
+
+    def start(*args, seeds="1,2"):
+        command = [
+            sys.executable, str(ROOT / "scripts/reproduce.py"), "run", "glue", "--seeds", seeds,
+            "--only", "task=sst2 method=lora,adalora budget=0.3M", "--tables", str(tmp_path / "tables"),
+            *tiny_run, *args,
+        ]  # fmt: skip
+        process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
+            env=os.environ | {"COLUMNS": "200"},
+        )  # fmt: skip
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def ended(process):
+    """Exit code and output of a sweep."""
+    output, _ = process.communicate(timeout=280)
+    return process.returncode, output
+
+
+def at_work(root, *parts):
+    """The run folders that a living process holds, with its pid; those whose path has all of `parts`."""
+    return {
+        path.parent: read_status(path.parent)["pid"]
+        for path in root.glob("[!.]*/*/*/*/*/status")
+        if held(path.parent) and all(part in path.parts for part in parts)
+    }
+
+
+def results(root):
+    """Every result's numbers and adapter, by method and seed."""
+    found = {}
+    for path in root.rglob("result.json"):
+        run = json.loads(path.read_text())
+        numbers = (run["last"], run["best"], (path.parent / "adapter/adapter.safetensors").read_bytes())
+        assert (run["method"]["name"], run["seed"]) not in found, "run twice"
+        found[run["method"]["name"], run["seed"]] = numbers
+    return found
+
+
+LONG = ("training.max_steps=600", "training.checkpoint_steps=20", "training.eval_steps=300")
+
+
+@pytest.mark.slow
+def test_a_sweep_whose_workers_are_killed_goes_on_and_ends_as_a_serial_one(sweep, tmp_path):
+    runs, serial = tmp_path / "runs", tmp_path / "serial"
+    process = sweep("--workers", "2", *LONG)
+    while process.poll() is None and not list(runs.rglob("checkpoint/step-*")):
+        time.sleep(0.05)
+    for pid in at_work(runs).values():  # a worker: joblib then ends the whole batch
+        os.kill(pid, signal.SIGKILL)
+        break
+    while process.poll() is None and not list(runs.glob(".multirun/*/round-2")):
+        time.sleep(0.05)
+    time.sleep(8)
+    assert process.poll() is None, process.communicate()
+    os.killpg(process.pid, signal.SIGKILL)  # and everything at once
+    process.wait()
+    code, output = ended(sweep("--workers", "2", *LONG))
+    assert code == 0, output
+    assert "0 of 4 cells failed" in output
+    before = {path: path.stat().st_mtime_ns for path in runs.rglob("result.json")}
+    code, output = ended(sweep("--workers", "2", *LONG))
+    assert code == 0
+    assert "4 cells, 4 done" in output
+    assert before == {path: path.stat().st_mtime_ns for path in runs.rglob("result.json")}
+    assert "subset" in (tmp_path / "tables/packaged.md").read_text()
+
+    code, output = ended(sweep(*LONG, f"run_root={serial}"))
+    assert code == 0, output
+    assert results(runs) == results(serial)
+    assert len(results(runs)) == 4
+
+
+def test_a_cell_that_takes_down_two_workers_counts_as_failed_and_the_rest_is_done(sweep, tmp_path):
+    runs = tmp_path / "runs"
+    process = sweep("--workers", "2", *LONG, seeds="1")
+    killed = set()
+    while process.poll() is None:
+        for pid in at_work(runs, "adalora").values():
+            if pid not in killed:
+                killed.add(pid)
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(0.02)
+    code, output = ended(process)
+    assert code == 1
+    assert len(killed) == 2, output
+    assert "its process died 2 times" in output
+    assert list(results(runs)) == [("lora", 1)]
+    listed = subprocess.run(
+        [sys.executable, str(ROOT / "scripts/reproduce.py"), "watch", "--runs", str(runs)],
+        capture_output=True,
+        text=True,
+    )
+    assert "1 done, 1 failed of 2" in listed.stdout
+
+
+def test_a_cell_that_somebody_else_is_at_work_on_is_left_and_one_that_fails_does_not_stop_the_rest(sweep, tmp_path):
+    short = ("training.max_steps=2", "method.alpha=2")
+    runs = tmp_path / "runs"
+    code, output = ended(sweep(*short, seeds="1"))
+    assert code == 0, output
+    (folder,) = runs.glob("*/*/lora/*/*")
+    (folder / "status").write_text(json.dumps(read_status(folder) | {"status": "running"}))
+    (other,) = runs.glob("*/*/adalora/*/*")
+    (other / "status").write_text(json.dumps(read_status(other) | {"status": "failed"}))
+    (other / "checkpoint/step-00000001").mkdir(parents=True)  # damaged, and there is no other
+    with locked(folder):
+        code, output = ended(sweep(*short, seeds="1,2"))
+    assert code == 1
+    assert output.count("left to another process: ") == 1
+    assert output.count("failed: python train.py") == 1
+    assert "are damaged" in output
+    assert sorted(results(runs)) == [("adalora", 1), ("adalora", 2), ("lora", 1), ("lora", 2)]
+
+
+def test_missing_data_end_a_sweep_before_it_starts_and_are_named_at_once(tmp_path):
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "scripts/reproduce.py"), "run", "all", "--only", "task=rte,squad_v2 method=full",
+         "--seeds", "1", f"run_root={tmp_path}/runs", "--tables", str(tmp_path / "tables")],
+        capture_output=True, text=True, env=os.environ | {"HF_HOME": str(tmp_path / "empty"), "HF_HUB_OFFLINE": "1"},
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert len(done.stderr.splitlines()) == 1
+    for part in ("microsoft/deberta-v3-base", "nyu-mll/glue", "rajpurkar/squad_v2", "data_root=FOLDER"):
+        assert done.stderr.count(part) == 1
+    assert not (tmp_path / "runs").exists()
+
+
+def test_two_multiruns_of_the_same_moment_have_folders_of_their_own(tiny_run, tmp_path):
+    command = [sys.executable, str(ROOT / "train.py"), "--multirun", *tiny_run, "method=lora", "dry_run=true"]
+    both = [subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL) for _ in range(2)]
+    assert [process.wait(timeout=200) for process in both] == [0, 0]
+    sweeps = list((tmp_path / "runs/.multirun").iterdir())
+    assert [len(list(folder.rglob("outcome.json"))) for folder in sweeps] == [1, 1]
+
+
+def test_a_list_of_runs_that_cannot_be_read_is_one_line(tmp_path):
+    (tmp_path / "cells.json").write_text("{")
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "train.py"), "--multirun", "hydra/sweeper=cells",
+         f"hydra.sweeper.file={tmp_path}/cells.json", f"run_root={tmp_path}"],
+        cwd=ROOT, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "holds no list of runs" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_workers_share_cores_and_take_gpus_in_turn():
+    assert [threads_of(workers, 8) for workers in (1, 2, 3, 16, -1)] == [8, 4, 2, 1, 1]
+    assert [gpu_of(f"LokyProcess-{i}", ["4", "5"]) for i in (1, 2, 3)] == ["4", "5", "4"]
+    assert gpu_of("MainProcess", ["4", "5"]) == "4"
