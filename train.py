@@ -19,7 +19,7 @@ from adalora.config import register
 from adalora.config.mistakes import explained
 from adalora.errors import Busy, Interrupted, UserError
 from adalora.reporting.multirun import note_job
-from adalora.sweep.worker import share_machine
+from adalora.sweep.worker import end_with_sweep, share_machine
 
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # repeatable products on a GPU
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
@@ -62,6 +62,7 @@ def main(tree: DictConfig) -> float | None:
 
 
 if __name__ == "__main__":
+    end_with_sweep()
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors come here whole, not in Hydra's many lines
     try:
         main()

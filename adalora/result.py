@@ -113,6 +113,7 @@ def record(
     method: Method,
     progress: Progress,
     device: torch.device,
+    command: list[str],
 ) -> Result:
     """All that is known of a finished run."""
     config, counts = plan.config, plan.setting.counts
@@ -156,7 +157,7 @@ def record(
         seconds=round(progress.seconds, 2),
         peak_memory_mb=peak_memory_mb(device),
         training=asdict(config.training) | {"total_steps": plan.total_steps},
-        command=sys.argv,
+        command=command,
         versions=versions(),
         commit=commit(),
         hardware=hardware(device),

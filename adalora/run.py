@@ -61,11 +61,12 @@ def run(tree: DictConfig, overrides: Sequence[str]) -> dict[str, Any]:
     cell = cell_id(config, fixed)
     with noting_failure(config, cell):
         prepared = prepare(config, fixed, cell)
+    command = ["train.py", *overrides]  # of this run alone; a sweep's process has another
     folder, plan = prepared.folder, prepared.plan
     with session(folder, plan.config) as result:
         if result is None:
             show_plan(plan)
-            result = execute(**vars(prepared))
+            result = execute(**vars(prepared), command=command)
         else:
             console.print(f"{folder.path} is done: its result again (remove the folder to repeat the run)")
     show_result(result, plan, folder.path)
@@ -146,6 +147,7 @@ def execute(
     tokenizer: PreTrainedTokenizerBase,
     folder: RunFolder,
     accelerator: Accelerator,
+    command: list[str],
 ) -> dict[str, Any]:
     """Build the parts, train, and write the result."""
     config = plan.config
@@ -182,7 +184,7 @@ def execute(
                 watcher=watch,
             )
         )
-        result = record(plan, weights, data, folder, method, progress, accelerator.device)
+        result = record(plan, weights, data, folder, method, progress, accelerator.device, command)
         method.finish()
         if main:
             for split, found in zip(splits, predictions, strict=True):

@@ -20,13 +20,13 @@ TYPES = {
 def explained(error: Exception) -> str:
     """One line for an error in composing the configuration."""
     if isinstance(error, MissingConfigException):
+        if "hydra/launcher/joblib" in str(error):
+            return "hydra/launcher=workers needs hydra-joblib-launcher: install it with pip install -e '.[launchers]'"
         found = re.search(r"Could not find '([^/']+)/(.+)'\n\nAvailable options in '[^']+':\n((?:\t.*\n)*)", str(error))
         if found:
             group, wrong, listed = found.groups()
             options = [name for name in listed.split() if not name.startswith("_")]
             return f"{group}={wrong} is not there: allowed are {nearest(wrong, options)}"
-    if "hydra/launcher/joblib" in str(error):
-        return "hydra/launcher=workers needs hydra-joblib-launcher: install it with pip install -e '.[launchers]'"
     cause = error.__cause__
     if isinstance(error, ConfigCompositionException) and isinstance(cause, OmegaConfBaseException):
         key = cause.full_key or "?"

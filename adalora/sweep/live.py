@@ -69,7 +69,7 @@ class View:
         self.watched = watched
         self.root = Path(watched.run_root).expanduser()
         self.first: dict[str, tuple[int, float]] = {}  # step and time at which a running cell was first seen
-        self.known: dict[str, str] = {}  # states told of so far
+        self.known: dict[str, str] = {}  # states told of so far; those of an earlier sweep are not told
         self.looked = self.told = 0.0
         self.started = time.monotonic()
         self.live = Live(console=console, auto_refresh=False, transient=True) if console.is_terminal else None
@@ -156,8 +156,8 @@ class View:
             state = states[line.id]
             before = self.known.get(line.id)
             self.known[line.id] = state.name
-            if state.name in (before, "missing") or (before is None and state.name in ("failed", "died")):
-                continue  # of an earlier sweep
+            if state.name in (before, "missing") or (before is None and state.name != "running"):
+                continue
             text = f"{state.name}: {line.name}"
             if state.name == "done" and state.folder:
                 text += headline(state)

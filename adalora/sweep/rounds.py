@@ -6,6 +6,7 @@ whose process then dies again counts as failed.
 """
 
 import json
+import os
 import subprocess
 import sys
 from collections import Counter
@@ -19,6 +20,7 @@ from adalora.files import write_json
 from adalora.reporting.multirun import OUTCOME
 from adalora.runfolder import note_failure
 from adalora.sweep.cells import Cell
+from adalora.sweep.worker import SWEEP
 
 TRAIN = Path(__file__).resolve().parents[2] / "train.py"
 POLL = 0.5  # seconds between looks at a round
@@ -67,7 +69,8 @@ class Sweep:
             f"hydra.sweeper.file={quoted(place / 'cells.json')}", f"hydra.sweep.dir={quoted(place)}",
         ]  # fmt: skip
         with (place / "log.txt").open("w") as log:
-            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+            environment = os.environ | {SWEEP: str(os.getpid())}
+            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment)
             try:
                 while process.poll() is None:
                     self.look()

@@ -1,11 +1,20 @@
-"""A worker's share of the machine: threads divided, GPUs in turn. Set by `conf/hydra/launcher/workers.yaml`."""
+"""A worker's share of the machine, threads divided and GPUs in turn, and its end with its parent's.
 
+`conf/hydra/launcher/workers.yaml` sets `ADALORA_WORKERS`, a sweep's rounds set `ADALORA_SWEEP`.
+"""
+
+import functools
 import multiprocessing
 import os
 import re
+import signal
+import threading
+import time
 from collections.abc import Sequence
 
 WORKERS = "ADALORA_WORKERS"  # how many there are
+SWEEP = "ADALORA_SWEEP"  # the process of the sweep that started train.py
+LOOK_EVERY = 2.0  # seconds between looks at the parent
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAYON_NUM_THREADS")  # RAYON: tokenizers
 
 
@@ -16,6 +25,7 @@ def share_machine() -> None:
     """
     if WORKERS not in os.environ:
         return
+    end_with(os.getppid())
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     threads = threads_of(int(os.environ[WORKERS]), cores)
     os.environ |= dict.fromkeys(THREADS, str(threads))
@@ -27,6 +37,28 @@ def share_machine() -> None:
     if count > 1:
         visible = os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(count)))
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu_of(multiprocessing.current_process().name, visible.split(","))
+
+
+def end_with_sweep() -> None:
+    """End when the sweep that started this process is gone, however it ended."""
+    if SWEEP in os.environ:
+        end_with(int(os.environ[SWEEP]))
+
+
+@functools.cache
+def end_with(parent: int) -> None:
+    """SIGTERM to this process once `parent` is no longer its parent: a run then saves a checkpoint and stops.
+
+    Without it the workers of a killed sweep would train on, unseen.
+    """
+
+    def look() -> None:
+        while True:
+            if os.getppid() != parent:
+                os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(LOOK_EVERY)
+
+    threading.Thread(target=look, daemon=True).start()
 
 
 def threads_of(workers: int, cores: int) -> int:

@@ -5,10 +5,16 @@ from dataclasses import asdict
 from itertools import product
 from pathlib import Path
 
+import hydra
 import pytest
+from hydra.core.config_store import ConfigStore
+from hydra.core.plugins import Plugins
+from hydra.errors import MissingConfigException
 from omegaconf import OmegaConf
 
+from adalora.config import register
 from adalora.config.methods import METHOD_CONFIGS
+from adalora.config.mistakes import explained
 from adalora.errors import UserError
 
 CONF = Path(__file__).parents[2] / "conf"
@@ -218,3 +224,17 @@ def test_named_budgets_are_lora_s_exact_count(budget):
     assert 72 * family.lora_mini.rank * (family.lora_mini.inner_in + family.lora_mini.inner_out) == node.params
     # q, k, v, o of 12 layers: 768 rows, heads of 64, 12 heads, 12 layers, 4 matrices
     assert abs(family.lorta.rank * (768 + 64 + 12 + 12 + 4) - node.params) <= 430
+
+
+def test_workers_without_their_launcher_say_how_to_install_it(monkeypatch):
+    register()
+    Plugins.instance()
+    monkeypatch.delitem(ConfigStore.instance().repo["hydra"]["launcher"], "joblib.yaml")
+    with (
+        hydra.initialize_config_dir(str(CONF), version_base="1.3"),
+        pytest.raises(MissingConfigException) as caught,
+    ):
+        hydra.compose("config", overrides=["hydra/launcher=workers"], return_hydra_config=True)
+    assert explained(caught.value) == (
+        "hydra/launcher=workers needs hydra-joblib-launcher: install it with pip install -e '.[launchers]'"
+    )

@@ -124,6 +124,21 @@ def test_a_cell_that_takes_down_two_workers_counts_as_failed_and_the_rest_is_don
     assert "1 done, 1 failed of 2" in listed.stdout
 
 
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_the_runs_of_a_killed_sweep_save_and_stop(sweep, tmp_path, workers):
+    runs = tmp_path / "runs"
+    process = sweep("--workers", workers, "training.max_steps=20000", "training.checkpoint_steps=20", seeds="1")
+    while process.poll() is None and not list(runs.rglob("checkpoint/step-*")):
+        time.sleep(0.05)
+    assert at_work(runs)
+    os.kill(process.pid, signal.SIGKILL)  # the sweep alone
+    deadline = time.monotonic() + 60
+    while at_work(runs) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert not at_work(runs)
+    assert {read_status(path.parent)["status"] for path in runs.glob("[!.]*/*/*/*/*/status")} == {"running"}
+
+
 def test_a_cell_that_somebody_else_is_at_work_on_is_left_and_one_that_fails_does_not_stop_the_rest(sweep, tmp_path):
     short = ("training.max_steps=2", "method.alpha=2")
     runs = tmp_path / "runs"
