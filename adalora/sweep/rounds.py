@@ -78,10 +78,11 @@ class Sweep:
                         process.wait(POLL)
                     except subprocess.TimeoutExpired:
                         continue
+            except KeyboardInterrupt:  # it reached the runs too, and they save first
+                process.wait()
+                raise
             except BaseException:
-                # Ctrl-C reached the runs too, and they save first; whatever else ends us ends them
-                if not isinstance(sys.exc_info()[1], KeyboardInterrupt):
-                    process.terminate()
+                process.terminate()
                 process.wait()
                 raise
         self.look()
