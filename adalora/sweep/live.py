@@ -12,6 +12,7 @@ from typing import Any
 from rich.console import Group
 from rich.live import Live
 from rich.table import Table
+from rich.text import Text
 
 from adalora.errors import UserError
 from adalora.files import write_json
@@ -143,7 +144,7 @@ class View:
         for run in running:
             table.add_row(run["line"].name, *written(run))
         failed = [
-            f"[red]failed[/red] {line.name}: {states[line.id].reason}"
+            Text.assemble(("failed ", "red"), f"{line.name}: {states[line.id].reason}")
             for line in self.watched.cells
             if states[line.id].name == "failed"
         ]

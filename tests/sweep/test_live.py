@@ -1,0 +1,97 @@
+"""The live view, over folders that a test writes."""
+
+import fcntl
+import json
+
+import pytest
+from rich.console import Console
+
+from adalora.errors import UserError
+from adalora.sweep import live
+from adalora.sweep.listing import duration
+from adalora.sweep.live import Line, View, Watched, newest
+from adalora.sweep.states import Content
+
+
+@pytest.fixture
+def root(tmp_path):
+    """A run root with a finished, a running and a failed run; the test holds the running one's lock."""
+
+    def run(name, status, **more):
+        folder = tmp_path / "model/task/method/budget" / name
+        folder.mkdir(parents=True)
+        (folder / "status").write_text(json.dumps({"status": status, "cells": [name], "steps": 40, **more}))
+        return folder
+
+    digests = {"model": {"digest": "w"}, "task": {"digest": "d", "headline": "accuracy"}, "last": {"accuracy": 0.75}}
+    (run("a", "done") / "result.json").write_text(json.dumps(digests))
+    at_work = run("b", "running")
+    (at_work / "metrics.jsonl").write_text('{"step": 10, "eval/loss": 0.6, "eval/accuracy": 0.5}\n')
+    run("c", "failed", reason="NaN [bold]")
+    with (at_work / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield tmp_path
+
+
+def watched(root, workers=2):
+    lines = [Line(cell, f"task method {cell}", 100.0, Content("w", "d")) for cell in "abcd"]
+    return Watched(str(root), workers, lines)
+
+
+def test_a_terminal_shows_what_runs_what_failed_and_what_is_left(root, monkeypatch):
+    console = Console(record=True, force_terminal=True, width=100)
+    monkeypatch.setattr(live, "console", console)
+    with View(watched(root)) as view:
+        view.look()
+        states = view.states()
+        running = [view.progress(view.watched.cells[1], states["b"], now=0.0)]
+        console.print(view.table(states, running, view.summary(states, running)))
+    text = console.export_text()
+    assert "10/40" in text
+    assert "accuracy 0.5000" in text
+    assert "failed task method c: NaN [bold]" in text
+    # one whole cell and three quarters of the running one, by two workers: 175 s / 2
+    assert "1 done, 1 running, 1 failed, 1 missing of 4; about 88 s left" in text
+
+
+def test_the_time_left_follows_the_speed_that_is_seen(root):
+    view = View(watched(root, workers=1))
+    states = view.states()
+    view.progress(view.watched.cells[1], states["b"], now=0.0)
+    log = root / "model/task/method/budget/b/metrics.jsonl"
+    log.write_text('{"step": 20, "train/loss": 0.6}\n')
+    running = [view.progress(view.watched.cells[1], states["b"], now=50.0)]  # 0.2 steps/s: 40 steps take 200 s, not 100
+    assert running[0]["speed"] == pytest.approx(0.2)
+    assert view.summary(states, running).endswith("about 5 min left")  # 100 s of b, 200 s of d
+
+
+def test_a_log_file_gets_a_line_for_every_change_once(root, capsys, monkeypatch):
+    monkeypatch.setattr(live, "console", Console(force_terminal=False, width=100))
+    view = View(watched(root))
+    view.look(always=True)
+    first = capsys.readouterr().out
+    assert "running: task method b" in first
+    assert "task method a" not in first  # of an earlier sweep
+    view.look(always=True)
+    assert capsys.readouterr().out == ""
+    status = root / "model/task/method/budget/d/status"
+    status.parent.mkdir()
+    status.write_text(json.dumps({"status": "failed", "cells": ["d"], "reason": "no data"}))
+    view.look(always=True)
+    assert "failed: task method d: no data" in capsys.readouterr().out
+
+
+def test_the_newest_sweep_is_found_and_a_damaged_one_passed_over(root):
+    with pytest.raises(UserError, match="has no sweep to watch"):
+        newest(root)
+    for name in ("2026-01-01", "2026-01-02", "2026-01-03"):
+        watched(root).save(root / ".multirun" / name)
+    (root / ".multirun/2026-01-03/sweep.json").write_text("{}")
+    folder, found = newest(root)
+    assert folder.name == "2026-01-02"
+    assert found == watched(root)
+
+
+def test_durations_have_the_unit_that_matters():
+    found = [duration(seconds) for seconds in (0, 99, 720, 12000, 86400 * 12)]
+    assert found == ["0 s", "99 s", "12 min", "3:20 h", "12.0 d"]
