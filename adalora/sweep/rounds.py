@@ -48,7 +48,7 @@ class Sweep:
 
         Raises:
             UserError: a round ended before its first run.
-            KeyboardInterrupt: Ctrl-C; the runs at work have saved a checkpoint.
+            KeyboardInterrupt: Ctrl-C; what was at work goes on from its last checkpoint.
         """
         rounds = 0
         while left := [cell for cell in cells if cell.id not in self.outcomes]:
@@ -78,7 +78,7 @@ class Sweep:
                         process.wait(POLL)
                     except subprocess.TimeoutExpired:
                         continue
-            except KeyboardInterrupt:  # it reached the runs too, and they save first
+            except KeyboardInterrupt:  # it reached the runs too: a single one saves first, joblib ends several at once
                 process.wait()
                 raise
             except BaseException:
