@@ -44,7 +44,7 @@ def make(task="rte", method="adalora", budget="0.3M", seed=1, last=0.8628, best=
                      "warmup_steps": 200, "eval_steps": 100, "log_steps": 10, "checkpoint_steps": 100},
         "parameters": {"peak": 663840, "kept": 331776, "head": 592130, "total": 1255970},
     }  # fmt: skip
-    top = {"commit": "abc123", "schema": SCHEMA, "precision": "fp32", "key": "0123456789"}
+    top = {"commit": "abc123", "schema": SCHEMA, "precision": "fp32", "key": "0123456789", "cell": "c0"}
     for name, value in changes.items():
         part, _, key = name.partition("__")
         if key:
