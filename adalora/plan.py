@@ -19,7 +19,7 @@ from adalora.methods import create
 from adalora.start import check
 from tasks import create as create_task
 
-LOGS = 5e6  # bytes of a run's logs, wandb's offline files and pictures: more than a day-long run left (ours)
+LOGS = 5e6  # bytes allowed for a run's logs, wandb's offline files and pictures (ours, a guess)
 
 
 @dataclass(frozen=True)

@@ -96,13 +96,13 @@ def cells_of(
     wanted = dict.fromkeys((setting.table, extended(setting, extra)) for setting in settings)
     found, refused = [], []
     for (table, overrides), config in zip(wanted, composed([item for _, item in wanted], meanwhile), strict=True):
-        if isinstance(config, Config):
+        reason = config if isinstance(config, str) else unfit(config, overrides)
+        if isinstance(config, Config) and not reason:
             found.append((table, overrides, config))
         else:
-            refused.append((command(overrides), config))
-    reasons = {reason for _, reason in refused}
-    if not found and len(reasons) == 1:
-        raise UserError(reasons.pop())
+            refused.append((command(overrides), reason))
+    if not found:
+        raise UserError("; ".join(dict.fromkeys(reason for _, reason in refused)))
     cells: dict[str, Cell] = {}
     for seed in seeds:
         for table, overrides, config in found:
@@ -110,6 +110,15 @@ def cells_of(
             identity = cell_id(seeded, keys_of(overrides))
             cells.setdefault(identity, Cell(table, (*overrides, f"seed={seed}"), seeded, identity))
     return list(cells.values()), [f"{text}: {reason}" for text, reason in refused]
+
+
+def unfit(config: Config, overrides: Sequence[str]) -> str:
+    """Why lengths don't fit into the training; empty where they do."""
+    try:
+        cell_id(config, keys_of(overrides))
+    except UserError as error:
+        return str(error)
+    return ""
 
 
 def composed(settings: Sequence[tuple[str, ...]], meanwhile: Callable[[], None]) -> Iterator[Config | str]:

@@ -101,6 +101,13 @@ def test_what_the_configuration_refuses_is_told_and_the_rest_goes_on():
     assert [cell.config.task.name for cell in cells] == ["rte"]
     assert len(refused) == 1
     assert "task=xsum is summarization" in refused[0]
+    with pytest.raises(UserError, match=r"task=xsum is .*; task=cnn_dailymail is "):  # several reasons, nothing left
+        cells_of([Setting("T", (f"task={task}", "method=lora")) for task in ("xsum", "cnn_dailymail")], [1],
+                 ["model=deberta_minilm"])  # fmt: skip
+    both = [Setting("T", ("task=rte", f"method={method}")) for method in ("adalora", "lora")]
+    cells, refused = cells_of(both, [1], ["training.max_steps=10", "training.planned_steps=null"])
+    assert [cell.config.method.name for cell in cells] == ["lora"]  # AdaLoRA's phases need more than 10 steps
+    assert len(refused) == 1
     with pytest.raises(UserError, match="there is no option training.lrr"):
         cells_of(settings, [1], ["training.lrr=1"])
     with pytest.raises(UserError, match="SEEDS=1,2,3"):
