@@ -1,5 +1,7 @@
 """Makes the dataclasses known to Hydra, so that every value in `conf/` is typed."""
 
+from functools import cache
+
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 
@@ -8,6 +10,7 @@ from adalora.config.schema import Budget, Config, Model, Recipe
 from adalora.config.tasks import TASK_CONFIGS
 
 
+@cache  # a sweep composes hundreds of settings in one process
 def register() -> None:
     """Store the schemas: `schema` for the tree, `_schema` (or `_<method>`, `_<kind of task>`) in each group."""
     store = ConfigStore.instance()
