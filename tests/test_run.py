@@ -191,7 +191,7 @@ def test_nan_ends_the_run_as_failed(start, tiny_run, tmp_path, monkeypatch):
     args = [*tiny_run, "method=lora"]
     original = classification.task_loss
     monkeypatch.setattr(classification, "task_loss", lambda logits, labels: original(logits, labels) * float("nan"))
-    with pytest.raises(UserError, match=r"NaN or infinite by step 2.*lower training\.lr"):
+    with pytest.raises(UserError, match=r"NaN or infinite at step 1.*lower training\.lr"):
         start(args)
     (status,) = (tmp_path / "runs").rglob("status")
     found = json.loads(status.read_text())

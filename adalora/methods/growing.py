@@ -62,9 +62,14 @@ class GrowingLinear(AdaptedLinear):
         return y
 
     def gather(self, gradient: Tensor, x: Tensor) -> None:
-        """G += sum over tokens of dL/dy x^T, of y (..., d_out) and x (..., d_in) in the gradient's precision."""
+        """G += sum over tokens of dL/dy x^T, of y (..., d_out) and x (..., d_in).
+
+        In the gradient's precision, but fp16's in fp32: there the loss is scaled up until the trained gradients
+        nearly overflow, and G is larger than they are.
+        """
         assert self.gradient is not None
-        self.gradient += gradient.flatten(0, -2).mT @ x.to(gradient.dtype).flatten(0, -2)
+        dtype = torch.float32 if gradient.dtype == torch.float16 else gradient.dtype
+        self.gradient += gradient.to(dtype).flatten(0, -2).mT @ x.to(dtype).flatten(0, -2)
 
     def delta_weight(self) -> Tensor:
         A, E, B = self.factors()  # noqa: N806
@@ -123,5 +128,10 @@ class Stack:
         A, B_T = self.factors()  # noqa: N806
         E = self.padded(torch.cat(self.E)) * self.scale[:, None, None]  # noqa: N806
         S = torch.linalg.vector_norm((B_T.mT @ (A * E)).mul_(self.G), 1, (1, 2))  # noqa: N806
-        self.G.zero_()
+        self.forget()
         return S / math.sqrt(self.modules[0].weight.numel())
+
+    def forget(self) -> None:
+        """G is 0 again."""
+        if self.G is not None:
+            self.G.zero_()

@@ -119,13 +119,17 @@ class IncreLoRA(Method):
             return
         S = torch.cat([stack.score() for stack in self.stacks])[self.order]  # noqa: N806
         if (scaler := getattr(optimizer, "scaler", None)) is not None:  # fp16: G is of the scaled loss
-            S = torch.where(S.isfinite(), S / scaler.get_scale(), self.S)  # noqa: N806
+            S = S / scaler.get_scale()  # noqa: N806
         self.S = S
         self.importance.average(S, self.config.beta1, self.config.beta2)
         if t == 0:
             self._open(optimizer, t, [p for module in self._modules for p in self._reserve(module, self.growth.add)])
         elif self.growth.due(t):
             self._grow(t, optimizer)
+
+    def skip_step(self) -> None:
+        for stack in self.stacks:
+            stack.forget()
 
     def _grow(self, t: int, optimizer: Optimizer) -> None:
         scores = self.importance.score()

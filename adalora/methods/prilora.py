@@ -90,8 +90,12 @@ class InputNorms:
             whole = torch.cat(sums)
             distributed.all_reduce(whole)
             sums = list(whole.split([part.numel() for part in sums]))
-        self.sums, self.last = {}, None
+        self.forget()
         return list(torch._foreach_sqrt(sums))
+
+    def forget(self) -> None:
+        """Start the next step at nothing."""
+        self.sums, self.last = {}, None
 
 
 class WatchedLinear(LoRALinear):
@@ -169,6 +173,9 @@ class PRILoRA(Method):
         due = t >= config.initial_steps and (t + 1) % config.mask_interval == 0
         if config.sparsity and (due or t == self.total_steps - 1):
             self.prune()
+
+    def skip_step(self) -> None:
+        self.inputs.forget()
 
     @torch.no_grad()
     def prune(self) -> None:

@@ -28,8 +28,8 @@ class Method(Protocol):
         for t, batch in enumerate(batches):           # t counts optimizer steps from 0
             loss = task_loss(model, batch) + method.regulariser()
             loss.backward()
-            clip_grad_norm_(...)
-            method.before_step(t, optimizer)
+            clip_grad_norm_(...)                      # fp16: where the scaler will skip the step, call
+            method.before_step(t, optimizer)          # skip_step() instead of the rest, and keep t
             optimizer.step()
             method.after_step(t)
             optimizer.zero_grad()
@@ -79,6 +79,9 @@ class Method(Protocol):
 
     def after_step(self, t: int) -> None:
         """After optimizer and schedule, gradients still there."""
+
+    def skip_step(self) -> None:
+        """In place of a step that fp16's scaler skips: forget what its passes gathered."""
 
     def ranks(self) -> dict[str, int]:
         """Realised rank of every target, where the method has ranks."""

@@ -1,7 +1,8 @@
 """The training loop, in the released code's order (arXiv 2303.10512, Algorithm 1).
 
 One optimizer step t (from 0): backward, clip, optimizer, schedule, allocation with the gradients
-still there, zero_grad (docs/deviations.md: D-loop, D-grad). What is logged is on the device until a logging step.
+still there, zero_grad (docs/deviations.md: D-loop, D-grad). What is logged stays on the device until a logging
+step. Steps that overflow in fp16 aren't counted (stability.py).
 """
 
 import signal
@@ -22,12 +23,13 @@ from transformers import PreTrainedTokenizerBase
 
 from adalora.config.schema import Config
 from adalora.distributed import average
-from adalora.errors import Interrupted, UserError
+from adalora.errors import Interrupted
 from adalora.methods.protocol import Method
 from adalora.training import checkpoint
 from adalora.training.batches import LengthGroups
 from adalora.training.evaluate import evaluate
 from adalora.training.optimizer import set_lr
+from adalora.training.stability import Guard
 from tasks import named
 from tasks.kind import Kind, Split
 
@@ -53,6 +55,7 @@ class Progress:
     """What a run has come to; travels with its checkpoints."""
 
     step: int = 0
+    skipped: int = 0  # fp16: batches that were no optimizer step
     last: dict[str, float] = field(default_factory=dict)
     best: dict[str, float] = field(default_factory=dict)
     best_step: int = 0
@@ -89,7 +92,7 @@ def train(parts: Parts) -> tuple[Progress, list[Any]]:
     """Train to the end, from the newest checkpoint if there is one; also gives the last predictions, a split each.
 
     Raises:
-        UserError: a loss or gradient that is not finite, or a checkpoint that can't be written.
+        UserError: a loss or gradient that isn't finite, or a checkpoint that can't be written.
         Interrupted: Ctrl-C or SIGTERM came; the state is saved.
     """
     accelerator, model, method, optimizer = parts.accelerator, parts.model, parts.method, parts.optimizer
@@ -97,6 +100,8 @@ def train(parts: Parts) -> tuple[Progress, list[Any]]:
     wrapped = {id(p) for p in model.parameters() if p.requires_grad}
     # sums since the last log: loss, regulariser, gradient norm, steps
     window = torch.zeros(4, device=accelerator.device)
+    here = torch.zeros(3, device=accelerator.device)  # the first three, of this step
+    guard = Guard(accelerator, optimizer)
     progress, saved, damaged = resume(parts)
     if saved is not None:
         window.copy_(saved)
@@ -120,41 +125,51 @@ def train(parts: Parts) -> tuple[Progress, list[Any]]:
 
     with stop_signals() as stop:
         while progress.step < T:
-            parts.order.start_at(progress.step)
+            parts.order.start_at(progress.step + progress.skipped)
             for batch in parts.batches:
                 t = progress.step
                 with accelerator.accumulate(model):
                     loss, weight = parts.kind.loss(model, batch)
                     regulariser = method.regulariser()
                     # of the step's mean loss: micro-batches and processes count by the weight of their rows
-                    share = weight * accelerator.num_processes / parts.order.weight_at(t)
+                    share = weight * accelerator.num_processes / parts.order.weight_at(t + progress.skipped)
                     accelerator.backward((loss + regulariser) * (share * training.micro_batches))
-                    window[0] += loss.detach() * share
-                    window[1] += regulariser.detach() * share
+                    here[0] += loss.detach() * share
+                    here[1] += regulariser.detach() * share
                     if not accelerator.sync_gradients:
                         continue
                     trained = [p for group in optimizer.param_groups for p in group["params"]]  # may grow
                     if accelerator.num_processes > 1:
                         average_gradients([p for p in trained if id(p) not in wrapped])
                     norm = accelerator.clip_grad_norm_(trained, training.max_grad_norm or float("inf"))
-                    # fp16's scaler skips a step whose gradient overflowed, which is no failure
-                    window[2] += norm if accelerator.scaler is None else norm.nan_to_num(0, 0, 0)
+                    if guard.skips(norm, t):
+                        method.skip_step()
+                        optimizer.step()  # only lowers the scale
+                        optimizer.zero_grad()
+                        here.zero_()
+                        progress.skipped += 1
+                        continue
+                    here[2] = norm
+                    guard.see(t, here)
                     method.before_step(t, optimizer)
                     optimizer.step()
                     set_lr(optimizer, t + 1, T, training.warmup_steps)
                     method.after_step(t)
                     optimizer.zero_grad()
+                window[:3] += here
                 window[3] += 1
+                here.zero_()
                 step = progress.step = t + 1
 
                 if at(training.log_steps, step, T):
+                    guard.check()
                     log(parts, window, progress)
                 if at(training.eval_steps, step, T):
-                    check_finite(window, step)
+                    guard.check()
                     predictions = score(step)
                 progress.seconds = before + time.monotonic() - started
                 if step < T and (stop or at(training.checkpoint_steps, step, T)):
-                    check_finite(window, step)
+                    guard.check()
                     save(parts, progress, window)
                 if stop and step < T:
                     raise Interrupted(step, stop[0])
@@ -180,8 +195,7 @@ def at(every: int, step: int, total: int) -> bool:
 
 
 def log(parts: Parts, window: Tensor, progress: Progress) -> None:
-    """Report the means since the last log, and start a new window. The one wait for the device."""
-    check_finite(window, progress.step)
+    """Report the means since the last log, and start a new window."""
     loss, regulariser, norm, steps = window.tolist()
     values = {
         "train/loss": loss / steps,
@@ -189,24 +203,13 @@ def log(parts: Parts, window: Tensor, progress: Progress) -> None:
         "train/grad_norm": norm / steps,
         "train/lr": parts.optimizer.param_groups[0]["lr"],
     }
+    if parts.accelerator.scaler is not None:
+        values["train/skipped_steps"] = progress.skipped
     for name, value in parts.method.metrics().items():
         if (number := float(value)) == number:  # a threshold is NaN until something is pruned
             values[f"allocation/{name}"] = number
     window.zero_()
     parts.watcher.step(progress.step, values)
-
-
-def check_finite(window: Tensor, step: int) -> None:
-    """Refuse to go on from a loss or gradient that is NaN or infinite.
-
-    Raises:
-        UserError: with what to change.
-    """
-    if not torch.isfinite(window).all():
-        raise UserError(
-            f"the loss or its gradient became NaN or infinite by step {step}: "
-            "lower training.lr, raise training.warmup_steps, or use precision=fp32"
-        )
 
 
 def save(parts: Parts, progress: Progress, window: Tensor) -> None:
@@ -215,7 +218,9 @@ def save(parts: Parts, progress: Progress, window: Tensor) -> None:
         model = parts.accelerator.unwrap_model(parts.model)
         tensors, state = checkpoint.collect(model, parts.optimizer, parts.method)
         tensors["window/sums"] = window
-        checkpoint.save(parts.checkpoints, progress.step, tensors, state | {"progress": asdict(progress)})
+        scaler = {} if parts.accelerator.scaler is None else parts.accelerator.scaler.state_dict()
+        state |= {"progress": asdict(progress), "scaler": scaler}
+        checkpoint.save(parts.checkpoints, progress.step, tensors, state)
     parts.accelerator.wait_for_everyone()
 
 
@@ -227,6 +232,8 @@ def resume(parts: Parts) -> tuple[Progress, Tensor | None, list[str]]:
     tensors, state, damaged = found
     window = tensors.pop("window/sums")
     checkpoint.restore(tensors, state, parts.accelerator.unwrap_model(parts.model), parts.optimizer, parts.method)
+    if parts.accelerator.scaler is not None:
+        parts.accelerator.scaler.load_state_dict(state["scaler"])
     return Progress(**state["progress"]), window, damaged
 
 
