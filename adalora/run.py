@@ -23,6 +23,7 @@ from adalora.build import build_accelerator, build_batches, build_model
 from adalora.cell import cell_id, keys_of
 from adalora.config import validated
 from adalora.config.schema import Config
+from adalora.counts import check_end, check_start
 from adalora.errors import Interrupted
 from adalora.files import write_json, write_text
 from adalora.plan import Plan, make_plan
@@ -159,6 +160,7 @@ def execute(
     model, method = build_model(config, weights, kind.outputs, plan.total_steps, accelerator.device)
     batches, order, splits = build_batches(config, data, features, kind, tokenizer, accelerator)
     optimizer = build_optimizer(model, method, config.training)
+    check_start(model, optimizer, method, plan.setting.counts, plan.shapes)
     wrapped, optimizer = accelerator.prepare(model, optimizer)
 
     main = accelerator.is_main_process
@@ -184,6 +186,7 @@ def execute(
                 watcher=watch,
             )
         )
+        check_end(model, optimizer, method, plan.setting.counts)
         result = record(plan, weights, data, folder, method, progress, accelerator.device, command)
         method.finish()
         if main:

@@ -33,6 +33,7 @@ from torch import Tensor, nn
 
 from adalora.allocation import Importance, Schedule, prune
 from adalora.config.methods import AdaLoRAConfig, LoRAConfig
+from adalora.errors import UserError
 from adalora.methods.linear import AdaptedLinear, replace_modules
 from adalora.methods.lora import LoRALinear
 from adalora.methods.protocol import Count, Method, Shapes
@@ -219,6 +220,17 @@ class AdaLoRA(Method):
             rank * (module.in_features + module.out_features + self.triplets)
             for rank, module in zip(self.ranks().values(), self.modules.values(), strict=True)
         )
+
+    def check_end(self) -> None:
+        """Exactly b_T slots are left: the last mask's, and no pruned one has come back since."""
+        back = sum(
+            int(((p != 0) & ~keep).any())
+            for parameters, dim in self.zeroed
+            for p, keep in zip(parameters, self.mask.unsqueeze(dim), strict=True)
+        )
+        left, b_T = int(self.mask.sum()), self.schedule.b_T  # noqa: N806
+        if left != b_T or back:
+            raise UserError(f"AdaLoRA ended with {left} ranks and {b_T} were declared; pruned maps not at 0: {back}")
 
     def metrics(self) -> dict[str, Tensor | float]:
         return {"budget": float(self.budget), "threshold": self.threshold}

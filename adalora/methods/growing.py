@@ -72,9 +72,9 @@ class GrowingLinear(AdaptedLinear):
         self.gradient += gradient.to(dtype).flatten(0, -2).mT @ x.to(dtype).flatten(0, -2)
 
     def delta_weight(self) -> Tensor:
+        """With the reserve, as trained: what is merged for evaluation computes the same (D-incre-reserve)."""
         A, E, B = self.factors()  # noqa: N806
-        r = self.rank
-        return self.scale * B[:, :r] @ (E[:r] * A[:r])
+        return self.scale * B @ (E * A)
 
 
 class Stack:

@@ -189,6 +189,15 @@ class IncreLoRA(Method):
     def kept(self) -> int:
         return sum(m.rank * (m.in_features + m.out_features + 1) for m in self._modules)
 
+    def initial(self, shapes: Shapes) -> int:
+        return self.config.init_rank * sum(d_out + d_in + 1 for d_out, d_in in shapes.values())
+
+    def check_end(self) -> None:
+        """All ranks have grown; `compat=released` may end above the target."""
+        total, target = self.total, self.growth.target
+        if total < target or (self.growth.exact and total > target):
+            raise UserError(f"IncreLoRA ended with {total} ranks and {target} were declared")
+
     def peak(self) -> int:
         chunks = [p for m in self._modules for p in (*m.lora_A, *m.lora_E, *m.lora_B)]
         return sum(p.numel() for p in chunks if p.requires_grad)

@@ -87,6 +87,10 @@ class Method(Protocol):
         """Realised rank of every target, where the method has ranks."""
         return {}
 
+    def initial(self, shapes: Shapes) -> int | None:
+        """Adapter parameters trained at first, where ranks grow; None: the peak that `count` says."""
+        return None
+
     def peak(self) -> int | None:
         """Adapter parameters trained at once at most, by the end; None: what `count` says."""
         return None
@@ -94,6 +98,9 @@ class Method(Protocol):
     def kept(self) -> int | None:
         """Adapter parameters that the trained result needs; None: what `count` says."""
         return None
+
+    def check_end(self) -> None:
+        """After the last step: refuse an allocation of another size than declared. Raises `UserError`."""
 
     def metrics(self) -> dict[str, Tensor | float]:
         """What to log beside the loss, such as the budget in force."""

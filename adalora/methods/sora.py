@@ -32,6 +32,7 @@ from torch.optim import Optimizer
 
 from adalora.allocation import Schedule
 from adalora.config.methods import SoRAConfig
+from adalora.errors import UserError
 from adalora.methods.linear import AdaptedLinear, replace_modules
 from adalora.methods.protocol import Count, Method, Shapes
 
@@ -170,6 +171,14 @@ class SoRA(Method):
 
     def kept(self) -> int:
         return int(self._nonzero() @ self.costs)
+
+    def check_end(self) -> None:
+        """What is kept comes as near to b_T as one gate's parameters allow; `xi` declares nothing."""
+        if self.schedule is None or self.schedule.b_T == self.schedule.b_0:
+            return
+        kept, b_T = self.kept(), self.schedule.b_T  # noqa: N806
+        if abs(kept - b_T) > self.costs.max() / 2:
+            raise UserError(f"SoRA ended with {kept:,} parameters and {b_T:,} were declared")
 
     def _nonzero(self) -> Tensor:
         """nnz(g_k), (n)."""

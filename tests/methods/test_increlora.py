@@ -14,7 +14,7 @@ from adalora.errors import UserError
 from adalora.growth import Growth
 from adalora.methods.growing import GrowingLinear, Stack
 from adalora.methods.increlora import IncreLoRA
-from adalora.methods.linear import merge
+from adalora.methods.linear import merge, merged
 from adalora.training.optimizer import set_lr
 
 T = 30
@@ -248,6 +248,19 @@ def test_finishing_and_merging_keep_the_function_and_only_what_is_kept():
     merge(net)
     torch.testing.assert_close(net(x), before)
     assert not any(isinstance(module, GrowingLinear) for module in net.modules())
+
+
+@pytest.mark.parametrize("steps", [1, 3, 5, 8])
+def test_what_is_merged_while_ranks_grow_computes_what_is_trained(steps):
+    """The reserve's update is small (E = 1e-5), and part of both."""
+    net, method, optimizer = started()
+    run(net, method, optimizer, 0, steps)
+    assert method.growing
+    assert any(module.silent.any() for module in method.modules.values())
+    x = batch(99)[0]
+    before = net(x)
+    with merged(net):
+        torch.testing.assert_close(net(x), before, rtol=1e-12, atol=1e-14)
 
 
 def test_a_finished_adapter_fits_into_a_fresh_model():
