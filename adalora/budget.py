@@ -79,7 +79,7 @@ def solve(model: Model, method: MethodConfig, budget: Budget, built: nn.Module, 
         counts = Counts(adapter, adapter, head)
         return Setting(method, "any", counts, None, f"{method.name} has no choice of budget: {budget.name} is ignored")
 
-    budget = in_parameters(budget, built)
+    rank, budget = budget.rank, in_parameters(budget, built)
     assert budget.params is not None
     published = {} if model.path else budget.settings.get(model.name, {}).get(method.name, {})
     if isinstance(method, PlacedConfig):
@@ -90,6 +90,8 @@ def solve(model: Model, method: MethodConfig, budget: Budget, built: nn.Module, 
         chosen, note = paper, "the budget's own setting"
     elif size is not None:
         chosen, note = bare.sized(size, shapes), "as given"
+    elif rank is not None and (ranked := at_rank(bare, rank, budget.params, shapes)) is not None:
+        chosen, note = ranked, "the mean rank as given"
     else:
         chosen, note = bare.sized(nearest(bare, budget.params, shapes), shapes), "nearest to the budget"
 
@@ -111,6 +113,16 @@ def trained_in_place(method: Method, built: nn.Module, shapes: Shapes, head: lis
 def filled(config: MethodConfig, values: dict[str, Any]) -> MethodConfig:
     """`config` with `values` where it has None."""
     return replace(config, **{key: value for key, value in values.items() if getattr(config, key) is None})
+
+
+def at_rank(method: Method, rank: float, params: int, shapes: Shapes) -> MethodConfig | None:
+    """The setting of mean rank `rank`, where the method adapts all of the maps whose budget that is (`params` of
+    them) and has a mean rank; its scalars (AdaLoRA's singular values) come on top."""
+    if round(rank * sum(map(sum, method.adapted(shapes).values()))) != params:
+        return None
+    config = method.config.at_rank(rank)
+    size = None if config is None else create(config).size(shapes)
+    return None if size is None else create(config).sized(size, shapes)
 
 
 def nearest(method: Method, params: int, shapes: Shapes) -> int:

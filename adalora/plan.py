@@ -82,7 +82,7 @@ def make_plan(config: Config, rows: Mapping[str, int], fixed: Collection[str], f
     shapes = shapes_of(target_modules(built, model))
     check(config.method, model, built, shapes)
     budget = in_parameters(config.budget, built)
-    setting = solve(model, config.method, budget, built, shapes)
+    setting = solve(model, config.method, config.budget, built, shapes)
 
     train_rows = rows[config.task.train_split]
     total_steps = steps_of(training, train_rows)

@@ -283,7 +283,7 @@ def test_lengths_that_leave_no_step_for_pruning_are_refused_before_loading(compo
         make_plan(config, config.task.rows, {"training.max_steps", "method.final_steps"})
 
 
-BART = {"0.13%": (1, 2), "0.26%": (2, 3), "1.10%": (8, 12), "2.20%": (16, 24)}
+BART = {"0.13%": (1, 2), "0.26%": (2, 4), "1.10%": (8, 12), "2.20%": (16, 24)}
 
 
 @pytest.mark.parametrize(("budget", "rank", "initial"), [(name, *ranks) for name, ranks in BART.items()])
@@ -292,10 +292,10 @@ def test_summarisation_budgets_are_ranks_on_any_bart(compose, budget, rank, init
         lora = setting(compose, f"model={model}", "method=lora", f"budget={budget}")
         assert (lora.config.rank, lora.counts.kept, lora.counts.head) == (rank, rank * unit, 0)
         adalora = setting(compose, f"model={model}", "method=adalora", f"budget={budget}")
-        assert adalora.config.init_rank == initial
-        assert adalora.config.target_rank == pytest.approx(rank, rel=0.003)  # lambda counts too: solved, a little less
+        assert adalora.config.init_rank == (3 if (model, rank) == ("bart_minilm", 2) else initial)  # 1.5 times: ours
+        assert adalora.config.target_rank == rank
         assert abs(adalora.counts.kept - rank * unit) <= maps * rank
-        assert lora.note == ("the budget's own setting" if model == "bart_large" else "nearest to the budget")
+        assert lora.note == ("the budget's own setting" if model == "bart_large" else "the mean rank as given")
         for method in ("houlsby", "pfeiffer"):
             found = setting(compose, f"model={model}", f"method={method}", f"budget={budget}")
             assert abs(found.counts.kept - rank * unit) <= 0.05 * rank * unit
@@ -309,6 +309,22 @@ def test_a_rank_is_of_all_maps_whichever_are_adapted(compose):
 def test_a_rank_makes_a_custom_budget(compose):
     found = setting(compose, "method=lora", "budget=custom", "budget.rank=3")
     assert (found.config.rank, found.counts.kept, found.deviation) == (3, 3 * 165_888, 0)
+
+
+@pytest.mark.parametrize("rank", [24, 2, 1.5])
+@pytest.mark.parametrize("method", ["adalora", "sora", "increlora", "prilora"])
+def test_a_mean_rank_is_met_exactly(compose, method, rank):
+    """Though a singular value a rank comes on top of its budget, which is without."""
+    found = setting(compose, f"method={method}", "budget=custom", f"budget.rank={rank}")
+    ranks = found.config.mean_rank if method == "prilora" else found.config.target_rank
+    assert ranks == rank
+    scalars = 72 * rank if method in ("adalora", "increlora") else 0
+    assert found.counts.kept == rank * 165_888 + scalars
+
+
+def test_a_rank_out_of_reach_of_a_setting_is_solved_as_parameters(compose):
+    found = setting(compose, "method=lora", "budget=custom", "budget.rank=2.04")
+    assert (found.config.rank, found.note) == (2, "nearest to the budget")
 
 
 def test_the_plan_has_the_rank_as_a_number(compose):

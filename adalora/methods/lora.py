@@ -2,10 +2,18 @@
 
     y = W x + b + (alpha / r) B A dropout(x),   A (r, d_in), B (d_out, r)
 
-A ~ N(0, 0.02^2) as in the released DeBERTa model (the library's Kaiming init is overwritten there),
-B = 0 (docs/deviations.md: D-lora-init). alpha is constant over ranks. Parameters: sum over modules of r (d_in + d_out).
+B = 0, and A by `init`: N(0, 0.02^2), as the released DeBERTa model has it on GLUE, or kaiming,
+U(-1 / sqrt(d_in), 1 / sqrt(d_in)), the library's, which stands on SQuAD and BART (docs/deviations.md: D-lora-init).
+alpha is constant over ranks. Parameters: sum over modules of r (d_in + d_out).
+
+With `orthogonality` gamma > 0 (LoRA-regu, Table 5 of arXiv 2303.10512), the loss has gamma R, in the released form
+
+    R = mean over the 2n matrices of the mean over i != j of |cos(M_i, M_j)|,   M_i the rows of A, columns of B;
+
+at rank 1 there is no pair, and R = 0 (released: 0 / 0; D-lora-orth).
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -29,7 +37,10 @@ class LoRALinear(AdaptedLinear):
         new: dict[str, Any] = {"dtype": base.weight.dtype, "device": base.weight.device}
         self.lora_A = nn.Parameter(torch.empty(config.rank, base.in_features, **new))
         self.lora_B = nn.Parameter(torch.zeros(base.out_features, config.rank, **new))
-        nn.init.normal_(self.lora_A, std=config.init_std)
+        if config.init == "kaiming":
+            nn.init.kaiming_uniform_(self.lora_A, a=math.sqrt(5))
+        else:
+            nn.init.normal_(self.lora_A, std=config.init_std)
 
     def increment(self, x: Tensor) -> Tensor:
         x = F.dropout(x, self.dropout, self.training)
@@ -62,12 +73,32 @@ class LoRA(Method):
 
     def attach(self, model: nn.Module, targets: Mapping[str, nn.Linear], total_steps: int) -> None:
         self.modules = replace_modules(model, targets, lambda base: LoRALinear(base, self.config))
+        self.factors: dict[tuple[bool, torch.Size], list[Tensor]] = {}  # A and B of equal shape
+        for module in self.modules.values():
+            for is_B, factor in ((False, module.lora_A), (True, module.lora_B)):  # noqa: N806
+                self.factors.setdefault((is_B, factor.shape), []).append(factor)
+
+    def regulariser(self) -> Tensor:
+        """gamma R."""
+        if self.config.orthogonality == 0 or self.config.rank == 1:
+            return torch.zeros(())
+        stacks = {key: torch.stack(factors) for key, factors in self.factors.items()}
+        cosines = [mean_cosine(stack.mT if is_B else stack) for (is_B, _), stack in stacks.items()]
+        return self.config.orthogonality * torch.cat(cosines).mean()
 
     def ranks(self) -> dict[str, int]:
         return {name: module.lora_A.shape[0] for name, module in self.modules.items()}
 
     def describe(self) -> str:
         return f"rank {self.config.rank}"
+
+
+def mean_cosine(rows: Tensor) -> Tensor:
+    """Mean over i != j of |cos(M_i, M_j)| of each M (r, d) in a stack (m, r, d): (m,). A row of zeros has cosine 0."""
+    r = rows.shape[1]
+    unit = F.normalize(rows, dim=-1)
+    cosines = (unit @ unit.mT).abs()
+    return (cosines.sum((1, 2)) - cosines.diagonal(dim1=1, dim2=2).sum(1)) / (r * r - r)
 
 
 METHOD = LoRA

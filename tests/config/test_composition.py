@@ -201,7 +201,8 @@ def test_budgets_on_bart_are_their_rank(budget):
     settings = node.settings.bart_large
     assert node.params is None
     assert node.rank == settings.lora.rank == settings.adalora.target_rank
-    assert settings.adalora.init_rank == math.ceil(1.5 * node.rank)  # Section 4.1
+    # Section 4.1; at 0.26% the released CNN/DailyMail script (D-init-rank)
+    assert settings.adalora.init_rank == (4 if node.rank == 2 else math.ceil(1.5 * node.rank))
 
 
 @pytest.mark.parametrize(

@@ -286,3 +286,50 @@ def test_without_a_recipe_the_method_fills_in_its_share(compose):
     assert (fitted.method.initial_steps, fitted.method.final_steps, fitted.method.mask_interval) == (292, 877, 10)
     assert (fitted.training.warmup_steps, fitted.training.eval_steps) == (100, 50)
     assert sorted(notes) == ["training.eval_steps 100 -> 50", "training.warmup_steps 200 -> 100"]
+
+
+@pytest.mark.parametrize(
+    "model, task, budget", [("deberta_v3_base", "squad_v2", "0.16%"), ("bart_large", "xsum", "0.26%")]
+)
+@pytest.mark.parametrize("recipe", ["paper", "official_scripts"])
+def test_increlora_s_recipe_beyond_glue_is_the_script(compose, model, task, budget, recipe):
+    """docs/deviations.md: D-incre-xsum."""
+    with (ROOT / "results/paper/increlora_hparams.csv").open(newline="") as file:
+        (row,) = [row for row in csv.DictReader(file) if row["task"].lower().replace("v2.0", "_v2") == task]
+    config = compose(f"model={model}", f"task={task}", "method=increlora", f"recipe={recipe}", f"budget={budget}")
+    plain = {key: value.removesuffix(" (default)").removesuffix(" (default map)") for key, value in row.items()}
+    expected = {
+        "training.epochs": float(plain["epochs"]),
+        "training.lr": float(plain["learning_rate"]),
+        "training.warmup_steps": int(plain["lr_warmup_steps"]),
+        "training.weight_decay": float(plain["weight_decay"]),
+        "method.init_rank": int(plain["lora_r_init"]),
+        "method.top_h": int(plain["top_h"]),
+        "method.alpha": float(plain["lora_alpha"]),
+        "method.dropout": float(plain["lora_dropout"]),
+        "method.orthogonality": float(plain["reg_orth_coef"]),
+        "method.initial_steps": int(plain["init_warmup"]),
+        "method.interval": int(plain["incre_interval"]),
+    }
+    if plain["total_steps_T"]:
+        expected |= {"training.planned_steps": int(plain["total_steps_T"])}
+        assert config.training.eval_steps == int(plain["steps_per_epoch"])  # epoch
+    else:
+        expected |= {"training.eval_steps": int(plain["eval_steps"])}
+    assert in_force(config, expected) == expected
+    assert config.recipe.source == row["source"]
+    plan = make_plan(config, config.task.rows, ())
+    assert (plan.config.method.target_rank, plan.config.method.add_rank) == (2, int(plain["incre_rank_num"]))
+
+
+@pytest.mark.parametrize("budget", ["0.08%", "0.16%", "0.32%", "0.65%", "1.2M"])
+def test_increlora_reaches_every_budget_on_squad(compose, budget):
+    config = compose("model=deberta_v3_base", "task=squad_v2", "method=increlora", f"budget={budget}")
+    make_plan(config, config.task.rows, ())  # refuses a training that is too short
+
+
+def test_the_summarisation_script_s_initial_rank(compose):
+    """docs/deviations.md: D-init-rank."""
+    config = compose("model=bart_large", "task=cnn_dailymail", "method=adalora", "budget=0.26%")
+    method = make_plan(config, config.task.rows, ()).config.method
+    assert (method.init_rank, method.target_rank) == (4, 2)

@@ -11,9 +11,9 @@ SIZES = {
     "glue": 12 * 8,  # Table 1: 12 rows, 8 tasks
     "squad": 17 * 2,  # Table 2: full, and 4 methods at 4 budgets
     "summarization": 9 * 2,  # Table 3: full, and 2 methods at 4 budgets
-    # Table 4: 4 rows at 3 budgets, 3 tasks; Table 5: LoRA less a dash for each task, two ablations and AdaLoRA at 4
+    # Table 4: 4 rows at 3 budgets, 3 tasks; Table 5: LoRA and LoRA-regu at 3 budgets, two ablations and AdaLoRA at 4
     # budgets on 2 tasks, AdaLoRA's three of SST-2 already there; Table 14: 2 rows, 8 tasks
-    "ablations": 4 * 3 * 3 + (3 * 2 + 3 * 8 - 3) + 2 * 8,
+    "ablations": 4 * 3 * 3 + (2 * 3 * 2 + 3 * 8 - 3) + 2 * 8,
     "increlora": 2 * 8 + 2,  # IncreLoRA at two budgets; its text also gives AdaLoRA and full fine-tuning on RTE
 }
 
@@ -28,8 +28,7 @@ def test_all_has_what_two_tables_print_once():
     settings, left = published("all")
     again = 8 + 2  # Table 14's LoRA on all maps is Table 1's; IncreLoRA's table repeats two cells
     assert len(settings) == sum(SIZES.values()) - again
-    assert len(left) == 6  # LoRA-regu at 4 budgets on 2 tasks, less 2 dashes
-    assert all("LoRA-regu" in line and "no orthogonality term" in line for line in left)
+    assert not left
 
 
 def test_rows_come_as_the_options_that_express_them():
@@ -40,10 +39,11 @@ def test_rows_come_as_the_options_that_express_them():
         "AdaLoRA-T3": "task=cnn_dailymail method=adalora budget=2.20%",
         "AdaLoRA-T4": "task=cola method=adalora budget=0.16% method.form=doublets",
         "AdaLoRA-T5": "task=mnli method=adalora budget=0.32% method.init_rank=4 method.target_rank=4",
+        "AdaLoRA-T5 ": "task=sst2 method=lora budget=0.65% method.orthogonality=0.1",
         "AdaLoRA-T14": "task=stsb method=lora budget=0.3M method.modules=[query,value]",
         "IncreLoRA-T1": "task=qnli method=increlora budget=1.2M",
     }.items():
-        assert found[tuple(line.split())] == table
+        assert found[tuple(line.split())] == table.strip()
 
 
 def test_the_row_of_every_table_composes():

@@ -67,6 +67,9 @@ class AdaLoRAConfig(PlacedConfig):
     def start(self) -> Adapter | None:
         return None if self.init_from is None else read_adapter(self.init_from, self.name, "ADALORA")
 
+    def at_rank(self, rank: float) -> Self | None:
+        return replace(self, target_rank=rank) if self.init_rank is None or rank <= self.init_rank else None
+
     def planned(self, total_steps: int) -> Self:
         """`with_phases`."""
         return with_phases(self, total_steps)

@@ -50,6 +50,10 @@ class MethodConfig:
         configuration of it) decides is filled in."""
         return self
 
+    def at_rank(self, rank: float) -> Self | None:
+        """This configuration at a mean rank over its maps; None where it has none, or can't take this one."""
+        return None
+
     def start(self) -> "Adapter | None":
         """The adapter that training starts from, None where it starts from fresh values."""
         return None

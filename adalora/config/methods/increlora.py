@@ -55,6 +55,9 @@ class IncreLoRAConfig(PlacedConfig):
                 self.add_rank = max(1, round(self.target_rank / 2))
         check_shared(self)
 
+    def at_rank(self, rank: float) -> Self | None:
+        return replace(self, target_rank=rank) if rank >= self.init_rank else None
+
     def planned(self, total_steps: int) -> Self:
         """Growth over the first 40 % of T in up to 15 events where nothing else is said, and the first
         at twice the interval (the published scripts: 20 to 65 % of T, 6 to 42 events)."""

@@ -1,9 +1,13 @@
 """Options of LoRA."""
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
+from typing import Self
 
 from adalora.config.methods.base import PlacedConfig, check_shared, require
 from adalora.config.methods.start import Adapter, read_adapter
+
+INITS = ("normal", "kaiming")
 
 
 @dataclass
@@ -14,15 +18,25 @@ class LoRAConfig(PlacedConfig):
     rank: int | None = None
     alpha: float = 16.0
     dropout: float = 0.0
+    init: str = "normal"
     init_std: float = 0.02
+    orthogonality: float = 0.0
     init_from: str | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require(self.rank is None or self.rank >= 1, f"method.rank={self.rank}: at least 1 is needed")
+        require(self.init in INITS, f"method.init={self.init}: allowed are {', '.join(INITS)}")
+        require(
+            0 <= self.orthogonality < math.inf,
+            f"method.orthogonality={self.orthogonality:g}: must not be negative, and be finite",
+        )
         check_shared(self)
         if (adapter := self.start()) is not None and self.rank is None:
             self.rank = adapter.rank
+
+    def at_rank(self, rank: float) -> Self | None:
+        return replace(self, rank=int(rank)) if float(rank).is_integer() else None
 
     def start(self) -> Adapter | None:
         return None if self.init_from is None else read_adapter(self.init_from, self.name, "LORA")

@@ -37,6 +37,9 @@ class PRILoRAConfig(PlacedConfig):
         require(self.mask_interval >= 1, f"method.mask_interval={self.mask_interval}: at least 1 is needed")
         check_shared(self)
 
+    def at_rank(self, rank: float) -> Self | None:
+        return replace(self, mean_rank=rank) if rank >= 1 else None
+
     def planned(self, total_steps: int) -> Self:
         """The first pruning comes after 15 % of T where nothing else is said, as AdaLoRA's (ours)."""
         initial = self.initial_steps

@@ -1,6 +1,6 @@
 """Options of SoRA."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Self
 
 from adalora.config.methods.adalora import with_phases
@@ -53,6 +53,9 @@ class SoRAConfig(PlacedConfig):
                 f"method.max_rank={self.max_rank}: SoRA only prunes; raise max_rank",
             )
         check_shared(self)
+
+    def at_rank(self, rank: float) -> Self | None:
+        return replace(self, target_rank=rank) if self.max_rank is None or rank <= self.max_rank else None
 
     def planned(self, total_steps: int) -> Self:
         """AdaLoRA's phases, 15 % and 45 % of T where nothing else is said (ours). A `xi` that is
