@@ -15,7 +15,7 @@ from adalora.config.tasks import Task
 from adalora.errors import UserError
 from tasks import create
 
-LAYOUT = 2  # raised when `features` of a kind changes
+LAYOUT = 3  # raised when `features` of a kind, or how a tokenizer is loaded, changes
 
 
 def tokenised(

@@ -1,7 +1,8 @@
 """Tables of what was run, beside the paper's where its numbers apply.
 
 A row is a method at a budget, as in the paper's Table 1; a cell summarises the seeds of one task. Runs that differ
-in anything else are never summarised together (adalora/reporting/results.py).
+in anything else are never summarised together (adalora/reporting/results.py). Both the last and the best step are
+shown, as papers differ in which they report (docs/deviations.md: D-incre-select).
 """
 
 import statistics

@@ -1,0 +1,77 @@
+"""The tokenizer that is loaded against sentencepiece itself, on a small model trained here."""
+
+import io
+import json
+
+import pytest
+import sentencepiece
+
+from adalora.backbones.load import Weights, load_tokenizer
+from adalora.errors import UserError
+
+LINES = [
+    "The film was very good, and the cast, too... 1/2 of it.",
+    'It is a "great" film, e.g. Abc 123 km2.',
+    "naïve café résumé ñ ü ö ß",
+    "a b c d e f g h i j k l m n o p q r s t u v w x y z",
+    "A B C 0 1 2 3 4 5 6 7 8 9 . , ! ? ; : ' ( ) - /",
+]
+TEXTS = [
+    "it… ½ of the ﬁlm",
+    "Ａｂｃ　１２３ ㎞²",
+    "a no-break\u00a0space and a zero\u200bwidth one",
+    " two  blanks , tabs\t\tand\nlines \r\n",
+    "“curly” ‘quotes’ – dashes — and ①②",
+    "cafe\u0301 nai\u0308ve café",
+    "",
+    "   ",
+]
+SINGLE = [f"a{chr(code)}b" for code in range(0x20, 0xFFFF) if not 0xD800 <= code < 0xE000]
+
+
+@pytest.fixture(scope="module", params=["nmt_nfkc", "identity", "nmt_nfkc_cf"])
+def folder(request, tmp_path_factory):
+    """A DeBERTa tokenizer's files with a model of these rules."""
+    place = tmp_path_factory.mktemp(request.param)
+    model = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(LINES * 20), model_writer=model, vocab_size=120, model_type="unigram",
+        normalization_rule_name=request.param, pad_id=0, bos_id=1, eos_id=2, unk_id=3, pad_piece="[PAD]",
+        bos_piece="[CLS]", eos_piece="[SEP]", unk_piece="[UNK]", hard_vocab_limit=False, minloglevel=2,
+    )  # fmt: skip
+    (place / "spm.model").write_bytes(model.getvalue())
+    (place / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "DebertaV2Tokenizer"}))
+    (place / "config.json").write_text(json.dumps({"model_type": "deberta-v2"}))
+    return place
+
+
+def loaded(folder, compose):
+    return load_tokenizer(compose("task=rte").model, Weights(folder, "test", "0", False))
+
+
+@pytest.mark.parametrize("texts", [TEXTS, SINGLE], ids=["lines", "every character of the BMP"])
+def test_tokens_are_sentencepiece_s(folder, compose, texts):
+    expected = sentencepiece.SentencePieceProcessor(model_file=str(folder / "spm.model")).encode(texts)
+    found = loaded(folder, compose)(texts, add_special_tokens=False)["input_ids"]
+    unlike = [text for text, one, other in zip(texts, found, expected, strict=True) if one != other]
+    assert not unlike
+
+
+def test_offsets_still_point_into_the_text(folder, compose):
+    """SQuAD needs them: a token that a character became points at that character."""
+    text = "the ﬁlm… was good"
+    tokenizer = loaded(folder, compose)
+    places = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
+    assert places[0][0] == 0
+    assert places[-1][1] == len(text)
+    assert all(start <= end for start, end in places)
+    assert any(text[start:end] == "…" for start, end in places) or "identity" in str(folder)
+
+
+def test_a_damaged_model_is_one_line(folder, compose, tmp_path):
+    tokenizer = loaded(folder, compose)
+    from adalora.backbones.normaliser import use_own_normaliser
+
+    (tmp_path / "spm.model").write_bytes(b"\xff\xff\xff\xff")
+    with pytest.raises(UserError, match=r"spm\.model is no sentencepiece model"):
+        use_own_normaliser(tokenizer, tmp_path)
