@@ -1,4 +1,7 @@
-"""What a table's rows and cells hold: runs by method, budget and task, summarised over seeds (docs/deviations.md: D-median)."""
+"""What a table's rows and cells hold: runs by method, budget and task, summarised over seeds.
+
+docs/deviations.md: D-median.
+"""
 
 import statistics
 from collections import defaultdict
