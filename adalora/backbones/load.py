@@ -16,7 +16,7 @@ from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerB
 
 from adalora.backbones.graft import graft
 from adalora.backbones.hub import fetch
-from adalora.backbones.normaliser import use_own_normaliser
+from adalora.backbones.normaliser import with_own_normaliser
 from adalora.backbones.packaged import packaged_folder, sha256
 from adalora.config.schema import Model
 from adalora.errors import UserError
@@ -153,11 +153,11 @@ def load_tokenizer(model: Model, weights: Weights) -> PreTrainedTokenizerBase:
         UserError: there is none, or it can't be read.
     """
     try:
-        tokenizer = transformers.AutoTokenizer.from_pretrained(weights.folder)
+        tokenizer: PreTrainedTokenizerBase = transformers.AutoTokenizer.from_pretrained(weights.folder)
     except (OSError, ValueError, KeyError) as error:
         raise UserError(f"no tokenizer for {model.title} in {weights.folder}: {str(error).splitlines()[0]}") from error
     if model.model_type == "deberta-v2":
-        use_own_normaliser(tokenizer, weights.folder)
+        tokenizer = with_own_normaliser(tokenizer, weights.folder)
     if model.model_type == "bart" and tokenizer.eos_token is None:
         tokenizer.bos_token, tokenizer.eos_token = tokenizer.cls_token, tokenizer.sep_token
         tokenizer.model_input_names = ["input_ids", "attention_mask"]  # BART has no token types

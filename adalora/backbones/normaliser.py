@@ -11,24 +11,25 @@ from typing import Any
 from google.protobuf.message import DecodeError
 from sentencepiece import sentencepiece_model_pb2
 from tokenizers import Regex, normalizers
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from adalora.errors import UserError
 
 FILE = "spm.model"  # DeBERTa's name for it
 
 
-def use_own_normaliser(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
-    """Let the tokenizer normalise as the sentencepiece model in `folder` does; nothing where there is none.
+def with_own_normaliser(tokenizer: PreTrainedTokenizerBase, folder: Path) -> PreTrainedTokenizerBase:
+    """The tokenizer with the normalisation of the sentencepiece model in `folder`; as it is where there is none.
 
-    Lower-casing (`do_lower_case`) comes first, then the model's map, then blanks as its rules have them.
+    Lower-casing (`do_lower_case`) comes first, then the model's map, then blanks as its rules have them. It comes as
+    transformers' general class, since DeBERTa's would put its own normaliser back when an export is loaded.
 
     Raises:
         UserError: the file is damaged.
     """
     path = folder / FILE
     if not path.is_file():
-        return
+        return tokenizer
     model: Any = sentencepiece_model_pb2.ModelProto()  # type: ignore[attr-defined]
     try:
         model.ParseFromString(path.read_bytes())
@@ -40,4 +41,11 @@ def use_own_normaliser(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None
         steps.append(normalizers.Precompiled(rules.precompiled_charsmap))
     if rules.remove_extra_whitespaces:
         steps += [normalizers.Replace(Regex(" {2,}"), " "), normalizers.Replace(Regex("^ | $"), "")]
-    tokenizer.backend_tokenizer.normalizer = normalizers.Sequence(steps)
+    backend = tokenizer.backend_tokenizer
+    backend.normalizer = normalizers.Sequence(steps)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        model_max_length=tokenizer.model_max_length,
+        model_input_names=tokenizer.model_input_names,
+        **tokenizer.special_tokens_map,
+    )

@@ -5,8 +5,10 @@ import json
 
 import pytest
 import sentencepiece
+from transformers import AutoTokenizer
 
 from adalora.backbones.load import Weights, load_tokenizer
+from adalora.backbones.normaliser import with_own_normaliser
 from adalora.errors import UserError
 
 LINES = [
@@ -57,6 +59,24 @@ def test_tokens_are_sentencepiece_s(folder, compose, texts):
     assert not unlike
 
 
+def test_a_saved_tokenizer_loads_as_the_same(folder, compose, tmp_path):
+    """As an export's user does; beside a DeBERTa configuration."""
+    tokenizer = loaded(folder, compose)
+    tokenizer.save_pretrained(tmp_path)
+    (tmp_path / "config.json").write_text((folder / "config.json").read_text())
+    again = AutoTokenizer.from_pretrained(tmp_path)
+    assert again(TEXTS, TEXTS)["input_ids"] == tokenizer(TEXTS, TEXTS)["input_ids"]
+    assert again.special_tokens_map == tokenizer.special_tokens_map
+    assert again.model_max_length == tokenizer.model_max_length
+
+
+def test_pairs_and_padding_are_deberta_s(folder, compose):
+    library = AutoTokenizer.from_pretrained(folder)
+    for plain in (["a b", "c"], ["a", "b c d"]):
+        expected = library(plain, plain, padding=True)
+        assert dict(loaded(folder, compose)(plain, plain, padding=True)) == dict(expected)
+
+
 def test_offsets_still_point_into_the_text(folder, compose):
     """SQuAD needs them: a token that a character became points at that character."""
     text = "the ﬁlm… was good"
@@ -70,8 +90,6 @@ def test_offsets_still_point_into_the_text(folder, compose):
 
 def test_a_damaged_model_is_one_line(folder, compose, tmp_path):
     tokenizer = loaded(folder, compose)
-    from adalora.backbones.normaliser import use_own_normaliser
-
     (tmp_path / "spm.model").write_bytes(b"\xff\xff\xff\xff")
     with pytest.raises(UserError, match=r"spm\.model is no sentencepiece model"):
-        use_own_normaliser(tokenizer, tmp_path)
+        with_own_normaliser(tokenizer, tmp_path)
