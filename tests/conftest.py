@@ -129,3 +129,29 @@ def start():
         return status.parent
 
     return go
+
+
+class Killed(BaseException):
+    """Stands for a death at a place of the test's choice; the real SIGKILL is in test_command_line.py."""
+
+
+@pytest.fixture
+def killed(start, monkeypatch):
+    """`killed(overrides, 6, 12)`: a run dies right after it logs step 6, goes on, and dies again after step 12."""
+    from adalora.training import loop
+
+    original = loop.log
+
+    def go(overrides: list[str], *steps: int) -> None:
+        for step in steps:
+
+            def dies(parts, window, progress, at=step):
+                original(parts, window, progress)
+                if progress.step == at:
+                    raise Killed
+
+            with monkeypatch.context() as patch, pytest.raises(Killed):
+                patch.setattr(loop, "log", dies)
+                start(overrides)
+
+    return go

@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from adalora.errors import UserError
-from adalora.training import loop
 from tasks.squad.scores import scores
 from tasks.summarization.rouge import Rouge
 
@@ -134,27 +133,13 @@ def test_summaries_are_learnt_scored_and_kept(start, summaries, articles):
     assert "train: left out: 1 with an empty document" in result["task"]["notes"]
 
 
-class Killed(BaseException):
-    """A death in the middle."""
-
-
 @pytest.mark.parametrize("kind, method", [("squad", "adalora"), ("summaries", "adalora"), ("summaries", "houlsby")])
-def test_resumed_runs_end_in_the_same_bits(start, request, tmp_path, kind, method, monkeypatch):
+def test_resumed_runs_end_in_the_same_bits(start, killed, request, tmp_path, kind, method):
     """Although evaluation folds the adapters of a summariser into the weights in between."""
     args = [*request.getfixturevalue(kind), f"method={method}", "training.checkpoint_steps=5", "training.log_steps=3"]
     args += ["training.eval_steps=4"] + (["budget.rank=null", "budget.params=3000"] if method == "houlsby" else [])
     whole = start([*args, f"run_root={tmp_path}/whole"])
-    original = loop.log
-
-    def dies(parts, window, progress):
-        original(parts, window, progress)
-        if progress.step == 12:
-            raise Killed
-
-    monkeypatch.setattr(loop, "log", dies)
-    with pytest.raises(Killed):
-        start(args)
-    monkeypatch.setattr(loop, "log", original)
+    killed(args, 12)
     assert content(start(args)) == content(whole)
 
 

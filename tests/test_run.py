@@ -16,6 +16,7 @@ from adalora.errors import Interrupted, UserError
 from adalora.methods import create
 from adalora.training import checkpoint, loop
 from tasks.classification import kind as classification
+from tests.conftest import Killed
 
 LEARNS = {
     "adalora": ["training.lr=0.03", "method.alpha=32"],
@@ -79,12 +80,8 @@ def test_a_finished_run_is_not_repeated(start, tiny_run):
     assert (folder / "result.json").stat().st_mtime_ns == before
 
 
-class Killed(BaseException):
-    """Stands for a death at a place of the test's choice; the real SIGKILL is in test_command_line.py."""
-
-
 @pytest.mark.parametrize("method", METHODS)
-def test_resumed_runs_end_in_the_same_bits(start, tiny_run, tmp_path, method, monkeypatch):
+def test_resumed_runs_end_in_the_same_bits(start, killed, tiny_run, tmp_path, method):
     args = [
         *tiny_run,
         *f"method={method}".split(),
@@ -94,18 +91,7 @@ def test_resumed_runs_end_in_the_same_bits(start, tiny_run, tmp_path, method, mo
         "training.eval_steps=7",
     ]
     whole = start([*args, f"run_root={tmp_path}/whole"])
-    original = loop.log
-    for step in (6, 12, 21):
-
-        def dies(parts, window, progress, at=step):
-            original(parts, window, progress)
-            if progress.step == at:
-                raise Killed
-
-        monkeypatch.setattr(loop, "log", dies)
-        with pytest.raises(Killed):
-            start(args)
-    monkeypatch.setattr(loop, "log", original)
+    killed(args, 6, 12, 21)
     assert read(start(args)) == read(whole)
 
 

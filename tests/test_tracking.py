@@ -141,24 +141,10 @@ def test_wandb_changes_no_number(start, tracked, tmp_path):
     assert not (without / "wandb").exists()
 
 
-class Killed(BaseException):
-    """Stands for a death between two steps."""
-
-
-def test_a_resumed_run_goes_on_in_the_same_wandb_run(start, tracked, tmp_path, monkeypatch):
+def test_a_resumed_run_goes_on_in_the_same_wandb_run(start, killed, tracked, tmp_path):
     args = [*tracked, "training.checkpoint_steps=5"]
     whole = start([*args, f"run_root={tmp_path}/whole"])
-    original = loop.log
-
-    def dies(parts, window, progress):
-        original(parts, window, progress)
-        if progress.step == 12:
-            raise Killed
-
-    monkeypatch.setattr(loop, "log", dies)
-    with pytest.raises(Killed):
-        start(args)
-    monkeypatch.setattr(loop, "log", original)
+    killed(args, 12)
     (status,) = (tmp_path / "runs").rglob("status")
     first = Offline(status.parent)
     folder = start(args)

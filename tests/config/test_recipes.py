@@ -73,17 +73,31 @@ def scripts(rank):
 
 def increlora_s(row):
     """What a row of IncreLoRA's says, by our keys."""
-    plain = {key: value.removesuffix(" (default)").removesuffix(" (default map)") for key, value in row.items()}
+    row = bare(row)
+    return increlora_anywhere(row) | {
+        "training.planned_steps": int(row["total_steps_T"]),
+        "training.batch_size": int(row["train_batch_total"]),
+        "training.eval_steps": int(row["eval_steps"]),
+        "model.classifier_dropout": float(row["cls_dropout"]),
+        "task.max_length": int(row["max_seq_length"]),
+        "method.advance_learning": row["advance_learn"] == "True",
+        "method.restart_warmup": row["multi_lr"] == "True",
+    }
+
+
+def bare(row):
+    """A row's values without the remark that they are defaults."""
+    return {key: value.removesuffix(" (default)").removesuffix(" (default map)") for key, value in row.items()}
+
+
+def increlora_anywhere(row):
+    """What all rows of IncreLoRA's say, beyond GLUE too."""
+    plain = bare(row)
     return {
         "training.epochs": float(plain["epochs"]),
-        "training.planned_steps": int(plain["total_steps_T"]),
-        "training.batch_size": int(plain["train_batch_total"]),
         "training.lr": float(plain["learning_rate"]),
         "training.warmup_steps": int(plain["lr_warmup_steps"]),
         "training.weight_decay": float(plain["weight_decay"]),
-        "training.eval_steps": int(plain["eval_steps"]),
-        "model.classifier_dropout": float(plain["cls_dropout"]),
-        "task.max_length": int(plain["max_seq_length"]),
         "method.init_rank": int(plain["lora_r_init"]),
         "method.add_rank": int(plain["incre_rank_num"]),
         "method.top_h": int(plain["top_h"]),
@@ -92,8 +106,6 @@ def increlora_s(row):
         "method.orthogonality": float(plain["reg_orth_coef"]),
         "method.initial_steps": int(plain["init_warmup"]),
         "method.interval": int(plain["incre_interval"]),
-        "method.advance_learning": plain["advance_learn"] == "True",
-        "method.restart_warmup": plain["multi_lr"] == "True",
         "method.beta1": float(plain["beta1"]),
         "method.beta2": float(plain["beta2"]),
     }
@@ -297,29 +309,17 @@ def test_increlora_s_recipe_beyond_glue_is_the_script(compose, model, task, budg
     with (ROOT / "results/paper/increlora_hparams.csv").open(newline="") as file:
         (row,) = [row for row in csv.DictReader(file) if row["task"].lower().replace("v2.0", "_v2") == task]
     config = compose(f"model={model}", f"task={task}", "method=increlora", f"recipe={recipe}", f"budget={budget}")
-    plain = {key: value.removesuffix(" (default)").removesuffix(" (default map)") for key, value in row.items()}
-    expected = {
-        "training.epochs": float(plain["epochs"]),
-        "training.lr": float(plain["learning_rate"]),
-        "training.warmup_steps": int(plain["lr_warmup_steps"]),
-        "training.weight_decay": float(plain["weight_decay"]),
-        "method.init_rank": int(plain["lora_r_init"]),
-        "method.top_h": int(plain["top_h"]),
-        "method.alpha": float(plain["lora_alpha"]),
-        "method.dropout": float(plain["lora_dropout"]),
-        "method.orthogonality": float(plain["reg_orth_coef"]),
-        "method.initial_steps": int(plain["init_warmup"]),
-        "method.interval": int(plain["incre_interval"]),
-    }
-    if plain["total_steps_T"]:
-        expected |= {"training.planned_steps": int(plain["total_steps_T"])}
-        assert config.training.eval_steps == int(plain["steps_per_epoch"])  # epoch
+    expected = increlora_anywhere(row)
+    add_rank = expected.pop("method.add_rank")  # follows the target, which the plan has
+    if row["total_steps_T"]:
+        expected |= {"training.planned_steps": int(row["total_steps_T"])}
+        assert config.training.eval_steps == int(row["steps_per_epoch"])  # epoch
     else:
-        expected |= {"training.eval_steps": int(plain["eval_steps"])}
+        expected |= {"training.eval_steps": int(row["eval_steps"])}
     assert in_force(config, expected) == expected
     assert config.recipe.source == row["source"]
     plan = make_plan(config, config.task.rows, ())
-    assert (plan.config.method.target_rank, plan.config.method.add_rank) == (2, int(plain["incre_rank_num"]))
+    assert (plan.config.method.target_rank, plan.config.method.add_rank) == (2, add_rank)
 
 
 @pytest.mark.parametrize("budget", ["0.08%", "0.16%", "0.32%", "0.65%", "1.2M"])

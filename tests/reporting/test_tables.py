@@ -1,8 +1,6 @@
 """Tables: cells over seeds, the paper's numbers beside them, and what is never put together."""
 
-import csv
 import io
-import json
 import re
 import subprocess
 import sys
@@ -12,78 +10,14 @@ import pytest
 from rich.console import Console
 
 from adalora.errors import UserError
-from adalora.reporting.cells import GLUE, average, rows_of
+from adalora.reporting.cells import GLUE, average
 from adalora.reporting.paper import read_paper
 from adalora.reporting.results import read_results
 from adalora.reporting.tables import run_table, write_tables
-from adalora.result import SCHEMA, Result
+from tests.reporting.forged import BART, METRICS, MINILM, lines_of, make, put
 
 ROOT = Path(__file__).parents[2]
 PAPER = read_paper()
-MINILM = {"name": "deberta_minilm", "title": "MiniLM_L6 & co", "comparable": False}
-METRICS = {task: [column.metric for column in GLUE if column.task == task] for task in {c.task for c in GLUE}}
-METRICS |= {"r8": ["accuracy", "macro_f1"]} | {task: ["f1", "exact_match"] for task in ("squad_v1", "squad_v2")}
-METRICS |= {task: ["rouge2", "rouge1", "rougeL", "rougeLsum"] for task in ("xsum", "cnn_dailymail")}
-BART = {"model__name": "bart_large", "model__title": "BART-large"}
-
-
-def make(task="rte", method="adalora", budget="0.3M", seed=1, last=0.8628, best=0.87, **changes):
-    """A result as a run writes it; `changes` go into the parts named as `part__key`."""
-    metrics = METRICS.get(task, ["accuracy"])
-    parts = {
-        "model": {"name": "deberta_v3_base", "title": "DeBERTaV3-base", "comparable": True, "origin": "hub x@1",
-                  "digest": "030a072f5243"},
-        "task": {"name": task, "version": 1, "origin": "hub nyu-mll/glue@abc", "subset": False,
-                 "digest": "29c3aa3b45028", "rows": {"train": 2490, "validation": 277}, "train_split": "train",
-                 "headline": metrics[0], "direction": "max", "max_length": 320},
-        "method": {"name": method} | ({"alpha": 32.0, "orthogonality": 0.3, "beta1": 0.85, "initial_steps": 600}
-                                      if method == "adalora" else {}),
-        "budget": {"name": budget, "params": 331776, "deviation": 0.0},
-        "recipe": {"name": "paper", "protocol": "script", "source": "Table 8"},
-        "training": {"epochs": 50.0, "max_steps": None, "planned_steps": 3900, "total_steps": 3900, "lr": 1.2e-3,
-                     "warmup_steps": 200, "eval_steps": 100, "log_steps": 10, "checkpoint_steps": 100},
-        "parameters": {"peak": 663840, "kept": 331776, "head": 592130, "total": 1255970},
-    }  # fmt: skip
-    top = {"commit": "abc123", "schema": SCHEMA, "precision": "fp32", "key": "0123456789", "cell": "c0"}
-    for name, value in changes.items():
-        part, _, key = name.partition("__")
-        if key:
-            parts[part][key] = value
-        else:
-            top[name] = value
-    return Result(
-        **parts, **top, seed=seed, last=dict.fromkeys(metrics, last) | {"loss": 0.5}, last_step=3900,
-        best=dict.fromkeys(metrics, best) | {"loss": 0.4}, best_step=3100, ranks={"a": 2}, seconds=3725.4,
-        peak_memory_mb=1, command=["train.py"], versions={}, hardware={},
-    ).as_dict()  # fmt: skip
-
-
-def put(root, *results):
-    """The results in run folders below `root`, which is returned."""
-    for number, result in enumerate(results):
-        if result["key"] == "0123456789":
-            result["key"] = f"{number:010x}"
-        model, task = result["model"]["name"], result["task"]["name"]
-        place = root / model / task / result["method"]["name"] / result["budget"]["name"]
-        folder = place / f"seed{result['seed']}-{result['key']}"
-        folder.mkdir(parents=True)
-        (folder / "result.json").write_text(json.dumps(result))
-    return root
-
-
-@pytest.fixture
-def tabulate(tmp_path):
-    """`tabulate(result, ...)` writes the tables of these results: the texts by file name, and the warnings."""
-
-    def go(*results):
-        files, lines = write_tables(put(tmp_path / "runs", *results), tmp_path / "tables")
-        return {path.name: path.read_text() for path in files}, lines
-
-    return go
-
-
-def lines_of(text, **wanted):
-    return [line for line in csv.DictReader(io.StringIO(text)) if wanted.items() <= line.items()]
 
 
 def block(text, start):
@@ -202,105 +136,6 @@ def test_other_weights_subsets_and_r8_are_apart(tabulate):
     assert {line["median_last"] for line in lines_of(texts["glue.csv"])} == {""}
     (line,) = lines_of(texts["packaged.csv"], subset="True", task="rte")
     assert line["median_last"] == "86.2800"
-
-
-@pytest.mark.parametrize(
-    ("change", "plural", "label"),
-    [
-        ({"task__digest": "ffffaaaa00001"}, "data digests", "data=ffffaaaa00"),
-        ({"task__version": 2}, "task versions", "task version=2"),
-        ({"model__digest": "ffffaaaa00001"}, "weight digests", "weights=ffffaaaa00"),
-    ],
-)
-def test_mixed_content_is_named_and_not_averaged(tabulate, change, plural, label):
-    texts, lines = tabulate(make(seed=1, last=0.8), make(seed=2, last=0.9, **change))
-    (line,) = lines
-    assert line.startswith(f"rte: mixed {plural}") and "seed2-0000000001" in line
-    assert f"5. {line}" in texts["glue.md"]
-    cells = lines_of(texts["glue.csv"], task="rte", method="adalora", budget="0.3M")
-    assert sorted((cell["n"], cell["median_last"]) for cell in cells) == [("1", "80.0000"), ("1", "90.0000")]
-    assert label in {cell["variant"] for cell in cells}
-
-
-@pytest.mark.parametrize(
-    ("change", "labels"),
-    [
-        ({"training__lr": 1e-4}, {"lr=0.0012", "lr=0.0001"}),
-        ({"precision": "bf16"}, {"precision=fp32", "precision=bf16"}),
-        ({"training__log_steps": 1}, {""}),  # changes no number
-        ({"method__beta1": 0.5}, {"beta1=0.85", "beta1=0.5"}),
-        ({"method__orthogonality": 0.0}, {"orthogonality=0.3", "orthogonality=0"}),
-        ({"model__attention": "sdpa"}, {"attention=absent", "attention=sdpa"}),
-        (
-            {"training__epochs": 1.0, "training__total_steps": 78, "training__warmup_steps": 4,
-             "method__initial_steps": 12},
-            {"", "epochs=1"},
-        ),
-    ],
-)  # fmt: skip
-def test_other_options_are_other_rows(tmp_path, change, labels):
-    runs, _ = read_results(put(tmp_path, make(seed=1), make(seed=2, **change)))
-    assert {row.variant for row in rows_of(runs)} == labels
-
-
-def test_lengths_are_named_where_nothing_else_tells_apart(tmp_path):
-    short = {"training__max_steps": 78, "training__total_steps": 78}
-    runs, _ = read_results(
-        put(tmp_path, make(**short), make(method__initial_steps=9, **short), make(training__warmup_steps=0))
-    )
-    names = {row.variant for row in rows_of(runs)}
-    assert len(names) == 3
-    assert any("max_steps=78" in name and "initial_steps=9" in name for name in names)
-
-
-def test_what_recipes_never_set_is_named_without_a_rival(tmp_path):
-    runs, _ = read_results(put(tmp_path, make(method__beta1=0.5, method__orthogonality=0)))
-    (row,) = rows_of(runs)
-    assert row.variant == "beta1=0.5, orthogonality=0"
-    shortened = make(training__epochs=1.0, training__total_steps=78)
-    (row,) = rows_of([shortened])
-    assert row.variant == "epochs=1"
-
-
-def test_runs_that_differ_in_something_unrecorded_are_not_merged(tabulate):
-    texts, lines = tabulate(make(last=0.8), make(last=0.9))
-    (line,) = lines
-    assert "seed1-0000000000 and seed1-0000000001 differ in something" in line
-    cells = lines_of(texts["glue.csv"], task="rte", method="adalora", budget="0.3M")
-    assert [cell["variant"] for cell in cells] == ["run seed1-0000000000", "run seed1-0000000001"]
-
-
-def test_broken_results_are_named_skipped_and_counted(tmp_path):
-    runs = tmp_path / "runs"
-    put(
-        runs, make(), make(seed=2, schema=SCHEMA - 1), make(seed=3, last=86.3), make(seed=4, last=float("nan")),
-        make(seed=5, task__digest=7), make(seed=6, commit=1),
-    )  # fmt: skip
-    (whole,) = runs.rglob("seed1-*/result.json")
-    bad = {
-        "half/result.json": whole.read_text()[:300],
-        "list/result.json": "[]",
-        "other/result.json": '{"schema": "x"}',
-        "missing/result.json": json.dumps({k: v for k, v in json.loads(whole.read_text()).items() if k != "best"}),
-        "seed9-abc/result.json": whole.read_text(),
-        f"copy/{whole.parent.name}/result.json": whole.read_text(),
-    }
-    for name, text in bad.items():
-        (runs / name).parent.mkdir(parents=True)
-        (runs / name).write_text(text)
-    (runs / "binary").mkdir()
-    (runs / "binary" / "result.json").write_bytes(b"\xff\xfe\x00")
-    good, skipped = read_results(runs)
-    assert len(good) == 1 and len(skipped) == 12
-    assert all("\n" not in line and "result.json: " in line for line in skipped)
-    told = "\n".join(skipped)
-    for reason in ("not readable as JSON", "not a result of this suite", f"result schema {SCHEMA - 1}", "has no best",
-                   "last.accuracy is 86.3, not a fraction", "is nan", "task.digest is 7", "commit is a int",
-                   "but lies in seed9-abc", "the same run as"):  # fmt: skip
-        assert reason in told
-    _, lines = write_tables(runs, tmp_path / "tables")
-    assert [line for line in lines if line.startswith("skipped ")] == [f"skipped {line}" for line in skipped]
-    assert "Left out: 12 result.json" in (tmp_path / "tables/glue.md").read_text()
 
 
 def test_the_same_input_gives_the_same_bytes(tmp_path):

@@ -17,7 +17,7 @@ from adalora.training import checkpoint, loop
 from adalora.training.batches import LengthGroups
 from adalora.training.stability import MOST_SKIPPED, Guard
 from tasks.classification.kind import Classification
-from tests.test_run import METHODS, REACHABLE, Killed, read
+from tests.test_run import METHODS, REACHABLE, read
 
 STEPS = 16  # and a few skipped: within the 24 batches of an epoch
 
@@ -138,23 +138,10 @@ def test_a_skipped_step_leaves_every_state_as_it_was(start, args, method, scaler
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_resumed_runs_with_a_scaler_end_in_the_same_bits(
-    start, args, tmp_path, method, scalers, overflows, monkeypatch
-):
+def test_resumed_runs_with_a_scaler_end_in_the_same_bits(start, killed, args, tmp_path, method, scalers, overflows):
     whole = start([*args, *of(method), f"run_root={tmp_path}/whole"])
     assert any(overflows)
-    original = loop.log
-    for step in (6, 9, 15):
-
-        def dies(parts, window, progress, at=step):
-            original(parts, window, progress)
-            if progress.step == at:
-                raise Killed
-
-        monkeypatch.setattr(loop, "log", dies)
-        with pytest.raises(Killed):
-            start([*args, *of(method)])
-    monkeypatch.setattr(loop, "log", original)
+    killed([*args, *of(method)], 6, 9, 15)
     assert read(start([*args, *of(method)])) == read(whole)
     assert scalers[-1].state_dict() == scalers[0].state_dict()
     assert scalers[0].get_scale() != 2.0**16

@@ -1,0 +1,62 @@
+"""Results as runs write them, forged for the tests of what reads them."""
+
+import csv
+import io
+import json
+
+from adalora.reporting.cells import GLUE
+from adalora.result import SCHEMA, Result
+
+MINILM = {"name": "deberta_minilm", "title": "MiniLM_L6 & co", "comparable": False}
+METRICS = {task: [column.metric for column in GLUE if column.task == task] for task in {c.task for c in GLUE}}
+METRICS |= {"r8": ["accuracy", "macro_f1"]} | {task: ["f1", "exact_match"] for task in ("squad_v1", "squad_v2")}
+METRICS |= {task: ["rouge2", "rouge1", "rougeL", "rougeLsum"] for task in ("xsum", "cnn_dailymail")}
+BART = {"model__name": "bart_large", "model__title": "BART-large"}
+
+
+def make(task="rte", method="adalora", budget="0.3M", seed=1, last=0.8628, best=0.87, **changes):
+    """A result as a run writes it; `changes` go into the parts named as `part__key`."""
+    metrics = METRICS.get(task, ["accuracy"])
+    parts = {
+        "model": {"name": "deberta_v3_base", "title": "DeBERTaV3-base", "comparable": True, "origin": "hub x@1",
+                  "digest": "030a072f5243"},
+        "task": {"name": task, "version": 1, "origin": "hub nyu-mll/glue@abc", "subset": False,
+                 "digest": "29c3aa3b45028", "rows": {"train": 2490, "validation": 277}, "train_split": "train",
+                 "headline": metrics[0], "direction": "max", "max_length": 320},
+        "method": {"name": method} | ({"alpha": 32.0, "orthogonality": 0.3, "beta1": 0.85, "initial_steps": 600}
+                                      if method == "adalora" else {}),
+        "budget": {"name": budget, "params": 331776, "deviation": 0.0},
+        "recipe": {"name": "paper", "protocol": "script", "source": "Table 8"},
+        "training": {"epochs": 50.0, "max_steps": None, "planned_steps": 3900, "total_steps": 3900, "lr": 1.2e-3,
+                     "warmup_steps": 200, "eval_steps": 100, "log_steps": 10, "checkpoint_steps": 100},
+        "parameters": {"peak": 663840, "kept": 331776, "head": 592130, "total": 1255970},
+    }  # fmt: skip
+    top = {"commit": "abc123", "schema": SCHEMA, "precision": "fp32", "key": "0123456789", "cell": "c0"}
+    for name, value in changes.items():
+        part, _, key = name.partition("__")
+        if key:
+            parts[part][key] = value
+        else:
+            top[name] = value
+    return Result(
+        **parts, **top, seed=seed, last=dict.fromkeys(metrics, last) | {"loss": 0.5}, last_step=3900,
+        best=dict.fromkeys(metrics, best) | {"loss": 0.4}, best_step=3100, ranks={"a": 2}, seconds=3725.4,
+        peak_memory_mb=1, command=["train.py"], versions={}, hardware={},
+    ).as_dict()  # fmt: skip
+
+
+def put(root, *results):
+    """The results in run folders below `root`, which is returned."""
+    for number, result in enumerate(results):
+        if result["key"] == "0123456789":
+            result["key"] = f"{number:010x}"
+        model, task = result["model"]["name"], result["task"]["name"]
+        place = root / model / task / result["method"]["name"] / result["budget"]["name"]
+        folder = place / f"seed{result['seed']}-{result['key']}"
+        folder.mkdir(parents=True)
+        (folder / "result.json").write_text(json.dumps(result))
+    return root
+
+
+def lines_of(text, **wanted):
+    return [line for line in csv.DictReader(io.StringIO(text)) if wanted.items() <= line.items()]

@@ -1,0 +1,110 @@
+"""Results read back: which are whole, and which may be summarised together."""
+
+import json
+
+import pytest
+
+from adalora.reporting.cells import rows_of
+from adalora.reporting.results import read_results
+from adalora.reporting.tables import write_tables
+from adalora.result import SCHEMA
+from tests.reporting.forged import lines_of, make, put
+
+
+@pytest.mark.parametrize(
+    ("change", "plural", "label"),
+    [
+        ({"task__digest": "ffffaaaa00001"}, "data digests", "data=ffffaaaa00"),
+        ({"task__version": 2}, "task versions", "task version=2"),
+        ({"model__digest": "ffffaaaa00001"}, "weight digests", "weights=ffffaaaa00"),
+    ],
+)
+def test_mixed_content_is_named_and_not_averaged(tabulate, change, plural, label):
+    texts, lines = tabulate(make(seed=1, last=0.8), make(seed=2, last=0.9, **change))
+    (line,) = lines
+    assert line.startswith(f"rte: mixed {plural}") and "seed2-0000000001" in line
+    assert f"5. {line}" in texts["glue.md"]
+    cells = lines_of(texts["glue.csv"], task="rte", method="adalora", budget="0.3M")
+    assert sorted((cell["n"], cell["median_last"]) for cell in cells) == [("1", "80.0000"), ("1", "90.0000")]
+    assert label in {cell["variant"] for cell in cells}
+
+
+@pytest.mark.parametrize(
+    ("change", "labels"),
+    [
+        ({"training__lr": 1e-4}, {"lr=0.0012", "lr=0.0001"}),
+        ({"precision": "bf16"}, {"precision=fp32", "precision=bf16"}),
+        ({"training__log_steps": 1}, {""}),  # changes no number
+        ({"method__beta1": 0.5}, {"beta1=0.85", "beta1=0.5"}),
+        ({"method__orthogonality": 0.0}, {"orthogonality=0.3", "orthogonality=0"}),
+        ({"model__attention": "sdpa"}, {"attention=absent", "attention=sdpa"}),
+        (
+            {"training__epochs": 1.0, "training__total_steps": 78, "training__warmup_steps": 4,
+             "method__initial_steps": 12},
+            {"", "epochs=1"},
+        ),
+    ],
+)  # fmt: skip
+def test_other_options_are_other_rows(tmp_path, change, labels):
+    runs, _ = read_results(put(tmp_path, make(seed=1), make(seed=2, **change)))
+    assert {row.variant for row in rows_of(runs)} == labels
+
+
+def test_lengths_are_named_where_nothing_else_tells_apart(tmp_path):
+    short = {"training__max_steps": 78, "training__total_steps": 78}
+    runs, _ = read_results(
+        put(tmp_path, make(**short), make(method__initial_steps=9, **short), make(training__warmup_steps=0))
+    )
+    names = {row.variant for row in rows_of(runs)}
+    assert len(names) == 3
+    assert any("max_steps=78" in name and "initial_steps=9" in name for name in names)
+
+
+def test_what_recipes_never_set_is_named_without_a_rival(tmp_path):
+    runs, _ = read_results(put(tmp_path, make(method__beta1=0.5, method__orthogonality=0)))
+    (row,) = rows_of(runs)
+    assert row.variant == "beta1=0.5, orthogonality=0"
+    shortened = make(training__epochs=1.0, training__total_steps=78)
+    (row,) = rows_of([shortened])
+    assert row.variant == "epochs=1"
+
+
+def test_runs_that_differ_in_something_unrecorded_are_not_merged(tabulate):
+    texts, lines = tabulate(make(last=0.8), make(last=0.9))
+    (line,) = lines
+    assert "seed1-0000000000 and seed1-0000000001 differ in something" in line
+    cells = lines_of(texts["glue.csv"], task="rte", method="adalora", budget="0.3M")
+    assert [cell["variant"] for cell in cells] == ["run seed1-0000000000", "run seed1-0000000001"]
+
+
+def test_broken_results_are_named_skipped_and_counted(tmp_path):
+    runs = tmp_path / "runs"
+    put(
+        runs, make(), make(seed=2, schema=SCHEMA - 1), make(seed=3, last=86.3), make(seed=4, last=float("nan")),
+        make(seed=5, task__digest=7), make(seed=6, commit=1),
+    )  # fmt: skip
+    (whole,) = runs.rglob("seed1-*/result.json")
+    bad = {
+        "half/result.json": whole.read_text()[:300],
+        "list/result.json": "[]",
+        "other/result.json": '{"schema": "x"}',
+        "missing/result.json": json.dumps({k: v for k, v in json.loads(whole.read_text()).items() if k != "best"}),
+        "seed9-abc/result.json": whole.read_text(),
+        f"copy/{whole.parent.name}/result.json": whole.read_text(),
+    }
+    for name, text in bad.items():
+        (runs / name).parent.mkdir(parents=True)
+        (runs / name).write_text(text)
+    (runs / "binary").mkdir()
+    (runs / "binary" / "result.json").write_bytes(b"\xff\xfe\x00")
+    good, skipped = read_results(runs)
+    assert len(good) == 1 and len(skipped) == 12
+    assert all("\n" not in line and "result.json: " in line for line in skipped)
+    told = "\n".join(skipped)
+    for reason in ("not readable as JSON", "not a result of this suite", f"result schema {SCHEMA - 1}", "has no best",
+                   "last.accuracy is 86.3, not a fraction", "is nan", "task.digest is 7", "commit is a int",
+                   "but lies in seed9-abc", "the same run as"):  # fmt: skip
+        assert reason in told
+    _, lines = write_tables(runs, tmp_path / "tables")
+    assert [line for line in lines if line.startswith("skipped ")] == [f"skipped {line}" for line in skipped]
+    assert "Left out: 12 result.json" in (tmp_path / "tables/glue.md").read_text()
