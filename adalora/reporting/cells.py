@@ -9,8 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from adalora.reporting.paper import METHODS, Published
-from adalora.reporting.results import Run, budget_of, variants
+from adalora.reporting.paper import ROWS, Key, Published
+from adalora.reporting.results import Run, budget_of, variant_of, variants
 
 
 class Column(NamedTuple):
@@ -46,11 +46,11 @@ TASK_SETS = {
         for task, title in (("xsum", "XSum"), ("cnn_dailymail", "CNN/DM"))
         for metric, short in (("rouge1", "R-1"), ("rouge2", "R-2"), ("rougeL", "R-L"), ("rougeLsum", "R-Lsum"))
     ),
-    "R8": (Column("r8", "accuracy", "R8 accuracy"), Column("r8", "macro_f1", "R8 macro F1")),
 }
 SET_OF = {column.task: name for name, columns in TASK_SETS.items() for column in columns}
-PAPERS = {method: title for title, method in METHODS.items()}  # in the order of the paper's Table 1
-TITLES = PAPERS | {"houlsby": "HAdapter (Houlsby)", "pfeiffer": "PAdapter (Pfeiffer)"}
+TABLE_1 = ("Full FT", "BitFit", "HAdapter", "PAdapter", "LoRA", "AdaLoRA")  # in its order
+PAPERS = {ROWS[title][0]: title for title in TABLE_1}
+TITLES = PAPERS | {"increlora": "IncreLoRA", "houlsby": "HAdapter (Houlsby)", "pfeiffer": "PAdapter (Pfeiffer)"}
 BUDGETS = (
     "any", "1.2M", "0.6M", "0.3M", "0.65%", "0.32%", "0.16%", "0.08%", "2.20%", "1.10%", "0.26%", "0.13%", "37K", "7K",
 )  # fmt: skip
@@ -58,7 +58,7 @@ BUDGETS = (
 
 @dataclass(frozen=True)
 class Cell:
-    """One metric in percent over the seeds; min, max and std (of a sample) are of the last step's values."""
+    """One metric over the seeds; min, max and std (of a sample) are of the last step's values."""
 
     last: float
     best: float
@@ -71,22 +71,32 @@ class Cell:
 
 @dataclass(frozen=True)
 class Row:
-    """A method at a budget: its runs by task."""
+    """A method at a budget: its runs by task.
+
+    `variant` names what sets the runs apart from others and from the method as published, `published` the latter
+    alone: the variant whose printed numbers they may stand beside.
+    """
 
     method: str
     budget: str
     variant: str
+    published: str
     runs: Mapping[str, Sequence[Run]]
+
+    def key(self, column: Column) -> Key:
+        """What its published number is found under."""
+        return (*column[:2], self.method, self.budget, self.published)
 
     def cell(self, column: Column) -> Cell | None:
         """The summary of a column, or None where nothing ran."""
         if column == AVERAGE:
             return self.averaged()
-        runs = [run for run in self.runs.get(column.task, ()) if {column.metric} <= run["last"].keys() & run["best"]]
-        if not runs:
+        runs = self.runs.get(column.task, ())
+        numbers = [[numbers_of(run, step).get(column.metric) for step in ("last", "best")] for run in runs]
+        whole = [(run, *pair) for run, pair in zip(runs, numbers, strict=True) if None not in pair]
+        if not whole:
             return None
-        last = [100 * run["last"][column.metric] for run in runs]
-        best = [100 * run["best"][column.metric] for run in runs]
+        runs, last, best = zip(*whole, strict=True)
         std = statistics.stdev(last) if len(runs) > 1 else None
         return Cell(statistics.median(last), statistics.median(best), len(runs), min(last), max(last), std, runs)
 
@@ -107,18 +117,53 @@ class Row:
 
 @dataclass(frozen=True)
 class Section:
-    """The rows of one table."""
+    """The rows of one table; `beside` holds the `source`'s numbers that belong to it, None where none apply."""
 
     title: str
     model: str
     columns: tuple[Column, ...]
-    comparable: bool
-    subset: bool
     rows: list[Row]
+    beside: Mapping[Key, Published] | None = None
+    comparable: bool = True
+    subset: bool = False
+    source: str = "paper"
 
     def all_runs(self) -> list[Run]:
-        """The runs of all rows."""
-        return [run for row in self.rows for run in row.all_runs()]
+        """The runs of all rows, each once (a difference has those of two)."""
+        return list({id(run): run for row in self.rows for run in row.all_runs()}.values())
+
+
+@dataclass(frozen=True)
+class Contrast(Row):
+    """A difference of two rows, `less` taken from this one, as IncreLoRA's Table 2 prints it."""
+
+    less: Row
+
+    def cell(self, column: Column) -> Cell | None:
+        """The difference of the medians; n is the smaller of the two."""
+        one, other = super().cell(column), self.less.cell(column)
+        if one is None or other is None:
+            return None
+        last, best = one.last - other.last, one.best - other.best
+        return Cell(last, best, min(one.n, other.n), last, last, None, [*one.runs, *other.runs])
+
+    def all_runs(self) -> list[Run]:
+        """The runs of both."""
+        return [*super().all_runs(), *self.less.all_runs()]
+
+
+def scores_of(run: Run, step: str) -> dict[str, float]:
+    """A run's metrics of its `last` or `best` step in percent, with the average of MNLI's two (Table 5)."""
+    scores = {name: 100 * value for name, value in run[step].items()}
+    pair = [scores[name] for name in ("accuracy_matched", "accuracy_mismatched") if name in scores]
+    return scores | ({"accuracy_average": statistics.mean(pair)} if len(pair) == 2 else {})
+
+
+def numbers_of(run: Run, step: str) -> dict[str, float]:
+    """Scores, and what the run took: GB of memory at the peak, minutes per epoch with its evaluations (Table 15)."""
+    training = run["training"]
+    epochs = {} if training["max_steps"] else {"minutes_per_epoch": run["seconds"] / 60 / training["epochs"]}
+    return scores_of(run, step) | {"peak_memory_gb": run["peak_memory_mb"] / 1024} | epochs
 
 
 def average(values: Mapping[tuple[str, str], float]) -> float | None:
@@ -140,11 +185,17 @@ def rows_of(runs: Iterable[Run]) -> list[Row]:
     cells: dict[tuple[str, str, str], list[Run]] = defaultdict(list)
     for run in runs:
         cells[run["method"]["name"], budget_of(run), run["task"]["name"]].append(run)
-    rows: dict[tuple[str, str, str], dict[str, list[Run]]] = defaultdict(dict)
+    rows: dict[tuple[str, str, str, str], dict[str, list[Run]]] = defaultdict(dict)
     for (method, budget, task), group in cells.items():
         for variant, same in variants(group).items():
-            rows[method, budget, variant][task] = same
-    return sorted((Row(*key, tasks) for key, tasks in rows.items()), key=position)
+            rows[method, budget, variant, variant_of(same[0])][task] = same
+    return sorted(
+        (
+            Row(method, budget, variant, published, tasks)
+            for (method, budget, variant, published), tasks in rows.items()
+        ),
+        key=position,
+    )
 
 
 def position(row: Row) -> tuple[bool, bool, int, str, int, str, str]:

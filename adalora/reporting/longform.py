@@ -3,10 +3,9 @@
 import csv
 import io
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from adalora.reporting.cells import AVERAGE, Column, Row, Section, commits, difference
-from adalora.reporting.paper import Key, Published
 
 FIELDS = (
     "model", "task", "metric", "method", "budget", "variant", "n", "seeds", "median_last", "min", "max", "std",
@@ -15,24 +14,23 @@ FIELDS = (
 PAPER_FIELDS = ("paper", "difference", "paper_table")
 
 
-def long_form(sections: Sequence[Section], paper: Mapping[Key, Published] | None) -> str:
-    """One CSV line per cell, percentages with four decimals."""
-    fields = [name for name in FIELDS if paper is not None or name not in PAPER_FIELDS]
+def long_form(sections: Sequence[Section]) -> str:
+    """One CSV line per cell, numbers with four decimals."""
+    compared = any(section.beside is not None for section in sections)
+    fields = [name for name in FIELDS if compared or name not in PAPER_FIELDS]
     text = io.StringIO()
     writer = csv.DictWriter(text, fields, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
     for section in sections:
         for row in section.rows:
             for column in section.columns:
-                writer.writerow(
-                    long_line(section, row, column, (paper or {}).get((*column[:2], row.method, row.budget)))
-                )
+                writer.writerow(long_line(section, row, column))
     return text.getvalue()
 
 
-def long_line(section: Section, row: Row, column: Column, theirs: Published | None) -> dict[str, object]:
+def long_line(section: Section, row: Row, column: Column) -> dict[str, object]:
     """A cell's line; what isn't there is empty."""
-    cell = row.cell(column)
+    cell, theirs = row.cell(column), (section.beside or {}).get(row.key(column))
     line: dict[str, object] = {
         "model": section.model, "task": column.task, "metric": column.metric, "method": row.method,
         "budget": row.budget, "variant": row.variant, "comparable": section.comparable, "subset": section.subset,

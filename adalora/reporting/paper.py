@@ -2,15 +2,20 @@
 
 import csv
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from adalora.errors import UserError
 
 FOLDER = Path(__file__).resolve().parents[2] / "results" / "paper"
-MODEL = "DeBERTaV3-base"  # of the paper's GLUE and SQuAD tables
-BART = "BART-large"  # of its summarisation tables
-TABLES = tuple(f"AdaLoRA-T{i}" for i in range(1, 6))  # where two have a cell, the first one's counts
+FILES = ("adalora_tables.csv", "increlora_tables.csv")
+MODEL = "DeBERTaV3-base"  # of the papers' GLUE and SQuAD tables
+BART = "BART-large"  # of AdaLoRA's summarisation tables
+COMPARED = (
+    "AdaLoRA-T1", "AdaLoRA-T2", "AdaLoRA-T3", "AdaLoRA-T4", "AdaLoRA-T5", "AdaLoRA-T14", "IncreLoRA-T1",
+    "IncreLoRA-Fig4",
+)  # fmt: skip  # tables of scores; where two have a cell, the first one's counts
 
 DATASETS = {
     "MNLI": "mnli", "SST-2": "sst2", "CoLA": "cola", "QQP": "qqp", "QNLI": "qnli", "RTE": "rte", "MRPC": "mrpc",
@@ -18,26 +23,47 @@ DATASETS = {
     "XSum": "xsum", "CNN/DailyMail": "cnn_dailymail",
 }  # fmt: skip
 METRICS = {
-    "acc": "accuracy", "acc_matched": "accuracy_matched", "acc_mismatched": "accuracy_mismatched", "mcc": "matthews",
-    "f1": "f1", "avg_pearson_spearman": "pearson_spearman", "average": "average", "EM": "exact_match", "F1": "f1",
+    "acc": "accuracy", "acc_matched": "accuracy_matched", "acc_mismatched": "accuracy_mismatched",
+    "acc_avg_m_mm": "accuracy_average", "mcc": "matthews", "f1": "f1", "avg_pearson_spearman": "pearson_spearman",
+    "average": "average", "EM": "exact_match", "F1": "f1",
     "R-1": "rouge1", "R-2": "rouge2", "R-L": "rougeLsum",  # which of the two L isn't said: D-rouge-l
+    "delta_acc": "accuracy", "delta_avg_corr": "pearson_spearman",
+    "gpu_mem_GB": "peak_memory_gb", "time_min_per_epoch": "minutes_per_epoch",
 }  # fmt: skip
-METHODS = {
-    "Full FT": "full",
-    "BitFit": "bitfit",
-    "HAdapter": "houlsby",
-    "PAdapter": "pfeiffer",
-    "LoRA": "lora",
-    "AdaLoRA": "adalora",
-}
 NO_BUDGET = ("full", "bitfit")  # one row each, budget `any`
+BUDGETS = {"r_avg=2": "0.3M"}  # IncreLoRA's figures give the mean rank
+ROWS = {  # a row's printed name, without "(r=8)" -> the method and the options that make it
+    "Full FT": ("full", ""),
+    "BitFit": ("bitfit", ""),
+    "HAdapter": ("houlsby", ""),
+    "PAdapter": ("pfeiffer", ""),
+    "LoRA": ("lora", ""),
+    "LoRA (all)": ("lora", ""),
+    "LoRA-regu (orthogonal reg on A and B)": ("lora", "orthogonality=0.1"),  # AdaLoRA's gamma there
+    "LoRA (W_q, W_k per row label; caption and text say W_q, W_v)": ("lora", "modules=[query,value]"),
+    "AdaLoRA": ("adalora", ""),
+    "Prune LoRA": ("adalora", "form=doublets"),
+    "AdaLoRA, s(.)=I(.) sensitivity-only": ("adalora", "importance=sensitivity"),
+    "AdaLoRA, S_i=|lambda_i| magnitude": ("adalora", "importance=magnitude"),
+    "SVD-LoRA (SVD adaptation + reg, no allocation)": ("adalora", "init_rank={rank}, target_rank={rank}"),
+    "AdaLoRA gamma=0 (no orthogonal reg)": ("adalora", "orthogonality=0"),
+    "IncreLoRA": ("increlora", ""),
+    "IncreLoRA (third-party re-run)": ("increlora", ""),
+}
+RAW, ORTHOGONAL, ADVANCE = "advance_learning=false, orthogonality=0", "advance_learning=false", "orthogonality=0"
+CONTRASTS = {  # a printed difference of two IncreLoRA variants -> their options
+    "raw incremental allocation + orthogonal regularization, delta vs raw": (ORTHOGONAL, RAW),
+    "raw incremental allocation + advance learning, delta vs raw": (ADVANCE, RAW),
+    "orthogonal regularization + advance learning, delta vs orthogonal regularization only": ("", ORTHOGONAL),
+}
+COLUMNS = ("table", "model", "dataset", "metric", "method", "budget_label", "params", "value", "verified")
 
-Key = tuple[str, str, str, str]  # task, metric, method, budget
+Key = tuple[str, str, str, str, str]  # task, metric, method, budget, variant (options as in ROWS, or "A minus B")
 
 
 @dataclass(frozen=True)
 class Published:
-    """One printed number, in percent."""
+    """One printed number: scores in percent, memory in GB, time in minutes."""
 
     value: float
     params: str  # as printed
@@ -45,33 +71,84 @@ class Published:
 
 
 def model_of(task: str) -> str:
-    """The paper's backbone for a task."""
+    """The papers' backbone for a task."""
     return BART if task in ("xsum", "cnn_dailymail") else MODEL
 
 
-def read_paper(path: Path = FOLDER / "adalora_tables.csv") -> dict[Key, Published]:
-    """The cells of Tables 1 to 5 that are of a method and metric of this suite.
+def read(path: Path) -> list[dict[str, str]]:
+    """The rows of a file of published numbers.
 
     Raises:
-        UserError: the file is missing or isn't the table it should be.
+        UserError: the file can't be read, or lacks a column.
     """
-    found: dict[tuple[int, Key], Published] = {}
     try:
         with path.open(encoding="utf-8", newline="") as file:
-            for row in csv.DictReader(file):
-                method = METHODS.get(re.sub(r" \(r=\d+\)$", "", row["method"]))
-                names = (DATASETS.get(row["dataset"]), METRICS.get(row["metric"]), method)
-                if row["table"] not in TABLES or row["model"] not in (MODEL, BART) or None in names or not row["value"]:
-                    continue
-                budget = "any" if method in NO_BUDGET else row["budget_label"]
-                key: Key = (*names, budget)  # type: ignore[assignment]  # None is ruled out above
-                cell = Published(float(row["value"]), row["params"], row["table"])
-                found[TABLES.index(row["table"]), key] = cell
+            rows = list(csv.DictReader(file))
     except OSError as error:
         raise UserError(f"{path} can't be read ({error.strerror}): it belongs to the repository") from error
-    except (KeyError, ValueError, TypeError) as error:
-        raise UserError(f"{path} isn't the table of published numbers ({error!r}): restore it") from error
-    cells: dict[Key, Published] = {}
-    for (_, key), cell in sorted(found.items()):
-        cells.setdefault(key, cell)
-    return cells
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{path} isn't a table of published numbers ({error}): restore it") from error
+    missing = set(COLUMNS) - set(rows[0] if rows else ())
+    if missing:
+        raise UserError(f"{path} has no column {', '.join(sorted(missing))}: restore it")
+    return rows
+
+
+def read_all(folder: Path = FOLDER) -> list[dict[str, str]]:
+    """The rows of all files. Raises `UserError` as `read` does."""
+    return [row for name in FILES for row in read(folder / name)]
+
+
+def lora_ranks(rows: list[dict[str, str]]) -> dict[str, str]:
+    """LoRA's rank at a budget (Table 9), which is SVD-LoRA's too."""
+    return {
+        row["budget_label"]: row["value"] for row in rows if (row["table"], row["metric"]) == ("AdaLoRA-T9", "rank")
+    }
+
+
+def named(row: Mapping[str, str]) -> str:
+    """A row's printed name without the rank that its budget comes to."""
+    return re.sub(r" \(r=\d+\)$", "", row["method"])
+
+
+def identity(row: Mapping[str, str], ranks: Mapping[str, str]) -> tuple[str, str, str] | None:
+    """Method, budget and variant of a printed row; None where this suite has no such method."""
+    name = named(row)
+    budget = BUDGETS.get(row["budget_label"], row["budget_label"])
+    if name in CONTRASTS:
+        return "increlora", budget, minus(*CONTRASTS[name])
+    if name not in ROWS:
+        return None
+    method, options = ROWS[name]
+    return method, "any" if method in NO_BUDGET else budget, options.format(rank=ranks.get(budget))
+
+
+def minus(one: str, other: str) -> str:
+    """The name of the difference of two variants."""
+    return f"({one or 'as published'}) minus ({other})"
+
+
+def read_paper(folder: Path = FOLDER) -> dict[str, dict[Key, Published]]:
+    """The printed cells that are of a method and metric of this suite, by table.
+
+    Raises:
+        UserError: a file is missing or isn't the table it should be.
+    """
+    rows = read_all(folder)
+    ranks = lora_ranks(rows)
+    tables: dict[str, dict[Key, Published]] = {}
+    for row in rows:
+        task, metric, who = DATASETS.get(row["dataset"]), METRICS.get(row["metric"]), identity(row, ranks)
+        if task is None or metric is None or who is None or row["model"] not in (MODEL, BART) or not row["value"]:
+            continue
+        try:
+            value = float(row["value"])
+        except ValueError as error:
+            raise UserError(f"{folder}: {row['table']} has {row['value']!r} for a number: restore it") from error
+        tables.setdefault(row["table"], {})[task, metric, *who] = Published(value, row["params"], row["table"])
+    return tables
+
+
+def scores(paper: Mapping[str, Mapping[Key, Published]]) -> dict[Key, Published]:
+    """The cells of `COMPARED` as one table."""
+    return {key: cell for table in reversed(COMPARED) for key, cell in paper.get(table, {}).items()}

@@ -10,6 +10,7 @@ from typing import Any, get_origin, get_type_hints
 
 from adalora.cell import UNCOUNTED
 from adalora.config.methods import METHOD_CONFIGS, MethodConfig
+from adalora.config.methods.adalora import FORMS
 from adalora.result import SCHEMA, Result
 
 NUMBER, COUNT = (float, int), (int, type(None))
@@ -25,7 +26,8 @@ NEEDED: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 UNNAMED = (*UNCOUNTED, "epochs", "max_steps", "planned_steps")  # the last three are `length` here
 CONTENT = {"data": "data digests", "task version": "task versions", "weights": "weight digests"}
-TUNED = ("alpha", "mask_interval", "orthogonality")  # options that recipes set by task
+TUNED = ("alpha", "dropout", "init", "mask_interval", "orthogonality")  # options that recipes set by task
+ALL_OF_NONE = ("modules", "init_from")  # None is a choice here; elsewhere it means "from the budget or the length"
 
 Run = dict[str, Any]  # a result.json
 
@@ -113,9 +115,17 @@ def options(run: Run) -> dict[str, Any]:
 def variants(runs: Sequence[Run]) -> dict[str, list[Run]]:
     """The runs of one task, method and budget, apart where anything but the seed differs.
 
-    The names list the options that differ, and those that no recipe sets away from their default.
-    Lengths in steps, which follow the training's, are named only where nothing else tells two apart.
+    The names list what makes a variant of the method (`variant_of`), and where that is the same, the options that
+    differ. Lengths in steps, which follow the training's, are named only where nothing else tells two apart.
     """
+    groups: dict[str, list[Run]] = defaultdict(list)
+    for run in runs:
+        groups[variant_of(run)].append(run)
+    return {name: same for group in groups.values() for name, same in told_apart(group).items()}
+
+
+def told_apart(runs: Sequence[Run]) -> dict[str, list[Run]]:
+    """The runs of one variant, apart where anything but the seed differs, by a name for each."""
     groups: dict[str, list[Run]] = defaultdict(list)
     for run in runs:
         groups[json.dumps(options(run), sort_keys=True)].append(run)
@@ -145,6 +155,8 @@ def written(options: dict[str, Any], name: str) -> str:
     value = options.get(name, "absent")
     if isinstance(value, float) and value == float(f"{value:g}"):
         return f"{value:g}"
+    if isinstance(value, list):
+        return f"[{','.join(map(str, value))}]"  # as the command line has it
     return value if isinstance(value, str) else json.dumps(value)
 
 
@@ -156,15 +168,36 @@ def label(options: dict[str, Any], names: set[str]) -> str:
 
 
 def unusual(options: dict[str, Any]) -> set[str]:
-    """Options to name even if all runs share them: another length than the recipe's, and what recipes never set."""
-    config = METHOD_CONFIGS.get(options["method.name"], MethodConfig)()
+    """Options to name even if all runs share them: another length than the recipe's, and what recipes never set.
+
+    A term that is off where it is on by default, or the other way round, is no recipe's choice. Equal ranks at the
+    start and in the end are AdaLoRA without allocation (Table 5's SVD-LoRA).
+    """
+    kind = METHOD_CONFIGS.get(options["method.name"], MethodConfig)
+    form = options.get("method.form")
+    config = kind(form=form) if form in FORMS else kind()  # type: ignore[call-arg]  # only AdaLoRA has one
     names = {"length"}
     for field in fields(config):
-        value, default = options.get(f"method.{field.name}"), getattr(config, field.name)
-        recipe_sets = field.name in ("name", *config.lengths) or (field.name in TUNED and value != 0)
-        if default is not None and f"method.{field.name}" in options and value != default and not recipe_sets:
-            names.add(f"method.{field.name}")
+        name, default = f"method.{field.name}", getattr(config, field.name)
+        value = options.get(name, default)
+        recipe_sets = field.name in ("name", *config.lengths) or (
+            field.name in TUNED and (field.name != "orthogonality" or bool(value) == bool(default))
+        )
+        chosen = default is not None or field.name in ALL_OF_NONE
+        if chosen and value != default and not recipe_sets:
+            names.add(name)
+    if form not in (None, FORMS[0]):
+        names.add("method.form")
+    start, end = "method.init_rank", "method.target_rank"
+    if options.get(start) is not None and options.get(start) == options.get(end):
+        names |= {start, end}
     return names
+
+
+def variant_of(run: Run) -> str:
+    """What sets a run apart from its method as published, under the names of `paper.ROWS`; empty where nothing does."""
+    chosen = options(run)
+    return label(chosen, unusual(chosen))
 
 
 def folder_of(run: Run) -> str:

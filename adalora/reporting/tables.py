@@ -1,4 +1,4 @@
-"""Tables of what was run, beside the paper's where its numbers apply.
+"""Tables of what was run, beside the published ones where their numbers apply.
 
 A row is a method at a budget, as in the paper's Table 1; a cell summarises the seeds of one task. Runs that differ
 in anything else are never summarised together (adalora/reporting/results.py). Both the last and the best step are
@@ -9,7 +9,6 @@ import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 from rich.table import Table
 
@@ -22,6 +21,7 @@ from adalora.reporting.cells import (
     TITLES,
     Cell,
     Column,
+    Contrast,
     Row,
     Section,
     commits,
@@ -29,102 +29,80 @@ from adalora.reporting.cells import (
     position,
     rows_of,
 )
+from adalora.reporting.documents import COSTS, PACKAGED_INTRO, PAGES, Page, Part
 from adalora.reporting.longform import long_form
-from adalora.reporting.paper import BART, FOLDER, MODEL, Key, Published, model_of, read_paper
+from adalora.reporting.paper import BART, CONTRASTS, FOLDER, MODEL, Key, Published, minus, model_of, read_paper, scores
 from adalora.reporting.render import Document, Grid, latex, markdown
 from adalora.reporting.results import Run, budget_of, clashes, folder_of, mixtures, read_results
 
-INTRO = (
-    "In percent. Ours: median over n seeds; last is the last step, best the evaluation with the best headline metric "
-    "(a task's other metrics are of that same step); std is the sample standard deviation of last. "
-    "Empty: not run. # Params: adapter parameters kept, head not counted."
-)
-VARIANT_NOTE = (
-    "A row's name in brackets lists what sets its runs apart from others of the method and budget, or from the "
-    "recipe's length and the method's defaults; the paper's line is of the method as published."
-)
-GLUE_NOTES = [
-    "Ave. is the mean over the 8 tasks, the pairs of MNLI and QQP averaged first; only where all 8 were run. "
-    "The published averages are rounded in 9 rows and truncated (0.01 lower) in Full FT, HAdapter 0.6M and LoRA 0.3M.",
-    "RTE has 277 dev examples, one is 0.36 points. All 12 values of Table 1 are k/277, which points to single runs, "
-    "medians or best values rather than means of 5.",
-    "Budgets in percent: the paper's values are from Tables 4 and 5, which differ in places from Table 1.",
-    VARIANT_NOTE,
-]
-PACKAGED_INTRO = [
-    "The paper's numbers don't apply here: other weights than its backbone's, other rows than the official ones, or a "
-    "task that it doesn't have. Compare within one table only.",
-    INTRO,
-]
+Paper = Mapping[str, Mapping[Key, Published]]  # published cells by table
 
 
-class Beside(NamedTuple):
-    """A document that sets one of the paper's tables beside ours."""
-
-    tasks: str  # a key of TASK_SETS
-    model: str
-    table: str
-    title: str
-    intro: str
-    notes: list[str]
-
-
-BESIDE = {
-    "glue": Beside(
-        "GLUE", MODEL, "AdaLoRA-T1", "GLUE beside the paper's Table 1",
-        "Paper: arXiv 2303.10512, dev sets, said to be means of 5 seeds; whether of the last or the best step isn't "
-        "said.",
-        GLUE_NOTES,
-    ),
-    "squad": Beside(
-        "SQuAD", MODEL, "AdaLoRA-T2", "SQuAD beside the paper's Table 2",
-        "Paper: arXiv 2303.10512, dev sets; neither seeds nor the step are said.",
-        ["v2.0 at the null threshold 0; the values at the best threshold are in result.json under names of their own."],
-    ),
-    "summarization": Beside(
-        "Summarization", BART, "AdaLoRA-T3", "XSum and CNN/DailyMail beside the paper's Table 3",
-        "Paper: arXiv 2303.10512; the split isn't said (the released code evaluates on validation).",
-        [
-            "R-L is over the whole summary, R-Lsum over its sentences. The paper prints one R-L; it stands beside "
-            "R-Lsum, which its distance from R-1 on CNN/DailyMail points to (inferred; docs/deviations.md: D-rouge-l).",
-        ],
-    ),
-}  # fmt: skip
+def beside(page: Page, part: Part, runs: Sequence[Run], paper: Paper) -> Section:
+    """One published table: our runs of its rows (of all rows, where the page is `whole`), and its rows not run."""
+    tasks = {column.task for column in part.columns}
+    theirs = paper.get(part.table, {})
+    printed = {key[2:] for key in theirs}
+    ours = rows_of(run for run in runs if run["task"]["name"] in tasks)
+    contrasts = [contrast for names in CONTRASTS.values() for contrast in contrasts_of(ours, *names)]
+    rows = [row for row in ours if page.whole or identity(row) in printed]
+    rows += [row for row in contrasts if identity(row) in printed]
+    missing = printed - {identity(row) for row in rows}
+    rows += [Row(method, budget, variant, variant, {}) for method, budget, variant in missing]
+    title = f"{part.title}, {part.model}"
+    cells = scores(paper) if page.whole else theirs
+    return Section(title, part.model, tuple(part.columns), sorted(rows, key=position), cells, source=part.source)
 
 
-def paper_section(beside: Beside, runs: Iterable[Run], paper: Mapping[Key, Published]) -> Section:
-    """One of the paper's tables: what ran, and its rows that did not."""
-    rows = rows_of(run for run in runs if SET_OF[run["task"]["name"]] == beside.tasks)
-    ran = {(row.method, row.budget) for row in rows}
-    printed = {key[2:] for key, cell in paper.items() if cell.table == beside.table}
-    rows += [Row(method, budget, "", {}) for method, budget in printed - ran]
-    title, columns = f"{beside.tasks}, {beside.model}", TASK_SETS[beside.tasks]
-    return Section(title, beside.model, columns, True, False, sorted(rows, key=position))
+def identity(row: Row) -> tuple[str, str, str]:
+    """What a row's printed numbers are found under, in any column."""
+    return row.method, row.budget, row.published
+
+
+def contrasts_of(rows: Sequence[Row], one: str, other: str) -> list[Contrast]:
+    """The differences of two variants of IncreLoRA, one for each budget that both were run at."""
+    found = []
+    for row in rows:
+        for less in rows:
+            if identity(row) == ("increlora", less.budget, one) and identity(less) == ("increlora", row.budget, other):
+                name = minus(one, other)
+                found.append(Contrast(row.method, row.budget, name, name, row.runs, less))
+    return found
 
 
 def packaged_sections(runs: Iterable[Run]) -> list[Section]:
-    """A table for every model, task set, and whether the rows are the official ones."""
+    """A table for every model, task or set of tasks, and whether the rows are the official ones."""
     groups: dict[tuple[str, str, bool, bool], list[Run]] = defaultdict(list)
     for run in runs:
         model, task = run["model"], run["task"]
-        groups[model["title"], SET_OF[task["name"]], task["subset"], model["comparable"]].append(run)
+        groups[model["title"], SET_OF.get(task["name"], task["name"]), task["subset"], model["comparable"]].append(run)
     sections = []
     for (model, name, subset, comparable), group in sorted(groups.items(), key=lambda item: item[0]):
         title = f"{name}, {model}{', NOT the official row counts' if subset else ''}"
         title += "" if comparable or model not in (MODEL, BART) else ", other architecture"
-        sections.append(Section(title, model, TASK_SETS[name], comparable, subset, rows_of(group)))
+        columns = TASK_SETS.get(name) or columns_of(group)
+        sections.append(Section(title, model, columns, rows_of(group), None, comparable, subset))
     return sections
 
 
+def columns_of(runs: Sequence[Run]) -> tuple[Column, ...]:
+    """The metrics of a task that no paper has, the headline first."""
+    task = runs[0]["task"]["name"]
+    names = dict.fromkeys([run["task"]["headline"] for run in runs] + [name for run in runs for name in run["last"]])
+    return tuple(
+        Column(task, name, f"{task} {name}") for name in names if name != "loss" and not name.endswith("_threshold")
+    )
+
+
 def applies(run: Run) -> bool:
-    """Whether the paper's numbers may stand beside a run."""
+    """Whether the papers' numbers may stand beside a run."""
     model, task = run["model"], run["task"]
-    in_paper = SET_OF[task["name"]] in {beside.tasks for beside in BESIDE.values()}
+    in_paper = task["name"] in SET_OF
     return in_paper and model["comparable"] and model["title"] == model_of(task["name"]) and not task["subset"]
 
 
-def grid(section: Section, paper: Mapping[Key, Published] | None) -> Grid:
-    """A table's strings; `paper` adds the lines beside ours."""
+def grid(section: Section) -> Grid:
+    """A table's strings, with the published numbers in lines below ours."""
     blocks = []
     for row in section.rows:
         cells = [row.cell(column) for column in section.columns]
@@ -137,12 +115,15 @@ def grid(section: Section, paper: Mapping[Key, Published] | None) -> Grid:
                 ["", "", "", f"std (n){subset}", *map(spread, cells, section.columns)],
                 ["", "", "", f"best{subset}", *(f"{cell.best:.2f}" if cell else "" for cell in cells)],
             ]
-        if paper is not None:
-            theirs = [paper.get((*column[:2], row.method, row.budget)) for column in section.columns]
+            if section.columns == COSTS:  # which has no best step
+                lines[0][3], lines[2:] = "ours", []
+        if section.beside is not None:
+            theirs = [section.beside.get(row.key(column)) for column in section.columns]
             params = next((cell.params for cell in theirs if cell), "")
-            lines.append(["", "", params, "paper", *(f"{cell.value:.2f}" if cell else "" for cell in theirs)])
+            lines.append(["", "", params, section.source, *(f"{cell.value:.2f}" if cell else "" for cell in theirs)])
             if row.runs:
-                lines.append(["", "", "", "last - paper", *map(signed, map(difference, cells, theirs))])
+                step = "ours" if section.columns == COSTS else "last"
+                lines.append(["", "", "", f"{step} - {section.source}", *map(signed, map(difference, cells, theirs))])
         name = TITLES.get(row.method, row.method)
         lines[0][:2] = [f"{name} [{row.variant}]" if row.variant else name, "" if row.budget == "any" else row.budget]
         blocks.append(lines)
@@ -194,10 +175,8 @@ def footnotes(sections: Sequence[Section]) -> list[str]:
     return [line for section in sections for line in mixtures(section.all_runs()) + clashes(section.all_runs())]
 
 
-def write_tables(
-    root: Path, out: Path, published: Path = FOLDER / "adalora_tables.csv"
-) -> tuple[list[Path], list[str]]:
-    """Write `glue`, `squad`, `summarization` and `packaged` as md, csv and tex.
+def write_tables(root: Path, out: Path, published: Path = FOLDER) -> tuple[list[Path], list[str]]:
+    """Write every page of `PAGES`, and `packaged`, as md, csv and tex.
 
     Returns:
         The files, and a line for everything left out or to be careful with.
@@ -209,42 +188,40 @@ def write_tables(
         raise UserError(f"{root}: no such folder: give the runs' with --runs FOLDER")
     paper = read_paper(published)
     runs, skipped = read_results(root)
-    left_out = sorted({run["task"]["name"] for run in runs if run["task"]["name"] not in SET_OF})
-    runs = [run for run in runs if run["task"]["name"] not in left_out]
-    lines = [f"skipped {line}" for line in skipped] + [f"task {name} has no table yet" for name in left_out]
+    lines = [f"skipped {line}" for line in skipped]
     if not runs:
         told = f" ({len(skipped)} skipped, the first {skipped[0]})" if skipped else ""
         raise UserError(f"{root} holds no finished run for a table{told}: run train.py first")
     ours = [run for run in runs if applies(run)]
     others = [run for run in runs if not applies(run)]
     left = [f"Left out: {len(skipped)} result.json, {'; '.join(skipped)}."] if skipped else []
-    packaged = packaged_sections(others)
-    beside = {name: [paper_section(which, ours, paper)] for name, which in BESIDE.items()}
-    warnings = {name: footnotes(sections) for name, sections in (beside | {"packaged": packaged}).items()}
+    sections = {name: [beside(page, part, ours, paper) for part in page.parts] for name, page in PAGES.items()}
+    sections["packaged"] = packaged_sections(others)
+    warnings = {name: list(dict.fromkeys(footnotes(tables))) for name, tables in sections.items()}
+    packaged = Page(
+        "Runs that the papers' numbers don't apply to",
+        PACKAGED_INTRO if others else [*PACKAGED_INTRO, "No such run yet."],
+        [],
+        [],
+    )
     documents = {
         name: Document(
-            which.title, [INTRO, which.intro], [grid(section, paper) for section in beside[name]],
-            which.notes + warnings[name] + left,
+            page.title, list(page.intro), list(map(grid, sections[name])), [*page.notes, *warnings[name], *left]
         )
-        for name, which in BESIDE.items()
-    }  # fmt: skip
-    documents["packaged"] = Document(
-        "Runs that the paper's numbers don't apply to",
-        PACKAGED_INTRO if others else [*PACKAGED_INTRO, "No such run yet."],
-        [grid(section, None) for section in packaged],
-        warnings["packaged"] + left,
-    )
+        for name, page in (PAGES | {"packaged": packaged}).items()
+    }
     texts: dict[str, str] = {}
     for name, document in documents.items():
-        long = long_form(beside[name], paper) if name in beside else long_form(packaged, None)
-        texts |= {f"{name}.md": markdown(document), f"{name}.csv": long, f"{name}.tex": latex(document)}
+        table = long_form(sections[name])
+        texts |= {f"{name}.md": markdown(document), f"{name}.csv": table, f"{name}.tex": latex(document)}
     try:
         for name, text in texts.items():
             write_text(out / name, text)
     except UserError as error:
         reason = getattr(error.__cause__, "strerror", None) or error
         raise UserError(f"{out} can't be written ({reason}): choose another place with --out FOLDER") from error
-    return [out / name for name in texts], lines + [line for found in warnings.values() for line in found]
+    warned = dict.fromkeys(line for found in warnings.values() for line in found)  # a run may be on two pages
+    return [out / name for name in texts], [*lines, *warned]
 
 
 def run_table(results: Sequence[Run]) -> Table:

@@ -17,9 +17,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from adalora.backbones.targets import target_grid
 from adalora.errors import Interrupted, UserError
 from adalora.plan import Plan
+from adalora.reporting.cells import scores_of
 from adalora.reporting.heatmap import rank_figure
-from adalora.reporting.paper import model_of, read_paper
-from adalora.reporting.results import Run, label, options, unusual
+from adalora.reporting.paper import model_of, read_paper, scores
+from adalora.reporting.results import Run, variant_of
 from adalora.reporting.terminal import console
 from adalora.result import Result, peak_memory_mb
 from adalora.tracking import Log, Wandb
@@ -199,26 +200,21 @@ def slashed(group: str, values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def beside_paper(run: Run) -> dict[str, Any]:
-    """The paper's cell in percent, and the points that our headline metric of the last step is above it.
+    """The published cell in percent, and the points that our headline metric of the last step is above it.
 
-    Nothing where the paper's number doesn't apply: another backbone, other rows, options or lengths
-    that are not the recipe's.
+    Nothing where no published number applies: another backbone, other rows, another length than the
+    recipe's, or a variant that no paper printed.
     """
     model, task = run["model"], run["task"]
-    setting = options(run)
-    if (
-        not model["comparable"]
-        or model["title"] != model_of(task["name"])
-        or task["subset"]
-        or label(setting, unusual(setting))
-    ):
+    if not model["comparable"] or model["title"] != model_of(task["name"]) or task["subset"]:
         return {}
-    cells, row = read_paper(), (run["method"]["name"], run["budget"]["name"])
-    found = {name: cells.get((task["name"], name, *row)) for name in run["last"]}
+    cells, row = scores(read_paper()), (run["method"]["name"], run["budget"]["name"], variant_of(run))
+    ours = scores_of(run, "last")
+    found = {name: cells.get((task["name"], name, *row)) for name in ours}
     values = {name: cell.value for name, cell in found.items() if cell is not None}
     headline = task["headline"]
     if headline in values:
-        values["difference"] = round(100 * run["last"][headline] - values[headline], 4)
+        values["difference"] = round(ours[headline] - values[headline], 4)
     return slashed("paper", values)
 
 

@@ -32,6 +32,7 @@ def make(task="rte", method="adalora", budget="0.3M", seed=1, last=0.8628, best=
         "parameters": {"peak": 663840, "kept": 331776, "head": 592130, "total": 1255970},
     }  # fmt: skip
     top = {"commit": "abc123", "schema": SCHEMA, "precision": "fp32", "key": "0123456789", "cell": "c0"}
+    top |= {"seconds": 3725.4, "peak_memory_mb": 1}
     for name, value in changes.items():
         part, _, key = name.partition("__")
         if key:
@@ -40,8 +41,8 @@ def make(task="rte", method="adalora", budget="0.3M", seed=1, last=0.8628, best=
             top[name] = value
     return Result(
         **parts, **top, seed=seed, last=dict.fromkeys(metrics, last) | {"loss": 0.5}, last_step=3900,
-        best=dict.fromkeys(metrics, best) | {"loss": 0.4}, best_step=3100, ranks={"a": 2}, seconds=3725.4,
-        peak_memory_mb=1, command=["train.py"], versions={}, hardware={},
+        best=dict.fromkeys(metrics, best) | {"loss": 0.4}, best_step=3100, ranks={"a": 2},
+        command=["train.py"], versions={}, hardware={},
     ).as_dict()  # fmt: skip
 
 

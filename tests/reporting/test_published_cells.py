@@ -1,0 +1,161 @@
+"""Every published number stands beside the run that matches it, and beside no other."""
+
+import csv
+from dataclasses import asdict
+
+import pytest
+import yaml
+
+from adalora.config.methods import METHOD_CONFIGS
+from adalora.reporting.paper import FOLDER
+from adalora.reporting.results import variant_of
+from adalora.reporting.watch import beside_paper
+from adalora.sweep.published import published
+from tests.reporting.forged import lines_of, make
+
+RANKS = {"adalora": {"init_rank": 3, "target_rank": 2.0}, "lora": {"rank": 2}, "increlora": {"target_rank": 2.0}}
+PRINTED = {  # AdaLoRA's Tables 4, 5 and 14 by hand: (page, task, method, budget, variant) -> value
+    ("rte", "adalora", "0.16%", ""): "87.73",
+    ("rte", "adalora", "0.16%", "importance=magnitude"): "86.28",
+    ("rte", "adalora", "0.16%", "importance=sensitivity"): "87.71",
+    ("rte", "adalora", "0.16%", "form=doublets"): "86.15",
+    ("cola", "adalora", "0.08%", "form=doublets"): "66.71",
+    ("mnli", "adalora", "0.32%", "orthogonality=0"): "90.56",
+    ("mnli", "adalora", "0.32%", "init_rank=4, target_rank=4"): "90.52",
+    ("mnli", "lora", "0.65%", "orthogonality=0.1"): "90.66",
+    ("stsb", "lora", "0.3M", "modules=[query,value]"): "91.05",
+    ("stsb", "lora", "0.3M", ""): "91.68",
+}
+
+
+def forged(setting, **changes):
+    """A result of a published setting: the options as the command gives them, the ranks as the budget does."""
+    given = dict(text.split("=", 1) for text in setting.overrides)
+    name = given["method"]
+    options = {key.removeprefix("method."): yaml.safe_load(value) for key, value in given.items() if "." in key}
+    result = make(given["task"], name, given.get("budget", "any"), **changes)
+    result["method"] = asdict(METHOD_CONFIGS[name](**(RANKS.get(name, {}) | options)))
+    return result
+
+
+def expected(*tables):
+    """The printed values by table, counted as often as the files have them."""
+    with (FOLDER / "adalora_tables.csv").open() as one, (FOLDER / "increlora_tables.csv").open() as two:
+        rows = [*csv.DictReader(one), *csv.DictReader(two)]
+    return sorted(f"{float(row['value']):.2f}" for row in rows if row["table"] in tables and row["value"])
+
+
+def test_every_ablation_stands_beside_its_own_number(tabulate):
+    texts, _ = tabulate(*(forged(setting, last=0.5) for setting in published("ablations")[0]))
+    lines = lines_of(texts["ablations.csv"])
+    tables = ("AdaLoRA-T4", "AdaLoRA-T5", "AdaLoRA-T14")
+    beside = [line for line in lines if line["paper"]]
+    assert sorted(line["paper"] for line in beside) == expected(*tables)
+    assert all((line["n"], line["median_last"]) == ("1", "50.0000") for line in beside)
+    for line in beside:
+        assert float(line["difference"]) == pytest.approx(50 - float(line["paper"]))
+    for (task, method, budget, variant), value in PRINTED.items():
+        found = lines_of(texts["ablations.csv"], task=task, method=method, budget=budget, variant=variant)
+        assert value in {line["paper"] for line in found}, (task, method, budget, variant)
+    assert all(f" {value} |" in texts["ablations.md"] for value in ("95.52", "95.64"))  # one setting, Tables 4 and 5
+    whole = lines_of(texts["glue.csv"], task="rte", budget="0.16%", variant="importance=magnitude", metric="accuracy")
+    assert [line["paper"] for line in whole] == ["86.28"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"method__importance": "magnitude", "method__beta1": 0.5},
+        {"method__modules": ["query"]},
+        {"method__init_rank": 2, "method__target_rank": 2.0},  # SVD-LoRA, which isn't printed for RTE
+        {"training__max_steps": 100, "training__total_steps": 100},
+        {"method__form": "doublets", "method__importance": "sensitivity", "method__orthogonality": 0.0},
+    ],
+)
+def test_no_run_stands_beside_another_variants_number(tabulate, change):
+    run = make(budget="0.16%", **change)
+    texts, _ = tabulate(run)
+    for page in ("glue", "ablations"):
+        for line in lines_of(texts[f"{page}.csv"], task="rte", budget="0.16%"):
+            assert not (line["n"] and line["paper"])
+    assert beside_paper(run) == {}
+
+
+def test_wandb_compares_with_the_same_number():
+    run = make(budget="0.16%", last=0.9, method__importance="magnitude")
+    assert beside_paper(run) == {"paper/accuracy": 86.28, "paper/difference": 3.72}
+    mnli = make("mnli", budget="0.32%", last=0.9, method__orthogonality=0.0)
+    assert beside_paper(mnli) == {"paper/accuracy_average": 90.56}
+
+
+def test_increloras_tables_stand_beside_its_variants(tabulate):
+    scores = {"": 0.9, "advance_learning=false": 0.88, "orthogonality=0": 0.87,
+              "advance_learning=false, orthogonality=0": 0.86}  # fmt: skip
+    runs = []
+    for setting in published("increlora")[0]:
+        run = forged(setting)
+        run["last"] = dict.fromkeys(run["last"], scores.get(variant_of(run), 0.9))
+        runs.append(run)
+    texts, warnings = tabulate(*runs)
+    assert warnings == []
+    lines = [line for line in lines_of(texts["increlora.csv"]) if line["paper"]]
+    tables = ("IncreLoRA-T1", "IncreLoRA-Fig4", "IncreLoRA-T2", "external-reproduction")
+    not_shown = ["0.84", "87.30", "88.99"]  # the six seeds' mean and deviation, and an average of other metrics
+    assert sorted([line["paper"] for line in lines] + not_shown) == expected(*tables)
+    assert [line["budget"] for line in lines if not line["n"]] == ["best over r_avg in {2,4,8,12,16,24}"]
+    differences = {(line["task"], line["variant"]): (line["median_last"], line["paper"]) for line in lines
+                   if "minus" in line["variant"]}  # fmt: skip
+    raw, orthogonal = "(advance_learning=false, orthogonality=0)", "(advance_learning=false)"
+    assert differences == {
+        ("rte", f"{orthogonal} minus {raw}"): ("2.0000", "1.81"),
+        ("rte", f"(orthogonality=0) minus {raw}"): ("1.0000", "1.08"),
+        ("rte", f"(as published) minus {orthogonal}"): ("2.0000", "0.36"),
+        ("stsb", f"(as published) minus {orthogonal}"): ("2.0000", "0.10"),
+    }
+    assert "minus" not in texts["glue.csv"]
+    assert "last - third party" in texts["increlora.md"]
+
+
+def test_memory_and_time_stand_beside_table_15(tabulate):
+    runs = [make("mnli", method, "0.08%", seconds=60.0 * 50 * minutes, peak_memory_mb=2048)
+            for method, minutes in (("lora", 10), ("adalora", 11))]  # fmt: skip
+    texts, _ = tabulate(*runs)
+    found = {(line["method"], line["metric"]): (line["median_last"], line["paper"], line["budget"])
+             for line in lines_of(texts["cost.csv"]) if line["n"]}  # fmt: skip
+    assert found == {
+        ("lora", "peak_memory_gb"): ("2.0000", "11.09", "0.08%"),
+        ("lora", "minutes_per_epoch"): ("10.0000", "105.00", "0.08%"),
+        ("adalora", "peak_memory_gb"): ("2.0000", "11.10", "0.08%"),
+        ("adalora", "minutes_per_epoch"): ("11.0000", "116.00", "0.08%"),
+    }
+    assert sorted(line["paper"] for line in lines_of(texts["cost.csv"])) == expected("AdaLoRA-T15")
+    assert "best" not in texts["cost.md"].split("# Params")[1].split("1. ")[0]
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["task=rte method=increlora", "task=squad_v1 method=lora", "task=squad_v2 method=adalora", "task=mrpc method=sora",
+     "task=xsum method=lora model=bart_large budget=2.20%", "task=cola method=adalora"],
+)  # fmt: skip
+def test_what_a_recipe_sets_is_no_variant(compose, line):
+    config = compose(*line.split())
+    run = make(config.task.name, config.method.name)
+    run["method"], run["recipe"] = asdict(config.method), asdict(config.recipe)
+    run["training"] = asdict(config.training) | {"total_steps": config.training.planned_steps}
+    assert variant_of(run) == ""
+
+
+def test_a_task_of_ones_own_gets_a_table(tabulate):
+    own = {"task__headline": "macro_f1"}
+    runs = []
+    for seed, last in ((1, 0.7), (2, 0.8)):
+        run = make("r8", seed=seed, last=last, **own)
+        run["task"]["name"] = "my_reviews"
+        run["last"]["best_f1_threshold"] = run["best"]["best_f1_threshold"] = 0.3
+        runs.append(run)
+    texts, lines = tabulate(*runs)
+    assert lines == []
+    assert "## my_reviews, DeBERTaV3-base" in texts["packaged.md"]
+    assert "my_reviews macro_f1 | my_reviews accuracy |" in texts["packaged.md"]
+    found = {line["metric"]: line["median_last"] for line in lines_of(texts["packaged.csv"], task="my_reviews")}
+    assert found == {"macro_f1": "75.0000", "accuracy": "75.0000"}
