@@ -1,4 +1,4 @@
-"""Tables of all finished runs, GLUE beside the paper's:
+"""Tables of all finished runs, beside the published numbers of the same variants:
 
 python scripts/tables.py
 python scripts/tables.py --runs results/runs --out results/tables
@@ -25,7 +25,10 @@ class Parser(argparse.ArgumentParser):
 
 def main() -> int:
     """Write the tables and name the files."""
-    parser = Parser(description="Tables of all finished runs, GLUE beside the paper's.", allow_abbrev=False)
+    parser = Parser(
+        description="Tables of all finished runs, beside the published numbers of the same variants.",
+        allow_abbrev=False,
+    )
     parser.add_argument("--runs", type=Path, default=Path("results/runs"), help="folder of runs (%(default)s)")
     parser.add_argument("--out", type=Path, default=Path("results/tables"), help="folder to write to (%(default)s)")
     args = parser.parse_args()

@@ -127,6 +127,7 @@ class Section:
     comparable: bool = True
     subset: bool = False
     source: str = "paper"
+    scored: bool = True  # False: memory and time, which have no best step
 
     def all_runs(self) -> list[Run]:
         """The runs of all rows, each once (a difference has those of two)."""

@@ -9,7 +9,7 @@ from types import UnionType
 from typing import Any, get_origin, get_type_hints
 
 from adalora.cell import UNCOUNTED
-from adalora.config.methods import METHOD_CONFIGS, MethodConfig
+from adalora.config.methods import METHOD_CONFIGS, AdaLoRAConfig, MethodConfig
 from adalora.config.methods.adalora import FORMS
 from adalora.result import SCHEMA, Result
 
@@ -74,12 +74,16 @@ def fault(run: Any, folder: str) -> str | None:
         for key, kind in kinds.items():
             if not isinstance(run[name].get(key, ...), kind):
                 return f"{name}.{key} is {run[name][key]!r}" if key in run[name] else f"has no {name}.{key}"
+    if run["training"]["epochs"] <= 0:
+        return f"training.epochs is {run['training']['epochs']!r}, not positive"
     for step in ("last", "best"):
         if run["task"]["headline"] not in run[step]:
             return f"{step} has no {run['task']['headline']}"
         for name, value in run[step].items():
             unbounded = name == "loss" or name.endswith("_threshold")  # which is of logits
-            if not unbounded and not (isinstance(value, NUMBER) and -1 <= value <= 1):  # NaN isn't either
+            if not isinstance(value, NUMBER):
+                return f"{step}.{name} is {value!r}, not a number"
+            if not unbounded and not -1 <= value <= 1:  # NaN isn't either
                 return f"{step}.{name} is {value!r}, not a fraction"
     if folder != f"seed{run['seed']}-{run['key']}":
         return f"says seed {run['seed']} and key {run['key']}, but lies in {folder}"
@@ -175,7 +179,7 @@ def unusual(options: dict[str, Any]) -> set[str]:
     """
     kind = METHOD_CONFIGS.get(options["method.name"], MethodConfig)
     form = options.get("method.form")
-    config = kind(form=form) if form in FORMS else kind()  # type: ignore[call-arg]  # only AdaLoRA has one
+    config = AdaLoRAConfig(form=form) if kind is AdaLoRAConfig and form in FORMS else kind()
     names = {"length"}
     for field in fields(config):
         name, default = f"method.{field.name}", getattr(config, field.name)

@@ -29,7 +29,7 @@ from adalora.reporting.cells import (
     position,
     rows_of,
 )
-from adalora.reporting.documents import COSTS, PACKAGED_INTRO, PAGES, Page, Part
+from adalora.reporting.documents import PACKAGED_INTRO, PAGES, Page, Part
 from adalora.reporting.longform import long_form
 from adalora.reporting.paper import BART, CONTRASTS, FOLDER, MODEL, Key, Published, minus, model_of, read_paper, scores
 from adalora.reporting.render import Document, Grid, latex, markdown
@@ -51,7 +51,8 @@ def beside(page: Page, part: Part, runs: Sequence[Run], paper: Paper) -> Section
     rows += [Row(method, budget, variant, variant, {}) for method, budget, variant in missing]
     title = f"{part.title}, {part.model}"
     cells = scores(paper) if page.whole else theirs
-    return Section(title, part.model, tuple(part.columns), sorted(rows, key=position), cells, source=part.source)
+    rows.sort(key=position)
+    return Section(title, part.model, tuple(part.columns), rows, cells, source=part.source, scored=part.scored)
 
 
 def identity(row: Row) -> tuple[str, str, str]:
@@ -65,8 +66,8 @@ def contrasts_of(rows: Sequence[Row], one: str, other: str) -> list[Contrast]:
     for row in rows:
         for less in rows:
             if identity(row) == ("increlora", less.budget, one) and identity(less) == ("increlora", row.budget, other):
-                name = minus(one, other)
-                found.append(Contrast(row.method, row.budget, name, name, row.runs, less))
+                shown = minus(row.variant, less.variant)  # which may also name what tells several of a variant apart
+                found.append(Contrast(row.method, row.budget, shown, minus(one, other), row.runs, less))
     return found
 
 
@@ -103,7 +104,7 @@ def applies(run: Run) -> bool:
 
 def grid(section: Section) -> Grid:
     """A table's strings, with the published numbers in lines below ours."""
-    blocks = []
+    blocks, step = [], "last" if section.scored else "ours"
     for row in section.rows:
         cells = [row.cell(column) for column in section.columns]
         lines = []
@@ -111,18 +112,16 @@ def grid(section: Section) -> Grid:
             kept = millions(statistics.median(run["parameters"]["kept"] for run in row.all_runs()))
             subset = ", subset" if section.subset else ""
             lines = [
-                ["", "", kept, f"last{subset}", *(f"{cell.last:.2f}" if cell else "" for cell in cells)],
+                ["", "", kept, f"{step}{subset}", *(f"{cell.last:.2f}" if cell else "" for cell in cells)],
                 ["", "", "", f"std (n){subset}", *map(spread, cells, section.columns)],
-                ["", "", "", f"best{subset}", *(f"{cell.best:.2f}" if cell else "" for cell in cells)],
             ]
-            if section.columns == COSTS:  # which has no best step
-                lines[0][3], lines[2:] = "ours", []
+            if section.scored:
+                lines.append(["", "", "", f"best{subset}", *(f"{cell.best:.2f}" if cell else "" for cell in cells)])
         if section.beside is not None:
             theirs = [section.beside.get(row.key(column)) for column in section.columns]
             params = next((cell.params for cell in theirs if cell), "")
             lines.append(["", "", params, section.source, *(f"{cell.value:.2f}" if cell else "" for cell in theirs)])
             if row.runs:
-                step = "ours" if section.columns == COSTS else "last"
                 lines.append(["", "", "", f"{step} - {section.source}", *map(signed, map(difference, cells, theirs))])
         name = TITLES.get(row.method, row.method)
         lines[0][:2] = [f"{name} [{row.variant}]" if row.variant else name, "" if row.budget == "any" else row.budget]

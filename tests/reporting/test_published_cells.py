@@ -159,3 +159,13 @@ def test_a_task_of_ones_own_gets_a_table(tabulate):
     assert "my_reviews macro_f1 | my_reviews accuracy |" in texts["packaged.md"]
     found = {line["metric"]: line["median_last"] for line in lines_of(texts["packaged.csv"], task="my_reviews")}
     assert found == {"macro_f1": "75.0000", "accuracy": "75.0000"}
+
+
+def test_differences_of_runs_told_apart_are_told_apart(tabulate):
+    """Two learning rates of one variant give two differences, each with the rate in its name."""
+    whole = [forged(setting) for setting in published("increlora")[0] if setting.overrides[0] == "task=stsb"]
+    second = forged(next(s for s in published("increlora")[0] if s.overrides == (
+        "task=stsb", "method=increlora", "budget=0.3M")), training__lr=1e-4)  # fmt: skip
+    texts, _ = tabulate(*whole, second)
+    names = [line["variant"] for line in lines_of(texts["increlora.csv"], task="stsb") if "minus" in line["variant"]]
+    assert {name for name in names if "lr=0.0001" in name} and len(names) == len(set(names))

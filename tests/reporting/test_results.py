@@ -82,6 +82,7 @@ def test_broken_results_are_named_skipped_and_counted(tmp_path):
     put(
         runs, make(), make(seed=2, schema=SCHEMA - 1), make(seed=3, last=86.3), make(seed=4, last=float("nan")),
         make(seed=5, task__digest=7), make(seed=6, commit=1),
+        make(seed=7, training__epochs=0.0), make(seed=8) | {"last": make()["last"] | {"loss": None}},
     )  # fmt: skip
     (whole,) = runs.rglob("seed1-*/result.json")
     bad = {
@@ -98,13 +99,14 @@ def test_broken_results_are_named_skipped_and_counted(tmp_path):
     (runs / "binary").mkdir()
     (runs / "binary" / "result.json").write_bytes(b"\xff\xfe\x00")
     good, skipped = read_results(runs)
-    assert len(good) == 1 and len(skipped) == 12
+    assert len(good) == 1 and len(skipped) == 14
     assert all("\n" not in line and "result.json: " in line for line in skipped)
     told = "\n".join(skipped)
     for reason in ("not readable as JSON", "not a result of this suite", f"result schema {SCHEMA - 1}", "has no best",
                    "last.accuracy is 86.3, not a fraction", "is nan", "task.digest is 7", "commit is a int",
+                   "epochs is 0.0", "last.loss is None, not a number",
                    "but lies in seed9-abc", "the same run as"):  # fmt: skip
         assert reason in told
     _, lines = write_tables(runs, tmp_path / "tables")
     assert [line for line in lines if line.startswith("skipped ")] == [f"skipped {line}" for line in skipped]
-    assert "Left out: 12 result.json" in (tmp_path / "tables/glue.md").read_text()
+    assert "Left out: 14 result.json" in (tmp_path / "tables/glue.md").read_text()
