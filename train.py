@@ -23,7 +23,6 @@ from adalora.sweep.worker import end_with_sweep, share_machine
 
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # repeatable products on a GPU
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
-register()
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")
@@ -65,6 +64,7 @@ if __name__ == "__main__":
     end_with_sweep()
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors come here whole, not in Hydra's many lines
     try:
+        register()
         main()
     except (HydraException, UserError) as error:
         print(f"error: {explained(error)}", file=sys.stderr)

@@ -102,8 +102,8 @@ class Recipe:
     """Which published hyperparameters are used, and where the values in force come from."""
 
     name: str = MISSING
-    protocol: str | None = MISSING  # set by conf/protocols/...
-    source: str | None = MISSING  # set by conf/recipes/...
+    protocol: str | None = MISSING  # set by conf/recipes/protocol-<model>.yaml
+    source: str | None = MISSING  # set by conf/recipes/<recipe>-<model>.yaml
 
 
 @dataclass

@@ -12,9 +12,11 @@ from hydra.core.plugins import Plugins
 from hydra.errors import MissingConfigException
 from omegaconf import OmegaConf
 
+from adalora.config import recipes as tables
 from adalora.config import register
 from adalora.config.methods import METHOD_CONFIGS
 from adalora.config.mistakes import explained
+from adalora.config.recipes import protocols, recipes
 from adalora.errors import UserError
 
 CONF = Path(__file__).parents[2] / "conf"
@@ -65,32 +67,22 @@ def test_a_custom_budget_needs_its_number(compose):
         compose("budget=custom")
 
 
-MODELS = [model for model in options("model") if model.startswith("deberta")]
-BARTS = [model for model in options("model") if model.startswith("bart")]
-CELLS = [
-    *product(MODELS, [*GLUE, *SQUAD, "r8"], options("method"), options("recipe")),
-    *product(BARTS, SUMMARIES, options("method"), options("recipe")),
-]
-PAPERS = {*product(["deberta_v3_base"], [*GLUE, *SQUAD]), *product(["bart_large"], SUMMARIES)}
+PAPERS = [*product(["deberta_v3_base"], [*GLUE, *SQUAD]), *product(["bart_large"], SUMMARIES)]
 
 
-@pytest.mark.parametrize("model, task, method, recipe", CELLS)
-def test_every_cell_composes_with_what_is_written_for_it(compose, model, task, method, recipe):
-    config = compose(f"model={model}", f"task={task}", f"method={method}", f"recipe={recipe}")
-    assert (config.model.name, config.task.name, config.method.name, config.recipe.name) == (
-        model,
-        task,
-        method,
-        recipe,
-    )
-    assert type(config.method) is METHOD_CONFIGS[method]
-    protocol = CONF / "protocols" / model / f"{task}.yaml"
-    source = CONF / "recipes" / recipe / model / task / f"{method}.yaml"
-    assert (config.recipe.protocol is not None) == protocol.is_file()
-    assert (config.recipe.source is not None) == source.is_file()
-    if (model, task) in PAPERS:  # the paper's cells
+@pytest.mark.parametrize("model, task", PAPERS)
+def test_the_paper_s_cells_have_protocol_and_source(compose, model, task):
+    for method in ("adalora", "lora"):
+        config = compose(f"model={model}", f"task={task}", f"method={method}")
         assert config.recipe.protocol
-        assert config.recipe.source or method not in ("adalora", "lora")
+        assert config.recipe.source
+
+
+def test_without_a_published_row_the_method_keeps_its_defaults(compose):
+    config = compose("task=rte", "method=sora")
+    assert config.recipe.protocol  # the task's
+    assert config.recipe.source is None
+    assert asdict(config.method) == asdict(METHOD_CONFIGS["sora"]())
 
 
 @pytest.mark.parametrize("task, recipe", product(GLUE, options("recipe")))
@@ -102,43 +94,81 @@ def test_adalora_s_paper_cells_have_protocol_and_source(compose, task, recipe):
     assert ("Table 8" in config.recipe.source) == (recipe == "paper")
 
 
-def test_every_protocol_and_recipe_file_belongs_to_a_cell():
-    for path in CONF.glob("protocols/**/*.yaml"):
-        model, task = path.relative_to(CONF / "protocols").with_suffix("").parts
-        assert model in options("model"), path
-        assert task in options("task"), path
-    for path in CONF.glob("recipes/**/*.yaml"):
-        recipe, model, task, method, *budget = path.relative_to(CONF / "recipes").with_suffix("").parts
-        assert all(part in options("budget") for part in budget), path  # a diff at one budget
-        assert recipe in options("recipe"), path
-        assert model in options("model"), path
-        assert task in options("task"), path
-        assert method in options("method"), path
+ROWS = {name: recipes(name) for name in options("recipe")}
+PROTOCOLS = protocols()
 
 
-def protocol_training(path):
-    """A protocol's `training` node, with that of the protocol that it starts from."""
-    node = OmegaConf.load(path)
-    training = {}
-    for entry in node.get("defaults", []):
-        if entry != "_self_":
-            training |= protocol_training(CONF / f"{str(entry).removesuffix('@_here_').lstrip('/')}.yaml")
-    return training | dict(node.get("training", {}))
+def test_every_row_of_the_tables_belongs_to_a_cell():
+    """A name that no cell has would be nothing, silently."""
+    known = {group: options(group) for group in GROUPS}
+    assert all(model in known["model"] and task in known["task"] for model, task in PROTOCOLS)
+    for model, task, method, budget in (key for rows in ROWS.values() for key in rows):
+        assert model in known["model"]
+        assert task in known["task"]
+        assert method in known["method"]
+        assert budget is None or budget in known["budget"]
+    files = {path.stem for path in (CONF / "recipes").iterdir()}
+    assert files <= {f"{name}-{model}" for name in ("protocol", *known["recipe"]) for model in known["model"]}
 
 
-PROTOCOLS = sorted((path.parent.name, path.stem) for path in CONF.glob("protocols/*/*.yaml"))
+@pytest.mark.parametrize("name", ROWS)
+def test_a_row_is_in_force_in_its_cell(compose, name):
+    """The first and the last task of each backbone and method."""
+    cells = {}
+    for model, task, method, budget in ROWS[name]:
+        cells.setdefault((model, method, budget), []).append(task)
+    for (model, method, budget), tasks in cells.items():
+        for task in {tasks[0], tasks[-1]}:
+            row = ROWS[name][model, task, method, budget]
+            config = compose(
+                f"model={model}",
+                f"task={task}",
+                f"method={method}",
+                f"recipe={name}",
+                *([f"budget={budget}"] * bool(budget)),
+            )
+            sections = (config.training, config.model, config.task, config.method)
+            for column in row.keys() - {"source"}:
+                values = [getattr(section, column) for section in sections if hasattr(section, column)]
+                assert values == [pytest.approx(row[column])] or values == [row[column]], (model, task, column)
+            assert config.recipe.source == row.get("source", config.recipe.source)
+
+
+LENGTHS = {"planned_steps", "warmup_steps", "eval_steps", "epochs"}
 
 
 @pytest.mark.parametrize("model, task", PROTOCOLS)
 def test_a_protocol_sets_its_lengths_together(compose, model, task):
-    path = CONF / "protocols" / model / f"{task}.yaml"
-    lengths = {"planned_steps", "warmup_steps", "eval_steps", "epochs"}
-    own = set(OmegaConf.load(path).get("training", {})) & lengths
-    assert own in (set(), lengths)  # a diff over another protocol has all or none of its own
-    training = protocol_training(path)
-    assert lengths <= set(training)
-    composed = compose(f"model={model}", f"task={task}", "method=adalora", "recipe=paper").training
-    assert {key: getattr(composed, key) for key in training} == training
+    row = PROTOCOLS[model, task]
+    assert row.keys() >= LENGTHS
+    config = compose(f"model={model}", f"task={task}", "method=bitfit")
+    assert {key: getattr(config.training, key) for key in LENGTHS} == {key: row[key] for key in LENGTHS}
+    assert config.recipe.protocol == row["source"]
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("- method: lora\n  rows: {rte: {alfa: 1}}", "alfa is no option of lora, allowed are alpha"),
+        ("- rows: {rte: {alpha: 1}}", "no method is called ''"),
+        ("- method: loro\n  rows: {rte: {alpha: 1}}", "no method is called 'loro', allowed are lora, "),
+        ("- method: lora\n  row: {rte: {alpha: 1}}", "paper-deberta_v3_base.yaml can't be read: .*'row'"),
+        ("- {method: [", "paper-deberta_v3_base.yaml can't be read: "),
+        ("- 3", "paper-deberta_v3_base.yaml can't be read: "),
+    ],
+)
+def test_a_damaged_table_is_named(tmp_path, monkeypatch, text, message):
+    (tmp_path / "paper-deberta_v3_base.yaml").write_text(text)
+    monkeypatch.setattr(tables, "FOLDER", tmp_path)
+    with pytest.raises(UserError, match=message):
+        list(tables.nodes())
+
+
+def test_a_protocol_has_no_options_of_one_method(tmp_path, monkeypatch):
+    (tmp_path / "protocol-deberta_v3_base.yaml").write_text("- rows: {rte: {alpha: 1}}")
+    monkeypatch.setattr(tables, "FOLDER", tmp_path)
+    with pytest.raises(UserError, match="alpha is no option of all methods"):
+        list(tables.nodes())
 
 
 @pytest.mark.parametrize("model, task", PROTOCOLS)

@@ -1,0 +1,118 @@
+"""The published hyperparameters: tables in `conf/recipes`, a file for each source and backbone.
+
+A file is a list of blocks. A column is named like its option, whose place follows from the name: `PLACES`
+(`training` for its fields), else `method`.
+
+    - method: adalora
+      source: "arXiv 2303.10512 Table 8"
+      common: {alpha: 16}
+      rows:
+        rte: {lr: 1.2e-3, orthogonality: 0.3}
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, cast
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+from adalora.config.methods import METHOD_CONFIGS, nearest
+from adalora.config.schema import Training
+from adalora.errors import UserError
+
+FOLDER = Path(__file__).resolve().parents[2] / "conf/recipes"
+PLACES = {
+    "classifier_dropout": "model",
+    "pos_query_base_only": "model",
+    "max_length": "task",
+    "precision": "",  # top level
+} | {option.name: "training" for option in fields(Training)}
+
+Row = dict[str, Any]  # column -> value; `source` among them
+
+
+@dataclass
+class Block:
+    """Rows by task that share a source."""
+
+    rows: dict[str, Any]
+    method: str | None = None  # none in a protocol, which holds for every method
+    budgets: tuple[str | None, ...] = (None,)  # where it is a diff for these budgets only
+    like: str | None = None  # a protocol that starts from this backbone's rows
+    source: str | None = None  # {task} stands for the row's; a row may have its own
+    common: dict[str, Any] = field(default_factory=dict)  # the same in every row
+
+
+def nodes() -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Group, name and node of every row, for the defaults list of `conf/config.yaml`.
+
+    The groups are `_protocol` with `<model>-<task>`, `_recipe` with `<recipe>-<model>-<task>-<method>`, and
+    `_recipe_at` with `-<budget>` after that. `official_scripts` is a diff over `paper`.
+
+    Raises:
+        UserError: a table can't be read, or has a column that is no option.
+    """
+    for (model, task), row in protocols().items():
+        yield "_protocol", f"{model}-{task}", node(row, "protocol", None)
+    paper = recipes("paper")
+    for name, rows in {"paper": paper, "official_scripts": merged(paper, recipes("official_scripts"))}.items():
+        for (model, task, method, budget), row in rows.items():
+            cell = f"{name}-{model}-{task}-{method}"
+            group, key = ("_recipe", cell) if budget is None else ("_recipe_at", f"{cell}-{budget}")
+            yield group, key, node(row, "source", method)
+
+
+def protocols() -> dict[tuple[str, str], Row]:
+    """What a task asks of every method, by (model, task)."""
+    table = {(model, task): (block.like, row) for model, block in blocks("protocol") for task, row in rows_of(block)}
+    return {(model, task): (table[like, task][1] if like else {}) | row for (model, task), (like, row) in table.items()}
+
+
+def recipes(name: str) -> dict[tuple[str, str, str, str | None], Row]:
+    """What one recipe's own tables say, by (model, task, method, budget or None for all)."""
+    return {
+        (model, task, block.method or "", budget): row
+        for model, block in blocks(name)
+        for task, row in rows_of(block)
+        for budget in block.budgets
+    }
+
+
+def merged(rows: dict[Any, Row], over: dict[Any, Row]) -> dict[Any, Row]:
+    """The rows of both tables, the second's values winning."""
+    return {key: rows.get(key, {}) | over.get(key, {}) for key in rows | over}
+
+
+def blocks(name: str) -> Iterator[tuple[str, Block]]:
+    """Each block of the tables called `name`, with the backbone that its file is for. Raises `UserError`."""
+    for path in sorted(FOLDER.glob(f"{name}-*.yaml")):
+        try:
+            for block in cast(list[Any], OmegaConf.to_container(OmegaConf.load(path))):
+                yield path.stem.removeprefix(f"{name}-"), Block(**block)
+        except (OmegaConfBaseException, YAMLError, UnicodeDecodeError, TypeError) as error:
+            raise UserError(f"conf/recipes/{path.name} can't be read: {' '.join(str(error).split())}") from error
+
+
+def rows_of(block: Block) -> Iterator[tuple[str, Row]]:
+    """A block's rows by task, each complete."""
+    for task, row in block.rows.items():
+        source = {"source": block.source.format(task=task)} if block.source else {}
+        yield task, source | block.common | row
+
+
+def node(row: Row, source: str, method: str | None) -> dict[str, Any]:
+    """A row as a part of the configuration, its source at `recipe.<source>`. Raises `UserError`."""
+    if method is not None and method not in METHOD_CONFIGS:
+        raise UserError(f"conf/recipes: no method is called '{method}', allowed are {nearest(method, METHOD_CONFIGS)}")
+    options = [] if method is None else [option.name for option in fields(METHOD_CONFIGS[method])]
+    tree: dict[str, Any] = {}
+    for column, value in row.items():
+        place, key = ("recipe", source) if column == "source" else (PLACES.get(column, "method"), column)
+        if place == "method" and key not in options:
+            allowed = nearest(column, [*PLACES, *options])
+            raise UserError(f"conf/recipes: {column} is no option of {method or 'all methods'}, allowed are {allowed}")
+        (tree.setdefault(place, {}) if place else tree)[key] = value
+    return tree
