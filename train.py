@@ -15,8 +15,9 @@ from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from adalora.config import register
+from adalora.config import register, validated
 from adalora.config.mistakes import explained
+from adalora.config.usage import usage
 from adalora.errors import Busy, Interrupted, UserError
 from adalora.reporting.multirun import note_job
 from adalora.sweep.worker import end_with_sweep, share_machine
@@ -36,9 +37,10 @@ def main(tree: DictConfig) -> float | None:
         note_job(job.runtime.output_dir, job.overrides.task, outcome)
     try:
         share_machine()
+        config = validated(tree)
         from adalora.run import run  # torch and transformers: not for --help or a typing mistake
 
-        outcome = run(tree, job.overrides.task)
+        outcome = run(config, job.overrides.task)
     except UserError as error:
         kind = "busy" if sweeping and isinstance(error, Busy) else "error"
         outcome = {kind: str(error)}
@@ -61,6 +63,9 @@ def main(tree: DictConfig) -> float | None:
 
 
 if __name__ == "__main__":
+    if {"--help", "-h"} & set(sys.argv):  # Hydra's own walks every group twice, for seconds
+        print(usage())
+        sys.exit()
     end_with_sweep()
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors come here whole, not in Hydra's many lines
     try:

@@ -12,7 +12,7 @@ import datasets
 import torch
 import transformers
 from accelerate import Accelerator
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
@@ -21,7 +21,6 @@ from adalora.backbones.hub import all_of
 from adalora.backbones.load import Weights, check_length, load_tokenizer, locate
 from adalora.build import build_accelerator, build_batches, build_model
 from adalora.cell import cell_id, keys_of
-from adalora.config import validated
 from adalora.config.schema import Config
 from adalora.counts import check_end, check_start
 from adalora.errors import Interrupted
@@ -42,18 +41,17 @@ from tasks.data import Data, load_data
 SAMPLES = 48  # rows of the first evaluation split whose predictions are shown
 
 
-def run(tree: DictConfig, overrides: Sequence[str]) -> dict[str, Any]:
+def run(config: Config, overrides: Sequence[str]) -> dict[str, Any]:
     """Run, resume or recall one experiment; returns its result, or with `dry_run` its plan in short.
 
     Args:
-        tree: the composed configuration.
+        config: the configuration as composed.
         overrides: what the user set on the command line; such lengths don't scale.
 
     Raises:
         UserError: anything the user can put right.
         Interrupted: stopped by Ctrl-C or SIGTERM, with a checkpoint to go on from.
     """
-    config = validated(tree)
     fixed = keys_of(overrides)
     if config.dry_run:
         plan = make_plan(config, config.task.rows, fixed)

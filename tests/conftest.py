@@ -124,7 +124,7 @@ def start():
     def go(overrides: list[str]) -> Path:
         with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
             tree = hydra.compose("config", overrides=overrides)
-        run(tree, overrides)
+        run(validated(tree), overrides)
         (status,) = Path(tree.run_root).rglob("status")
         return status.parent
 

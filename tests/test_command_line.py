@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -31,9 +32,37 @@ def one_line(error):
     return lines[0]
 
 
-def test_help_and_composition_load_no_torch():
-    code = "import sys, adalora.config; adalora.config.register(); sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
+def without_torch(argument):
+    """Run train.py where torch can't be imported."""
+    code = (
+        f"import runpy, sys; sys.modules['torch'] = None; sys.argv = ['train.py', '{argument}']; "
+        "runpy.run_path('train.py', run_name='__main__')"
+    )
+    return subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+
+
+@pytest.mark.parametrize("flag", ["--help", "-h"])
+def test_help_shows_what_a_user_chooses_from(flag):
+    done = without_torch(flag)
+    assert (done.returncode, done.stderr) == (0, "")
+    for name in ("prilora", "squad_v2", "0.65%", "bart_minilm", "official_scripts", "--multirun"):
+        assert name in done.stdout
+    assert not re.search(r"(?<![\w%])_\w", done.stdout)  # shared parts
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ("training.lr=-1", "training.lr=-1.0: must be positive and finite"),
+        ("method.importance=size", "allowed are smoothed, sensitivity, magnitude"),
+        ("model=bart_minilm", "serves summarization only"),
+        ("budget=custom", "budget.params=N"),
+    ],
+)
+def test_mistakes_in_options_are_told_without_torch(argument, message):
+    done = without_torch(argument)
+    assert done.returncode == 1
+    assert message in one_line(done.stderr)
 
 
 def test_the_headline_command_without_a_hub(tmp_path):

@@ -12,7 +12,6 @@ A file is a list of blocks. A column is named like its option, whose place follo
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
-from pathlib import Path
 from typing import Any, cast
 
 from omegaconf import OmegaConf
@@ -21,9 +20,10 @@ from yaml import YAMLError
 
 from adalora.config.methods import METHOD_CONFIGS, nearest
 from adalora.config.schema import Training
+from adalora.config.sources import CONF
 from adalora.errors import UserError
 
-FOLDER = Path(__file__).resolve().parents[2] / "conf/recipes"
+FOLDER = CONF / "recipes"
 PLACES = {
     "classifier_dropout": "model",
     "pos_query_base_only": "model",

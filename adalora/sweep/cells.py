@@ -4,7 +4,6 @@ import os
 import shlex
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 import hydra
 from hydra.core.global_hydra import GlobalHydra
@@ -15,10 +14,10 @@ from adalora.cell import cell_id, keys_of
 from adalora.config import register, validated
 from adalora.config.mistakes import explained
 from adalora.config.schema import Config
+from adalora.config.sources import CONF
 from adalora.errors import UserError
 from adalora.sweep.published import Setting
 
-CONF = Path(__file__).resolve().parents[2] / "conf"
 ALONE = 8  # so few settings are composed in this process: another takes a second to start
 
 

@@ -1,0 +1,41 @@
+"""What `python train.py --help` prints: the choices and how to use them. Imports no torch."""
+
+import shutil
+import textwrap
+
+from adalora.config.sources import CONF
+
+GROUPS = {
+    "task": "data, metric; summarization tasks choose bart_large by themselves",
+    "method": "what is trained",
+    "budget": "adapter parameters; any number: budget=custom budget.params=250_000",
+    "model": "the backbone; the minilm ones come as a package, without a hub",
+    "recipe": "the published hyperparameters, picked for model, task and method",
+}
+EXAMPLES = {
+    "python train.py task=rte budget=0.3M method=adalora": "one run; again: its result, or it goes on",
+    "python train.py task=rte dry_run=true": "the plan: counts, steps, cost, sources",
+    "python train.py model=deberta_minilm task=r8": "offline, minutes on two cores",
+    "python train.py task=rte training.lr=1e-3 seed=2": "any option, over all else",
+    "python train.py --multirun budget=0.3M,0.6M seed=1,2,3": "a sweep",
+    "python train.py task=rte --cfg job": "every option and its value",
+}
+
+
+def usage() -> str:
+    """The help text, at the terminal's width."""
+    width = min(shutil.get_terminal_size((100, 24)).columns, 120)
+    longest = max(map(len, EXAMPLES))
+    lines = ["Train one cell of a table, or sweep many.", ""]
+    lines += [f"  {command:<{longest}}  # {what}" for command, what in EXAMPLES.items()]
+    lines += ["", "Choose by group=name; a name is a file in conf/<group>:", ""]
+    for group, what in GROUPS.items():
+        lines.append(f"  {group}: {what}")
+        lines += textwrap.wrap(", ".join(names(group)), width, initial_indent="    ", subsequent_indent="    ")
+    lines += ["", "conf/config.yaml explains every other option. Published tables: make help. Hydra: --hydra-help."]
+    return "\n".join(lines)
+
+
+def names(group: str) -> list[str]:
+    """What a user can choose: names with `_` are shared parts."""
+    return sorted(path.stem for path in (CONF / group).glob("[!_]*.yaml"))
