@@ -15,7 +15,7 @@ from adalora.backbones.attention import use_exact_attention
 from adalora.backbones.load import Weights, load_model
 from adalora.backbones.position_query import bypass_position_query
 from adalora.backbones.targets import target_modules
-from adalora.config.schema import Config
+from adalora.config.schema import Resolved
 from adalora.errors import UserError
 from adalora.methods import create
 from adalora.methods.protocol import Method
@@ -25,7 +25,7 @@ from tasks.data import Data
 from tasks.kind import Kind, Split
 
 
-def build_accelerator(config: Config) -> Accelerator:
+def build_accelerator(config: Resolved) -> Accelerator:
     """Device, precision and gradient accumulation.
 
     Raises:
@@ -44,14 +44,12 @@ def build_accelerator(config: Config) -> Accelerator:
     )
 
 
-def build_model(
-    config: Config, weights: Weights, outputs: int, total_steps: int, device: torch.device
-) -> tuple[nn.Module, Method]:
+def build_model(config: Resolved, weights: Weights, outputs: int, device: torch.device) -> tuple[nn.Module, Method]:
     """The backbone with its head and with the method attached: what isn't trained is frozen."""
     model = load_model(config.model, weights, outputs).to(device)
     model.requires_grad_(False)
     method = create(config.method)
-    method.attach(model, target_modules(model, config.model), total_steps)
+    method.attach(model, target_modules(model, config.model), config.training.total_steps)
     for name in config.model.head:
         model.get_submodule(name).requires_grad_(True)
     start(config.method, model)
@@ -63,7 +61,7 @@ def build_model(
 
 
 def build_batches(
-    config: Config,
+    config: Resolved,
     data: Data,
     features: Mapping[str, datasets.Dataset],
     kind: Kind,

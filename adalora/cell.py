@@ -7,43 +7,33 @@ folders where that content differs.
 import hashlib
 import json
 import math
-from collections.abc import Collection, Iterable
 from dataclasses import asdict
 from typing import Any
 
 from adalora.config.lengths import fit_lengths
-from adalora.config.schema import Config, Training
+from adalora.config.methods import MethodConfig
+from adalora.config.schema import Config, PlannedTraining, Resolved, Training
 
 MODEL_OPTIONS = ("targets", "head", "attention", "classifier_dropout", "pos_query_base_only")  # beside the weights
-UNCOUNTED = ("log_steps", "checkpoint_steps")  # training options that change no number
+UNCOUNTED = ("epochs", "max_steps", "log_steps", "checkpoint_steps")  # of training: T says it all, or no number changes
 
 
-def cell_id(config: Config, fixed: Collection[str]) -> str:
+def cell_id(config: Config) -> str:
     """Ten hex digits over the options that change the numbers, the lengths scaled for the official row counts.
 
     Where data and weights lie, tracking, device and precision of logs don't count. The budget's name does, since
     tables and folders keep budgets apart; methods without a choice of size have none.
 
-    Args:
-        config: the configuration as composed.
-        fixed: dotted keys that the user set (`keys_of`).
-
     Raises:
         UserError: the lengths don't fit into the training.
     """
-    steps = official_steps(config)
-    fitted, _ = fit_lengths(config, steps, official_eval_rows(config), fixed)
-    options = numbers(fitted, steps)
+    training, method, _ = fit_lengths(config, official_steps(config), official_eval_rows(config))
+    options = numbers(config, method, training)
     options["model"]["name"] = config.model.name
     options["task"] |= {"eval_split": config.task.eval_split, "eval_rows": config.task.eval_rows}
     budget = config.budget
     options["budget"] = [budget.name, budget.params, budget.rank] if config.method.has_budget else None
     return digest(options)
-
-
-def keys_of(overrides: Iterable[str]) -> set[str]:
-    """The dotted keys that command-line overrides set."""
-    return {override.lstrip("+~").partition("=")[0] for override in overrides}
 
 
 def steps_of(training: Training, rows: int) -> int:
@@ -52,9 +42,9 @@ def steps_of(training: Training, rows: int) -> int:
 
 
 def official_steps(config: Config) -> int:
-    """T on the official training split; the planned steps where `conf/task` doesn't know its rows."""
+    """T on the official training split; the recipe's where `conf/task` doesn't know its rows."""
     training, rows = config.training, config.task.rows.get(config.task.train_split)
-    return steps_of(training, rows) if rows else training.max_steps or training.planned_steps or 1
+    return steps_of(training, rows) if rows else training.max_steps or config.recipe.total_steps or 1
 
 
 def official_eval_rows(config: Config) -> int:
@@ -64,16 +54,13 @@ def official_eval_rows(config: Config) -> int:
     return sum(min(count, task.eval_rows or count) for count in rows)
 
 
-def numbers(config: Config, total_steps: int) -> dict[str, Any]:
+def numbers(config: Config | Resolved, method: MethodConfig, training: PlannedTraining) -> dict[str, Any]:
     """The options that change a run's numbers: not paths, tracking, device or budget names."""
-    training = {key: value for key, value in asdict(config.training).items() if key not in UNCOUNTED}
-    for key in ("epochs", "max_steps", "planned_steps"):  # T says it all
-        del training[key]
     return {
         "model": {name: getattr(config.model, name) for name in MODEL_OPTIONS},
         "task": {name: getattr(config.task, name) for name in config.task.numbers},
-        "method": asdict(config.method),
-        "training": training | {"total_steps": total_steps},
+        "method": asdict(method),
+        "training": {key: value for key, value in asdict(training).items() if key not in UNCOUNTED},
         "seed": config.seed,
         "precision": config.precision,
     }

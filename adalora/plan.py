@@ -1,7 +1,7 @@
 """What a run will do and cost, from configuration and row counts alone: no weights, no data."""
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from adalora.backbones.targets import target_modules
 from adalora.budget import Setting, in_parameters, shapes_of, solve
 from adalora.cell import steps_of
 from adalora.config.lengths import fit_lengths
-from adalora.config.schema import Config
+from adalora.config.schema import Config, Resolved
 from adalora.errors import UserError
 from adalora.methods import create
 from adalora.start import check
@@ -36,16 +36,20 @@ class Cost:
 
 @dataclass(frozen=True)
 class Plan:
-    """A run before it starts. `config` has every open value filled in."""
+    """A run before it starts."""
 
-    config: Config
+    config: Resolved
     setting: Setting
     shapes: dict[str, tuple[int, int]]
     rows: int
     steps_per_epoch: int
-    total_steps: int
     notes: list[str]
     cost: Cost
+
+    @property
+    def total_steps(self) -> int:
+        """T, the optimizer steps of the training."""
+        return self.config.training.total_steps
 
     def summary(self) -> dict[str, Any]:
         """What a table of plans shows: setting, exact counts, deviation from the budget."""
@@ -61,13 +65,12 @@ class Plan:
         }
 
 
-def make_plan(config: Config, rows: Mapping[str, int], fixed: Collection[str], folder: Path | None = None) -> Plan:
+def make_plan(config: Config, rows: Mapping[str, int], folder: Path | None = None) -> Plan:
     """Solve the budget and fit the lengths for a training on so many rows.
 
     Args:
         config: the configuration as composed.
         rows: row counts by split, training's and the evaluated ones.
-        fixed: dotted keys that the user set.
         folder: the backbone's files, where they are at hand; `model.path` is looked at in any case.
 
     Raises:
@@ -86,29 +89,27 @@ def make_plan(config: Config, rows: Mapping[str, int], fixed: Collection[str], f
 
     train_rows = rows[config.task.train_split]
     total_steps = steps_of(training, train_rows)
-    config, changed = fit_lengths(
-        replace(config, method=setting.config, budget=budget), total_steps, sum(rows.values()) - train_rows, fixed
-    )
-    create(config.method).check(shapes, total_steps)
+    sized = replace(config, method=setting.config)
+    planned, method, scaled = fit_lengths(sized, total_steps, sum(rows.values()) - train_rows)
+    create(method).check(shapes, total_steps)
     notes = []
-    if changed:
-        planned = config.training.planned_steps
-        notes.append(f"lengths scaled from {planned} to {total_steps} steps: {', '.join(changed)}")
+    if scaled:
+        notes.append(f"lengths scaled from {config.recipe.total_steps} to {total_steps} steps: {', '.join(scaled)}")
     if setting.deviation is None:
         notes.append(setting.note)
+    resolved = Resolved.of(config, method=method, budget=budget, training=planned)
     return Plan(
-        config,
+        resolved,
         setting,
         dict(create(setting.config).adapted(shapes)),
         train_rows,
         math.ceil(train_rows / training.batch_size),
-        total_steps,
         notes,
-        estimate(config, built, setting.counts.total),
+        estimate(resolved, built, setting.counts.total),
     )
 
 
-def estimate(config: Config, built: nn.Module, trained: int) -> Cost:
+def estimate(config: Resolved, built: nn.Module, trained: int) -> Cost:
     """FLOPs, memory and disk, by the usual counts.
 
     A product with a weight of N entries costs 2 N FLOPs a token forward, 2 N for the gradient of its

@@ -22,7 +22,7 @@ from adalora.training.loop import Progress
 from tasks import named
 from tasks.data import Data
 
-SCHEMA = 2
+SCHEMA = 3
 PACKAGES = ("torch", "transformers", "datasets", "accelerate", "peft", "tokenizers", "numpy", "scipy", "scikit-learn")
 
 
@@ -156,7 +156,7 @@ def record(
         ranks=method.ranks(),
         seconds=round(progress.seconds, 2),
         peak_memory_mb=peak_memory_mb(device),
-        training=asdict(config.training) | {"total_steps": plan.total_steps},
+        training=asdict(config.training),
         command=command,
         versions=versions(),
         commit=commit(),

@@ -1,7 +1,7 @@
 """One experiment from configuration to result."""
 
 import shutil
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -20,8 +20,8 @@ from adalora.adapter import save_adapter
 from adalora.backbones.hub import all_of
 from adalora.backbones.load import Weights, check_length, load_tokenizer, locate
 from adalora.build import build_accelerator, build_batches, build_model
-from adalora.cell import cell_id, keys_of
-from adalora.config.schema import Config
+from adalora.cell import cell_id
+from adalora.config.schema import Config, Resolved
 from adalora.counts import check_end, check_start
 from adalora.errors import Interrupted
 from adalora.files import write_json, write_text
@@ -46,20 +46,19 @@ def run(config: Config, overrides: Sequence[str]) -> dict[str, Any]:
 
     Args:
         config: the configuration as composed.
-        overrides: what the user set on the command line; such lengths don't scale.
+        overrides: what the user set on the command line, for the record.
 
     Raises:
         UserError: anything the user can put right.
         Interrupted: stopped by Ctrl-C or SIGTERM, with a checkpoint to go on from.
     """
-    fixed = keys_of(overrides)
     if config.dry_run:
-        plan = make_plan(config, config.task.rows, fixed)
+        plan = make_plan(config, config.task.rows)
         show_plan(plan)
         return plan.summary()
-    cell = cell_id(config, fixed)
+    cell = cell_id(config)
     with noting_failure(config, cell):
-        prepared = prepare(config, fixed, cell)
+        prepared = prepare(config, cell)
     command = ["train.py", *overrides]  # of this run alone; a sweep's process has another
     folder, plan = prepared.folder, prepared.plan
     with session(folder, plan.config) as result:
@@ -85,7 +84,7 @@ class Prepared:
     accelerator: Accelerator
 
 
-def prepare(config: Config, fixed: Collection[str], cell: str) -> Prepared:
+def prepare(config: Config, cell: str) -> Prepared:
     """Find weights and data, tokenise, plan. Raises `UserError`."""
     transformers.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
@@ -100,11 +99,11 @@ def prepare(config: Config, fixed: Collection[str], cell: str) -> Prepared:
     }
     for split, table in data.tables.items():
         data.notes.extend(f"{split}: {line}" for line in kind.notes(table, features[split]))
-    plan = make_plan(config, {split: len(rows) for split, rows in features.items()}, fixed, weights.folder)
+    plan = make_plan(config, {split: len(rows) for split, rows in features.items()}, weights.folder)
     plan.notes.extend(data.notes)
     accelerator = build_accelerator(plan.config)
-    key = run_key(plan.config, plan.total_steps, data.digest, weights.digest)
-    folder = RunFolder(plan.config, plan.setting.budget, key, cell, plan.total_steps)
+    key = run_key(plan.config, data.digest, weights.digest)
+    folder = RunFolder(plan.config, plan.setting.budget, key, cell)
     return Prepared(plan, weights, data, features, tokenizer, folder, accelerator)
 
 
@@ -115,7 +114,7 @@ def gather(config: Config) -> tuple[Weights, Data]:
 
 
 @contextmanager
-def session(folder: RunFolder, config: Config) -> Iterator[dict[str, Any] | None]:
+def session(folder: RunFolder, config: Resolved) -> Iterator[dict[str, Any] | None]:
     """Hold the run's folder, and leave its status true in every way out.
 
     Gives the result where the run is done: whoever held the folder before may just have finished it.
@@ -155,7 +154,7 @@ def execute(
     torch.manual_seed(config.seed)
 
     kind = create_task(config.task)
-    model, method = build_model(config, weights, kind.outputs, plan.total_steps, accelerator.device)
+    model, method = build_model(config, weights, kind.outputs, accelerator.device)
     batches, order, splits = build_batches(config, data, features, kind, tokenizer, accelerator)
     optimizer = build_optimizer(model, method, config.training)
     check_start(model, optimizer, method, plan.setting.counts, plan.shapes)
@@ -179,7 +178,6 @@ def execute(
                 evals=splits,
                 kind=kind,
                 tokenizer=tokenizer,
-                total_steps=plan.total_steps,
                 checkpoints=folder.path / "checkpoint",
                 watcher=watch,
             )

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from adalora.cell import digest, numbers
-from adalora.config.schema import Config
+from adalora.config.schema import Config, Resolved
 from adalora.errors import Busy, Interrupted, UserError
 from adalora.files import write_json, writing
 from adalora.start import content_digest
@@ -21,10 +21,10 @@ FAILED = ".failed"  # below the run root: a folder for each cell that failed bef
 PATIENCE = 0.3  # seconds to wait for a lock: whoever only looks whether it is held (`held`) lets go at once
 
 
-def run_key(config: Config, total_steps: int, data_digest: str, weights_digest: str) -> str:
+def run_key(config: Resolved, data_digest: str, weights_digest: str) -> str:
     """Ten hex digits over what changes the numbers: the resolved method and training, the model's
     and the data's content, seed and precision; not paths, tracking, device or budget names."""
-    options = numbers(config, total_steps)
+    options = numbers(config, config.method, config.training)
     options["model"]["weights"] = weights_digest
     options["task"]["rows"] = data_digest
     if (adapter := config.method.start()) is not None:
@@ -41,13 +41,12 @@ class RunFolder:
         key: `run_key`.
         cell: `cell_id` of the options that asked for this run. Other options may ask for the same run, so the
             status holds a list.
-        steps: T, for those who watch.
     """
 
-    def __init__(self, config: Config, budget: str, key: str, cell: str, steps: int) -> None:
+    def __init__(self, config: Resolved, budget: str, key: str, cell: str) -> None:
         parts = (config.model.name, config.task.name, config.method.name, budget, f"seed{config.seed}-{key}")
         self.path = Path(config.run_root).expanduser().joinpath(*parts)
-        self.key, self.cell, self.steps = key, cell, steps
+        self.key, self.cell, self.steps = key, cell, config.training.total_steps  # T, for those who watch
 
     @property
     def status(self) -> Status | None:

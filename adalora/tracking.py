@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlparse
 
 from adalora import __version__
-from adalora.config.schema import Config
+from adalora.config.schema import Resolved
 from adalora.files import write_text, writing
 from adalora.result import commit
 
@@ -87,7 +87,7 @@ class Wandb:
         warn: takes one line for the user.
     """
 
-    def __init__(self, folder: Path, key: str, config: Config, budget: str, warn: Callable[[str], None]) -> None:
+    def __init__(self, folder: Path, key: str, config: Resolved, budget: str, warn: Callable[[str], None]) -> None:
         self.folder, self.warn = folder, warn
         self.run: Any = None
         self.data_dir = os.environ.get("WANDB_DATA_DIR")

@@ -50,6 +50,18 @@ def compose():
     return lambda *overrides: deepcopy(composed(overrides))
 
 
+@pytest.fixture
+def compose_with():
+    """`compose_with(folder, "task=rte", "+mine=x")`: `compose` with another folder on Hydra's search path."""
+    register()
+
+    def composed(folder: Path, *overrides: str):
+        with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+            return validated(hydra.compose("config", overrides=[*overrides, f"hydra.searchpath=[file://{folder}]"]))
+
+    return composed
+
+
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory):
     """A folder with a random DeBERTa-v2 of two layers and its WordPiece tokenizer, for `model.path`."""

@@ -9,7 +9,6 @@ from pathlib import Path
 import hydra
 import torch
 
-from adalora.cell import keys_of
 from adalora.config import register, validated
 from adalora.run import execute, prepare
 
@@ -18,7 +17,7 @@ if __name__ == "__main__":
     register()
     with hydra.initialize_config_dir(str(Path(__file__).parents[1] / "conf"), version_base="1.3"):
         config = validated(hydra.compose("config", overrides=sys.argv[1:]))
-    prepared = prepare(config, keys_of(sys.argv[1:]), "-")
+    prepared = prepare(config, "-")
     prepared.accelerator.print(f"{prepared.accelerator.num_processes} processes")
     prepared.folder.path.mkdir(parents=True, exist_ok=True)
     execute(**vars(prepared), command=sys.argv)

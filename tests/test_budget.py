@@ -156,7 +156,7 @@ def test_lorta_on_bart_has_a_layer_an_attention_block(compose):
 
 def test_lorta_s_plan_says_which_maps_it_adapts(compose):
     config = compose("task=rte", "method=lorta")
-    plan = make_plan(config, config.task.rows, set())
+    plan = make_plan(config, config.task.rows)
     assert len(plan.shapes) == 48
     assert plan.config.method.heads == 12
 
@@ -271,7 +271,7 @@ def test_a_model_without_the_targets_is_named(compose):
 
 def test_the_plan_of_the_headline_command(compose):
     config = compose("task=rte", "method=adalora", "budget=0.3M")
-    plan = make_plan(config, config.task.rows, set())
+    plan = make_plan(config, config.task.rows)
     assert (plan.total_steps, plan.steps_per_epoch, plan.notes) == (3900, 78, [])
     method = plan.config.method
     assert (method.initial_steps, method.final_steps, method.mask_interval) == (600, 1800, 1)
@@ -280,7 +280,7 @@ def test_the_plan_of_the_headline_command(compose):
 def test_lengths_that_leave_no_step_for_pruning_are_refused_before_loading(compose):
     config = compose("task=rte", "method=adalora", "training.max_steps=100", "method.final_steps=1800")
     with pytest.raises(UserError, match="leave none of the 100 training steps"):
-        make_plan(config, config.task.rows, {"training.max_steps", "method.final_steps"})
+        make_plan(config, config.task.rows)
 
 
 BART = {"0.13%": (1, 2), "0.26%": (2, 4), "1.10%": (8, 12), "2.20%": (16, 24)}
@@ -329,7 +329,7 @@ def test_a_rank_out_of_reach_of_a_setting_is_solved_as_parameters(compose):
 
 def test_the_plan_has_the_rank_as_a_number(compose):
     config = compose("model=bart_minilm", "method=lora", "budget=0.26%")
-    assert make_plan(config, config.task.rows, set()).summary()["budget"]["params"] == 2 * 101_376
+    assert make_plan(config, config.task.rows).summary()["budget"]["params"] == 2 * 101_376
 
 
 @pytest.mark.parametrize(

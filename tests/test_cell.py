@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import hydra
 import pytest
 
-from adalora.cell import cell_id, keys_of
+from adalora.cell import cell_id
 from adalora.config import register, validated
 from adalora.errors import Busy, UserError
 from adalora.run import prepare, run, session
@@ -17,7 +17,7 @@ from tests.conftest import CONF
 @pytest.fixture
 def cell(compose):
     """`cell("task=rte")`: the identity of the committed configuration with these overrides."""
-    return lambda *overrides: cell_id(compose(*overrides), keys_of(overrides))
+    return lambda *overrides: cell_id(compose(*overrides))
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def prepared():
         register()
         with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
             config = validated(hydra.compose("config", overrides=overrides))
-        return prepare(config, keys_of(overrides), cell_id(config, keys_of(overrides)))
+        return prepare(config, cell_id(config))
 
     return go
 

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from adalora.config.methods import AdaLoRAConfig, LoRAConfig, PEFTConfig
 from adalora.errors import UserError
 from adalora.export import merged, peft
 from adalora.export.command import export
-from adalora.export.trained import load_run
+from adalora.export.trained import load_config, load_run
 from adalora.methods import create
 
 ROOT = Path(__file__).parents[1]
@@ -44,6 +45,20 @@ def in_peft(out, tiny_run):
 
 def apart(a, b):
     return (a(**INPUTS).logits - b(**INPUTS).logits).abs().max().item()
+
+
+def test_a_run_from_before_an_option_with_a_default_can_be_loaded(start, tiny_run):
+    """The kind of task is read, not guessed from its options."""
+    run = start([*tiny_run, "method=lora", "training.max_steps=2"])
+    file = run / "config.yaml"
+    before = load_config(run)
+    lines = file.read_text().splitlines()
+    assert "  mean_length: 13.0" in lines
+    file.write_text("\n".join(line for line in lines if "mean_length" not in line))
+    assert load_config(run) == replace(before, task=replace(before.task, mean_length=None))
+    file.write_text("\n".join(line for line in lines if "  kind:" not in line))
+    with pytest.raises(UserError, match=r"config\.yaml can't be read as the configuration of a run"):
+        load_config(run)
 
 
 ZERO = "deberta.encoder.layer.1.attention.self.key_proj"

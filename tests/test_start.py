@@ -64,8 +64,8 @@ def adalora(**more):
 
 def built(compose, tiny_run, *overrides):
     config = compose(*tiny_run, SAME, *overrides)
-    plan = make_plan(config, ROWS, set(), locate(config.model).folder)
-    return build_model(plan.config, locate(config.model), 2, plan.total_steps, torch.device("cpu"))
+    plan = make_plan(config, ROWS, locate(config.model).folder)
+    return build_model(plan.config, locate(config.model), 2, torch.device("cpu"))
 
 
 @pytest.mark.parametrize("more", [{}, {"use_rslora": True}, {"rank_pattern": {"query_proj": 1}, "r": 2}], ids=str)
@@ -166,5 +166,5 @@ def test_what_can_t_be_started_from_is_one_line(compose, tiny_run, peft_adapter,
     with pytest.raises(UserError, match=message) as caught:
         args = ["method=lora", f"method.init_from={folder}", "budget.params=2700", *overrides]
         config = compose(*tiny_run, SAME, *args)
-        make_plan(config, ROWS, set(), locate(config.model).folder)
+        make_plan(config, ROWS, locate(config.model).folder)
     assert "\n" not in str(caught.value)

@@ -265,7 +265,7 @@ def official(compose):
         "recipe": asdict(config.recipe),
         "precision": "fp32",
         "last": {"accuracy": 0.875, "loss": 0.5},
-        "training": asdict(config.training) | {"total_steps": config.training.planned_steps},
+        "training": asdict(config.training) | {"total_steps": config.recipe.total_steps},
     }
 
 

@@ -1,7 +1,7 @@
 """The published hyperparameters: tables in `conf/recipes`, a file for each source and backbone.
 
-A file is a list of blocks. A column is named like its option, whose place follows from the name: `PLACES`
-(`training` for its fields), else `method`.
+A file is a list of blocks. A column is named like its option, whose place follows from the name: `recipe.lengths`
+for lengths in steps, `PLACES` (`training` for its fields), else `method`. `total_steps` is the T of the lengths.
 
     - method: adalora
       source: "arXiv 2303.10512 Table 8"
@@ -18,8 +18,8 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from adalora.config.methods import METHOD_CONFIGS, nearest
-from adalora.config.schema import Training
+from adalora.config.methods import METHOD_CONFIGS, MethodConfig, nearest
+from adalora.config.schema import TRAINING_LENGTHS, Training
 from adalora.config.sources import CONF
 from adalora.errors import UserError
 
@@ -29,6 +29,7 @@ PLACES = {
     "pos_query_base_only": "model",
     "max_length": "task",
     "precision": "",  # top level
+    "total_steps": "recipe",
 } | {option.name: "training" for option in fields(Training)}
 
 Row = dict[str, Any]  # column -> value; `source` among them
@@ -107,12 +108,19 @@ def node(row: Row, source: str, method: str | None) -> dict[str, Any]:
     """A row as a part of the configuration, its source at `recipe.<source>`. Raises `UserError`."""
     if method is not None and method not in METHOD_CONFIGS:
         raise UserError(f"conf/recipes: no method is called '{method}', allowed are {nearest(method, METHOD_CONFIGS)}")
-    options = [] if method is None else [option.name for option in fields(METHOD_CONFIGS[method])]
-    tree: dict[str, Any] = {}
+    config = MethodConfig if method is None else METHOD_CONFIGS[method]
+    options = [option.name for option in fields(config)]
+    lengths: dict[str, int] = {}
+    tree: dict[str, Any] = {"recipe": {"lengths": lengths}}
     for column, value in row.items():
-        place, key = ("recipe", source) if column == "source" else (PLACES.get(column, "method"), column)
-        if place == "method" and key not in options:
+        place = PLACES.get(column, "method")
+        if column == "source":
+            tree["recipe"][source] = value
+        elif column in (*TRAINING_LENGTHS, *config.lengths):
+            lengths[column] = value
+        elif place == "method" and column not in options:
             allowed = nearest(column, [*PLACES, *options])
             raise UserError(f"conf/recipes: {column} is no option of {method or 'all methods'}, allowed are {allowed}")
-        (tree.setdefault(place, {}) if place else tree)[key] = value
+        else:
+            (tree.setdefault(place, {}) if place else tree)[column] = value
     return tree

@@ -7,9 +7,11 @@ from typing import Any
 
 from omegaconf import MISSING
 
-from adalora.config.methods import METHOD_CONFIGS, MethodConfig, PlacedConfig, require
+from adalora.config.methods import METHOD_CONFIGS, MethodConfig, PlacedConfig, nearest, require
 from adalora.config.sources import Package
 from adalora.config.tasks import Task
+
+TRAINING_LENGTHS = ("warmup_steps", "eval_steps")
 
 
 @dataclass
@@ -99,45 +101,50 @@ class Budget:
 
 @dataclass
 class Recipe:
-    """Which published hyperparameters are used, and where the values in force come from."""
+    """Which published hyperparameters are used, and where the values in force come from.
+
+    `lengths` are the recipe's optimizer steps at T = `total_steps`, by the name of the option, of training or
+    method, that has them where it is null (lengths.py). Without `total_steps` they hold at any T.
+    """
 
     name: str = MISSING
+    total_steps: int | None = MISSING
+    lengths: dict[str, int] = MISSING
     protocol: str | None = MISSING  # set by conf/recipes/protocol-<model>.yaml
     source: str | None = MISSING  # set by conf/recipes/<recipe>-<model>.yaml
 
 
 @dataclass
 class Training:
-    """One run's training. Lengths are optimizer steps that belong to `planned_steps`."""
+    """One run's training. Lengths are optimizer steps; null: the recipe's."""
 
     epochs: float = MISSING
     max_steps: int | None = MISSING
-    planned_steps: int | None = MISSING
     batch_size: int = MISSING
     micro_batches: int = MISSING
     eval_batch_size: int = MISSING
     lr: float = MISSING
-    warmup_steps: int = MISSING
+    warmup_steps: int | None = MISSING
     weight_decay: float = MISSING
     max_grad_norm: float | None = MISSING
     adam_beta1: float = MISSING
     adam_beta2: float = MISSING
     adam_eps: float = MISSING
-    eval_steps: int = MISSING
+    eval_steps: int | None = MISSING
     log_steps: int = MISSING
     checkpoint_steps: int = MISSING
 
     def __post_init__(self) -> None:
         for key in ("epochs", "batch_size", "micro_batches", "eval_batch_size", "lr", "adam_eps",
-                    "eval_steps", "log_steps", "checkpoint_steps"):  # fmt: skip
+                    "log_steps", "checkpoint_steps"):  # fmt: skip
             value = getattr(self, key)
             require(0 < value < math.inf, f"training.{key}={value}: must be positive and finite")
-        for key in ("max_steps", "planned_steps", "max_grad_norm"):
+        for key in ("max_steps", "eval_steps", "max_grad_norm"):
             value = getattr(self, key)
             require(value is None or value > 0, f"training.{key}={value}: must be positive or null")
         for key in ("warmup_steps", "weight_decay"):
             value = getattr(self, key)
-            require(0 <= value < math.inf, f"training.{key}={value}: must be finite and not negative")
+            require(value is None or 0 <= value < math.inf, f"training.{key}={value}: must be finite and not negative")
         for key in ("adam_beta1", "adam_beta2"):
             value = getattr(self, key)
             require(0 <= value < 1, f"training.{key}={value}: must lie in [0, 1)")
@@ -148,8 +155,17 @@ class Training:
 
 
 @dataclass
+class PlannedTraining(Training):
+    """A training of T = `total_steps` optimizer steps, without open lengths."""
+
+    warmup_steps: int = MISSING
+    eval_steps: int = MISSING
+    total_steps: int = MISSING
+
+
+@dataclass
 class Config:
-    """The whole tree."""
+    """The whole tree: what the user chose, some of it open."""
 
     model: Model = MISSING
     task: Task = MISSING
@@ -168,12 +184,12 @@ class Config:
     debug: bool = MISSING
 
     def __post_init__(self) -> None:
-        allowed = {
+        choices = {
             "precision": ("fp32", "bf16", "fp16"),
             "device": ("auto", "cpu", "cuda"),
             "tracking": ("wandb", "none"),
         }
-        for key, values in allowed.items():
+        for key, values in choices.items():
             value = getattr(self, key)
             require(value in values, f"{key}={value}: allowed are {', '.join(values)}")
         require(0 <= self.seed < 2**31, f"seed={self.seed}: must lie in [0, 2^31)")
@@ -194,3 +210,32 @@ class Config:
         if isinstance(self.method, PlacedConfig) and (places := self.method.places(self.model.model_type)):
             # from here on these are the backbone's targets: for the budget, the run's key and the rank pictures
             self.model = self.model.narrowed(places)
+        allowed = (*TRAINING_LENGTHS, *self.method.lengths)
+        for key, value in self.recipe.lengths.items():
+            require(key in allowed, f"recipe.lengths.{key}: method={name} has {nearest(key, allowed)}")
+            require(value >= 0, f"recipe.lengths.{key}={value}: must not be negative")
+        steps = self.recipe.total_steps
+        require(steps is None or steps > 0, f"recipe.total_steps={steps}: must be positive or null")
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """The options in force: those of `Config` that a run needs, none of them open."""
+
+    model: Model
+    task: Task
+    method: MethodConfig
+    budget: Budget
+    recipe: Recipe
+    training: PlannedTraining
+    seed: int
+    precision: str
+    device: str
+    run_root: str
+    cache_dir: str
+    tracking: str
+
+    @classmethod
+    def of(cls, config: Config, **settled: Any) -> "Resolved":
+        """`config` with what has been settled in place of its own parts."""
+        return cls(**{name: settled.get(name, getattr(config, name)) for name in cls.__dataclass_fields__})

@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from adalora.config.schema import Config
+from adalora.config.schema import Resolved
 from adalora.export.trained import Trained
 
 LOADING = {
@@ -41,7 +41,7 @@ AUTO = {
 }
 
 
-def base_of(config: Config) -> str | None:
+def base_of(config: Resolved) -> str | None:
     """What to load the backbone from: hub id or folder; None where only the suite can build it."""
     return config.model.path or (None if config.model.package else config.model.hub)
 

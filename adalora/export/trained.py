@@ -1,21 +1,22 @@
 """A finished run as a model again."""
 
 import json
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 from torch import nn
 from transformers import PreTrainedTokenizerBase
+from yaml import YAMLError
 
 from adalora.adapter import load_adapter
 from adalora.backbones.load import Weights, load_tokenizer, locate
 from adalora.build import build_model
-from adalora.config import validated
 from adalora.config.methods import METHOD_CONFIGS
-from adalora.config.schema import Config
+from adalora.config.schema import Budget, Model, PlannedTraining, Recipe, Resolved
 from adalora.config.tasks import TASK_CONFIGS
 from adalora.errors import UserError
 from adalora.methods.protocol import Method
@@ -26,7 +27,7 @@ from tasks import create as create_task
 class Trained:
     """A run's parts, the model in evaluation mode on the CPU."""
 
-    config: Config
+    config: Resolved
     result: dict[str, Any]
     weights: Weights
     model: nn.Module
@@ -45,8 +46,7 @@ def load_run(folder: Path) -> Trained:
     if weights.digest != result["model"]["digest"]:
         raise UserError(f"{weights.folder} is not the backbone that {folder} was trained on: its content differs")
     torch.manual_seed(config.seed)  # frozen random parts of a method come again
-    outputs, steps = create_task(config.task).outputs, result["training"]["total_steps"]
-    model, method = build_model(config, weights, outputs, steps, torch.device("cpu"))
+    model, method = build_model(config, weights, create_task(config.task).outputs, torch.device("cpu"))
     load_adapter(folder / "adapter", model)
     label(model, getattr(config.task, "labels", None))
     return Trained(config, result, weights, model.eval(), method, load_tokenizer(config.model, weights))
@@ -60,19 +60,26 @@ def load_result(folder: Path) -> dict[str, Any]:
         raise UserError(f"{folder} is not the folder of a finished run: it has no readable result.json") from error
 
 
-def load_config(folder: Path) -> Config:
+def load_config(folder: Path) -> Resolved:
     """The configuration in force, from config.yaml. Raises `UserError` where it can't be read."""
     try:
         raw: Any = OmegaConf.to_container(OmegaConf.load(folder / "config.yaml"))
-        for name in ("head", "kind"):  # these follow from the task
-            del raw["model"][name]
         raw["method"].pop("init_from", None)  # where training started says nothing of where it ended
-        method = METHOD_CONFIGS[raw["method"]["name"]]
-        task = next(kind for kind in TASK_CONFIGS.values() if {f.name for f in fields(kind)} == raw["task"].keys())
-    except (OSError, ValueError, KeyError, TypeError, StopIteration) as error:
+        types = {
+            "model": Model,
+            "task": TASK_CONFIGS[raw["model"]["kind"]],
+            "method": METHOD_CONFIGS[raw["method"]["name"]],
+            "budget": Budget,
+            "recipe": Recipe,
+            "training": PlannedTraining,
+        }
+        parts = {
+            name: OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(kind), raw[name]))
+            for name, kind in types.items()
+        }
+        return Resolved(**(raw | parts))
+    except (OSError, ValueError, KeyError, TypeError, YAMLError, OmegaConfBaseException) as error:
         raise UserError(f"{folder / 'config.yaml'} can't be read as the configuration of a run") from error
-    parts = {"method": OmegaConf.structured(method), "task": OmegaConf.structured(task)}
-    return validated(OmegaConf.merge(OmegaConf.structured(Config), parts, raw))  # type: ignore[arg-type]
 
 
 def label(model: Any, labels: list[str] | None) -> None:

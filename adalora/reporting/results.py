@@ -20,11 +20,10 @@ NEEDED: dict[str, dict[str, Any]] = {
              "train_split": str, "headline": str},
     "method": {"name": str},
     "budget": {"name": str, "params": COUNT},
-    "recipe": {"protocol": (str, type(None))},
+    "recipe": {"protocol": (str, type(None)), "total_steps": COUNT},
     "parameters": {"kept": int},
-    "training": {"epochs": NUMBER, "max_steps": COUNT, "planned_steps": COUNT, "total_steps": int},
+    "training": {"epochs": NUMBER, "max_steps": COUNT, "total_steps": int},
 }  # fmt: skip
-UNNAMED = (*UNCOUNTED, "epochs", "max_steps", "planned_steps")  # the last three are `length` here
 CONTENT = {"data": "data digests", "task version": "task versions", "weights": "weight digests"}
 TUNED = ("alpha", "dropout", "init", "mask_interval", "orthogonality")  # options that recipes set by task
 ALL_OF_NONE = ("modules", "init_from")  # None is a choice here; elsewhere it means "from the budget or the length"
@@ -102,7 +101,7 @@ def options(run: Run) -> dict[str, Any]:
     `length` is empty where the training has the recipe's own number of steps.
     """
     training, model, task = run["training"], run["model"], run["task"]
-    planned = run["recipe"]["protocol"] and training["planned_steps"] == training["total_steps"]
+    planned = run["recipe"]["protocol"] and run["recipe"]["total_steps"] == training["total_steps"]
     length = f"max_steps={training['max_steps']}" if training["max_steps"] else f"epochs={training['epochs']:g}"
     return {
         "length": "" if planned else length,
@@ -112,7 +111,7 @@ def options(run: Run) -> dict[str, Any]:
         "weights": model["digest"][:10],
         **{f"model.{key}": value for key, value in model.items() if key not in NEEDED["model"]},
         **{f"method.{key}": value for key, value in run["method"].items()},
-        **{f"training.{key}": value for key, value in training.items() if key not in UNNAMED},
+        **{f"training.{key}": value for key, value in training.items() if key not in UNCOUNTED},
     }
 
 

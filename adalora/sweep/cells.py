@@ -2,7 +2,7 @@
 
 import os
 import shlex
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import hydra
@@ -10,7 +10,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException
 from joblib import Parallel, delayed
 
-from adalora.cell import cell_id, keys_of
+from adalora.cell import cell_id
 from adalora.config import register, validated
 from adalora.config.mistakes import explained
 from adalora.config.schema import Config
@@ -64,6 +64,11 @@ def chosen(settings: Sequence[Setting], only: str) -> list[Setting]:
     return found
 
 
+def keys_of(overrides: Iterable[str]) -> set[str]:
+    """The dotted keys that command-line overrides set."""
+    return {override.lstrip("+~").partition("=")[0] for override in overrides}
+
+
 def extended(setting: Setting, extra: Sequence[str]) -> tuple[str, ...]:
     """A setting's overrides with further ones, which win over its own of the same key."""
     keys = keys_of(extra)
@@ -95,7 +100,7 @@ def cells_of(
     wanted = dict.fromkeys((setting.table, extended(setting, extra)) for setting in settings)
     found, refused = [], []
     for (table, overrides), config in zip(wanted, composed([item for _, item in wanted], meanwhile), strict=True):
-        reason = config if isinstance(config, str) else unfit(config, overrides)
+        reason = config if isinstance(config, str) else unfit(config)
         if isinstance(config, Config) and not reason:
             found.append((table, overrides, config))
         else:
@@ -106,15 +111,15 @@ def cells_of(
     for seed in seeds:
         for table, overrides, config in found:
             seeded = replace(config, seed=seed)
-            identity = cell_id(seeded, keys_of(overrides))
+            identity = cell_id(seeded)
             cells.setdefault(identity, Cell(table, (*overrides, f"seed={seed}"), seeded, identity))
     return list(cells.values()), [f"{text}: {reason}" for text, reason in refused]
 
 
-def unfit(config: Config, overrides: Sequence[str]) -> str:
+def unfit(config: Config) -> str:
     """Why lengths don't fit into the training; empty where they do."""
     try:
-        cell_id(config, keys_of(overrides))
+        cell_id(config)
     except UserError as error:
         return str(error)
     return ""

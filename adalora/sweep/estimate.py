@@ -11,7 +11,6 @@ from pathlib import Path
 
 import torch
 
-from adalora.cell import keys_of
 from adalora.errors import UserError
 from adalora.plan import Plan, make_plan
 from adalora.result import hardware
@@ -56,7 +55,7 @@ def estimator(root: Path) -> Callable[[Cell], Estimate | str]:
 def estimate(cell: Cell, history: History) -> Estimate:
     """Plan a cell and estimate its time. Raises `UserError` for one that can't run."""
     config = cell.config
-    plan = make_plan(config, config.task.rows, keys_of(cell.overrides))
+    plan = make_plan(config, config.task.rows)
     seconds = history.get((config.model.name, config.task.name, config.method.name, config.precision))
     if seconds:
         return Estimate(plan, statistics.median(seconds) * plan.total_steps, True)

@@ -21,7 +21,7 @@ from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerBase
 
-from adalora.config.schema import Config
+from adalora.config.schema import Resolved
 from adalora.distributed import average
 from adalora.errors import Interrupted
 from adalora.methods.protocol import Method
@@ -73,7 +73,7 @@ class Progress:
 class Parts:
     """All that the loop works with, built by run.py."""
 
-    config: Config
+    config: Resolved
     accelerator: Accelerator
     model: nn.Module
     method: Method
@@ -83,7 +83,6 @@ class Parts:
     evals: list[Split]
     kind: Kind
     tokenizer: PreTrainedTokenizerBase
-    total_steps: int
     checkpoints: Path
     watcher: Watcher
 
@@ -96,7 +95,7 @@ def train(parts: Parts) -> tuple[Progress, list[Any]]:
         Interrupted: Ctrl-C or SIGTERM came; the state is saved.
     """
     accelerator, model, method, optimizer = parts.accelerator, parts.model, parts.method, parts.optimizer
-    training, T = parts.config.training, parts.total_steps  # noqa: N806
+    training, T = parts.config.training, parts.config.training.total_steps  # noqa: N806
     wrapped = {id(p) for p in model.parameters() if p.requires_grad}
     # sums since the last log: loss, regulariser, gradient norm, steps
     window = torch.zeros(4, device=accelerator.device)

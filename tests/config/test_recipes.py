@@ -10,6 +10,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from adalora.config.lengths import fit_lengths
+from adalora.config.schema import Resolved
 from adalora.errors import UserError
 from adalora.plan import make_plan
 
@@ -43,7 +44,7 @@ def hyperparameters(row):
     """What a row says, by our keys."""
     return {
         "training.epochs": float(row["epochs"]),
-        "training.planned_steps": int(row["total_steps_T"]),
+        "training.total_steps": int(row["total_steps_T"]),
         "training.batch_size": int(row["train_batch_total"]),
         "training.lr": float(row["learning_rate"]),
         "training.warmup_steps": warmup_steps(row),
@@ -75,7 +76,7 @@ def increlora_s(row):
     """What a row of IncreLoRA's says, by our keys."""
     row = bare(row)
     return increlora_anywhere(row) | {
-        "training.planned_steps": int(row["total_steps_T"]),
+        "training.total_steps": int(row["total_steps_T"]),
         "training.batch_size": int(row["train_batch_total"]),
         "training.eval_steps": int(row["eval_steps"]),
         "model.classifier_dropout": float(row["cls_dropout"]),
@@ -111,6 +112,15 @@ def increlora_anywhere(row):
     }
 
 
+FEW = 32  # evaluation rows that any interval has room for
+
+
+def fitted(config, steps=None, eval_rows=FEW):
+    """The configuration with its lengths for a training of so many steps (the recipe's), and the notes."""
+    training, method, notes = fit_lengths(config, steps or config.recipe.total_steps, eval_rows)
+    return Resolved.of(config, training=training, method=method), notes
+
+
 def in_force(config, keys):
     return {key: getattr(getattr(config, key.split(".")[0]), key.split(".")[1]) for key in keys}
 
@@ -123,10 +133,11 @@ TASKS = sorted(task.lower().replace("-", "") for task in GLUE)
 def test_a_recipe_is_what_was_published(compose, task, recipe, row_type, budget):
     expected = hyperparameters(published(row_type, budget)[task])
     config = compose("model=deberta_v3_base", f"task={task}", "method=adalora", f"recipe={recipe}")
-    assert in_force(config, expected) == expected
-    # a run over the official rows takes these lengths as they are
+    # a run over the official rows takes the published lengths as they are
     eval_rows = sum(config.task.rows[split] for split in config.task.eval_splits)
-    assert fit_lengths(config, expected["training.planned_steps"], eval_rows, ()) == (config, [])
+    resolved, notes = fitted(config, eval_rows=eval_rows)
+    assert in_force(resolved, expected) == expected
+    assert notes == []
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -144,9 +155,9 @@ def test_increlora_s_recipe_is_the_script(compose, task, budget, rank, recipe):
         assert "rank=2/run_stsb.sh" in config.recipe.source
     else:
         assert config.recipe.source == row["source"]
-    plan = make_plan(config, config.task.rows, ())
+    plan = make_plan(config, config.task.rows)
     assert in_force(plan.config, expected) == expected
-    assert plan.total_steps == expected["training.planned_steps"]
+    assert plan.total_steps == expected["training.total_steps"]
     assert plan.config.method.target_rank == rank
 
 
@@ -154,7 +165,7 @@ def test_increlora_s_recipe_is_the_script(compose, task, budget, rank, recipe):
 @pytest.mark.parametrize("budget", ["0.3M", "0.6M", "1.2M", "0.08%", "0.16%", "0.32%", "0.65%"])
 def test_increlora_s_recipes_reach_every_budget(compose, task, budget):
     config = compose("model=deberta_v3_base", f"task={task}", "method=increlora", f"budget={budget}")
-    plan = make_plan(config, config.task.rows, ())  # refuses a training that is too short
+    plan = make_plan(config, config.task.rows)  # refuses a training that is too short
     assert plan.setting.counts.kept == config.budget.params + 72 * plan.config.method.target_rank
 
 
@@ -167,7 +178,7 @@ def test_the_baseline_shares_adalora_s_protocol(compose, task, recipe):
     )
     shared = {key for key in hyperparameters(published("merged", "0.3M")[task]) if not key.startswith("method.")}
     shared -= {"training.lr"}  # tuned a method
-    assert in_force(lora, shared) == in_force(adalora, shared)
+    assert in_force(fitted(lora)[0], shared) == in_force(fitted(adalora)[0], shared)
     assert lora.recipe.protocol == adalora.recipe.protocol
 
 
@@ -180,7 +191,7 @@ def test_the_recipes_differ_where_paper_and_scripts_do(compose):
             for recipe in ("paper", "official_scripts")
         )
         keys = hyperparameters(published("merged", "0.3M")[task])
-        one, other = in_force(paper, keys), in_force(scripts, keys)
+        one, other = in_force(fitted(paper)[0], keys), in_force(fitted(scripts)[0], keys)
         differ[task] = {key: (one[key], other[key]) for key in keys if one[key] != other[key]}
     assert {task: pairs for task, pairs in differ.items() if pairs} == {
         "cola": {"training.lr": (5e-4, 8e-4), "method.orthogonality": (0.5, 0.1)},
@@ -200,15 +211,25 @@ def test_budgets_have_the_published_ranks(label, names):
             assert setting == {"init_rank": int(row["lora_r_init"]), "target_rank": int(row["target_rank_avg"])}
 
 
-FEW = 32  # evaluation rows that any interval has room for
+def lengths(resolved):
+    """Warm-up, evaluation interval, t_i, t_f, Delta_T."""
+    training, method = resolved.training, resolved.method
+    return (
+        training.warmup_steps,
+        training.eval_steps,
+        method.initial_steps,
+        method.final_steps,
+        method.mask_interval,
+    )
 
 
 def test_lengths_scale_in_proportion(compose):
-    config = compose("task=cola")  # T = 6700: warm-up 100, evaluation 100, t_i 800, t_f 3500, Delta_T 10
+    config = compose("task=cola")  # T = 6700
     before = deepcopy(config)
-    fitted, notes = fit_lengths(config, 3350, FEW, ())
-    assert (fitted.training.warmup_steps, fitted.training.eval_steps) == (50, 50)
-    assert (fitted.method.initial_steps, fitted.method.final_steps, fitted.method.mask_interval) == (400, 1750, 5)
+    assert lengths(fitted(config)[0]) == (100, 100, 800, 3500, 10)
+    resolved, notes = fitted(config, 3350)
+    assert lengths(resolved) == (50, 50, 400, 1750, 5)
+    assert resolved.training.total_steps == 3350
     assert sorted(notes) == [
         "method.final_steps 3500 -> 1750",
         "method.initial_steps 800 -> 400",
@@ -216,32 +237,31 @@ def test_lengths_scale_in_proportion(compose):
         "training.eval_steps 100 -> 50",
         "training.warmup_steps 100 -> 50",
     ]
-    assert config == before  # a new configuration
+    assert config == before  # nothing is rewritten
 
 
 def test_lengths_grow_too(compose):
-    fitted, _ = fit_lengths(compose("task=cola"), 13400, FEW, ())
-    assert (fitted.training.warmup_steps, fitted.training.eval_steps) == (200, 200)
-    assert (fitted.method.initial_steps, fitted.method.final_steps, fitted.method.mask_interval) == (1600, 7000, 20)
+    assert lengths(fitted(compose("task=cola"), 13400)[0]) == (200, 200, 1600, 7000, 20)
 
 
 def test_nothing_else_changes(compose):
     config = compose("task=cola")
-    fitted, _ = fit_lengths(config, 3350, FEW, ())
-    for key in ("warmup_steps", "eval_steps"):
-        setattr(fitted.training, key, getattr(config.training, key))
-    for key in ("initial_steps", "final_steps", "mask_interval"):
-        setattr(fitted.method, key, getattr(config.method, key))
-    assert fitted == config
+    resolved, _ = fitted(config, 3350)
+    training, method = vars(resolved.training), vars(resolved.method)
+    assert {key for key, value in vars(config.training).items() if training[key] != value} == {
+        "warmup_steps",
+        "eval_steps",
+    }
+    assert {key for key, value in vars(config.method).items() if method[key] != value} == {
+        "initial_steps",
+        "final_steps",
+        "mask_interval",
+    }
 
 
 def test_what_the_user_set_stays(compose):
-    config = compose("task=cola", "training.warmup_steps=33", "method.initial_steps=90", "training.lr=1e-4")
-    fitted, notes = fit_lengths(
-        config, 3350, FEW, {"task", "training.warmup_steps", "method.initial_steps", "training.lr"}
-    )
-    assert (fitted.training.warmup_steps, fitted.training.eval_steps) == (33, 50)
-    assert (fitted.method.initial_steps, fitted.method.final_steps, fitted.method.mask_interval) == (90, 1750, 5)
+    resolved, notes = fitted(compose("task=cola", "training.warmup_steps=33", "method.initial_steps=90"), 3350)
+    assert lengths(resolved) == (33, 50, 90, 1750, 5)
     assert sorted(notes) == [
         "method.final_steps 3500 -> 1750",
         "method.mask_interval 10 -> 5",
@@ -249,55 +269,61 @@ def test_what_the_user_set_stays(compose):
     ]
 
 
-def test_a_key_that_only_shares_its_name_is_no_user_s_choice(compose):
-    fitted, _ = fit_lengths(compose("task=cola"), 3350, FEW, {"initial_steps", "method", "method.warmup_steps"})
-    assert (fitted.training.warmup_steps, fitted.method.initial_steps) == (50, 400)
+def test_a_length_set_in_a_file_stays_too(compose_with, tmp_path):
+    """Not only what the command line sets: a file of the user's on Hydra's search path."""
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "short.yaml").write_text("# @package training\nwarmup_steps: 33\nmax_steps: 3350\n")
+    config = compose_with(tmp_path, "task=cola", "+mine=short")
+    assert config.training.max_steps == 3350
+    assert lengths(fitted(config, 3350)[0]) == (33, 50, 400, 1750, 5)
+
+
+def test_another_length_of_the_recipe_scales(compose):
+    config = compose("task=cola", "recipe.lengths.warmup_steps=1000")
+    assert lengths(fitted(config, 3350)[0]) == (500, 50, 400, 1750, 5)
 
 
 def test_evaluations_see_no_more_rows_than_training(compose):
     config = compose("task=cola")  # evaluation every 100 steps of 32 rows
-    scaled, notes = fit_lengths(config, 670, 1043, ())
+    scaled, notes = fitted(config, 670, 1043)
     assert scaled.training.eval_steps == 33  # not 10: 33 x 32 are the first to be 1043 or more
     assert "training.eval_steps 100 -> 33" in notes
-    unchanged, notes = fit_lengths(config, 670, 1_000_000, ())
+    unchanged, notes = fitted(config, 670, 1_000_000)
     assert unchanged.training.eval_steps == 100
     assert not [note for note in notes if "eval_steps" in note]
-    assert fit_lengths(config, 13400, 1_000_000, ())[0].training.eval_steps == 200
+    assert fitted(config, 13400, 1_000_000)[0].training.eval_steps == 200
 
 
 def test_intervals_stay_at_1_or_more(compose):
-    fitted, _ = fit_lengths(compose("task=cola"), 10, FEW, ())
-    assert (fitted.training.warmup_steps, fitted.training.eval_steps) == (0, 1)
-    assert (fitted.method.initial_steps, fitted.method.final_steps, fitted.method.mask_interval) == (1, 5, 1)
+    assert lengths(fitted(compose("task=cola"), 10)[0]) == (0, 1, 1, 5, 1)
 
 
 @pytest.mark.parametrize("steps", [6700, 9000])
-def test_without_planned_steps_nothing_scales(compose, steps):
-    config = compose("task=cola", "training.planned_steps=null")
-    assert fit_lengths(config, steps, FEW, ()) == (config, [])
+def test_without_the_recipe_s_t_nothing_scales(compose, steps):
+    resolved, notes = fitted(compose("task=cola", "recipe.total_steps=null"), steps)
+    assert (lengths(resolved), notes) == ((100, 100, 800, 3500, 10), [])
 
 
 def test_unscaled_lengths_must_fit(compose):
-    config = compose("task=cola", "training.planned_steps=null")
+    config = compose("task=cola", "recipe.total_steps=null")
     with pytest.raises(UserError, match=r"method\.initial_steps=800.*method\.final_steps=3500.*4300"):
-        fit_lengths(config, 4300, FEW, ())
+        fitted(config, 4300)
 
 
 def test_user_s_lengths_must_fit(compose):
     config = compose("task=cola", "method.final_steps=3000")
     with pytest.raises(UserError, match=r"method\.initial_steps=400.*method\.final_steps=3000.*3350"):
-        fit_lengths(config, 3350, FEW, {"task", "method.final_steps"})
+        fitted(config, 3350)
 
 
 def test_without_a_recipe_the_method_fills_in_its_share(compose):
     config = compose("model=deberta_minilm", "task=rte", "method.mask_interval=10")
     assert config.recipe.source is None
-    fitted, notes = fit_lengths(config, 1950, FEW, {"model", "task", "method.mask_interval"})
-    assert fit_lengths(config, 1950, FEW, ())[0] == fitted  # no recipe's steps: a default or the user's
+    resolved, notes = fitted(config, 1950)
     # 15 and 45 % of T; the protocol's own lengths belong to T = 3900
-    assert (fitted.method.initial_steps, fitted.method.final_steps, fitted.method.mask_interval) == (292, 877, 10)
-    assert (fitted.training.warmup_steps, fitted.training.eval_steps) == (100, 50)
+    assert lengths(resolved) == (100, 50, 292, 877, 10)
     assert sorted(notes) == ["training.eval_steps 100 -> 50", "training.warmup_steps 200 -> 100"]
+    assert lengths(fitted(compose("model=deberta_minilm", "task=rte"), 1950)[0])[-1] == 1  # released default
 
 
 @pytest.mark.parametrize(
@@ -312,24 +338,24 @@ def test_increlora_s_recipe_beyond_glue_is_the_script(compose, model, task, budg
     expected = increlora_anywhere(row)
     add_rank = expected.pop("method.add_rank")  # follows the target, which the plan has
     if row["total_steps_T"]:
-        expected |= {"training.planned_steps": int(row["total_steps_T"])}
-        assert config.training.eval_steps == int(row["steps_per_epoch"])  # epoch
+        expected |= {"training.total_steps": int(row["total_steps_T"])}
+        expected |= {"training.eval_steps": int(row["steps_per_epoch"])}
     else:
         expected |= {"training.eval_steps": int(row["eval_steps"])}
-    assert in_force(config, expected) == expected
+    assert in_force(fitted(config)[0], expected) == expected
     assert config.recipe.source == row["source"]
-    plan = make_plan(config, config.task.rows, ())
+    plan = make_plan(config, config.task.rows)
     assert (plan.config.method.target_rank, plan.config.method.add_rank) == (2, add_rank)
 
 
 @pytest.mark.parametrize("budget", ["0.08%", "0.16%", "0.32%", "0.65%", "1.2M"])
 def test_increlora_reaches_every_budget_on_squad(compose, budget):
     config = compose("model=deberta_v3_base", "task=squad_v2", "method=increlora", f"budget={budget}")
-    make_plan(config, config.task.rows, ())  # refuses a training that is too short
+    make_plan(config, config.task.rows)  # refuses a training that is too short
 
 
 def test_the_summarisation_script_s_initial_rank(compose):
     """docs/deviations.md: D-init-rank."""
     config = compose("model=bart_large", "task=cnn_dailymail", "method=adalora", "budget=0.26%")
-    method = make_plan(config, config.task.rows, ()).config.method
+    method = make_plan(config, config.task.rows).config.method
     assert (method.init_rank, method.target_rank) == (4, 2)

@@ -22,7 +22,13 @@ from adalora.errors import UserError
         ("training.eval_batch_size=-8", r"training\.eval_batch_size=-8: must be positive"),
         ("training.epochs=0", r"training\.epochs=0.*: must be positive"),
         ("training.max_steps=0", r"training\.max_steps=0: must be positive or null"),
-        ("training.planned_steps=-1", r"training\.planned_steps=-1: must be positive or null"),
+        ("recipe.total_steps=-1", r"recipe\.total_steps=-1: must be positive or null"),
+        ("recipe.lengths.warmup_steps=-1", r"recipe\.lengths\.warmup_steps=-1: must not be negative"),
+        (
+            "+recipe.lengths.interval=5",
+            r"recipe\.lengths\.interval: method=adalora has mask_interval, ",
+        ),
+        ("training.eval_steps=0", r"training\.eval_steps=0: must be positive or null"),
         ("training.lr=0", r"training\.lr=0.*: must be positive"),
         ("training.lr=nan", r"training\.lr=nan: must be positive"),
         ("training.warmup_steps=-1", r"training\.warmup_steps=-1: must be finite and not negative"),
@@ -236,7 +242,7 @@ def test_pruning_needs_a_step():
     config = AdaLoRAConfig(initial_steps=30, final_steps=70)
     with pytest.raises(UserError, match=r"method\.initial_steps=30 \+ method\.final_steps=70 leave none of the 100"):
         config.planned(100)
-    assert config.planned(101) == config
+    assert config.planned(101) == replace(config, mask_interval=1)
 
 
 def test_a_length_left_open_counts_when_filled():

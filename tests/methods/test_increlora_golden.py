@@ -28,7 +28,7 @@ class Net(nn.Module):
 
 def training(config):
     return Training(
-        epochs=1, max_steps=None, planned_steps=None, batch_size=1, micro_batches=1, eval_batch_size=1,
+        epochs=1, max_steps=None, batch_size=1, micro_batches=1, eval_batch_size=1,
         lr=config["lr"], warmup_steps=config["lr_warmup_steps"], weight_decay=config["weight_decay"],
         max_grad_norm=config["max_grad_norm"], adam_beta1=0.9, adam_beta2=0.999, adam_eps=1e-8,
         eval_steps=1, log_steps=1, checkpoint_steps=1,

@@ -29,7 +29,7 @@ EXACT = {"rtol": 0, "atol": 1e-10}
 
 def training(lr=0.02, weight_decay=0.1, max_grad_norm=None):
     return Training(
-        epochs=1, max_steps=None, planned_steps=None, batch_size=1, micro_batches=1, eval_batch_size=1,
+        epochs=1, max_steps=None, batch_size=1, micro_batches=1, eval_batch_size=1,
         lr=lr, warmup_steps=0, weight_decay=weight_decay, max_grad_norm=max_grad_norm, adam_beta1=0.9,
         adam_beta2=0.999, adam_eps=1e-8, eval_steps=1, log_steps=1, checkpoint_steps=1,
     )  # fmt: skip

@@ -26,8 +26,8 @@ def make(task="rte", method="adalora", budget="0.3M", seed=1, last=0.8628, best=
         "method": {"name": method} | ({"alpha": 32.0, "orthogonality": 0.3, "beta1": 0.85, "initial_steps": 600}
                                       if method == "adalora" else {}),
         "budget": {"name": budget, "params": 331776, "deviation": 0.0},
-        "recipe": {"name": "paper", "protocol": "script", "source": "Table 8"},
-        "training": {"epochs": 50.0, "max_steps": None, "planned_steps": 3900, "total_steps": 3900, "lr": 1.2e-3,
+        "recipe": {"name": "paper", "protocol": "script", "source": "Table 8", "total_steps": 3900},
+        "training": {"epochs": 50.0, "max_steps": None, "total_steps": 3900, "lr": 1.2e-3,
                      "warmup_steps": 200, "eval_steps": 100, "log_steps": 10, "checkpoint_steps": 100},
         "parameters": {"peak": 663840, "kept": 331776, "head": 592130, "total": 1255970},
     }  # fmt: skip

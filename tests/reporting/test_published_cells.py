@@ -141,7 +141,7 @@ def test_what_a_recipe_sets_is_no_variant(compose, line):
     config = compose(*line.split())
     run = make(config.task.name, config.method.name)
     run["method"], run["recipe"] = asdict(config.method), asdict(config.recipe)
-    run["training"] = asdict(config.training) | {"total_steps": config.training.planned_steps}
+    run["training"] = asdict(config.training) | {"total_steps": config.recipe.total_steps}
     assert variant_of(run) == ""
 
 

@@ -108,7 +108,7 @@ def test_what_the_configuration_refuses_is_told_and_the_rest_goes_on():
         cells_of([Setting("T", (f"task={task}", "method=lora")) for task in ("xsum", "cnn_dailymail")], [1],
                  ["model=deberta_minilm"])  # fmt: skip
     both = [Setting("T", ("task=rte", f"method={method}")) for method in ("adalora", "lora")]
-    cells, refused = cells_of(both, [1], ["training.max_steps=10", "training.planned_steps=null"])
+    cells, refused = cells_of(both, [1], ["training.max_steps=10", "recipe.total_steps=null"])
     assert [cell.config.method.name for cell in cells] == ["lora"]  # AdaLoRA's phases need more than 10 steps
     assert len(refused) == 1
     with pytest.raises(UserError, match="there is no option training.lrr"):

@@ -17,7 +17,7 @@ LR, DECAY = 0.5, 0.1
 
 def training():
     return Training(
-        epochs=1, max_steps=None, planned_steps=None, batch_size=1, micro_batches=1, eval_batch_size=1,
+        epochs=1, max_steps=None, batch_size=1, micro_batches=1, eval_batch_size=1,
         lr=LR, warmup_steps=0, weight_decay=DECAY, max_grad_norm=None, adam_beta1=0.9, adam_beta2=0.999,
         adam_eps=1e-8, eval_steps=1, log_steps=1, checkpoint_steps=1,
     )  # fmt: skip

@@ -30,7 +30,7 @@ class AdaLoRAConfig(PlacedConfig):
     beta2: float = 0.85
     initial_steps: int | None = None
     final_steps: int | None = None
-    mask_interval: int = 1
+    mask_interval: int | None = None
     init_from: str | None = None
 
     def __post_init__(self) -> None:
@@ -71,8 +71,9 @@ class AdaLoRAConfig(PlacedConfig):
         return replace(self, target_rank=rank) if self.init_rank is None or rank <= self.init_rank else None
 
     def planned(self, total_steps: int) -> Self:
-        """`with_phases`."""
-        return with_phases(self, total_steps)
+        """`with_phases`, and every step prunes where nothing else is said."""
+        interval = 1 if self.mask_interval is None else self.mask_interval
+        return with_phases(replace(self, mask_interval=interval), total_steps)
 
 
 def with_phases(config: C, total_steps: int) -> C:

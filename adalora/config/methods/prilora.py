@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import ClassVar, Self
 
-from adalora.config.methods.base import PlacedConfig, check_shared, require
+from adalora.config.methods.base import PlacedConfig, check_positive, check_shared, require
 
 
 @dataclass
@@ -21,7 +21,7 @@ class PRILoRAConfig(PlacedConfig):
     dropout: float = 0.0
     init_std: float = 0.02
     initial_steps: int | None = None
-    mask_interval: int = 40
+    mask_interval: int | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -34,13 +34,17 @@ class PRILoRAConfig(PlacedConfig):
             self.initial_steps is None or self.initial_steps >= 0,
             f"method.initial_steps={self.initial_steps}: must not be negative",
         )
-        require(self.mask_interval >= 1, f"method.mask_interval={self.mask_interval}: at least 1 is needed")
+        check_positive(self, "mask_interval")
         check_shared(self)
 
     def at_rank(self, rank: float) -> Self | None:
         return replace(self, mean_rank=rank) if rank >= 1 else None
 
     def planned(self, total_steps: int) -> Self:
-        """The first pruning comes after 15 % of T where nothing else is said, as AdaLoRA's (ours)."""
-        initial = self.initial_steps
-        return replace(self, initial_steps=int(0.15 * total_steps) if initial is None else initial)
+        """Every 40 steps, and from 15 % of T on as AdaLoRA, where nothing else is said (ours)."""
+        initial, interval = self.initial_steps, self.mask_interval
+        return replace(
+            self,
+            initial_steps=int(0.15 * total_steps) if initial is None else initial,
+            mask_interval=40 if interval is None else interval,
+        )
