@@ -3,6 +3,7 @@
 docs/deviations.md: D-named, D-rank-budgets, D-realised, D-0.6M.
 """
 
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
@@ -37,6 +38,7 @@ class Setting:
 
     config: MethodConfig
     budget: str  # its name in paths and tables; `any` for methods without a choice
+    params: int  # adapter parameters that it stands for
     counts: Counts
     deviation: float | None  # (kept - budget) / budget
     note: str
@@ -52,18 +54,19 @@ def head_size(model: nn.Module, head: list[str]) -> int:
     return sum(p.numel() for name in head for p in model.get_submodule(name).parameters())
 
 
-def in_parameters(budget: Budget, built: nn.Module) -> Budget:
-    """The budget as a number: a mean rank r means r (d_in + d_out) summed over all linear maps of the
+def in_parameters(budget: Budget, built: nn.Module) -> int:
+    """The budget as a number of parameters: a mean rank r means r (d_in + d_out) summed over all linear maps of the
     backbone (head and output layer excluded), whichever of them the method adapts."""
-    if budget.rank is None:
-        return budget
+    if budget.params is not None:
+        return budget.params
+    assert budget.rank is not None, "a budget has one of the two"
     backbone: Any = built.base_model
     unit = sum(m.in_features + m.out_features for m in backbone.modules() if isinstance(m, nn.Linear))
-    return replace(budget, params=round(budget.rank * unit), rank=None)
+    return round(budget.rank * unit)
 
 
 def solve(model: Model, method: MethodConfig, budget: Budget, built: nn.Module, shapes: Shapes) -> Setting:
-    """The method's setting for a budget on the built model (on the meta device, say).
+    """The method's setting for a budget on the built model (on the meta device, say), which stays as it is.
 
     The paper's own settings hold on its backbones, however far off the named number; elsewhere the
     size is chosen whose kept count is nearest. What the user set by hand stays as it is.
@@ -71,16 +74,15 @@ def solve(model: Model, method: MethodConfig, budget: Budget, built: nn.Module, 
     Raises:
         UserError: no setting comes within 5 % of the budget, with the nearest reachable ones.
     """
-    head = head_size(built, model.head)
+    head, params = head_size(built, model.head), in_parameters(budget, built)
     method = method.fitted(built.config)
     bare = create(method)
     if not method.has_budget:
         adapter = trained_in_place(bare, built, shapes, model.head)
         counts = Counts(adapter, adapter, head)
-        return Setting(method, "any", counts, None, f"{method.name} has no choice of budget: {budget.name} is ignored")
+        note = f"{method.name} has no choice of budget: {budget.name} is ignored"
+        return Setting(method, "any", params, counts, None, note)
 
-    rank, budget = budget.rank, in_parameters(budget, built)
-    assert budget.params is not None
     published = {} if model.path else budget.settings.get(model.name, {}).get(method.name, {})
     if isinstance(method, PlacedConfig):
         places = (config.places(model.model_type) for config in (method, type(method)()))
@@ -90,21 +92,21 @@ def solve(model: Model, method: MethodConfig, budget: Budget, built: nn.Module, 
         chosen, note = paper, "the budget's own setting"
     elif size is not None:
         chosen, note = bare.sized(size, shapes), "as given"
-    elif rank is not None and (ranked := at_rank(bare, rank, budget.params, shapes)) is not None:
+    elif budget.rank is not None and (ranked := at_rank(bare, budget.rank, params, shapes)) is not None:
         chosen, note = ranked, "the mean rank as given"
     else:
-        chosen, note = bare.sized(nearest(bare, budget.params, shapes), shapes), "nearest to the budget"
+        chosen, note = bare.sized(nearest(bare, params, shapes), shapes), "nearest to the budget"
 
     count = create(chosen).count(shapes)
-    deviation = (count.kept - budget.params) / budget.params
+    deviation = (count.kept - params) / params
     if abs(deviation) > TOLERANCE and note != "the budget's own setting":
-        raise UserError(refusal(bare, budget, count, shapes, model))
-    return Setting(chosen, budget.name, Counts(count.peak, count.kept, head), deviation, note)
+        raise UserError(refusal(bare, budget.name, params, count, shapes, model))
+    return Setting(chosen, budget.name, params, Counts(count.peak, count.kept, head), deviation, note)
 
 
 def trained_in_place(method: Method, built: nn.Module, shapes: Shapes, head: list[str]) -> int:
-    """Parameters outside the head that a method without a size trains: it is attached to `built` and asked."""
-    built.requires_grad_(False)
+    """Parameters outside the head that a method without a size trains: a copy of `built` is asked, once attached."""
+    built = deepcopy(built).requires_grad_(False)
     method.attach(built, {path: cast(nn.Linear, built.get_submodule(path)) for path in shapes}, total_steps=1)
     heads = {id(p) for name in head for p in built.get_submodule(name).parameters()}
     return sum(p.numel() for p in built.parameters() if p.requires_grad and id(p) not in heads)
@@ -152,15 +154,14 @@ def below_and_above(method: Method, params: int, shapes: Shapes) -> tuple[int, i
     return low, high
 
 
-def refusal(method: Method, budget: Budget, count: Count, shapes: Shapes, model: Model) -> str:
+def refusal(method: Method, budget: str, params: int, count: Count, shapes: Shapes, model: Model) -> str:
     """Why a budget is out of reach, and what is within it."""
-    assert budget.params is not None
     reachable = []
-    for size in sorted(set(below_and_above(method, budget.params, shapes))):
+    for size in sorted(set(below_and_above(method, params, shapes))):
         config = method.sized(size, shapes)
         reachable.append(f"{create(config).describe()} = {kept_at(method, size, shapes):,}")
     return (
-        f"budget={budget.name} is {budget.params:,} adapter parameters, but {method.config.name} on {model.title} "
+        f"budget={budget} is {params:,} adapter parameters, but {method.config.name} on {model.title} "
         f"comes to {count.kept:,}, more than {TOLERANCE:.0%} off; nearest are {' and '.join(reachable)}: "
         "use one of these as budget=custom budget.params=N"
     )

@@ -11,8 +11,7 @@ from dataclasses import asdict
 from typing import Any
 
 from adalora.config.lengths import fit_lengths
-from adalora.config.methods import MethodConfig
-from adalora.config.schema import Config, PlannedTraining, Resolved, Training
+from adalora.config.schema import Config, Resolved, Training
 
 MODEL_OPTIONS = ("targets", "head", "attention", "classifier_dropout", "pos_query_base_only")  # beside the weights
 UNCOUNTED = ("epochs", "max_steps", "log_steps", "checkpoint_steps")  # of training: T says it all, or no number changes
@@ -28,7 +27,7 @@ def cell_id(config: Config) -> str:
         UserError: the lengths don't fit into the training.
     """
     training, method, _ = fit_lengths(config, official_steps(config), official_eval_rows(config))
-    options = numbers(config, method, training)
+    options = numbers(Resolved.of(config, model=config.backbone, method=method, training=training))
     options["model"]["name"] = config.model.name
     options["task"] |= {"eval_split": config.task.eval_split, "eval_rows": config.task.eval_rows}
     budget = config.budget
@@ -54,13 +53,13 @@ def official_eval_rows(config: Config) -> int:
     return sum(min(count, task.eval_rows or count) for count in rows)
 
 
-def numbers(config: Config | Resolved, method: MethodConfig, training: PlannedTraining) -> dict[str, Any]:
+def numbers(config: Resolved) -> dict[str, Any]:
     """The options that change a run's numbers: not paths, tracking, device or budget names."""
     return {
         "model": {name: getattr(config.model, name) for name in MODEL_OPTIONS},
         "task": {name: getattr(config.task, name) for name in config.task.numbers},
-        "method": asdict(method),
-        "training": {key: value for key, value in asdict(training).items() if key not in UNCOUNTED},
+        "method": asdict(config.method),
+        "training": {key: value for key, value in asdict(config.training).items() if key not in UNCOUNTED},
         "seed": config.seed,
         "precision": config.precision,
     }

@@ -7,7 +7,7 @@ Where the released code caps the number of modules, not of ranks, ours ends at t
 import math
 from dataclasses import dataclass
 
-from adalora.config.methods import IncreLoRAConfig
+from adalora.config.methods import IncreLoRAConfig, given
 from adalora.config.methods.increlora import GROWTH_SHARE
 
 
@@ -35,12 +35,11 @@ class Growth:
     @classmethod
     def planned(cls, config: IncreLoRAConfig, n: int, total_steps: int) -> "Growth":
         """For n modules. An open `top_h` is the least that ends within 40 % of T."""
-        assert config.target_rank and config.add_rank and config.interval and config.initial_steps is not None
-        start, target = n * config.init_rank, round(config.target_rank * n)
-        events = int(GROWTH_SHARE * total_steps) // config.interval - config.initial_steps // config.interval
-        top_h = config.top_h or max(1, math.ceil((target - start) / config.add_rank / max(1, events)))
-        exact = config.compat == "none"
-        return cls(start, target, config.add_rank, min(top_h, n), config.initial_steps, config.interval, exact)
+        start, target = n * config.init_rank, round(given(config, "target_rank") * n)
+        add, first, interval = given(config, "add_rank"), given(config, "initial_steps"), given(config, "interval")
+        events = int(GROWTH_SHARE * total_steps) // interval - first // interval
+        top_h = config.top_h or max(1, math.ceil((target - start) / add / max(1, events)))
+        return cls(start, target, add, min(top_h, n), first, interval, exact=config.compat == "none")
 
     def due(self, t: int) -> bool:
         return t > self.initial_steps and t % self.interval == 0

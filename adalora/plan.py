@@ -1,4 +1,4 @@
-"""What a run will do and cost, from configuration and row counts alone: no weights, no data."""
+"""What a run will do and cost, from options, row counts and the backbone's shapes: no weights, no data."""
 
 import math
 from collections.abc import Mapping
@@ -8,18 +8,21 @@ from typing import Any
 
 from torch import nn
 
-from adalora.backbones.load import blank
+from adalora.backbones.load import blank, check_length
 from adalora.backbones.targets import target_modules
-from adalora.budget import Setting, in_parameters, shapes_of, solve
+from adalora.budget import Setting, shapes_of, solve
 from adalora.cell import steps_of
 from adalora.config.lengths import fit_lengths
+from adalora.config.methods import MethodConfig
 from adalora.config.schema import Config, Resolved
 from adalora.errors import UserError
 from adalora.methods import create
-from adalora.start import check
+from adalora.methods.protocol import Shapes
+from adalora.start import Start, check, read
 from tasks import create as create_task
 
 LOGS = 5e6  # bytes allowed for a run's logs, wandb's offline files and pictures (ours, a guess)
+REASON = 2**40  # bytes that no single device has (ours)
 
 
 @dataclass(frozen=True)
@@ -35,12 +38,21 @@ class Cost:
 
 
 @dataclass(frozen=True)
+class Facts:
+    """What a plan needs to know beyond the options."""
+
+    rows: Mapping[str, int]  # by split, training's and the evaluated ones
+    built: nn.Module  # the backbone with its head, without weights
+    start: Start | None  # the adapter that `method.init_from` names
+
+
+@dataclass(frozen=True)
 class Plan:
     """A run before it starts."""
 
     config: Resolved
     setting: Setting
-    shapes: dict[str, tuple[int, int]]
+    shapes: dict[str, tuple[int, int]]  # of the maps that are adapted
     rows: int
     steps_per_epoch: int
     notes: list[str]
@@ -59,54 +71,78 @@ class Plan:
             "task": self.config.task.name,
             "method": self.config.method.name,
             "setting": create(self.config.method).describe(),
-            "budget": {"name": setting.budget, "params": self.config.budget.params, "deviation": setting.deviation},
+            "budget": {"name": setting.budget, "params": setting.params, "deviation": setting.deviation},
             "parameters": asdict(setting.counts),
             "steps": self.total_steps,
         }
 
 
-def make_plan(config: Config, rows: Mapping[str, int], folder: Path | None = None) -> Plan:
-    """Solve the budget and fit the lengths for a training on so many rows.
+def make_plan(options: Config, rows: Mapping[str, int], folder: Path | None = None) -> Plan:
+    """`resolve` with the facts: reads the architecture (from `folder` or `model.path` where there is one) and the
+    adapter to start from. Raises `UserError`."""
+    if folder is None and options.model.path:
+        folder = Path(options.model.path).expanduser()
+    built = blank(options.backbone, create_task(options.task).outputs, folder)
+    return resolve(options, Facts(rows, built, read(options.method)))
 
-    Args:
-        config: the configuration as composed.
-        rows: row counts by split, training's and the evaluated ones.
-        folder: the backbone's files, where they are at hand; `model.path` is looked at in any case.
+
+def resolve(options: Config, facts: Facts) -> Plan:
+    """Settle all that the options leave open: the maps, the budget's setting, T and the lengths. Reads nothing and
+    changes nothing.
 
     Raises:
-        UserError: a budget or lengths that can't be had.
+        UserError: what can't run: a budget, rank, length or memory that can't be had.
     """
-    model, training = config.model, config.training
+    model, task, built, start = options.backbone, options.task, facts.built, facts.start
     if model.pos_query_base_only and model.model_type != "deberta-v2":
         raise UserError(f"model.pos_query_base_only=true is DeBERTa's, {model.title} has no relative positions")
-    if folder is None and model.path:
-        folder = Path(model.path).expanduser()
-    built = blank(model, create_task(config.task).outputs, folder)
+    check_length(model, built.config, task.max_length)  # type: ignore[arg-type]
     shapes = shapes_of(target_modules(built, model))
-    check(config.method, model, built, shapes)
-    budget = in_parameters(config.budget, built)
-    setting = solve(model, config.method, config.budget, built, shapes)
+    method = options.method if start is None else options.method.from_rank(start.adapter.rank)
+    if start is not None:
+        check(start, method, model, built, shapes)
+    setting = solve(model, method, options.budget, built, shapes)
+    check_rank(setting.config, shapes)
 
-    train_rows = rows[config.task.train_split]
-    total_steps = steps_of(training, train_rows)
-    sized = replace(config, method=setting.config)
-    planned, method, scaled = fit_lengths(sized, total_steps, sum(rows.values()) - train_rows)
+    train_rows = facts.rows[task.train_split]
+    total_steps = steps_of(options.training, train_rows)
+    sized = replace(options, method=setting.config)
+    training, method, scaled = fit_lengths(sized, total_steps, sum(facts.rows.values()) - train_rows)
     create(method).check(shapes, total_steps)
+    budget = replace(options.budget, params=setting.params, rank=None)
+    config = Resolved.of(options, model=model, method=method, budget=budget, training=training)
+    cost = estimate(config, built, setting.counts.total)
+    if cost.memory > REASON:
+        raise UserError(
+            f"a step of {config.training.batch_size} rows of {cost.tokens} tokens needs about "
+            f"{cost.memory / 2**40:.2g} TiB: raise training.micro_batches, or lower task.max_length"
+        )
     notes = []
     if scaled:
-        notes.append(f"lengths scaled from {config.recipe.total_steps} to {total_steps} steps: {', '.join(scaled)}")
+        notes.append(f"lengths scaled from {options.recipe.total_steps} to {total_steps} steps: {', '.join(scaled)}")
     if setting.deviation is None:
         notes.append(setting.note)
-    resolved = Resolved.of(config, method=method, budget=budget, training=planned)
     return Plan(
-        resolved,
+        config,
         setting,
         dict(create(setting.config).adapted(shapes)),
         train_rows,
         math.ceil(train_rows / training.batch_size),
         notes,
-        estimate(resolved, built, setting.counts.total),
+        cost,
     )
+
+
+def check_rank(method: MethodConfig, shapes: Shapes) -> None:
+    """Refuse a rank that no map has: more than its smaller side. Raises `UserError`."""
+    if method.rank_of_maps is None:
+        return
+    rank, most = getattr(method, method.rank_of_maps), min(map(min, shapes.values()))
+    if rank is not None and rank > most:
+        raise UserError(
+            f"method.{method.rank_of_maps}={rank:g} is more than {most}, the smaller side of the adapted maps: "
+            "lower it, or the budget"
+        )
 
 
 def estimate(config: Resolved, built: nn.Module, trained: int) -> Cost:

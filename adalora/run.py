@@ -18,7 +18,7 @@ from transformers import PreTrainedTokenizerBase
 
 from adalora.adapter import save_adapter
 from adalora.backbones.hub import all_of
-from adalora.backbones.load import Weights, check_length, load_tokenizer, locate
+from adalora.backbones.load import Weights, architecture, check_length, load_tokenizer, locate
 from adalora.build import build_accelerator, build_batches, build_model
 from adalora.cell import cell_id
 from adalora.config.schema import Config, Resolved
@@ -90,7 +90,8 @@ def prepare(config: Config, cell: str) -> Prepared:
     transformers.utils.logging.disable_progress_bar()
     kind = create_task(config.task)
     weights, data = gather(config)
-    check_length(config.model, weights, config.task.max_length)
+    # before the minutes that tokenising may take
+    check_length(config.model, architecture(config.model, kind.outputs, weights.folder), config.task.max_length)
     tokenizer = load_tokenizer(config.model, weights)
     cache = Path(config.cache_dir).expanduser()
     features = {
@@ -109,7 +110,7 @@ def prepare(config: Config, cell: str) -> Prepared:
 
 def gather(config: Config) -> tuple[Weights, Data]:
     """Find weights and data; what is missing of both is named at once."""
-    weights, data = all_of([lambda: locate(config.model), lambda: load_data(config.task)])
+    weights, data = all_of([lambda: locate(config.model), lambda: load_data(config.task, config.data_root)])
     return cast(Weights, weights), cast(Data, data)
 
 

@@ -24,7 +24,7 @@ PATIENCE = 0.3  # seconds to wait for a lock: whoever only looks whether it is h
 def run_key(config: Resolved, data_digest: str, weights_digest: str) -> str:
     """Ten hex digits over what changes the numbers: the resolved method and training, the model's
     and the data's content, seed and precision; not paths, tracking, device or budget names."""
-    options = numbers(config, config.method, config.training)
+    options = numbers(config)
     options["model"]["weights"] = weights_digest
     options["task"]["rows"] = data_digest
     if (adapter := config.method.start()) is not None:

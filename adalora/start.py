@@ -7,6 +7,7 @@ only the surviving slots and still subtracts from all, which prunes too many (do
 """
 
 import hashlib
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -32,8 +33,19 @@ def content_digest(adapter: Adapter) -> str:
     return digest.hexdigest()
 
 
-def read(adapter: Adapter) -> tuple[dict[str, dict[str, Tensor]], dict[str, Tensor]]:
-    """Factors by map, and everything else by its name in the model (the head). Raises `UserError`."""
+@dataclass(frozen=True)
+class Start:
+    """An adapter to start from, read."""
+
+    adapter: Adapter
+    maps: dict[str, dict[str, Tensor]]  # factors by map
+    rest: dict[str, Tensor]  # everything else (the head), by its name in the model
+
+
+def read(config: MethodConfig) -> Start | None:
+    """The adapter that `config` starts from, if any. Raises `UserError`."""
+    if (adapter := config.start()) is None:
+        return None
     try:
         tensors = load_file(adapter.folder / TENSORS)
     except (OSError, SafetensorError) as error:
@@ -47,25 +59,22 @@ def read(adapter: Adapter) -> tuple[dict[str, dict[str, Tensor]], dict[str, Tens
             maps.setdefault(path, {})[last] = tensor
         else:
             rest[key.removeprefix(PREFIX)] = tensor
-    return maps, rest
+    return Start(adapter, maps, rest)
 
 
-def check(config: MethodConfig, backbone: Model, built: nn.Module, shapes: Shapes) -> None:
-    """Refuse an adapter of another base or task, from shapes alone; nothing where there is none to start from.
+def check(found: Start, config: MethodConfig, backbone: Model, built: nn.Module, shapes: Shapes) -> None:
+    """Refuse an adapter of another base or task, from shapes alone.
 
     Raises:
         UserError: a map that this run doesn't adapt, other shapes, a higher rank, or tensors without a place.
     """
-    if (adapter := config.start()) is None:
-        return
-    where, head = f"method.init_from={adapter.folder}", backbone.head
+    where, head = f"method.init_from={found.adapter.folder}", backbone.head
     if backbone.pos_query_base_only:
         raise UserError(f"{where}: PEFT adapts the relative-position query too, set model.pos_query_base_only=false")
-    maps, rest = read(adapter)
     options: Any = config
     slots = options.rank if options.name == "lora" else options.init_rank
     names = FACTORS if options.name == "adalora" else FACTORS - {"lora_E"}
-    for path, factors in maps.items():
+    for path, factors in found.maps.items():
         if path not in shapes:
             raise UserError(f"{where} adapts {path}, which this run doesn't: another model, or another method.modules")
         if factors.keys() != names:
@@ -79,7 +88,7 @@ def check(config: MethodConfig, backbone: Model, built: nn.Module, shapes: Shape
         if rank > slots or factors["lora_B"].shape[1] != rank:
             raise UserError(f"{where} has rank {rank} at {path}, more than this run's {slots}: leave it open")
     parameters = {name: p for part in head for name, p in built.get_submodule(part).named_parameters(prefix=part)}
-    for name, tensor in rest.items():
+    for name, tensor in found.rest.items():
         if name not in parameters:
             raise UserError(
                 f"{where} holds {name}, which has no place in this run: its head is {', '.join(head) or '-'}"
@@ -94,21 +103,20 @@ def check(config: MethodConfig, backbone: Model, built: nn.Module, shapes: Shape
 @torch.no_grad()
 def start(config: MethodConfig, model: nn.Module) -> None:
     """Put the adapter, checked before, into `model`, to which the method is attached; nothing where there is none."""
-    if (adapter := config.start()) is None:
+    if (found := read(config)) is None:
         return
-    maps, rest = read(adapter)
-    for path, factors in maps.items():
+    for path, factors in found.maps.items():
         module: Any = model.get_submodule(path)
         rank = factors["lora_A"].shape[0]
         module.lora_A[:rank] = factors["lora_A"].to(module.lora_A)
         if rank == 0:
             continue
-        relative = adapter.scale(path, rank) / module.scale
+        relative = found.adapter.scale(path, rank) / module.scale
         if "lora_E" in factors:
             module.lora_B[:, :rank] = factors["lora_B"].to(module.lora_B)
             module.lora_E[:rank] = factors["lora_E"].to(module.lora_E) * relative
         else:
             module.lora_B[:, :rank] = factors["lora_B"].to(module.lora_B) * relative
     parameters = dict(model.named_parameters())
-    for name, tensor in rest.items():
+    for name, tensor in found.rest.items():
         parameters[name].copy_(tensor)

@@ -155,7 +155,7 @@ def main() -> None:
     args = parser.parse_args()
     register()
     with initialize_config_dir(str(Path(__file__).resolve().parents[1] / "conf"), version_base="1.3"):
-        model = validated(compose("config")).model
+        model = validated(compose("config")).backbone
     exact = args.attention == "exact"
     ids = torch.randint(5, 1000, (args.batch, args.length), generator=torch.Generator().manual_seed(0))
     batch = {

@@ -6,7 +6,7 @@ against what `conf/task` says, and one digest of the content, which names the da
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -46,13 +46,19 @@ class Data:
         return hashlib.sha256("".join(self.digests.values()).encode()).hexdigest()
 
 
-def load_data(task: Task) -> Data:
+def load_data(task: Task, root: str | None = None) -> Data:
     """Read and check the training and evaluation rows of a task.
+
+    Args:
+        task: whose rows.
+        root: `data_root`, a folder with a folder for each task; `task.data_dir` wins, and packages bring their data.
 
     Raises:
         UserError: missing or unreadable file, missing column, empty split, a row that can't be right.
         NotAvailable: the hub is away and nothing is cached.
     """
+    if root and task.source and not task.data_dir:
+        task = replace(task, data_dir=str(Path(root) / task.name))
     eval_splits = [task.eval_split] if task.eval_split else task.eval_splits
     if task.train_split in eval_splits:
         raise UserError(f"task.eval_split={task.train_split} is the training split: give task.eval_file instead")

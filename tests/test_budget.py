@@ -14,8 +14,10 @@ HEAD = 592_130
 
 def setting(compose, *overrides):
     config = compose(*overrides)
-    built = blank(config.model, 2)
-    return solve(config.model, config.method, config.budget, built, shapes_of(target_modules(built, config.model)))
+    built = blank(config.backbone, 2)
+    return solve(
+        config.backbone, config.method, config.budget, built, shapes_of(target_modules(built, config.backbone))
+    )
 
 
 MAPS = {"deberta_v3_base": 72, "deberta_minilm": 36, "bart_large": 192, "bart_minilm": 96}
@@ -24,12 +26,12 @@ MAPS = {"deberta_v3_base": 72, "deberta_minilm": 36, "bart_large": 192, "bart_mi
 @pytest.mark.parametrize(("model", "targets"), MAPS.items())
 def test_the_number_of_adapted_maps(compose, model, targets):
     config = compose(f"model={model}")
-    assert len(target_modules(blank(config.model, 2), config.model)) == targets
+    assert len(target_modules(blank(config.backbone, 2), config.backbone)) == targets
 
 
 def test_bart_large_counts_540672_per_unit_of_rank(compose):
     config = compose("model=bart_large")
-    shapes = shapes_of(target_modules(blank(config.model, 2), config.model))
+    shapes = shapes_of(target_modules(blank(config.backbone, 2), config.backbone))
     assert sum(d_out + d_in for d_out, d_in in shapes.values()) == 540_672
 
 
@@ -266,7 +268,7 @@ def test_an_initial_rank_set_by_hand_is_kept(compose):
 def test_a_model_without_the_targets_is_named(compose):
     config = compose("model=deberta_minilm", "model.targets.query='deberta.encoder.layer.{layer}.attention.self.q'")
     with pytest.raises(UserError, match="matches 30 of 36 linear maps.*model.targets"):
-        target_modules(blank(config.model, 2), config.model)
+        target_modules(blank(config.backbone, 2), config.backbone)
 
 
 def test_the_plan_of_the_headline_command(compose):

@@ -199,7 +199,7 @@ def test_bart_without_a_head(tmp_path, config):
     base.save_pretrained(tmp_path / "base")
     names = ("q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2")
     targets = {path: module for path, module in base.named_modules() if path.rpartition(".")[2] in names}
-    method = create(config)
+    method = create(config.planned(20))
     method.attach(base, targets, total_steps=20)
     with torch.no_grad():
         for p in base.parameters():

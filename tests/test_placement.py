@@ -30,11 +30,13 @@ def test_a_count_is_the_code_s(compose, method, setting, model, printed):
     if method == "adalora":
         options.append("method.init_rank=12")
     config = compose(f"model={model}", f"method={method}", *options)
-    built = blank(config.model, 2)
+    built = blank(config.backbone, 2)
     bare = create(config.method)
-    shapes = shapes_of(target_modules(built, config.model))
+    shapes = shapes_of(target_modules(built, config.backbone))
     counted = (
-        bare.count(shapes).kept if bare.config.has_budget else trained_in_place(bare, built, shapes, config.model.head)
+        bare.count(shapes).kept
+        if bare.config.has_budget
+        else trained_in_place(bare, built, shapes, config.backbone.head)
     )
     assert f"{counted:,}" == printed
 
@@ -43,6 +45,6 @@ def test_a_count_is_the_code_s(compose, method, setting, model, printed):
 @pytest.mark.parametrize("method", ["houlsby", "pfeiffer"])
 def test_the_maps_of_the_first_table_are_the_adapters_own(compose, method, model):
     config = compose(f"model={model}", f"method={method}")
-    kind = {"deberta-v2": "DeBERTa", "bart": "BART"}[config.model.model_type]
+    kind = {"deberta-v2": "DeBERTa", "bart": "BART"}[config.backbone.model_type]
     (maps,) = re.findall(rf"^\| {method} \| {kind} \| ([^|]+) \|", TABLE, flags=re.M)
-    assert set(maps.split(", ")) == set(config.model.targets)
+    assert set(maps.split(", ")) == set(config.backbone.targets)

@@ -204,10 +204,10 @@ def test_micro_batches_change_nothing_but_rounding(start, tiny_run, tmp_path):
 def test_a_saved_adapter_gives_the_same_model(start, tiny_run, compose):
     folder = start([*tiny_run, "method=adalora"])
     config = compose(*tiny_run, "method=adalora")
-    model = load_model(config.model, locate(config.model), 2).requires_grad_(False)
+    model = load_model(config.backbone, locate(config.model), 2).requires_grad_(False)
     saved = json.loads((folder / "adapter" / "adapter.json").read_text())
-    create(AdaLoRAConfig(**saved["method"])).attach(model, target_modules(model, config.model), total_steps=24)
-    for name in config.model.head:
+    create(AdaLoRAConfig(**saved["method"])).attach(model, target_modules(model, config.backbone), total_steps=24)
+    for name in config.backbone.head:
         model.get_submodule(name).requires_grad_(True)
     assert load_adapter(folder / "adapter", model)["ranks"] == saved["ranks"]
     tensors = load_file(folder / "adapter" / "adapter.safetensors")

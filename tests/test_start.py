@@ -27,7 +27,7 @@ def peft_adapter(compose, tiny_run, tmp_path):
     """`peft_adapter(config)`: an adapter that PEFT made and saved, and its model; two steps trained at most."""
 
     def make(config, steps=0):
-        suite = compose(*tiny_run, SAME, "method=lora").model
+        suite = compose(*tiny_run, SAME, "method=lora").backbone
         torch.manual_seed(3)
         model = get_peft_model(load_model(suite, locate(suite), 2), config)
         torch.manual_seed(4)
@@ -83,7 +83,7 @@ def test_an_adalora_adapter_of_peft_gives_the_same_logits_and_ends_at_the_budget
     survivors = sum(sum(kept) for kept in model.peft_config["default"].rank_pattern.values())
     assert 24 <= survivors < 48
 
-    suite = compose(*tiny_run, SAME, "method=lora").model
+    suite = compose(*tiny_run, SAME, "method=lora").backbone
     torch.manual_seed(3)
     again = PeftModel.from_pretrained(load_model(suite, locate(suite), 2), folder, is_trainable=True).eval()
     torch.testing.assert_close(again(**INPUTS).logits, model(**INPUTS).logits)

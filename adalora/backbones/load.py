@@ -69,9 +69,8 @@ def architecture(model: Model, num_labels: int, folder: Path | None = None) -> P
     return CONFIGS[model.model_type].from_dict(numbers, attn_implementation=attention)
 
 
-def check_length(model: Model, weights: Weights, tokens: int) -> None:
-    """Refuse inputs longer than the backbone's position embeddings, where it has such. Raises `UserError`."""
-    config = architecture(model, 2, weights.folder)
+def check_length(model: Model, config: PreTrainedConfig, tokens: int) -> None:
+    """Refuse inputs longer than the position embeddings of this architecture, where it has such. Raises `UserError`."""
     absolute = getattr(config, "position_biased_input", True)  # DeBERTaV3's positions are relative only
     if absolute and tokens > config.max_position_embeddings:
         raise UserError(

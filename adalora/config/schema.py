@@ -2,7 +2,6 @@
 
 import math
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 from omegaconf import MISSING
@@ -31,7 +30,7 @@ class Model:
     n_targets: int = MISSING
     heads: dict[str, list[str]] = MISSING  # kind of task -> modules that are trained and never counted
     kind: str = ""  # of the task at hand, and
-    head: list[str] = field(default_factory=list)  # its head: `serving` sets both
+    head: list[str] = field(default_factory=list)  # its head: `Config.backbone` has both
     pos_query_base_only: bool = MISSING
     attention: str = MISSING
     classifier_dropout: float = MISSING
@@ -198,24 +197,26 @@ class Config:
             METHOD_CONFIGS.get(name) is type(self.method),
             f"method.name={name} can't be set by hand: choose with method=..., allowed are {', '.join(METHOD_CONFIGS)}",
         )
-        if self.data_root and self.task.source and not self.task.data_dir:  # tasks in packages bring their data
-            self.task = replace(self.task, data_dir=str(Path(self.data_root) / self.task.name))
-        self.model = self.model.serving(self.task)
         types = self.method.model_types
         require(
             not types or self.model.model_type in types,
             f"method={name} has its place in {', '.join(types)} only, {self.model.title} is of type "
             f"{self.model.model_type}: choose another method or model",
         )
-        if isinstance(self.method, PlacedConfig) and (places := self.method.places(self.model.model_type)):
-            # from here on these are the backbone's targets: for the budget, the run's key and the rank pictures
-            self.model = self.model.narrowed(places)
+        _ = self.backbone  # raises where there is none
         allowed = (*TRAINING_LENGTHS, *self.method.lengths)
         for key, value in self.recipe.lengths.items():
             require(key in allowed, f"recipe.lengths.{key}: method={name} has {nearest(key, allowed)}")
             require(value >= 0, f"recipe.lengths.{key}={value}: must not be negative")
         steps = self.recipe.total_steps
         require(steps is None or steps > 0, f"recipe.total_steps={steps}: must be positive or null")
+
+    @property
+    def backbone(self) -> Model:
+        """The model with the task's head, its targets the maps that the method adapts. Raises `UserError`."""
+        model = self.model.serving(self.task)
+        places = self.method.places(model.model_type) if isinstance(self.method, PlacedConfig) else None
+        return model if places is None else model.narrowed(places)
 
 
 @dataclass(frozen=True)

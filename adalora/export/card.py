@@ -32,7 +32,7 @@ from hydra import compose, initialize_config_dir
 register()
 with initialize_config_dir("/path/to/the/suite/conf", version_base="1.3"):
     config = validated(compose("config", overrides=["model={model}", "task={task}"]))
-base = load_model(config.model, locate(config.model), {outputs})
+base = load_model(config.backbone, locate(config.model), {outputs})
 model = PeftModel.from_pretrained(base, "{out}").eval()"""
 AUTO = {
     "classification": "AutoModelForSequenceClassification",

@@ -32,7 +32,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from adalora.allocation import Importance, Schedule, prune
-from adalora.config.methods import AdaLoRAConfig, LoRAConfig
+from adalora.config.methods import AdaLoRAConfig, LoRAConfig, given
 from adalora.errors import UserError
 from adalora.methods.linear import AdaptedLinear, replace_modules
 from adalora.methods.lora import LoRALinear
@@ -44,8 +44,7 @@ class SVDLinear(AdaptedLinear):
 
     def __init__(self, base: nn.Linear, config: AdaLoRAConfig) -> None:
         super().__init__(base)
-        r = config.init_rank
-        assert r is not None, "the initial rank comes from the budget"
+        r = given(config, "init_rank")
         self.scale, self.dropout = config.alpha / (r + 1e-5), config.dropout
         new: dict[str, Any] = {"dtype": base.weight.dtype, "device": base.weight.device}
         self.lora_A = nn.Parameter(torch.empty(r, base.in_features, **new))
@@ -104,7 +103,7 @@ class AdaLoRA(Method):
     """Ranks pruned from `init_rank` a module to a mean of `target_rank`, wherever they matter least."""
 
     def __init__(self, config: AdaLoRAConfig) -> None:
-        self.config: Any = config  # whose open fields the budget and `attach` fill
+        self.config: Any = config
         self.triplets = config.form == "triplets"
         self.modules: dict[str, SVDLinear | LoRALinear] = {}
 
@@ -147,15 +146,15 @@ class AdaLoRA(Method):
     # -- training
 
     def attach(self, model: nn.Module, targets: Mapping[str, nn.Linear], total_steps: int) -> None:
-        config = self.config = self.config.planned(total_steps)
-        n, r = len(targets), config.init_rank
+        config = self.config
+        n, r, b_T = len(targets), given(config, "init_rank"), round(given(config, "target_rank") * len(targets))  # noqa: N806
+        phases = (given(config, name) for name in ("initial_steps", "final_steps", "mask_interval"))
+        t_i, t_f, Delta_T = phases  # noqa: N806
         as_lora = LoRAConfig(rank=r, alpha=config.alpha, dropout=config.dropout, init_std=config.init_std)
         self.modules = replace_modules(
             model, targets, lambda base: SVDLinear(base, config) if self.triplets else LoRALinear(base, as_lora)
         )
-        self.schedule = Schedule(
-            n * r, self._total(n), config.initial_steps, config.final_steps, total_steps, config.mask_interval
-        )
+        self.schedule = Schedule(n * r, b_T, t_i, t_f, total_steps, Delta_T)
         modules = list(self.modules.values())
         self.Q = stacked([module.lora_A for module in modules], slot_dim=1)
         self.P = stacked([module.lora_B for module in modules], slot_dim=2)

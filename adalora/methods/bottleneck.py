@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 from transformers.models.bart.modeling_bart import BartDecoderLayer, BartEncoderLayer
 
-from adalora.config.methods import BottleneckConfig
+from adalora.config.methods import BottleneckConfig, given
 from adalora.errors import UserError
 from adalora.methods.linear import replace_modules
 from adalora.methods.protocol import Count, Method, Shapes
@@ -49,9 +49,8 @@ class BottleneckBlock(nn.Module):
 
 def bottleneck(d: int, like: Tensor, config: BottleneckConfig) -> tuple[nn.Linear, nn.Linear]:
     """Fresh `down` and `up` over width d, of `like`'s type and device."""
-    assert config.width is not None, "the width comes from the budget"
-    down = fresh_linear(d, config.width, like, config.init_std)
-    return down, fresh_linear(config.width, d, like, config.init_std)
+    width = given(config, "width")
+    return fresh_linear(d, width, like, config.init_std), fresh_linear(width, d, like, config.init_std)
 
 
 def fresh_linear(d_in: int, d_out: int, like: Tensor, std: float) -> nn.Linear:
@@ -71,7 +70,7 @@ class BottleneckMethod(Method):
     at_norm: ClassVar[bool] = False  # ... or of the LayerNorm after it
 
     def __init__(self, config: BottleneckConfig) -> None:
-        self.config: Any = config  # whose open fields the budget fills
+        self.config: Any = config
 
     def size(self, shapes: Shapes) -> int | None:
         return self.config.width

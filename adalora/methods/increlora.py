@@ -46,7 +46,7 @@ class IncreLoRA(Method):
     """Ranks grown from `init_rank` a module to a mean of `target_rank`, wherever they matter most."""
 
     def __init__(self, config: IncreLoRAConfig) -> None:
-        self.config: Any = config  # whose open fields the budget and `attach` fill
+        self.config: Any = config
         self.modules: dict[str, GrowingLinear] = {}
 
     # -- budget
@@ -84,7 +84,7 @@ class IncreLoRA(Method):
     # -- training
 
     def attach(self, model: nn.Module, targets: Mapping[str, nn.Linear], total_steps: int) -> None:
-        config = self.config = self.config.planned(total_steps)
+        config = self.config
         self.modules = replace_modules(model, targets, lambda base: GrowingLinear(base, config))
         self.growth = Growth.planned(config, len(targets), total_steps)
         # the same on every process, and apart from what dropout draws

@@ -22,7 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from adalora.config.methods import LoRAConfig
+from adalora.config.methods import LoRAConfig, given
 from adalora.methods.linear import AdaptedLinear, replace_modules
 from adalora.methods.protocol import Count, Method, Shapes
 
@@ -32,11 +32,11 @@ class LoRALinear(AdaptedLinear):
 
     def __init__(self, base: nn.Linear, config: LoRAConfig) -> None:
         super().__init__(base)
-        assert config.rank is not None, "the rank comes from the budget"
-        self.scale, self.dropout = config.alpha / config.rank, config.dropout
+        r = given(config, "rank")
+        self.scale, self.dropout = config.alpha / r, config.dropout
         new: dict[str, Any] = {"dtype": base.weight.dtype, "device": base.weight.device}
-        self.lora_A = nn.Parameter(torch.empty(config.rank, base.in_features, **new))
-        self.lora_B = nn.Parameter(torch.zeros(base.out_features, config.rank, **new))
+        self.lora_A = nn.Parameter(torch.empty(r, base.in_features, **new))
+        self.lora_B = nn.Parameter(torch.zeros(base.out_features, r, **new))
         if config.init == "kaiming":
             nn.init.kaiming_uniform_(self.lora_A, a=math.sqrt(5))
         else:
@@ -58,7 +58,7 @@ class LoRA(Method):
     """Low-rank adaptation at one rank everywhere."""
 
     def __init__(self, config: LoRAConfig) -> None:
-        self.config: Any = config  # whose open fields the budget and `attach` fill
+        self.config: Any = config
         self.modules: dict[str, LoRALinear] = {}
 
     def size(self, shapes: Shapes) -> int | None:

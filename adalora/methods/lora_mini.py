@@ -23,7 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from adalora.config.methods import LoRAMiniConfig, require
+from adalora.config.methods import LoRAMiniConfig, given, require
 from adalora.errors import UserError
 from adalora.methods.linear import AdaptedLinear, replace_modules
 from adalora.methods.protocol import Count, Method, Shapes
@@ -37,8 +37,7 @@ class LoRAMiniLinear(AdaptedLinear):
 
     def __init__(self, base: nn.Linear, config: LoRAMiniConfig) -> None:
         super().__init__(base)
-        r, a, b = config.rank, config.inner_in, config.inner_out
-        assert r is not None and a is not None and b is not None, "the sizes come from the budget"
+        r, a, b = (given(config, name) for name in ("rank", "inner_in", "inner_out"))
         check_fits(config, base.out_features, base.in_features)
         self.scale, self.dropout = config.alpha / r, config.dropout
         new: dict[str, Any] = {"dtype": base.weight.dtype, "device": base.weight.device}
@@ -85,7 +84,7 @@ class LoRAMini(Method):
     """The same inner sizes at every map."""
 
     def __init__(self, config: LoRAMiniConfig) -> None:
-        self.config: Any = config  # whose open fields the budget fills
+        self.config: Any = config
         self.modules: dict[str, LoRAMiniLinear] = {}
 
     def size(self, shapes: Shapes) -> int | None:

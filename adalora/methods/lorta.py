@@ -29,7 +29,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from adalora.config.methods import LoRTAConfig, require
+from adalora.config.methods import LoRTAConfig, given, require
 from adalora.methods.linear import AdaptedLinear, SharedFactors, replace_modules
 from adalora.methods.protocol import Count, Method, Shapes
 
@@ -48,8 +48,7 @@ class Factors(SharedFactors):
 
     def __init__(self, grid: Grid, config: LoRTAConfig, like: Tensor) -> None:
         super().__init__()
-        r, heads = config.rank, config.heads
-        assert r is not None and heads is not None, "the rank comes from the budget, the heads from the backbone"
+        r, heads = given(config, "rank"), given(config, "heads")
         self.scale = config.alpha / (r**0.5 if config.rank_stabilised else r)
 
         def uniform(rows: int, bound: float) -> nn.Parameter:
@@ -107,7 +106,7 @@ class LoRTA(Method):
     """One CP tensor of one rank for all maps."""
 
     def __init__(self, config: LoRTAConfig) -> None:
-        self.config: Any = config  # whose open fields the budget and the backbone fill
+        self.config: Any = config
 
     def size(self, shapes: Shapes) -> int | None:
         return self.config.rank
@@ -149,7 +148,8 @@ class LoRTA(Method):
             )
             first[path] = slices
             slices += (d_out // d) * (d_in // d)
-        require(d % config.heads == 0, f"method.heads={config.heads} doesn't divide {d}: choose a divisor")
+        heads = given(config, "heads")
+        require(d % heads == 0, f"method.heads={heads} doesn't divide {d}: choose a divisor")
         a_layer = 4 if config.modules is None else slices * len(config.modules) // len(shapes)
         matrices = config.matrices or a_layer
         require(

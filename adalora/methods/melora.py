@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from adalora.config.methods import MELoRAConfig, require
+from adalora.config.methods import MELoRAConfig, given, require
 from adalora.methods.linear import AdaptedLinear, replace_modules
 from adalora.methods.protocol import Count, Method, Shapes
 
@@ -31,8 +31,7 @@ class MELoRALinear(AdaptedLinear):
 
     def __init__(self, base: nn.Linear, config: MELoRAConfig) -> None:
         super().__init__(base)
-        n, r, d_out, d_in = config.minis, config.rank, base.out_features, base.in_features
-        assert r is not None, "the rank comes from the budget"
+        n, r, d_out, d_in = config.minis, given(config, "rank"), base.out_features, base.in_features
         check_divides(n, d_out, d_in)
         self.scale, self.dropout = config.alpha / r, config.dropout
         new: dict[str, Any] = {"dtype": base.weight.dtype, "device": base.weight.device}
@@ -62,7 +61,7 @@ class MELoRA(Method):
     """n mini LoRAs of one rank at every map."""
 
     def __init__(self, config: MELoRAConfig) -> None:
-        self.config: Any = config  # whose open fields the budget fills
+        self.config: Any = config
         self.modules: dict[str, MELoRALinear] = {}
 
     def size(self, shapes: Shapes) -> int | None:

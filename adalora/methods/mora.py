@@ -27,7 +27,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from adalora.config.methods import MoRAConfig, require
+from adalora.config.methods import MoRAConfig, given, require
 from adalora.methods.linear import AdaptedLinear, replace_modules
 from adalora.methods.protocol import Count, Method, Shapes
 
@@ -91,8 +91,7 @@ def type_of(d_out: int, d_in: int, config: MoRAConfig) -> int:
 
 def side(d_out: int, d_in: int, config: MoRAConfig) -> int:
     """s: the rounded root of r (d_in + d_out), at most the map's smaller side, and even in type 6."""
-    assert config.rank is not None, "the rank comes from the budget"
-    s = min(int(math.sqrt((d_in + d_out) * config.rank) + 0.5), d_in, d_out)
+    s = min(int(math.sqrt((d_in + d_out) * given(config, "rank")) + 0.5), d_in, d_out)
     if type_of(d_out, d_in, config) == 6:
         s -= s % 2
         require(s > 0, f"a map of {d_out} x {d_in} is too small for MoRA's rotation: use method.type=1")
@@ -110,7 +109,7 @@ class MoRA(Method):
     """A square matrix of LoRA's size at every map."""
 
     def __init__(self, config: MoRAConfig) -> None:
-        self.config: Any = config  # whose open fields the budget fills
+        self.config: Any = config
 
     def size(self, shapes: Shapes) -> int | None:
         return self.config.rank

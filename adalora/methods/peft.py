@@ -39,7 +39,7 @@ class PEFT(Method):
     """A tuner of PEFT."""
 
     def __init__(self, config: PEFTConfig) -> None:
-        self.config: Any = config  # whose size the budget fills
+        self.config: Any = config
         self.kind = TUNERS[config.type]
         self.adaptive = config.type == "ADALORA"
         self.budget = 0
@@ -86,7 +86,6 @@ class PEFT(Method):
     # -- training
 
     def attach(self, model: nn.Module, targets: Mapping[str, nn.Linear], total_steps: int) -> None:
-        self.config = self.config.planned(total_steps)
         self.tuner = inject(self.config, model, list(targets), total_steps)
         self.layers: dict[str, Any] = {path: model.get_submodule(path) for path in targets}
         self.options = self.tuner.peft_config[ADAPTER]

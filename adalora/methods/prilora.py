@@ -31,7 +31,7 @@ import torch
 from torch import Tensor, distributed, nn
 
 from adalora.backbones.targets import layer_of
-from adalora.config.methods import LoRAConfig, PRILoRAConfig
+from adalora.config.methods import LoRAConfig, PRILoRAConfig, given
 from adalora.methods.linear import replace_modules
 from adalora.methods.lora import LoRALinear
 from adalora.methods.protocol import Count, Method, Shapes
@@ -115,7 +115,7 @@ class PRILoRA(Method):
     """LoRA with a mean rank of `mean_rank`, and a share `sparsity` of A pruned."""
 
     def __init__(self, config: PRILoRAConfig) -> None:
-        self.config: Any = config  # whose open fields the budget and `attach` fill
+        self.config: Any = config
         self.modules: dict[str, WatchedLinear] = {}
 
     # -- budget
@@ -135,7 +135,7 @@ class PRILoRA(Method):
 
     def ranks_of(self, paths: Mapping[str, Any]) -> dict[str, int]:
         """r_l of every target, each stack of layers for itself."""
-        mean, spread = self.config.mean_rank, self.config.spread
+        mean, spread = given(self.config, "mean_rank"), self.config.spread
         half = math.copysign(min(abs(spread) * mean, mean - 1), spread)  # r_s >= 1, and the mean stays
         places = {path: layer_of(path) for path in paths}
         layers: dict[str, list[int]] = {}
@@ -156,7 +156,8 @@ class PRILoRA(Method):
     # -- training
 
     def attach(self, model: nn.Module, targets: Mapping[str, nn.Linear], total_steps: int) -> None:
-        config = self.config = self.config.planned(total_steps)
+        config = self.config
+        self.t_i, self.interval = given(config, "initial_steps"), given(config, "mask_interval")
         self.total_steps, self.inputs = total_steps, InputNorms()
         for position, (path, rank) in enumerate(self.ranks_of(targets).items()):
             like = LoRAConfig(rank=rank, alpha=config.alpha, dropout=config.dropout, init_std=config.init_std)
@@ -170,7 +171,7 @@ class PRILoRA(Method):
         """Average the norms; prune where it is time."""
         config = self.config
         torch._foreach_lerp_(self.norms, self.inputs.take(len(self.norms)), 1 - config.beta)
-        due = t >= config.initial_steps and (t + 1) % config.mask_interval == 0
+        due = t >= self.t_i and (t + 1) % self.interval == 0
         if config.sparsity and (due or t == self.total_steps - 1):
             self.prune()
 

@@ -31,7 +31,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from adalora.allocation import Schedule
-from adalora.config.methods import SoRAConfig
+from adalora.config.methods import SoRAConfig, given
 from adalora.errors import UserError
 from adalora.methods.linear import AdaptedLinear, replace_modules
 from adalora.methods.protocol import Count, Method, Shapes
@@ -44,8 +44,7 @@ class GatedLinear(AdaptedLinear):
 
     def __init__(self, base: nn.Linear, config: SoRAConfig) -> None:
         super().__init__(base)
-        r = config.max_rank
-        assert r is not None, "the maximum rank comes from the budget"
+        r = given(config, "max_rank")
         self.scale, self.dropout = config.alpha / r, config.dropout
         new: dict[str, Any] = {"dtype": base.weight.dtype, "device": base.weight.device}
         self.lora_A = nn.Parameter(torch.empty(r, base.in_features, **new))
@@ -66,7 +65,7 @@ class SoRA(Method):
     """Gates thresholded from `max_rank` a module to a mean rank of `target_rank`."""
 
     def __init__(self, config: SoRAConfig) -> None:
-        self.config: Any = config  # whose open fields the budget and `attach` fill
+        self.config: Any = config
         self.modules: dict[str, GatedLinear] = {}
 
     # -- budget
@@ -105,15 +104,16 @@ class SoRA(Method):
     # -- training
 
     def attach(self, model: nn.Module, targets: Mapping[str, nn.Linear], total_steps: int) -> None:
-        config = self.config = self.config.planned(total_steps)
+        config = self.config
         self.modules = replace_modules(model, targets, lambda base: GatedLinear(base, config))
         self.gates: list[Tensor] = [module.gate for module in self.modules.values()]
         costs = [module.in_features + module.out_features for module in self.modules.values()]
         self.costs = torch.tensor(costs, device=self.gates[0].device)
         self.schedule = None
         if config.xi is None:
-            b_0, b_T = config.max_rank * sum(costs), round(config.target_rank * sum(costs))  # noqa: N806
-            self.schedule = Schedule(b_0, b_T, config.initial_steps, config.final_steps, total_steps, mask_interval=1)
+            b_0, b_T = config.max_rank * sum(costs), round(given(config, "target_rank") * sum(costs))  # noqa: N806
+            t_i, t_f = given(config, "initial_steps"), given(config, "final_steps")
+            self.schedule = Schedule(b_0, b_T, t_i, t_f, total_steps, mask_interval=1)
         self.mask = torch.ones(len(costs), config.max_rank, dtype=torch.bool, device=self.costs.device)
         self.xi = torch.zeros((), dtype=self.gates[0].dtype, device=self.costs.device)
         self.lr_share = 1.0

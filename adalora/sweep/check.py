@@ -23,10 +23,10 @@ def contents(cells: Sequence[Cell]) -> dict[str, Content]:
         UserError: something is missing or damaged; all that is missing is named at once.
     """
     models = {repr(cell.config.model): cell.config.model for cell in cells}
-    tasks = {repr(cell.config.task): cell.config.task for cell in cells}
+    tasks = {repr(cell.config.task): cell.config for cell in cells}
     digests = all_of(
         [lambda model=model: locate(model).digest for model in models.values()]
-        + [lambda task=task: load_data(task).digest for task in tasks.values()]
+        + [lambda config=config: load_data(config.task, config.data_root).digest for config in tasks.values()]
     )
     found = dict(zip([*models, *tasks], digests, strict=True))
     return {cell.id: Content(found[repr(cell.config.model)], found[repr(cell.config.task)]) for cell in cells}

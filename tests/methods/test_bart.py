@@ -57,10 +57,10 @@ def attach(model, compose):
     """`attach("lora")`: the method, at its targets in `model`."""
 
     def go(name):
-        config = compose("model=bart_large", f"method={CONFIGS[name].name}").model
+        config = compose("model=bart_large", f"method={CONFIGS[name].name}").backbone
         config.path = "tiny"
         targets = target_modules(model, config)
-        method = create(copy.deepcopy(CONFIGS[name]))
+        method = create(CONFIGS[name].planned(20))
         counted = method.count(shapes_of(targets)).peak if name in LOW_RANK + BOTTLENECK else None
         method.attach(model, targets, total_steps=20)
         return method, counted

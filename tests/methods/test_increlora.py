@@ -343,14 +343,16 @@ def test_it_grows_on_bart(compose):
     """192 maps of three shapes, the cross-attention's too, on a small sibling with BART's names."""
     from transformers import BartConfig, BartForConditionalGeneration
 
-    full = shapes_of(target_modules(blank(compose("model=bart_large").model, 2), compose("model=bart_large").model))
+    full = shapes_of(
+        target_modules(blank(compose("model=bart_large").backbone, 2), compose("model=bart_large").backbone)
+    )
     assert IncreLoRA(IncreLoRAConfig(target_rank=2)).count(full).kept == 2 * (540_672 + 192)
     torch.manual_seed(0)
     small = BartForConditionalGeneration(
         BartConfig(vocab_size=20, d_model=16, encoder_layers=2, decoder_layers=2, encoder_attention_heads=2,
                    decoder_attention_heads=2, encoder_ffn_dim=32, decoder_ffn_dim=32, max_position_embeddings=16)
     ).requires_grad_(False).eval()  # fmt: skip
-    config = compose("model=bart_large").model
+    config = compose("model=bart_large").backbone
     config.path = "small"
     targets = target_modules(small, config)
     assert len(targets) == 32

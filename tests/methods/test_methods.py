@@ -65,13 +65,13 @@ def model(tiny_model):
 
 
 def tiny(compose, name):
-    config = compose("task=sst2", f"method={CONFIGS[name].name}").model
+    config = compose("task=sst2", f"method={CONFIGS[name].name}").backbone
     config.path = "tiny"
     return config
 
 
 def attach(model, name, compose):
-    method = create(CONFIGS[name])
+    method = create(CONFIGS[name].planned(20))
     method.attach(model, target_modules(model, tiny(compose, name)), total_steps=20)
     return method
 
@@ -208,7 +208,9 @@ def test_gradients_by_finite_differences(name):
     model = nn.ModuleDict({"maps": nn.Sequential(nn.Linear(8, 12), nn.Linear(12, 12), nn.Linear(12, 8))})
     model.double().requires_grad_(False).forward = lambda x: model["maps"](x)
     config = replace(CONFIGS[name], matrices=1) if name == "lorta" else CONFIGS[name]
-    create(config).attach(model, {f"maps.{i}": linear for i, linear in enumerate(model["maps"])}, total_steps=20)
+    create(config.planned(20)).attach(
+        model, {f"maps.{i}": linear for i, linear in enumerate(model["maps"])}, total_steps=20
+    )
     wake(model)
     x = torch.randn(3, 2, 8, dtype=torch.float64, requires_grad=True)
     trained = {key: p for key, p in model.named_parameters() if p.requires_grad}
@@ -243,11 +245,11 @@ def test_bart_s_maps_are_adapted_and_merge(compose, name):
             decoder_attention_heads=2, encoder_ffn_dim=32, decoder_ffn_dim=32, max_position_embeddings=16,
         )
     ).double().eval().requires_grad_(False)  # fmt: skip
-    config = compose("model=bart_large").model
+    config = compose("model=bart_large").backbone
     config.path = "tiny"
     targets = target_modules(model, config)
     shapes = shapes_of(targets)
-    method = create(CONFIGS[name].fitted(model.config))
+    method = create(CONFIGS[name].fitted(model.config).planned(20))
     method.attach(model, targets, total_steps=20)
     trained = [p for p in model.parameters() if p.requires_grad]
     assert method.count(shapes).peak == sum(p.numel() for p in trained)

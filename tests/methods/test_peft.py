@@ -40,7 +40,7 @@ def model(tiny_model):
 
 @pytest.fixture
 def targets(model, compose):
-    config = compose("task=sst2", "method=peft").model
+    config = compose("task=sst2", "method=peft").backbone
     config.path = "tiny"
     return target_modules(model, config)
 
@@ -53,7 +53,7 @@ def config_of(kind, **more):
 @pytest.mark.parametrize("kind", TUNERS)
 def test_a_tuner_is_counted_trains_all_of_it_steps_aside_and_merges(model, targets, kind):
     shapes, before = shapes_of(targets), model(**INPUTS).logits
-    method = create(config_of(kind))
+    method = create(config_of(kind).planned(20))
     method.attach(model, targets, total_steps=20)
     trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
     assert method.count(shapes).peak == sum(p.numel() for p in trained.values())
@@ -117,7 +117,7 @@ def test_counts_are_those_of_the_papers_formulas(kind, size, per_map):
 
 
 def test_a_budget_is_solved_for_the_knob_and_a_tuner_without_one_is_asked(compose):
-    model = compose("task=sst2", "method=peft").model
+    model = compose("task=sst2", "method=peft").backbone
     model.path = "tiny"
     shapes = {f"m.{i}": (64, 32) for i in range(4)}
     budget = Budget(name="custom", params=400, settings={})
@@ -139,7 +139,7 @@ def test_a_budget_is_solved_for_the_knob_and_a_tuner_without_one_is_asked(compos
 
 
 def test_the_orthogonality_term_is_peft_s_own(model, targets):
-    method = create(config_of("ADALORA", orth_reg_weight=0.3))
+    method = create(config_of("ADALORA", orth_reg_weight=0.3).planned(20))
     method.attach(model, targets, total_steps=20)
     wake(model)
     out = method.tuner(**INPUTS, labels=torch.tensor([0, 1]))  # PEFT's wrapper adds the term to the loss
@@ -158,9 +158,9 @@ def test_ours_and_peft_s_adalora_prune_alike_step_by_step(tiny_model, compose):
     ):
         torch.manual_seed(0)
         model = DebertaV2ForSequenceClassification.from_pretrained(tiny_model).double().eval().requires_grad_(False)
-        tiny = compose("task=sst2", "method=peft").model
+        tiny = compose("task=sst2", "method=peft").backbone
         tiny.path = "tiny"
-        method = create(config)
+        method = create(config.planned(total))
         method.attach(model, target_modules(model, tiny), total)
         parameters = [p for p in model.parameters() if p.requires_grad]
         sides.append((model, method, parameters, torch.optim.AdamW(parameters, lr=0.02)))

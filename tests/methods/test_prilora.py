@@ -91,9 +91,9 @@ def model(tiny_model):
 
 
 def attach(model, config, compose, total=100):
-    description = compose("task=sst2", f"method={config.name}").model
+    description = compose("task=sst2", f"method={config.name}").backbone
     description.path = "tiny"
-    method = create(config)
+    method = create(config.planned(total))
     targets = target_modules(model, description)
     method.attach(model, targets, total)
     for module in model.modules():
@@ -177,7 +177,7 @@ def toy(seed=0):
 def one_process(rank, place, queue):
     distributed.init_process_group("gloo", init_method=f"file://{place}", rank=rank, world_size=2)
     model, targets = toy()
-    method = create(PRILoRAConfig(mean_rank=2, beta=0))
+    method = create(PRILoRAConfig(mean_rank=2, beta=0).planned(10))
     method.attach(model, targets, 10)
     x = torch.arange(48, dtype=torch.float64).sin().view(8, 6)
     model(x[rank::2])
@@ -319,7 +319,7 @@ def test_a_mean_rank_on_bart_large_is_lora_s_count(config):
 
 def test_padded_targets_are_left_out_of_the_decoder_s_norms():
     model = small_bart().train()
-    method = create(PRILoRAConfig(mean_rank=2))
+    method = create(PRILoRAConfig(mean_rank=2).planned(6))
     method.attach(model, bart_targets(model), 6)
     ids, labels = torch.randint(4, 50, (2, 9)), torch.tensor([[5, 6, 7, 2], [8, 2, -100, -100]])
 
@@ -340,7 +340,7 @@ def test_on_bart_it_trains_counts_and_merges(config):
     model = small_bart()
     targets = bart_targets(model)
     shapes = {path: tuple(module.weight.shape) for path, module in targets.items()}
-    method = create(config)
+    method = create(config.planned(6))
     method.attach(model, targets, 6)
     assert len(method.modules) == 48
     trained = [p for p in model.parameters() if p.requires_grad]

@@ -204,7 +204,7 @@ def trained(config, dims=(10, 14, 6, 9), total=40, steps=range(40), state=None, 
     """A small training; yields (t, gates after the optimizer, method) after each step."""
     torch.manual_seed(seed)
     net = Net(dims)
-    method = net.attach(SoRA(config), total)
+    method = net.attach(SoRA(config.planned(total)), total)
     optimizer = build_optimizer(net, method, training(lr=0.05))
     x, y = torch.randn(total, 8, dims[0]).double(), torch.randn(total, 8, dims[-1]).double()
     if state is not None:

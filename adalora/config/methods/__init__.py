@@ -5,7 +5,7 @@ Defaults come from the released code (QingruZhang/AdaLoRA) unless a comment says
 """
 
 from adalora.config.methods.adalora import AdaLoRAConfig
-from adalora.config.methods.base import MethodConfig, PlacedConfig, nearest, require
+from adalora.config.methods.base import MethodConfig, PlacedConfig, given, nearest, require
 from adalora.config.methods.bottleneck import BottleneckConfig, HoulsbyConfig, PfeifferConfig
 from adalora.config.methods.fixed import BitFitConfig, FullConfig
 from adalora.config.methods.increlora import IncreLoRAConfig
@@ -37,6 +37,7 @@ __all__ = [
     "PfeifferConfig",
     "PlacedConfig",
     "SoRAConfig",
+    "given",
     "nearest",
     "require",
 ]

@@ -16,6 +16,7 @@ class AdaLoRAConfig(PlacedConfig):
     """W x + alpha / (init_rank + 1e-5) P diag(lambda) Q x, with ranks pruned to a shared budget."""
 
     lengths: ClassVar[tuple[str, ...]] = ("initial_steps", "final_steps", "mask_interval")
+    rank_of_maps: ClassVar[str | None] = "init_rank"
 
     name: str = "adalora"
     init_rank: int | None = None
@@ -45,8 +46,6 @@ class AdaLoRAConfig(PlacedConfig):
             )
             require(self.init_from is None, "method.init_from holds triplets: not with method.form=doublets")
             self.orthogonality = 0.0  # recipes give it for triplets; LoRA's factors have none (D-doublets)
-        if (adapter := self.start()) is not None and self.init_rank is None:
-            self.init_rank = adapter.rank
         for key in ("init_rank", "mask_interval"):
             value = getattr(self, key)
             require(value is None or value >= 1, f"method.{key}={value}: at least 1 is needed")
@@ -63,6 +62,9 @@ class AdaLoRAConfig(PlacedConfig):
                 f"method.init_rank={self.init_rank}: AdaLoRA only prunes; raise init_rank",
             )
         check_shared(self)
+
+    def from_rank(self, rank: int) -> Self:
+        return replace(self, init_rank=rank) if self.init_rank is None else self
 
     def start(self) -> Adapter | None:
         return None if self.init_from is None else read_adapter(self.init_from, self.name, "ADALORA")

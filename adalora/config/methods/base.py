@@ -28,6 +28,7 @@ class MethodConfig:
     """What all methods share."""
 
     lengths: ClassVar[tuple[str, ...]] = ()  # fields in optimizer steps, which scale with training
+    rank_of_maps: ClassVar[str | None] = None  # the option that is the (mean) rank of every map
     model_types: ClassVar[tuple[str, ...]] = ()  # architectures that it has a place in; (): any
 
     name: str = "?"
@@ -55,8 +56,16 @@ class MethodConfig:
         return None
 
     def start(self) -> "Adapter | None":
-        """The adapter that training starts from, None where it starts from fresh values."""
+        """The adapter that training starts from, None where it starts from fresh values. Reads files.
+
+        Raises:
+            UserError: it isn't there, or of another type.
+        """
         return None
+
+    def from_rank(self, rank: int) -> Self:
+        """This configuration for an adapter of this rank to start from: its rank where none is given."""
+        return self
 
 
 @dataclass
@@ -91,6 +100,16 @@ def check_shared(config: LowRank) -> None:
     check_alpha(config.alpha)
     require(0 < config.init_std < math.inf, f"method.init_std={config.init_std:g}: must be positive and finite")
     check_dropout(config.dropout)
+
+
+def given(config: MethodConfig, name: str) -> Any:
+    """The value of an option that must not be open by now. Raises `UserError` where it is."""
+    value = getattr(config, name)
+    if value is None and name in config.lengths:
+        raise UserError(f"method.{name} is open: {type(config).__name__}(...).planned(total_steps) fills the lengths")
+    if value is None:
+        raise UserError(f"method.{name} is open: give it, or solve it from a budget (adalora.budget.solve)")
+    return value
 
 
 def check_alpha(alpha: float) -> None:

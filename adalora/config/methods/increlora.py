@@ -14,6 +14,7 @@ class IncreLoRAConfig(PlacedConfig):
     """W x + alpha / (rank + 1e-5) B diag(E) A x, with ranks grown to a shared budget."""
 
     lengths: ClassVar[tuple[str, ...]] = ("initial_steps", "interval")
+    rank_of_maps: ClassVar[str | None] = "target_rank"
 
     name: str = "increlora"
     init_rank: int = 1

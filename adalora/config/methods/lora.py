@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import ClassVar, Self
 
 from adalora.config.methods.base import PlacedConfig, check_shared, require
 from adalora.config.methods.start import Adapter, read_adapter
@@ -13,6 +13,8 @@ INITS = ("normal", "kaiming")
 @dataclass
 class LoRAConfig(PlacedConfig):
     """W x + (alpha / rank) B A x."""
+
+    rank_of_maps: ClassVar[str | None] = "rank"
 
     name: str = "lora"
     rank: int | None = None
@@ -32,8 +34,9 @@ class LoRAConfig(PlacedConfig):
             f"method.orthogonality={self.orthogonality:g}: must not be negative, and be finite",
         )
         check_shared(self)
-        if (adapter := self.start()) is not None and self.rank is None:
-            self.rank = adapter.rank
+
+    def from_rank(self, rank: int) -> Self:
+        return replace(self, rank=rank) if self.rank is None else self
 
     def at_rank(self, rank: float) -> Self | None:
         return replace(self, rank=int(rank)) if float(rank).is_integer() else None

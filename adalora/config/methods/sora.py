@@ -14,6 +14,7 @@ class SoRAConfig(PlacedConfig):
     """W x + (alpha / max_rank) B diag(g) A x, with a sparse gate g."""
 
     lengths: ClassVar[tuple[str, ...]] = ("initial_steps", "final_steps")
+    rank_of_maps: ClassVar[str | None] = "max_rank"
 
     name: str = "sora"
     max_rank: int | None = None
