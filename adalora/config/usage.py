@@ -11,6 +11,7 @@ GROUPS = {
     "budget": "adapter parameters; any number: budget=custom budget.params=250_000",
     "model": "the backbone; the minilm ones come as a package, without a hub",
     "recipe": "the published hyperparameters, picked for model, task and method",
+    "experiment": "several choices by one name; experiment=tiny shows in ten steps whether a run works",
 }
 EXAMPLES = {
     "python train.py task=rte budget=0.3M method=adalora": "one run; again: its result, or it goes on",

@@ -1,6 +1,7 @@
 """Every committed configuration composes, and finds the recipe that is meant for it."""
 
 import math
+import re
 from dataclasses import asdict
 from itertools import product
 from pathlib import Path
@@ -18,6 +19,7 @@ from adalora.config.methods import METHOD_CONFIGS
 from adalora.config.mistakes import explained
 from adalora.config.recipes import protocols, recipes
 from adalora.errors import UserError
+from adalora.plan import make_plan
 
 CONF = Path(__file__).parents[2] / "conf"
 GROUPS = ("model", "task", "method", "budget", "recipe")
@@ -54,6 +56,38 @@ def test_every_option_composes(compose, group, option):
     assert getattr(config, group).name == option
     if option == "custom":
         assert config.budget.params == 250_000
+
+
+@pytest.mark.parametrize("experiment", options("experiment"))
+def test_every_experiment_composes_as_the_command_in_its_heading(compose, experiment):
+    heading = (CONF / "experiment" / f"{experiment}.yaml").read_text()
+    (command,) = re.findall(r"^#   python train\.py (.*)$", heading, re.M)
+    assert f"experiment={experiment}" in command
+    chosen = [f"{key}={value.split(',')[0]}" for key, value in re.findall(r"(\w+)=(\S+)", command)]
+    config = compose(*chosen)
+    make_plan(config, config.task.rows)
+
+
+@pytest.mark.parametrize("method", options("method"))
+def test_the_tiny_experiment_fits_every_method(compose, method):
+    config = compose("experiment=tiny", "model=deberta_minilm", "task=rte", f"method={method}")
+    plan = make_plan(config, config.task.rows)
+    assert plan.total_steps == 10
+    assert (plan.config.tracking, plan.config.run_root) == ("none", "results/debug")
+
+
+def test_experiments_go_together_and_win_over_the_recipe(compose):
+    config = compose("experiment=[svd_lora,tiny]", "task=sst2", "recipe=official_scripts")
+    assert (config.method.init_rank, config.training.max_steps) == (2, 10)
+    assert config.recipe.source == "QingruZhang/AdaLoRA NLU/scripts/run_debertav3_sst2.sh"
+
+
+def test_what_a_user_keeps_in_local_wins_over_the_recipe_and_the_command_line_over_it(compose_with, tmp_path):
+    (tmp_path / "local").mkdir()
+    mine = "# @package _global_\ndata_root: /mine\ntraining:\n  lr: 1e-5\n  weight_decay: 0.5\n"
+    (tmp_path / "local" / "default.yaml").write_text(mine)
+    config = compose_with(tmp_path, "task=rte", "training.weight_decay=0.25")
+    assert (config.data_root, config.training.lr, config.training.weight_decay) == ("/mine", 1e-5, 0.25)
 
 
 @pytest.mark.parametrize("group, option", [(group, option) for group in GROUPS for option in shared(group)])
