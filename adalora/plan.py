@@ -14,6 +14,7 @@ from adalora.budget import Setting, shapes_of, solve
 from adalora.cell import steps_of
 from adalora.config.lengths import fit_lengths
 from adalora.config.methods import MethodConfig
+from adalora.config.recipes import departures
 from adalora.config.schema import Config, Resolved
 from adalora.errors import UserError
 from adalora.methods import create
@@ -57,6 +58,7 @@ class Plan:
     steps_per_epoch: int
     notes: list[str]
     cost: Cost
+    departures: dict[str, tuple[Any, Any]]  # from the recipe: its value, and the one in force
 
     @property
     def total_steps(self) -> int:
@@ -130,6 +132,7 @@ def resolve(options: Config, facts: Facts) -> Plan:
         math.ceil(train_rows / training.batch_size),
         notes,
         cost,
+        departures(options),
     )
 
 

@@ -11,6 +11,7 @@ from adalora.config.methods import METHOD_CONFIGS, AdaLoRAConfig, IncreLoRAConfi
 from adalora.errors import UserError
 from adalora.methods import create
 from adalora.plan import Facts, make_plan, resolve
+from adalora.reporting.terminal import show_plan
 
 
 def shape(model):
@@ -107,3 +108,32 @@ def test_a_method_without_its_lengths_says_how_to_fill_them(compose, config):
     with pytest.raises(UserError, match=r"method\.\w+ is open: \w+Config\(\.\.\.\)\.planned\(total_steps\)"):
         attach(compose, create(config))
     attach(compose, create(config.planned(10)))
+
+
+def test_a_plan_names_what_differs_from_the_recipe(compose):
+    def differing(*overrides):
+        options = compose("task=rte", *overrides)
+        return make_plan(options, options.task.rows).departures
+
+    assert differing() == {}
+    assert differing("training.max_steps=100") == {}  # lengths that scale are the recipe's
+    assert differing("training.lr=1e-3", "method.alpha=32", "model.classifier_dropout=0.1") == {
+        "training.lr": (1.2e-3, 1e-3),
+        "model.classifier_dropout": (0.2, 0.1),
+    }
+    # set by the user, so it stays at any T, though it is the recipe's at 3900 steps
+    assert differing("method.initial_steps=600") == {"method.initial_steps": (600, 600)}
+    # IncreLoRA's own warm-up and, at this budget, the other script's top_h
+    assert differing("method=increlora", "budget=1.2M") == {}
+    assert differing("method=increlora", "budget=1.2M", "method.top_h=5") == {"method.top_h": (9, 5)}
+    assert differing("method=sora", "training.lr=1e-5") == {}  # no recipe has one
+
+
+def test_the_shown_plan_gives_every_value_of_the_recipe_with_its_source(compose, capsys):
+    options = compose("task=mnli", "method=increlora", "budget=1.2M", "training.lr=1e-5")
+    show_plan(make_plan(options, options.task.rows))
+    text = " ".join(capsys.readouterr().out.split())
+    assert "add_rank 1, alpha 16, dropout 0, initial_steps 1000, interval 1000, orthogonality 0.1, top_h 18" in text
+    assert "eval_steps 1000, lr 0.0005: FeiyuZhang98/IncreLoRA NLU/scripts/rank=8/run_mnli.sh" in text
+    assert "warmup_steps 1000, weight_decay 0: arXiv 2303.10512 Table 8" in text
+    assert "differs training.lr 1e-05 (recipe: 0.0005)" in text

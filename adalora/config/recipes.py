@@ -19,7 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from adalora.config.methods import METHOD_CONFIGS, MethodConfig, nearest
-from adalora.config.schema import TRAINING_LENGTHS, Training
+from adalora.config.schema import TRAINING_LENGTHS, Config, Training
 from adalora.config.sources import CONF
 from adalora.errors import UserError
 
@@ -111,16 +111,35 @@ def node(row: Row, source: str, method: str | None) -> dict[str, Any]:
     config = MethodConfig if method is None else METHOD_CONFIGS[method]
     options = [option.name for option in fields(config)]
     lengths: dict[str, int] = {}
-    tree: dict[str, Any] = {"recipe": {"lengths": lengths}}
+    values: dict[str, Any] = {}
+    tree: dict[str, Any] = {"recipe": {"lengths": lengths, "values": {source: values}}}
     for column, value in row.items():
         place = PLACES.get(column, "method")
         if column == "source":
             tree["recipe"][source] = value
-        elif column in (*TRAINING_LENGTHS, *config.lengths):
-            lengths[column] = value
-        elif place == "method" and column not in options:
+            continue
+        if place == "method" and column not in options:
             allowed = nearest(column, [*PLACES, *options])
             raise UserError(f"conf/recipes: {column} is no option of {method or 'all methods'}, allowed are {allowed}")
+        if column in (*TRAINING_LENGTHS, *config.lengths):
+            lengths[column] = value
         else:
             (tree.setdefault(place, {}) if place else tree)[column] = value
+        if place != "recipe":
+            values[f"{place}.{column}" if place else column] = value
     return tree
+
+
+def departures(config: Config) -> dict[str, tuple[Any, Any]]:
+    """What the options have otherwise than the recipe, by key: the recipe's value, and the one in force. A length
+    that is set departs whatever its value, as it doesn't scale."""
+    found = {}
+    for values in config.recipe.values.values():
+        for key, value in values.items():
+            section, _, name = key.rpartition(".")
+            now = getattr(getattr(config, section) if section else config, name)
+            if now != (None if name in config.recipe.lengths else value):
+                found[key] = (value, now)
+            else:
+                found.pop(key, None)
+    return found

@@ -103,12 +103,14 @@ class Recipe:
     """Which published hyperparameters are used, and where the values in force come from.
 
     `lengths` are the recipe's optimizer steps at T = `total_steps`, by the name of the option, of training or
-    method, that has them where it is null (lengths.py). Without `total_steps` they hold at any T.
+    method, that has them where it is null (lengths.py). Without `total_steps` they hold at any T. `values` has what
+    the tables in conf/recipes say, by the option's key, apart for `protocol` and `source`; nothing is set by it.
     """
 
     name: str = MISSING
     total_steps: int | None = MISSING
     lengths: dict[str, int] = MISSING
+    values: dict[str, dict[str, Any]] = field(default_factory=dict)
     protocol: str | None = MISSING  # set by conf/recipes/protocol-<model>.yaml
     source: str | None = MISSING  # set by conf/recipes/<recipe>-<model>.yaml
 

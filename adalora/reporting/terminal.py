@@ -1,5 +1,6 @@
 """What the terminal shows: the plan before, a progress bar, one table at the end."""
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -48,11 +49,13 @@ def show_plan(plan: Plan) -> None:
     if phases := method.phases(plan.shapes, plan.total_steps):
         table.add_row("phases", phases)
     recipe = config.recipe
-    table.add_row(
-        "recipe",
-        f"{recipe.name}. Method: {recipe.source or 'nothing published, suite defaults (ours)'}. "
-        f"Training: {recipe.protocol or 'nothing published, suite defaults (ours)'}",
-    )
+    own, shared = recipe.values.get("source", {}), recipe.values.get("protocol", {})
+    table.add_row("recipe", recipe.name + (f", lengths at {recipe.total_steps:,} steps" if recipe.total_steps else ""))
+    table.add_row("", stated("method", own, recipe.source))
+    table.add_row("", stated("training", {key: shared[key] for key in shared.keys() - own.keys()}, recipe.protocol))
+    if plan.departures:
+        parts = [f"{key} {written(now)} (recipe: {written(value)})" for key, (value, now) in plan.departures.items()]
+        table.add_row("differs", ", ".join(parts))
     cost = plan.cost
     table.add_row(
         "cost",
@@ -63,6 +66,19 @@ def show_plan(plan: Plan) -> None:
     for note in plan.notes:
         table.add_row("note", note)
     console.print(table)
+
+
+def stated(what: str, values: Mapping[str, Any], source: str | None) -> str:
+    """A recipe's values with where they are from."""
+    if source is None:
+        return f"{what}: nothing published, suite defaults (ours)"
+    texts = [f"{key.rpartition('.')[2]} {written(values[key])}" for key in sorted(values)]
+    return f"{', '.join(texts)}: {source}"
+
+
+def written(value: Any) -> str:
+    """A value as in a plan."""
+    return f"{value:g}" if isinstance(value, float) else json.dumps(value)
 
 
 def show_result(result: Mapping[str, Any], plan: Plan, folder: Path) -> None:
