@@ -32,6 +32,8 @@ PLACES = {
     "total_steps": "recipe",
 } | {option.name: "training" for option in fields(Training)}
 
+GROUPS = ("_protocol", "_recipe", "_recipe_at")  # of Hydra's configs: a task's, a method's, a method's at a budget
+
 Row = dict[str, Any]  # column -> value; `source` among them
 
 

@@ -3,10 +3,11 @@
 from functools import cache
 
 from hydra.core.config_store import ConfigStore
+from hydra.core.plugins import Plugins
 from omegaconf import DictConfig, OmegaConf
 
 from adalora.config.methods import METHOD_CONFIGS
-from adalora.config.recipes import nodes
+from adalora.config.recipe_source import RecipeSearchPath, RecipeSource
 from adalora.config.schema import Budget, Config, Model, Recipe
 from adalora.config.tasks import TASK_CONFIGS
 
@@ -14,7 +15,7 @@ from adalora.config.tasks import TASK_CONFIGS
 @cache  # a sweep composes hundreds of settings in one process
 def register() -> None:
     """Store the schemas: `schema` for the tree, `_schema` (or `_<method>`, `_<kind of task>`) in each group;
-    and the rows of `conf/recipes`."""
+    and let Hydra find the rows of `conf/recipes`."""
     store = ConfigStore.instance()
     store.store(name="schema", node=Config)
     for group, node in {"model": Model, "budget": Budget, "recipe": Recipe}.items():
@@ -27,5 +28,6 @@ def register() -> None:
         store.store(group="method", name=f"_{name}", node=options)
     for name, kind in TASK_CONFIGS.items():
         store.store(group="task", name=f"_{name}", node=kind)
-    for group, name, row in nodes():
-        store.store(group=group, name=name, node=row)
+    plugins = Plugins.instance()
+    plugins.register(RecipeSource)
+    plugins.register(RecipeSearchPath)
