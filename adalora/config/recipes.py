@@ -18,7 +18,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from adalora.config.methods import METHOD_CONFIGS, MethodConfig, nearest
+from adalora.config.methods import METHOD_CONFIGS, MethodConfig, nearest, require
 from adalora.config.schema import TRAINING_LENGTHS, Config, Training
 from adalora.config.sources import CONF
 from adalora.errors import UserError
@@ -71,6 +71,8 @@ def nodes() -> Iterator[tuple[str, str, dict[str, Any]]]:
 def protocols() -> dict[tuple[str, str], Row]:
     """What a task asks of every method, by (model, task)."""
     table = {(model, task): (block.like, row) for model, block in blocks("protocol") for task, row in rows_of(block)}
+    for (model, task), (like, _) in table.items():
+        require(like is None or (like, task) in table, f"conf/recipes: {model} is like {like}, which has no row {task}")
     return {(model, task): (table[like, task][1] if like else {}) | row for (model, task), (like, row) in table.items()}
 
 
@@ -93,8 +95,11 @@ def blocks(name: str) -> Iterator[tuple[str, Block]]:
     """Each block of the tables called `name`, with the backbone that its file is for. Raises `UserError`."""
     for path in sorted(FOLDER.glob(f"{name}-*.yaml")):
         try:
-            for block in cast(list[Any], OmegaConf.to_container(OmegaConf.load(path))):
-                yield path.stem.removeprefix(f"{name}-"), Block(**block)
+            for entry in cast(list[Any], OmegaConf.to_container(OmegaConf.load(path))):
+                block = Block(**entry)
+                if not (isinstance(block.rows, dict) and all(isinstance(row, dict) for row in block.rows.values())):
+                    raise TypeError("rows must be {task: {column: value}}, {} for a task without values")
+                yield path.stem.removeprefix(f"{name}-"), block
         except (OmegaConfBaseException, YAMLError, UnicodeDecodeError, TypeError) as error:
             raise UserError(f"conf/recipes/{path.name} can't be read: {' '.join(str(error).split())}") from error
 

@@ -195,6 +195,8 @@ def test_a_protocol_sets_its_lengths_together(compose, model, task):
         ("- method: loro\n  rows: {rte: {alpha: 1}}", "no method is called 'loro', allowed are lora, "),
         ("- method: lora\n  row: {rte: {alpha: 1}}", "paper-deberta_v3_base.yaml can't be read: .*'row'"),
         ("- {method: [", "paper-deberta_v3_base.yaml can't be read: "),
+        ("- method: lora\n  rows: {rte: }", "paper-deberta_v3_base.yaml can't be read: rows must be {task: "),
+        ("- method: lora\n  rows: rte", "paper-deberta_v3_base.yaml can't be read: rows must be {task: "),
         ("- 3", "paper-deberta_v3_base.yaml can't be read: "),
     ],
 )
@@ -209,6 +211,9 @@ def test_a_protocol_has_no_options_of_one_method(tmp_path, monkeypatch):
     (tmp_path / "protocol-deberta_v3_base.yaml").write_text("- rows: {rte: {alpha: 1}}")
     monkeypatch.setattr(tables, "FOLDER", tmp_path)
     with pytest.raises(UserError, match="alpha is no option of all methods"):
+        list(tables.nodes())
+    (tmp_path / "protocol-deberta_v3_base.yaml").write_text("- {like: deberta_v9, rows: {rte: {}}}")
+    with pytest.raises(UserError, match="deberta_v3_base is like deberta_v9, which has no row rte"):
         list(tables.nodes())
 
 
