@@ -58,6 +58,22 @@ def test_named_budgets_are_the_paper_s_settings(compose, budget, rank, initial):
     assert adalora.counts.peak == initial * (165_888 + 72)
 
 
+@pytest.mark.parametrize(("budget", "rank"), [("0.3M", 2), ("0.6M", 4), ("1.2M", 8), ("0.08%", 1), ("0.65%", 8)])
+def test_named_budgets_are_a_rank_of_every_relative(compose, budget, rank):
+    found = {
+        method: setting(compose, f"method={method}", f"budget={budget}").config
+        for method in ("mora", "melora", "sora", "prilora", "lorta", "lora_mini")
+    }
+    assert found["mora"].rank == found["melora"].rank == found["prilora"].mean_rank == rank
+    assert (found["sora"].target_rank, found["sora"].max_rank) == (rank, max(8, 3 * rank // 2))
+    # q, k, v, o of 12 layers: 768 rows, heads of 64, 12 heads, 12 layers, 4 matrices
+    assert abs(found["lorta"].rank * (768 + 64 + 12 + 12 + 4) - LORA[rank]) <= 430
+    mini = found["lora_mini"]
+    assert 72 * mini.rank * (mini.inner_in + mini.inner_out) == LORA[rank]
+    if rank > 1:  # at 1 there is nothing to grow
+        assert setting(compose, "method=increlora", f"budget={budget}").config.target_rank == rank
+
+
 def test_adalora_at_0_3m_trains_663840_and_keeps_144_triplets(compose):
     adalora = setting(compose, "method=adalora", "budget=0.3M")
     assert adalora.counts.peak == 663_840
@@ -90,7 +106,6 @@ def test_named_budgets_are_the_paper_s_adapters(compose, budget, width):
         found = setting(compose, f"method={method}", f"budget={budget}")
         assert found.config.width == m
         assert found.counts.peak == found.counts.kept == counts[m]
-        assert found.note == "the budget's own setting"
 
 
 def test_a_width_set_by_hand_to_the_paper_s_is_the_paper_s_setting(compose):
@@ -128,7 +143,6 @@ FAMILY = {  # adapter parameters of the table's settings on DeBERTaV3-base
 @pytest.mark.parametrize(("budget", "method"), [(budget, method) for budget in FAMILY for method in FAMILY[budget]])
 def test_named_budgets_have_a_setting_of_each_of_the_family(compose, budget, method):
     found = setting(compose, f"method={method}", f"budget={budget}")
-    assert found.note == "the budget's own setting"
     assert found.counts.peak == found.counts.kept == FAMILY[budget][method]
     assert found.counts.head == HEAD
 
@@ -297,7 +311,7 @@ def test_summarisation_budgets_are_ranks_on_any_bart(compose, budget, rank, init
         assert adalora.config.init_rank == (3 if (model, rank) == ("bart_minilm", 2) else initial)  # 1.5 times: ours
         assert adalora.config.target_rank == rank
         assert abs(adalora.counts.kept - rank * unit) <= maps * rank
-        assert lora.note == ("the budget's own setting" if model == "bart_large" else "the mean rank as given")
+        assert lora.note == "the mean rank as given"
         for method in ("houlsby", "pfeiffer"):
             found = setting(compose, f"model={model}", f"method={method}", f"budget={budget}")
             assert abs(found.counts.kept - rank * unit) <= 0.05 * rank * unit
