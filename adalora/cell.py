@@ -26,7 +26,7 @@ def cell_id(config: Config) -> str:
     Raises:
         UserError: the lengths don't fit into the training.
     """
-    training, method, _ = fit_lengths(config, official_steps(config), official_eval_rows(config))
+    training, method, _ = fit_lengths(config, config.method, official_steps(config), official_eval_rows(config))
     options = numbers(Resolved.of(config, model=config.backbone, method=method, training=training))
     options["model"]["name"] = config.model.name
     options["task"] |= {"eval_split": config.task.eval_split, "eval_rows": config.task.eval_rows}

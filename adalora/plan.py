@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from torch import nn
+from transformers import PreTrainedModel
 
 from adalora.backbones.load import blank, check_length
 from adalora.backbones.targets import target_modules
@@ -43,7 +44,7 @@ class Facts:
     """What a plan needs to know beyond the options."""
 
     rows: Mapping[str, int]  # by split, training's and the evaluated ones
-    built: nn.Module  # the backbone with its head, without weights
+    built: PreTrainedModel  # the backbone with its head, without weights
     start: Start | None  # the adapter that `method.init_from` names
 
 
@@ -98,7 +99,7 @@ def resolve(options: Config, facts: Facts) -> Plan:
     model, task, built, start = options.backbone, options.task, facts.built, facts.start
     if model.pos_query_base_only and model.model_type != "deberta-v2":
         raise UserError(f"model.pos_query_base_only=true is DeBERTa's, {model.title} has no relative positions")
-    check_length(model, built.config, task.max_length)  # type: ignore[arg-type]
+    check_length(model, built.config, task.max_length)
     shapes = shapes_of(target_modules(built, model))
     method = options.method if start is None else options.method.from_rank(start.adapter.rank)
     if start is not None:
@@ -108,8 +109,8 @@ def resolve(options: Config, facts: Facts) -> Plan:
 
     train_rows = facts.rows[task.train_split]
     total_steps = steps_of(options.training, train_rows)
-    sized = replace(options, method=setting.config)
-    training, method, scaled = fit_lengths(sized, total_steps, sum(facts.rows.values()) - train_rows)
+    eval_rows = sum(facts.rows.values()) - train_rows
+    training, method, scaled = fit_lengths(options, setting.config, total_steps, eval_rows)
     create(method).check(shapes, total_steps)
     budget = replace(options.budget, params=setting.params, rank=None)
     config = Resolved.of(options, model=model, method=method, budget=budget, training=training)
@@ -148,7 +149,7 @@ def check_rank(method: MethodConfig, shapes: Shapes) -> None:
         )
 
 
-def estimate(config: Resolved, built: nn.Module, trained: int) -> Cost:
+def estimate(config: Resolved, built: PreTrainedModel, trained: int) -> Cost:
     """FLOPs, memory and disk, by the usual counts.
 
     A product with a weight of N entries costs 2 N FLOPs a token forward, 2 N for the gradient of its
@@ -163,7 +164,7 @@ def estimate(config: Resolved, built: nn.Module, trained: int) -> Cost:
     task, tokens, batch = config.task, config.task.max_length, config.training.batch_size
     mean = min(task.mean_length or tokens, tokens)
     weights = linear_weights(built)
-    decoder = linear_weights(built.get_decoder()) if numbers.is_encoder_decoder else 0  # type: ignore[operator]
+    decoder = linear_weights(built.get_decoder()) if numbers.is_encoder_decoder else 0
     target = min(getattr(task, "mean_target_length", None) or mean, getattr(task, "max_target_length", mean))
     per_weight = 6 if trained > weights else 4
     attention = layers * 4 * hidden * mean  # scores and their use, a token

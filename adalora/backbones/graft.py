@@ -8,6 +8,7 @@ DeBERTaV3 or BART, and its scores are never set beside the paper's.
 import math
 import re
 from collections.abc import Mapping
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -104,6 +105,6 @@ def graft(bert: Mapping[str, Tensor], backbone: nn.Module) -> None:
             if isinstance(norm, nn.LayerNorm):
                 norm.eps = BERT_EPS
     else:
-        norm = backbone.get_submodule("encoder.LayerNorm")
-        nn.init.zeros_(norm.weight)  # type: ignore[arg-type]
-        nn.init.zeros_(norm.bias)  # type: ignore[arg-type]
+        last = cast(nn.LayerNorm, backbone.get_submodule("encoder.LayerNorm"))
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)

@@ -79,7 +79,7 @@ def check_length(model: Model, config: PreTrainedConfig, tokens: int) -> None:
         )
 
 
-def blank(model: Model, num_labels: int, folder: Path | None = None) -> nn.Module:
+def blank(model: Model, num_labels: int, folder: Path | None = None) -> PreTrainedModel:
     """The model without weights (on the meta device): for counting and plans."""
     config = architecture(model, num_labels, folder)
     key = (model.kind, config.to_json_string())
@@ -89,7 +89,7 @@ def blank(model: Model, num_labels: int, folder: Path | None = None) -> nn.Modul
     return deepcopy(blanks[key])
 
 
-blanks: dict[tuple[str, str], nn.Module] = {}  # building takes 50 ms, and a list of cells asks hundreds of times
+blanks: dict[tuple[str, str], PreTrainedModel] = {}  # building takes 50 ms, and a list of cells asks hundreds of times
 
 
 def locate(model: Model) -> Weights:

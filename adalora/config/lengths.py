@@ -10,12 +10,15 @@ from adalora.config.schema import Config, PlannedTraining
 NEAR = 0.05  # a T this near to the recipe's is the same training: SQuAD's windows depend on the tokenizer
 
 
-def fit_lengths(config: Config, total_steps: int, eval_rows: int) -> tuple[PlannedTraining, MethodConfig, list[str]]:
+def fit_lengths(
+    options: Config, method: MethodConfig, total_steps: int, eval_rows: int
+) -> tuple[PlannedTraining, MethodConfig, list[str]]:
     """Fill in every length that is left null: with `recipe.lengths`, scaled by T / `recipe.total_steps` unless
     the two are within 5 %, else with what the method plans for T.
 
     Args:
-        config: the options; a length that is set stays as it is.
+        options: a length that is set stays as it is.
+        method: its options, the budget's part of them solved or still open.
         total_steps: T, the optimizer steps this run will take.
         eval_rows: rows of an evaluation. A scaled interval stays so long that evaluations see no
             more rows than training does (ours: a shortened run would mostly evaluate otherwise).
@@ -26,11 +29,11 @@ def fit_lengths(config: Config, total_steps: int, eval_rows: int) -> tuple[Plann
     Raises:
         UserError: the lengths don't fit into T.
     """
-    recipe = config.recipe
+    recipe = options.recipe
     scale = total_steps / recipe.total_steps if recipe.total_steps else 1.0
     if abs(scale - 1) <= NEAR:
         scale = 1.0
-    rounds = math.ceil(eval_rows / config.training.batch_size)
+    rounds = math.ceil(eval_rows / options.training.batch_size)
     least = {"mask_interval": 1, "interval": 1, "eval_steps": max(rounds, 1)}
     notes: list[str] = []
 
@@ -43,6 +46,6 @@ def fit_lengths(config: Config, total_steps: int, eval_rows: int) -> tuple[Plann
                     notes.append(f"{section}.{key} {value} -> {values[key]}")
         return values
 
-    training = vars(config.training) | filled("training", config.training) | {"total_steps": total_steps}
-    method = replace(config.method, **cast(Any, filled("method", config.method)))
+    training = vars(options.training) | filled("training", options.training) | {"total_steps": total_steps}
+    method = replace(method, **cast(Any, filled("method", method)))
     return PlannedTraining(**training), method.planned(total_steps), notes

@@ -31,7 +31,6 @@ PLACES = {
     "precision": "",  # top level
     "total_steps": "recipe",
 } | {option.name: "training" for option in fields(Training)}
-
 GROUPS = ("_protocol", "_recipe", "_recipe_at")  # of Hydra's configs: a task's, a method's, a method's at a budget
 
 Row = dict[str, Any]  # column -> value; `source` among them
@@ -140,13 +139,10 @@ def node(row: Row, source: str, method: str | None) -> dict[str, Any]:
 def departures(config: Config) -> dict[str, tuple[Any, Any]]:
     """What the options have otherwise than the recipe, by key: the recipe's value, and the one in force. A length
     that is set departs whatever its value, as it doesn't scale."""
-    found = {}
-    for values in config.recipe.values.values():
-        for key, value in values.items():
-            section, _, name = key.rpartition(".")
-            now = getattr(getattr(config, section) if section else config, name)
-            if now != (None if name in config.recipe.lengths else value):
-                found[key] = (value, now)
-            else:
-                found.pop(key, None)
+    recipe, found = config.recipe, {}
+    for key, value in (recipe.values.get("protocol", {}) | recipe.values.get("source", {})).items():
+        section, _, name = key.rpartition(".")
+        now = getattr(getattr(config, section) if section else config, name)
+        if now != (None if name in recipe.lengths else value):
+            found[key] = (value, now)
     return found

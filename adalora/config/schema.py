@@ -1,7 +1,7 @@
 """The configuration tree as types; values and comments are in `conf/`."""
 
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from omegaconf import MISSING
@@ -241,4 +241,4 @@ class Resolved:
     @classmethod
     def of(cls, config: Config, **settled: Any) -> "Resolved":
         """`config` with what has been settled in place of its own parts."""
-        return cls(**{name: settled.get(name, getattr(config, name)) for name in cls.__dataclass_fields__})
+        return cls(**{name: settled.get(name, getattr(config, name)) for name in (field.name for field in fields(cls))})

@@ -86,13 +86,13 @@ class Stack:
         Raises:
             RuntimeError: one has none: the allocation came after zero_grad, or the module is unused.
         """
-        found = [parameter.grad for parameter in self.parameters]
-        if any(gradient is None for gradient in found):
+        found = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
+        if len(found) < len(self.parameters):
             raise RuntimeError(
                 "AdaLoRA's importance needs the gradients of every adapted module: call after_step(t) "
                 "after optimizer.step() and before zero_grad(), and adapt only modules that the loss reaches"
             )
-        return torch.stack(found)  # type: ignore[arg-type]
+        return torch.stack(found)
 
     def add_scores(self, total: Tensor, kind: str) -> None:
         """Add this stack's part to the triplet scores (n, r): the mean over each slot's entries."""
@@ -127,7 +127,7 @@ class AdaLoRA(Method):
 
     def _total(self, n: int) -> int:
         """b_T for n modules."""
-        return round(self.config.target_rank * n)
+        return round(given(self.config, "target_rank") * n)
 
     def describe(self) -> str:
         initial, target = self.config.init_rank, self.config.target_rank
@@ -147,14 +147,13 @@ class AdaLoRA(Method):
 
     def attach(self, model: nn.Module, targets: Mapping[str, nn.Linear], total_steps: int) -> None:
         config = self.config
-        n, r, b_T = len(targets), given(config, "init_rank"), round(given(config, "target_rank") * len(targets))  # noqa: N806
-        phases = (given(config, name) for name in ("initial_steps", "final_steps", "mask_interval"))
-        t_i, t_f, Delta_T = phases  # noqa: N806
+        n, r = len(targets), given(config, "init_rank")
+        t_i, t_f, interval = (given(config, name) for name in ("initial_steps", "final_steps", "mask_interval"))
         as_lora = LoRAConfig(rank=r, alpha=config.alpha, dropout=config.dropout, init_std=config.init_std)
         self.modules = replace_modules(
             model, targets, lambda base: SVDLinear(base, config) if self.triplets else LoRALinear(base, as_lora)
         )
-        self.schedule = Schedule(n * r, b_T, t_i, t_f, total_steps, Delta_T)
+        self.schedule = Schedule(n * r, self._total(n), t_i, t_f, total_steps, interval)
         modules = list(self.modules.values())
         self.Q = stacked([module.lora_A for module in modules], slot_dim=1)
         self.P = stacked([module.lora_B for module in modules], slot_dim=2)

@@ -63,7 +63,11 @@ class Method(Protocol):
         """Refuse a planned configuration that doesn't fit into the training. Raises `UserError`."""
 
     def attach(self, model: nn.Module, targets: Mapping[str, nn.Linear], total_steps: int) -> None:
-        """Make the method's parameters part of `model`, whose own are all frozen by now."""
+        """Make the method's parameters part of `model`, whose own are all frozen by now.
+
+        Raises:
+            UserError: an option is still open: a size that no budget has solved, or a length (`config.planned`).
+        """
         ...
 
     def groups(self) -> list[dict[str, Any]]:

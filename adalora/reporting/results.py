@@ -133,7 +133,7 @@ def told_apart(runs: Sequence[Run]) -> dict[str, list[Run]]:
     for run in runs:
         groups[json.dumps(options(run), sort_keys=True)].append(run)
     sets = [json.loads(text) for text in groups]
-    apart = {name for name in set().union(*sets) if len({written(each, name) for each in sets}) > 1}
+    apart = {name for name in set().union(*sets) if len({written(each.get(name, "absent")) for each in sets}) > 1}
     lengths = METHOD_CONFIGS.get(runs[0]["method"]["name"], MethodConfig).lengths
     following = {"training.total_steps", "training.warmup_steps", "training.eval_steps"}
     following |= {f"method.{name}" for name in lengths}
@@ -153,9 +153,8 @@ def told_apart(runs: Sequence[Run]) -> dict[str, list[Run]]:
     return named
 
 
-def written(options: dict[str, Any], name: str) -> str:
-    """An option's value in a row's name."""
-    value = options.get(name, "absent")
+def written(value: Any) -> str:
+    """An option's value, as a row's name or a plan has it."""
     if isinstance(value, float) and value == float(f"{value:g}"):
         return f"{value:g}"
     if isinstance(value, list):
@@ -166,7 +165,9 @@ def written(options: dict[str, Any], name: str) -> str:
 def label(options: dict[str, Any], names: set[str]) -> str:
     """Some options, as a row's name has them."""
     texts = [options["length"]] if "length" in names else []
-    texts += [f"{name.rpartition('.')[2]}={written(options, name)}" for name in sorted(names - {"length"})]
+    texts += [
+        f"{name.rpartition('.')[2]}={written(options.get(name, 'absent'))}" for name in sorted(names - {"length"})
+    ]
     return ", ".join(filter(None, texts))
 
 

@@ -1,6 +1,5 @@
 """What the terminal shows: the plan before, a progress bar, one table at the end."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from rich.table import Table
 from adalora.methods import create
 from adalora.plan import Plan
 from adalora.reporting.heatmap import rank_table
+from adalora.reporting.results import written
 
 console = Console(highlight=False)
 if not console.is_terminal:
@@ -74,11 +74,6 @@ def stated(what: str, values: Mapping[str, Any], source: str | None) -> str:
         return f"{what}: nothing published, suite defaults (ours)"
     texts = [f"{key.rpartition('.')[2]} {written(values[key])}" for key in sorted(values)]
     return f"{', '.join(texts)}: {source}"
-
-
-def written(value: Any) -> str:
-    """A value as in a plan."""
-    return f"{value:g}" if isinstance(value, float) else json.dumps(value)
 
 
 def show_result(result: Mapping[str, Any], plan: Plan, folder: Path) -> None:

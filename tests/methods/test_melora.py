@@ -5,6 +5,7 @@ import random
 import numpy as np
 import pytest
 import torch
+from peft.tuners import lora as tuners
 from torch import nn
 
 from adalora.config.methods import LoRAConfig, MELoRAConfig
@@ -70,7 +71,6 @@ def test_it_is_loras_side_by_side():
 
 
 def test_one_mini_is_lora_also_peft_s():
-    tuners = pytest.importorskip("peft.tuners.lora")
     melora = layer(10, 14, rank=3, minis=1, alpha=5)
     lora = LoRALinear(nn.Linear(14, 10).double(), LoRAConfig(rank=3, alpha=5))
     theirs = tuners.Linear(

@@ -63,6 +63,18 @@ def test_data_dir_holds_a_file_a_split(compose, tmp_path):
     assert (data.train_split, data.rows) == ("train", {"train": 3, "validation": 2})
 
 
+def test_data_root_holds_a_folder_a_task_and_data_dir_wins(compose, tmp_path):
+    rows = pairs([0, 1, 1])
+    store(tmp_path / "rte", train=rows, validation=rows)
+    one = store(tmp_path / "one", train=pairs([1]), validation=pairs([1]))
+    config = compose("task=rte", f"data_root={tmp_path}")
+    assert load_data(config.task, config.data_root).rows == {"train": 3, "validation": 3}
+    config = compose("task=rte", f"data_root={tmp_path}", f"task.data_dir={one}")
+    assert load_data(config.task, config.data_root).rows == {"train": 1, "validation": 1}
+    with pytest.raises(UserError, match=r"task\.data_dir=.*mrpc: no such folder"):
+        load_data(compose("task=mrpc").task, str(tmp_path))
+
+
 def test_single_sentences_have_no_second_text(compose, tmp_path):
     rows = pa.table({"sentence": ["good", "bad"], "label": [1, 0], "idx": [0, 1]})
     folder = store(tmp_path / "sst2", train=rows, validation=rows)
