@@ -123,6 +123,9 @@ def test_a_plan_names_what_differs_from_the_recipe(compose):
     }
     # set by the user, so it stays at any T, though it is the recipe's at 3900 steps
     assert differing("method.initial_steps=600") == {"method.initial_steps": (600, 600)}
+    # the recipe's own lengths changed, and the T that they belong to
+    assert differing("recipe.lengths.warmup_steps=50") == {"training.warmup_steps": (200, 50)}
+    assert differing("recipe.total_steps=null") == {"recipe.total_steps": (3900, None)}
     # IncreLoRA's own warm-up and, at this budget, the other script's top_h
     assert differing("method=increlora", "budget=1.2M") == {}
     assert differing("method=increlora", "budget=1.2M", "method.top_h=5") == {"method.top_h": (9, 5)}

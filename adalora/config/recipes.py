@@ -131,8 +131,7 @@ def node(row: Row, source: str, method: str | None) -> dict[str, Any]:
             lengths[column] = value
         else:
             (tree.setdefault(place, {}) if place else tree)[column] = value
-        if place != "recipe":
-            values[f"{place}.{column}" if place else column] = value
+        values[f"{place}.{column}" if place else column] = value
     return tree
 
 
@@ -143,6 +142,8 @@ def departures(config: Config) -> dict[str, tuple[Any, Any]]:
     for key, value in (recipe.values.get("protocol", {}) | recipe.values.get("source", {})).items():
         section, _, name = key.rpartition(".")
         now = getattr(getattr(config, section) if section else config, name)
-        if now != (None if name in recipe.lengths else value):
+        stays = now is not None and name in recipe.lengths  # at any T
+        now = recipe.lengths.get(name) if now is None else now
+        if stays or now != value:
             found[key] = (value, now)
     return found

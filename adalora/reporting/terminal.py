@@ -50,7 +50,7 @@ def show_plan(plan: Plan) -> None:
         table.add_row("phases", phases)
     recipe = config.recipe
     own, shared = recipe.values.get("source", {}), recipe.values.get("protocol", {})
-    table.add_row("recipe", recipe.name + (f", lengths at {recipe.total_steps:,} steps" if recipe.total_steps else ""))
+    table.add_row("recipe", recipe.name)
     table.add_row("", stated("method", own, recipe.source))
     table.add_row("", stated("training", {key: shared[key] for key in shared.keys() - own.keys()}, recipe.protocol))
     if plan.departures:
