@@ -12,24 +12,15 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+from tests.programs import ROOT, Done, Program, error_of, run
 
 
-def command(*overrides, cwd=ROOT, **environment):
-    """Run train.py to its end: (exit code, output, errors)."""
+def interpreted(*command, cwd=ROOT, **environment):
+    """Run a command of a new Python interpreter to its end."""
     done = subprocess.run(
-        [sys.executable, str(ROOT / "train.py"), *overrides],
-        cwd=cwd, env=os.environ | environment, capture_output=True, text=True, timeout=300,
-    )  # fmt: skip
-    return done.returncode, done.stdout, done.stderr
-
-
-def one_line(error):
-    """The message, if errors are exactly one line of ours and no traceback."""
-    lines = [line for line in error.splitlines() if line]
-    assert len(lines) == 1, error
-    assert lines[0].startswith("error: ")
-    return lines[0]
+        [sys.executable, *map(str, command)], cwd=cwd, env=os.environ | environment, capture_output=True, text=True
+    )
+    return Done(done.returncode, done.stdout, done.stderr)
 
 
 def without_torch(argument):
@@ -38,13 +29,13 @@ def without_torch(argument):
         f"import runpy, sys; sys.modules['torch'] = None; sys.argv = ['train.py', '{argument}']; "
         "runpy.run_path('train.py', run_name='__main__')"
     )
-    return subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    return interpreted("-c", code)
 
 
 @pytest.mark.parametrize("flag", ["--help", "-h"])
 def test_help_shows_what_a_user_chooses_from(flag):
     done = without_torch(flag)
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.code, done.stderr) == (0, "")
     for name in ("prilora", "squad_v2", "0.65%", "bart_minilm", "official_scripts", "--multirun"):
         assert name in done.stdout
     assert not re.search(r"(?<![\w%])_\w", done.stdout)  # shared parts
@@ -60,16 +51,13 @@ def test_help_shows_what_a_user_chooses_from(flag):
     ],
 )
 def test_mistakes_in_options_are_told_without_torch(argument, message):
-    done = without_torch(argument)
-    assert done.returncode == 1
-    assert message in one_line(done.stderr)
+    assert message in error_of(without_torch(argument))
 
 
 def test_the_headline_command_without_a_hub(tmp_path):
     cold = {"HF_HOME": str(tmp_path / "empty"), "HF_HUB_OFFLINE": "1"}
-    code, _, error = command("task=rte", "budget=0.3M", "method=adalora", cwd=tmp_path, **cold)
-    message = one_line(error)
-    assert code == 1
+    command = [ROOT / "train.py", "task=rte", "budget=0.3M", "method=adalora"]
+    message = error_of(interpreted(*command, cwd=tmp_path, **cold))
     for part in ("microsoft/deberta-v3-base", "nyu-mll/glue", "model.path=", "task.data_dir=", "make demo"):
         assert part in message
     (status,) = [path for path in (tmp_path / "results").rglob("*") if path.is_file()]  # no run, but a note of it
@@ -79,7 +67,8 @@ def test_the_headline_command_without_a_hub(tmp_path):
 
 def test_the_plan_needs_neither_weights_nor_data_nor_network(tmp_path):
     cold = {"HF_HOME": str(tmp_path / "empty"), "HF_HUB_OFFLINE": "1", "COLUMNS": "200"}
-    code, output, error = command("task=rte", "method=adalora", "dry_run=true", cwd=tmp_path, **cold)
+    command = [ROOT / "train.py", "task=rte", "method=adalora", "dry_run=true"]
+    code, output, error = interpreted(*command, cwd=tmp_path, **cold)
     assert (code, error) == (0, "")
     for part in ("72 adapted maps", "rank 4 -> 2", "663,840", "592,130", "3,900 steps", "Table 8", "TFLOP"):
         assert part in output
@@ -87,15 +76,13 @@ def test_the_plan_needs_neither_weights_nor_data_nor_network(tmp_path):
 
 
 def test_a_wrong_value_ends_in_one_line(tiny_run):
-    code, _, error = command(*tiny_run, "precision=fp64")
-    assert code == 1
-    assert "allowed are fp32, bf16, fp16" in one_line(error)
+    assert "allowed are fp32, bf16, fp16" in error_of(run("train.py", *tiny_run, "precision=fp64"))
 
 
 def test_debug_shows_the_traceback(tiny_run):
-    code, _, error = command(*tiny_run, "precision=fp64", "debug=true")
-    assert code == 1
-    assert "Traceback" in error
+    done = run("train.py", *tiny_run, "precision=fp64", "debug=true")
+    assert done.code == 1
+    assert "Traceback" in done.stderr
 
 
 @pytest.mark.parametrize("method", ["adalora"])
@@ -103,23 +90,19 @@ def test_killed_at_random_moments_it_ends_in_the_same_bits(tiny_run, tmp_path, m
     """SIGKILL, three times, at moments spread over a run that is long enough to be hit."""
     args = [*tiny_run, f"method={method}", "training.max_steps=400", "training.checkpoint_steps=10"]
     whole = tmp_path / "whole"
-    assert command(*args, f"run_root={whole}")[0] == 0
+    assert run("train.py", *args, f"run_root={whole}").code == 0
     draw = random.Random(0)
     killed = 0
     for _ in range(3):
-        process = subprocess.Popen(
-            [sys.executable, str(ROOT / "train.py"), *args], cwd=ROOT,
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
+        process = Program("train.py", *args)
         before = steps(tmp_path / "runs")
         while process.poll() is None and steps(tmp_path / "runs") <= before:
             time.sleep(0.01)
         time.sleep(draw.random())
-        killed += process.poll() is None
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+        process.kill()
+        killed += process.ended().code == -signal.SIGKILL
     assert killed >= 2
-    assert command(*args)[0] == 0
+    assert run("train.py", *args).code == 0
     (first,), (second,) = (list(Path(root).rglob("result.json")) for root in (whole, tmp_path / "runs"))
     for name in ("adapter/adapter.safetensors", "metrics.jsonl"):
         assert (first.parent / name).read_bytes() == (second.parent / name).read_bytes()
@@ -133,45 +116,34 @@ def steps(root):
 
 def test_ctrl_c_says_how_to_go_on(tiny_run, tmp_path):
     args = [*tiny_run, "method=lora", "training.max_steps=2000"]
-    process = subprocess.Popen(
-        [sys.executable, str(ROOT / "train.py"), *args], cwd=ROOT,
-        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+    process = Program("train.py", *args)
     while process.poll() is None and steps(tmp_path / "runs") == 0:
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
-    _, error = process.communicate(timeout=60)
-    assert process.returncode == 128 + signal.SIGINT
-    assert "the same command goes on" in error
-    assert "Traceback" not in error
+    done = process.ended(timeout=60)
+    assert done.code == 128 + signal.SIGINT
+    assert "the same command goes on" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_two_processes_do_not_work_in_one_folder(tiny_run, tmp_path):
     args = [*tiny_run, "method=lora", "training.max_steps=5000"]
-    first = subprocess.Popen(
-        [sys.executable, str(ROOT / "train.py"), *args], cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    try:
-        while first.poll() is None and steps(tmp_path / "runs") == 0:
-            time.sleep(0.05)
-        code, _, error = command(*args)
-        assert code == 1
-        assert "another process is working on" in one_line(error)
-    finally:
-        first.kill()
-        first.wait()
+    first = Program("train.py", *args)
+    while first.poll() is None and steps(tmp_path / "runs") == 0:
+        time.sleep(0.05)
+    assert "another process is working on" in error_of(run("train.py", *args))
+    first.kill()
 
 
 def test_a_folder_that_cannot_be_written(tiny_run, tmp_path):
     (tmp_path / "file").write_text("")
-    code, _, error = command(*tiny_run, "method=lora", f"run_root={tmp_path}/file/runs")
-    assert code == 1
-    assert "can't be written" in one_line(error)
-    assert "run_root=" in error
+    message = error_of(run("train.py", *tiny_run, "method=lora", f"run_root={tmp_path}/file/runs"))
+    assert "can't be written" in message
+    assert "run_root=" in message
 
 
 def test_a_wandb_run_is_left_offline_in_the_run_s_folder(tiny_run, tmp_path):
     args = [*tiny_run, "method=lora", "training.max_steps=3", "tracking=wandb"]
-    code, _, error = command(*args, WANDB_API_KEY="", HOME=str(tmp_path))
-    assert code == 0, error
+    done = run("train.py", *args, WANDB_API_KEY="", HOME=str(tmp_path))
+    assert done.code == 0, done.stderr
     assert list((tmp_path / "runs").rglob("wandb/offline-run-*/*.wandb"))

@@ -1,10 +1,7 @@
 """Exports load in PEFT and transformers alone, and give the run's own logits."""
 
 import json
-import subprocess
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
@@ -19,8 +16,8 @@ from adalora.export import merged, peft
 from adalora.export.command import export
 from adalora.export.trained import load_config, load_run
 from adalora.methods import create
+from tests.programs import ROOT, error_of, run
 
-ROOT = Path(__file__).parents[1]
 SAME = "model.pos_query_base_only=false"
 INPUTS = {
     "input_ids": torch.tensor([[2, 5, 6, 7, 3], [2, 8, 9, 3, 0]]),
@@ -162,14 +159,10 @@ def test_a_mistake_is_one_line(arguments, message):
 
 
 def test_the_script_helps_and_fails_in_one_line():
-    script = [sys.executable, str(ROOT / "scripts" / "export.py")]
-    done = subprocess.run([*script, "--help"], capture_output=True, text=True, timeout=60)
-    assert done.returncode == 0
+    done = run("scripts/export.py", "--help")
+    assert done.code == 0
     assert "to=merged" in done.stdout
-    done = subprocess.run([*script, "gone", "to=peft", "out=x"], capture_output=True, text=True, timeout=120)
-    assert done.returncode == 1
-    assert len(done.stderr.splitlines()) == 1
-    assert done.stderr.startswith("error: ")
+    assert "gone" in error_of(run("scripts/export.py", "gone", "to=peft", "out=x"))
 
 
 def test_a_card_alone(start, tiny_run, tmp_path):

@@ -1,29 +1,18 @@
 """What goes wrong, and the one line that a person sees, through the command line."""
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
+import resource
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-ROOT = Path(__file__).parents[1]
+from tests.programs import error_of, run
 
 
-def fails(*overrides, before=None, **environment):
+def fails(*overrides, **how):
     """Run train.py, which must end with exit code 1 and exactly one line; returns it."""
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "train.py"), *overrides], preexec_fn=before,
-        cwd=ROOT, env=os.environ | environment, capture_output=True, text=True, timeout=300,
-    )  # fmt: skip
-    lines = [line for line in done.stderr.splitlines() if line]
-    assert done.returncode == 1, done.stderr
-    assert len(lines) == 1, done.stderr
-    assert lines[0].startswith("error: ")
-    return lines[0]
+    return error_of(run("train.py", *overrides, **how))
 
 
 @pytest.mark.parametrize(
@@ -102,17 +91,18 @@ def test_a_loss_that_is_not_finite(tiny_run, tmp_path):
     assert json.loads(status.read_text())["status"] == "failed"
 
 
+def small_files():
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_480, 20_480))
+
+
 def test_a_file_size_limit_while_a_checkpoint_is_written(tiny_run, tmp_path):
     """A disk that is full, for real: files may not grow beyond 20 KiB, a checkpoint is larger."""
-    import resource
-
     args = [*tiny_run, "method=lora", "training.checkpoint_steps=5", "training.log_steps=100"]
-    line = fails(*args, before=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (20_480, 20_480)))
+    line = fails(*args, before=small_files)
     assert "can't be written" in line
     assert "ulimit -f" in line or "free some space" in line
     (status,) = (tmp_path / "runs").rglob("status")
     found = json.loads(status.read_text())
     assert found["status"] == "failed"
     assert not list((tmp_path / "runs").rglob(".writing-*"))
-    done = subprocess.run([sys.executable, str(ROOT / "train.py"), *args], cwd=ROOT, capture_output=True, timeout=300)
-    assert done.returncode == 0  # the same command, the limit gone
+    assert run("train.py", *args).code == 0  # the same command, the limit gone

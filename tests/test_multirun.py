@@ -1,19 +1,10 @@
 """Sweeps from the command line: the table at the end, and a failing job among good ones."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
-ROOT = Path(__file__).parents[1]
+from tests.programs import run
 
 
 def multirun(*overrides):
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "train.py"), "--multirun", *overrides],
-        cwd=ROOT, env=os.environ | {"COLUMNS": "200"}, capture_output=True, text=True, timeout=300,
-    )  # fmt: skip
-    return done.returncode, done.stdout, done.stderr
+    return run("train.py", "--multirun", *overrides, COLUMNS="200")
 
 
 def test_a_sweep_ends_with_the_table_of_what_it_ran(tiny_run):

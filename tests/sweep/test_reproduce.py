@@ -1,22 +1,13 @@
 """scripts/reproduce.py as a person runs it."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests.programs import error_of, run
 
 
 def reproduce(*args, **environment):
-    """Run the script to its end: (exit code, output, errors)."""
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "scripts/reproduce.py"), *map(str, args)],
-        env=os.environ | environment, capture_output=True, text=True, timeout=300,
-    )  # fmt: skip
-    return done.returncode, done.stdout, done.stderr
+    """Run the script to its end."""
+    return run("scripts/reproduce.py", *args, **environment)
 
 
 def test_the_list_needs_neither_weights_nor_data_nor_network(tmp_path):
@@ -51,7 +42,6 @@ def test_commands_are_printed_and_nothing_else():
     ],
 )
 def test_a_mistake_is_one_line(args, message):
-    code, output, error = reproduce(*args)
-    assert (code, output) == (1, "")
-    assert len(error.splitlines()) == 1
-    assert message in error
+    done = reproduce(*args)
+    assert done.stdout == ""
+    assert message in error_of(done)

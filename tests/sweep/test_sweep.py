@@ -3,17 +3,13 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import pytest
 
 from adalora.runfolder import held, locked, read_status
 from adalora.sweep.worker import gpu_of, threads_of
-
-ROOT = Path(__file__).parents[2]
+from tests.programs import Program, error_of, run
 
 
 @pytest.fixture
@@ -22,29 +18,23 @@ def sweep(tiny_run, tmp_path):
     started = []
 
     def start(*args, seeds="1,2"):
-        command = [
-            sys.executable, str(ROOT / "scripts/reproduce.py"), "run", "glue", "--seeds", seeds,
-            "--only", "task=sst2 method=lora,adalora budget=0.3M", "--tables", str(tmp_path / "tables"),
-            *tiny_run, *args,
-        ]  # fmt: skip
-        process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
-            env=os.environ | {"COLUMNS": "200"},
+        process = Program(
+            "scripts/reproduce.py", "run", "glue", "--seeds", seeds,
+            "--only", "task=sst2 method=lora,adalora budget=0.3M", "--tables", tmp_path / "tables",
+            *tiny_run, *args, COLUMNS="200",
         )  # fmt: skip
         started.append(process)
         return process
 
     yield start
     for process in started:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+        process.kill()
 
 
 def ended(process):
     """Exit code and output of a sweep."""
-    output, _ = process.communicate(timeout=280)
-    return process.returncode, output
+    done = process.ended()
+    return done.code, done.stdout + done.stderr
 
 
 def at_work(root, *parts):
@@ -82,9 +72,9 @@ def test_a_sweep_whose_workers_are_killed_goes_on_and_ends_as_a_serial_one(sweep
     while process.poll() is None and not list(runs.glob(".multirun/*/round-2")):
         time.sleep(0.05)
     time.sleep(8)
-    assert process.poll() is None, process.communicate()
-    os.killpg(process.pid, signal.SIGKILL)  # and everything at once
-    process.wait()
+    assert process.poll() is None, process.ended()
+    process.kill()  # and everything at once
+    process.ended()
     code, output = ended(sweep("--workers", "2", *LONG))
     assert code == 0, output
     assert "0 of 4 cells failed" in output
@@ -116,11 +106,7 @@ def test_a_cell_that_takes_down_two_workers_counts_as_failed_and_the_rest_is_don
     assert len(killed) == 2, output
     assert "its process died 2 times" in output
     assert list(results(runs)) == [("lora", 1)]
-    listed = subprocess.run(
-        [sys.executable, str(ROOT / "scripts/reproduce.py"), "watch", "--runs", str(runs)],
-        capture_output=True,
-        text=True,
-    )
+    listed = run("scripts/reproduce.py", "watch", "--runs", runs)
     assert "1 done, 1 failed of 2" in listed.stdout
 
 
@@ -159,36 +145,27 @@ def test_a_cell_that_somebody_else_is_at_work_on_is_left_and_one_that_fails_does
 
 
 def test_missing_data_end_a_sweep_before_it_starts_and_are_named_at_once(tmp_path):
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "scripts/reproduce.py"), "run", "all", "--only", "task=rte,squad_v2 method=full",
-         "--seeds", "1", f"run_root={tmp_path}/runs", "--tables", str(tmp_path / "tables")],
-        capture_output=True, text=True, env=os.environ | {"HF_HOME": str(tmp_path / "empty"), "HF_HUB_OFFLINE": "1"},
+    message = error_of(
+        run("scripts/reproduce.py", "run", "all", "--only", "task=rte,squad_v2 method=full", "--seeds", "1",
+            f"run_root={tmp_path}/runs", "--tables", tmp_path / "tables", HF_HOME=f"{tmp_path}/empty")
     )  # fmt: skip
-    assert done.returncode == 1
-    assert len(done.stderr.splitlines()) == 1
     for part in ("microsoft/deberta-v3-base", "nyu-mll/glue", "rajpurkar/squad_v2", "data_root=FOLDER"):
-        assert done.stderr.count(part) == 1
+        assert message.count(part) == 1
     assert not (tmp_path / "runs").exists()
 
 
 def test_two_multiruns_of_the_same_moment_have_folders_of_their_own(tiny_run, tmp_path):
-    command = [sys.executable, str(ROOT / "train.py"), "--multirun", *tiny_run, "method=lora", "dry_run=true"]
-    both = [subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL) for _ in range(2)]
-    assert [process.wait(timeout=200) for process in both] == [0, 0]
+    both = [Program("train.py", "--multirun", *tiny_run, "method=lora", "dry_run=true") for _ in range(2)]
+    assert [process.ended().code for process in both] == [0, 0]
     sweeps = list((tmp_path / "runs/.multirun").iterdir())
     assert [len(list(folder.rglob("outcome.json"))) for folder in sweeps] == [1, 1]
 
 
 def test_a_list_of_runs_that_cannot_be_read_is_one_line(tmp_path):
     (tmp_path / "cells.json").write_text("{")
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "train.py"), "--multirun", "hydra/sweeper=cells",
-         f"hydra.sweeper.file={tmp_path}/cells.json", f"run_root={tmp_path}"],
-        cwd=ROOT, capture_output=True, text=True,
-    )  # fmt: skip
-    assert done.returncode == 1
-    assert "holds no list of runs" in done.stderr
-    assert len(done.stderr.splitlines()) == 1
+    done = run("train.py", "--multirun", "hydra/sweeper=cells", f"hydra.sweeper.file={tmp_path}/cells.json",
+               f"run_root={tmp_path}")  # fmt: skip
+    assert "holds no list of runs" in error_of(done)
 
 
 def test_workers_share_cores_and_take_gpus_in_turn():

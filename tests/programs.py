@@ -1,0 +1,107 @@
+"""The suite's programs as a person runs them, in processes that start in a moment.
+
+Each process is forked from `multiprocessing`'s fork server, which has imported torch and the other libraries, but
+nothing of this suite. What a library reads when it is imported (HF_HOME) can't be given this way: that takes a new
+interpreter.
+"""
+
+import atexit
+import contextlib
+import multiprocessing
+import os
+import runpy
+import signal
+import sys
+import tempfile
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).parents[1]
+SERVER = multiprocessing.get_context("forkserver")
+SERVER.set_forkserver_preload(
+    ["torch", "transformers", "datasets", "accelerate", "evaluate", "peft", "hydra", "sklearn.metrics", "scipy.stats",
+     "matplotlib.figure", "rich.live", "wandb", "torch.distributed.fsdp", "transformers.models.deberta_v2"]
+)  # fmt: skip
+alive = []  # what was started and may still run
+
+
+class Done(NamedTuple):
+    """How a program ended."""
+
+    code: int
+    stdout: str
+    stderr: str
+
+
+class Program:
+    """A running program: `Program("train.py", "task=rte", HF_HUB_OFFLINE="1")`. It leads a session of its own.
+
+    Args:
+        script: below the repository's root.
+        cwd: its working folder, the root if None.
+        before: called in the process before the script starts.
+    """
+
+    def __init__(self, script, *arguments, cwd=None, before=None, **environment):
+        self.folder = Path(tempfile.mkdtemp(prefix="program-"))
+        argv = [str(ROOT / script), *map(str, arguments)]
+        self.process = SERVER.Process(
+            target=execute, args=(argv, os.environ | environment, str(cwd or ROOT), self.folder, before)
+        )
+        self.process.start()
+        self.pid = self.process.pid
+        alive.append(self)
+
+    def poll(self):
+        """The exit code, negative for a signal; None while it runs."""
+        return self.process.exitcode
+
+    def send_signal(self, number):
+        os.kill(self.pid, number)
+
+    def kill(self):
+        """Kill its whole session."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
+
+    def ended(self, timeout=280):
+        """Wait for its end."""
+        self.process.join(timeout)
+        assert self.poll() is not None, f"still running after {timeout} s"
+        alive.remove(self)
+        return Done(self.poll(), *((self.folder / name).read_text() for name in ("stdout", "stderr")))
+
+
+def execute(argv, environment, cwd, folder, before):
+    """What the forked process does."""
+    os.setsid()
+    for number, name in ((1, "stdout"), (2, "stderr")):
+        os.dup2(os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_APPEND), number)
+    os.chdir(cwd)
+    os.environ.clear()
+    os.environ.update(environment)
+    sys.argv = argv
+    sys.path[0] = str(Path(argv[0]).parent)
+    if before is not None:
+        before()
+    runpy.run_path(argv[0], run_name="__main__")
+
+
+def run(script, *arguments, **how):
+    """Run a program to its end."""
+    return Program(script, *arguments, **how).ended()
+
+
+def error_of(done):
+    """The message of a program that failed: exit code 1, and exactly one line of ours."""
+    lines = [line for line in done.stderr.splitlines() if line]
+    assert done.code == 1, done.stderr
+    assert len(lines) == 1, done.stderr
+    assert lines[0].startswith("error: ")
+    return lines[0]
+
+
+@atexit.register
+def kill_all():
+    for program in list(alive):
+        program.kill()
