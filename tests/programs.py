@@ -101,6 +101,12 @@ def error_of(done):
     return lines[0]
 
 
+def newest_step(root):
+    """The step of the newest checkpoint below a run root, 0 without one; folders may go while this looks."""
+    names = [name for _, folders, _ in os.walk(root) for name in folders]
+    return max((int(name.removeprefix("step-")) for name in names if name.startswith("step-")), default=0)
+
+
 @atexit.register
 def kill_all():
     for program in list(alive):

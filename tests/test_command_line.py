@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.programs import ROOT, Done, Program, error_of, run
+from tests.programs import ROOT, Done, Program, error_of, newest_step, run
 
 
 def interpreted(*command, cwd=ROOT, **environment):
@@ -95,8 +95,8 @@ def test_killed_at_random_moments_it_ends_in_the_same_bits(tiny_run, tmp_path, m
     killed = 0
     for _ in range(3):
         process = Program("train.py", *args)
-        before = steps(tmp_path / "runs")
-        while process.poll() is None and steps(tmp_path / "runs") <= before:
+        before = newest_step(tmp_path / "runs")
+        while process.poll() is None and newest_step(tmp_path / "runs") <= before:
             time.sleep(0.01)
         time.sleep(draw.random())
         process.kill()
@@ -109,15 +109,10 @@ def test_killed_at_random_moments_it_ends_in_the_same_bits(tiny_run, tmp_path, m
     assert json.loads(first.read_text())["last"] == json.loads(second.read_text())["last"]
 
 
-def steps(root):
-    """The newest checkpoint's step below a run root."""
-    return max((int(path.name.removeprefix("step-")) for path in root.rglob("checkpoint/step-*")), default=0)
-
-
 def test_ctrl_c_says_how_to_go_on(tiny_run, tmp_path):
     args = [*tiny_run, "method=lora", "training.max_steps=2000"]
     process = Program("train.py", *args)
-    while process.poll() is None and steps(tmp_path / "runs") == 0:
+    while process.poll() is None and newest_step(tmp_path / "runs") == 0:
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
     done = process.ended(timeout=60)
@@ -129,7 +124,7 @@ def test_ctrl_c_says_how_to_go_on(tiny_run, tmp_path):
 def test_two_processes_do_not_work_in_one_folder(tiny_run, tmp_path):
     args = [*tiny_run, "method=lora", "training.max_steps=5000"]
     first = Program("train.py", *args)
-    while first.poll() is None and steps(tmp_path / "runs") == 0:
+    while first.poll() is None and newest_step(tmp_path / "runs") == 0:
         time.sleep(0.05)
     assert "another process is working on" in error_of(run("train.py", *args))
     first.kill()

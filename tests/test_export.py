@@ -7,7 +7,7 @@ import pytest
 import torch
 from peft import PeftModel
 from safetensors.torch import load_file, save_file
-from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, BartConfig
+from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 from transformers import BartForConditionalGeneration as Bart
 
 from adalora.config.methods import AdaLoRAConfig, LoRAConfig, PEFTConfig
@@ -17,12 +17,9 @@ from adalora.export.command import export
 from adalora.export.trained import load_config, load_run
 from adalora.methods import create
 from tests.programs import ROOT, error_of, run
+from tests.tiny import INPUTS, bart
 
 SAME = "model.pos_query_base_only=false"
-INPUTS = {
-    "input_ids": torch.tensor([[2, 5, 6, 7, 3], [2, 8, 9, 3, 0]]),
-    "attention_mask": torch.tensor([[1] * 5, [1] * 4 + [0]]),
-}
 
 
 def without_rank(folder, path):
@@ -183,12 +180,7 @@ def test_a_card_alone(start, tiny_run, tmp_path):
     ids=lambda config: config.name,
 )
 def test_bart_without_a_head(tmp_path, config):
-    torch.manual_seed(0)
-    bart = BartConfig(
-        vocab_size=40, d_model=32, encoder_layers=1, decoder_layers=1, encoder_attention_heads=2,
-        decoder_attention_heads=2, encoder_ffn_dim=64, decoder_ffn_dim=64, max_position_embeddings=32,
-    )  # fmt: skip
-    base = Bart(bart).eval().requires_grad_(False)
+    base = bart(width=32, layers=1).float()
     base.save_pretrained(tmp_path / "base")
     names = ("q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2")
     targets = {path: module for path, module in base.named_modules() if path.rpartition(".")[2] in names}

@@ -6,11 +6,11 @@ import random
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import torch
 
 from adalora.errors import UserError
 from tasks.squad.scores import scores
 from tasks.summarization.rouge import Rouge
+from tests.tiny import bart
 
 PLAIN = ["a", "the", "film", "plot", "cast", "is", "was"]
 MARKED = ["good", "great", "fine", "bad", "poor", "dull"]
@@ -51,20 +51,14 @@ def articles(tmp_path_factory):
 @pytest.fixture(scope="module")
 def tiny_bart(tmp_path_factory, tiny_model):
     """A folder with a random BART of two and two layers, and the tiny tokenizer."""
-    from transformers import AutoTokenizer, BartConfig, BartForConditionalGeneration
+    from transformers import AutoTokenizer
 
     folder = tmp_path_factory.mktemp("bart")
     tokenizer = AutoTokenizer.from_pretrained(tiny_model)
     tokenizer.save_pretrained(folder)
-    torch.manual_seed(0)
-    BartForConditionalGeneration(
-        BartConfig(
-            vocab_size=len(tokenizer), d_model=32, encoder_layers=2, decoder_layers=2, encoder_attention_heads=2,
-            decoder_attention_heads=2, encoder_ffn_dim=64, decoder_ffn_dim=64, max_position_embeddings=32,
-            pad_token_id=0, bos_token_id=2, eos_token_id=3, decoder_start_token_id=3, forced_eos_token_id=3,
-            init_std=0.2, dropout=0.0,
-        )
-    ).save_pretrained(folder)  # fmt: skip
+    tokens = {"pad": 0, "bos": 2, "eos": 3, "decoder_start": 3, "forced_eos": 3}
+    tokens = {f"{name}_token_id": number for name, number in tokens.items()}
+    bart(width=32, vocab_size=len(tokenizer), init_std=0.2, dropout=0.0, **tokens).float().save_pretrained(folder)
     return folder
 
 

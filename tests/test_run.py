@@ -65,12 +65,11 @@ def test_a_run_learns_and_writes_everything(start, tiny_run, method, precision):
     assert all("train/loss" in line or "eval/accuracy" in line for line in log)
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_twice_the_same_command_twice_the_same_bits(start, tiny_run, tmp_path, method):
-    first = start([*tiny_run, *f"method={method}".split(), *REACHABLE.get(method, [])])
-    second = start([*tiny_run, *f"method={method}".split(), *REACHABLE.get(method, []), f"run_root={tmp_path}/again"])
+def test_twice_the_same_command_twice_the_same_bits(start, tiny_run, tmp_path):
+    first = start([*tiny_run, "method=adalora"])
+    second = start([*tiny_run, "method=adalora", f"run_root={tmp_path}/again"])
     assert first.name == second.name
-    assert read(first) == read(second)
+    assert read(first) == read(second)  # the other methods: whole and resumed, below
 
 
 def test_a_finished_run_is_not_repeated(start, tiny_run):

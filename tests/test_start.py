@@ -11,11 +11,8 @@ from adalora.backbones.load import load_model, locate
 from adalora.build import build_model
 from adalora.errors import UserError
 from adalora.plan import make_plan
+from tests.tiny import INPUTS, trained
 
-INPUTS = {
-    "input_ids": torch.tensor([[2, 5, 6, 7, 3], [2, 8, 9, 3, 0]]),
-    "attention_mask": torch.tensor([[1] * 5, [1] * 4 + [0]]),
-}
 TARGETS = ["query_proj", "key_proj", "value_proj", "attention.output.dense", "intermediate.dense", "output.dense"]
 TOTAL = 24
 SAME = "model.pos_query_base_only=false"
@@ -34,7 +31,7 @@ def peft_adapter(compose, tiny_run, tmp_path):
         for name, p in model.named_parameters():
             if p.requires_grad and ("lora_B" in name or "lora_E" in name):
                 torch.nn.init.normal_(p, std=0.3)
-        optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-2)
+        optimizer = torch.optim.AdamW(trained(model), lr=1e-2)
         model.eval()
         for t in range(steps):
             step(model, optimizer, t)
@@ -87,7 +84,7 @@ def test_an_adalora_adapter_of_peft_gives_the_same_logits_and_ends_at_the_budget
     torch.manual_seed(3)
     again = PeftModel.from_pretrained(load_model(suite, locate(suite), 2), folder, is_trainable=True).eval()
     torch.testing.assert_close(again(**INPUTS).logits, model(**INPUTS).logits)
-    optimizer = torch.optim.AdamW([p for p in again.parameters() if p.requires_grad], lr=1e-2)
+    optimizer = torch.optim.AdamW(trained(again), lr=1e-2)
     for t in range(17, 19):
         step(again, optimizer, t)
     left = sum(sum(kept) for kept in again.peft_config["default"].rank_pattern.values())
@@ -97,7 +94,7 @@ def test_an_adalora_adapter_of_peft_gives_the_same_logits_and_ends_at_the_budget
     ours, method = built(compose, tiny_run, *overrides)
     assert method.config.init_rank == 4
     torch.testing.assert_close(ours.eval()(**INPUTS).logits, model(**INPUTS).logits, atol=1e-5, rtol=1e-5)
-    optimizer = torch.optim.AdamW([p for p in ours.parameters() if p.requires_grad], lr=1e-2)
+    optimizer = torch.optim.AdamW(trained(ours), lr=1e-2)
     for t in range(TOTAL):
         loss = ours(**INPUTS, labels=torch.tensor([0, 1])).loss + method.regulariser()
         loss.backward()

@@ -1,45 +1,23 @@
 """AdaLoRA against trajectories of the authors' released allocator (shared/golden)."""
 
-import itertools
-
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from adalora.config.methods import AdaLoRAConfig
-from adalora.config.schema import Training
 from adalora.methods.adalora import AdaLoRA
 from adalora.training.optimizer import build_optimizer, set_lr
+from tests.tiny import Chain, training
 
 RTOL = 1e-8
-
-
-class Net(nn.Module):
-    def __init__(self, dims):
-        super().__init__()
-        self.layers = nn.ModuleList(nn.Linear(i, o, dtype=torch.float64) for i, o in itertools.pairwise(dims))
-
-    def forward(self, x):
-        for layer in self.layers[:-1]:
-            x = torch.tanh(layer(x))
-        return self.layers[-1](x)
-
-
-def training(config):
-    return Training(
-        epochs=1, max_steps=None, batch_size=1, micro_batches=1, eval_batch_size=1,
-        lr=config["lr"], warmup_steps=config["lr_warmup_steps"], weight_decay=config["weight_decay"],
-        max_grad_norm=config["max_grad_norm"], adam_beta1=0.9, adam_beta2=0.999, adam_eps=1e-8,
-        eval_steps=1, log_steps=1, checkpoint_steps=1,
-    )  # fmt: skip
 
 
 @pytest.mark.parametrize("name", ["adalora_a", "adalora_b"])
 def test_the_whole_trajectory_is_the_authors(golden, name):
     arrays, config = golden(name)
     total = config["total_steps"]
-    net = Net(config["dims"]).requires_grad_(False)
+    net = Chain(config["dims"])
     names = [f"layer{i}" for i in range(len(net.layers))]
     method = AdaLoRA(
         AdaLoRAConfig(
@@ -49,12 +27,12 @@ def test_the_whole_trajectory_is_the_authors(golden, name):
             mask_interval=config["mask_interval"],
         )
     )  # fmt: skip
-    method.attach(net, {f"layers.{i}": layer for i, layer in enumerate(net.layers)}, total)
+    method.attach(net, net.targets(), total)
     with torch.no_grad():
         for layer, at in zip(net.layers, names, strict=True):
             for key in ("weight", "bias", "lora_A", "lora_E", "lora_B"):
                 getattr(layer, key).copy_(torch.tensor(arrays[f"init/{at}/{key}"]))
-    optimizer = build_optimizer(net, method, training(config))
+    optimizer = build_optimizer(net, method, training(config["lr"], config["lr_warmup_steps"], config["weight_decay"]))
     trained = [p for p in net.parameters() if p.requires_grad]
     x, y = torch.tensor(arrays["x"]), torch.tensor(arrays["y"])
 

@@ -1,43 +1,21 @@
 """IncreLoRA against trajectories of the authors' released allocator (shared/golden)."""
 
-import itertools
-
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from adalora.config.methods import IncreLoRAConfig
-from adalora.config.schema import Training
 from adalora.methods.increlora import IncreLoRA
 from adalora.training.optimizer import build_optimizer, set_lr
+from tests.tiny import Chain, training
 
 RTOL = 1e-8
 
 
-class Net(nn.Module):
-    def __init__(self, dims):
-        super().__init__()
-        self.layers = nn.ModuleList(nn.Linear(i, o, dtype=torch.float64) for i, o in itertools.pairwise(dims))
-
-    def forward(self, x):
-        for layer in self.layers[:-1]:
-            x = torch.tanh(layer(x))
-        return self.layers[-1](x)
-
-
-def training(config):
-    return Training(
-        epochs=1, max_steps=None, batch_size=1, micro_batches=1, eval_batch_size=1,
-        lr=config["lr"], warmup_steps=config["lr_warmup_steps"], weight_decay=config["weight_decay"],
-        max_grad_norm=config["max_grad_norm"], adam_beta1=0.9, adam_beta2=0.999, adam_eps=1e-8,
-        eval_steps=1, log_steps=1, checkpoint_steps=1,
-    )  # fmt: skip
-
-
 def prepared(arrays, config, **options):
     """Net with the recorded weights, and the method on it."""
-    net = Net(config["dims"]).requires_grad_(False)
+    net = Chain(config["dims"])
     method = IncreLoRA(
         IncreLoRAConfig(
             init_rank=config["init_rank"], target_rank=config["target_rank"], add_rank=config["reserve"],
@@ -46,7 +24,7 @@ def prepared(arrays, config, **options):
             interval=config["increment_interval"], advance_learning=config["advance_learning"], **options,
         )
     )  # fmt: skip
-    method.attach(net, {f"layers.{i}": layer for i, layer in enumerate(net.layers)}, config["total_steps"])
+    method.attach(net, net.targets(), config["total_steps"])
     with torch.no_grad():
         for i, layer in enumerate(net.layers):
             for key in ("weight", "bias"):
@@ -62,7 +40,7 @@ def test_the_whole_trajectory_is_the_authors(golden, name):
     total = config["total_steps"]
     net, method = prepared(arrays, config)
     names = [f"layer{i}" for i in range(len(net.layers))]
-    optimizer = build_optimizer(net, method, training(config))
+    optimizer = build_optimizer(net, method, training(config["lr"], config["lr_warmup_steps"], config["weight_decay"]))
     x, y = torch.tensor(arrays["x"]), torch.tensor(arrays["y"])
 
     seen = {key: [] for key in ("loss", "grad_norm", "threshold", "lr_group0")}

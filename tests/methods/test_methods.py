@@ -7,7 +7,6 @@ import torch
 from torch import nn
 
 from adalora.backbones.position_query import bypass_position_query
-from adalora.backbones.targets import target_modules
 from adalora.budget import shapes_of
 from adalora.config.methods import (
     AdaLoRAConfig,
@@ -32,6 +31,7 @@ from adalora.methods.houlsby import HoulsbyBlock
 from adalora.methods.linear import AdaptedLinear, merge, merged
 from adalora.methods.lora import LoRALinear
 from adalora.methods.pfeiffer import PfeifferBlock
+from tests.tiny import INPUTS, bart, classifier, targets_of, trained, wake
 
 CONFIGS = {  # the test matrix: a row a method
     "adalora": AdaLoRAConfig(init_rank=3, target_rank=2),
@@ -58,37 +58,14 @@ BOTTLENECK = ["houlsby", "pfeiffer"]
 
 @pytest.fixture
 def model(tiny_model):
-    from transformers import DebertaV2ForSequenceClassification
-
-    torch.manual_seed(0)
-    return DebertaV2ForSequenceClassification.from_pretrained(tiny_model).double().eval().requires_grad_(False)
-
-
-def tiny(compose, name):
-    config = compose("task=sst2", f"method={CONFIGS[name].name}").backbone
-    config.path = "tiny"
-    return config
+    return classifier(tiny_model)
 
 
 def attach(model, name, compose):
     method = create(CONFIGS[name].planned(20))
-    method.attach(model, target_modules(model, tiny(compose, name)), total_steps=20)
+    targets = targets_of(model, compose("task=sst2", f"method={CONFIGS[name].name}"))
+    method.attach(model, targets, total_steps=20)
     return method
-
-
-def wake(model):
-    """Give every added tensor values, so that the increment is not zero."""
-    torch.manual_seed(1)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.requires_grad:
-                parameter.copy_(torch.randn_like(parameter) / 3)
-
-
-INPUTS = {
-    "input_ids": torch.tensor([[2, 5, 6, 7, 3], [2, 8, 9, 3, 0]]),
-    "attention_mask": torch.tensor([[1] * 5, [1] * 4 + [0]]),
-}
 
 
 @pytest.mark.parametrize("name", [name for name in CONFIGS if name not in BOTTLENECK])
@@ -176,7 +153,7 @@ def test_bitfit_trains_the_biases_and_nothing_else(model, compose):
 
 @pytest.mark.parametrize("name", LINEAR + BOTTLENECK)
 def test_the_count_is_the_number_of_trained_parameters(model, compose, name):
-    targets = target_modules(model, tiny(compose, name))
+    targets = targets_of(model, compose("task=sst2", f"method={CONFIGS[name].name}"))
     shapes = shapes_of(targets)
     method = attach(model, name, compose)
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
@@ -236,23 +213,12 @@ def test_the_output_has_the_base_s_type_under_autocast_and_is_near_fp32_s(model,
 
 @pytest.mark.parametrize("name", LINEAR)
 def test_bart_s_maps_are_adapted_and_merge(compose, name):
-    from transformers import BartConfig, BartForConditionalGeneration
-
-    torch.manual_seed(0)
-    model = BartForConditionalGeneration(
-        BartConfig(
-            vocab_size=20, d_model=16, encoder_layers=2, decoder_layers=2, encoder_attention_heads=2,
-            decoder_attention_heads=2, encoder_ffn_dim=32, decoder_ffn_dim=32, max_position_embeddings=16,
-        )
-    ).double().eval().requires_grad_(False)  # fmt: skip
-    config = compose("model=bart_large").backbone
-    config.path = "tiny"
-    targets = target_modules(model, config)
+    model = bart()
+    targets = targets_of(model, compose("model=bart_large"))
     shapes = shapes_of(targets)
     method = create(CONFIGS[name].fitted(model.config).planned(20))
     method.attach(model, targets, total_steps=20)
-    trained = [p for p in model.parameters() if p.requires_grad]
-    assert method.count(shapes).peak == sum(p.numel() for p in trained)
+    assert method.count(shapes).peak == sum(p.numel() for p in trained(model))
     adapted = {path for path, module in model.named_modules() if isinstance(module, AdaptedLinear)}
     assert adapted == set(method.adapted(shapes))
     assert len(adapted) == (24 if name == "lorta" else 32)
@@ -262,7 +228,7 @@ def test_bart_s_maps_are_adapted_and_merge(compose, name):
     before = model(**inputs).logits
     assert not torch.allclose(before, fresh)
     before.sum().backward()
-    assert all(p.grad.any() for p in trained)
+    assert all(p.grad.any() for p in trained(model))
     with merged(model):  # as summaries are generated
         torch.testing.assert_close(model(**inputs).logits, before)
     assert torch.equal(model(**inputs).logits, before)

@@ -2,11 +2,9 @@
 
 import pytest
 import torch
-from test_methods import INPUTS, wake
 from torch import nn
 
 from adalora.backbones.position_query import position_query
-from adalora.backbones.targets import target_modules
 from adalora.budget import shapes_of, solve
 from adalora.config.methods import AdaLoRAConfig, PEFTConfig
 from adalora.config.methods.peft import TUNERS
@@ -14,6 +12,7 @@ from adalora.config.schema import Budget
 from adalora.errors import UserError
 from adalora.methods import create
 from adalora.methods.peft import blank_maps
+from tests.tiny import INPUTS, classifier, targets_of, trained, wake
 
 SMALL = {  # settings that fit maps of 32 and 64
     "ADALORA": {"init_r": 3, "target_r": 2},
@@ -32,17 +31,12 @@ UNMERGEABLE = ["LILY"]
 
 @pytest.fixture
 def model(tiny_model):
-    from transformers import DebertaV2ForSequenceClassification
-
-    torch.manual_seed(0)
-    return DebertaV2ForSequenceClassification.from_pretrained(tiny_model).eval().requires_grad_(False)
+    return classifier(tiny_model).float()
 
 
 @pytest.fixture
 def targets(model, compose):
-    config = compose("task=sst2", "method=peft").backbone
-    config.path = "tiny"
-    return target_modules(model, config)
+    return targets_of(model, compose("task=sst2", "method=peft"))
 
 
 def config_of(kind, **more):
@@ -149,20 +143,16 @@ def test_the_orthogonality_term_is_peft_s_own(model, targets):
 
 def test_ours_and_peft_s_adalora_prune_alike_step_by_step(tiny_model, compose):
     """Same start, same loss, same schedule: ranks, and weights in fp64, agree at every step."""
-    from transformers import DebertaV2ForSequenceClassification
 
     total, sides = 24, []
     for config in (
         AdaLoRAConfig(init_rank=4, target_rank=2, initial_steps=3, final_steps=8, alpha=16, orthogonality=0.1),
         config_of("ADALORA", init_r=4, target_r=2, tinit=3, tfinal=8, lora_alpha=16, orth_reg_weight=0.1),
     ):
-        torch.manual_seed(0)
-        model = DebertaV2ForSequenceClassification.from_pretrained(tiny_model).double().eval().requires_grad_(False)
-        tiny = compose("task=sst2", "method=peft").backbone
-        tiny.path = "tiny"
+        model = classifier(tiny_model)
         method = create(config.planned(total))
-        method.attach(model, target_modules(model, tiny), total)
-        parameters = [p for p in model.parameters() if p.requires_grad]
+        method.attach(model, targets_of(model, compose("task=sst2", "method=peft")), total)
+        parameters = trained(model)
         sides.append((model, method, parameters, torch.optim.AdamW(parameters, lr=0.02)))
     shapes = [sorted(p.shape for p in side[2]) for side in sides]
     assert shapes[0] == shapes[1]

@@ -10,16 +10,16 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 from torch import distributed, multiprocessing, nn
-from transformers import BartConfig, BartForConditionalGeneration, DebertaV2ForSequenceClassification
 
 from adalora.backbones.attention import use_exact_attention
 from adalora.backbones.position_query import bypass_position_query
-from adalora.backbones.targets import layer_of, target_modules
+from adalora.backbones.targets import layer_of
 from adalora.config.methods import PRILoRAConfig, SoRAConfig
 from adalora.errors import UserError
 from adalora.methods import create
 from adalora.methods.linear import AdaptedLinear, merge
 from adalora.methods.prilora import PRILoRA, linear_ranks
+from tests.tiny import bart, classifier, targets_of
 
 CONF = Path(__file__).parents[2] / "conf"
 TABLE = {  # r_s, r_f -> ranks of the 12 layers: shared specification, and sums of uniform LoRA
@@ -86,16 +86,12 @@ def test_the_layer_of_a_target():
 
 @pytest.fixture
 def model(tiny_model):
-    torch.manual_seed(0)
-    return DebertaV2ForSequenceClassification.from_pretrained(tiny_model).double().requires_grad_(False)
+    return classifier(tiny_model)
 
 
 def attach(model, config, compose, total=100):
-    description = compose("task=sst2", f"method={config.name}").backbone
-    description.path = "tiny"
     method = create(config.planned(total))
-    targets = target_modules(model, description)
-    method.attach(model, targets, total)
+    method.attach(model, targets_of(model, compose("task=sst2", f"method={config.name}")), total)
     for module in model.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0
@@ -282,15 +278,6 @@ def test_wrong_options_are_refused(values, message):
 # -- an encoder-decoder, for SoRA too
 
 
-def small_bart():
-    torch.manual_seed(0)
-    small = BartConfig(
-        vocab_size=50, d_model=16, encoder_layers=3, decoder_layers=3, encoder_attention_heads=2,
-        decoder_attention_heads=2, encoder_ffn_dim=32, decoder_ffn_dim=32, max_position_embeddings=32, dropout=0.0,
-    )  # fmt: skip
-    return BartForConditionalGeneration(small).double().requires_grad_(False)
-
-
 def bart_targets(model):
     """The maps of the committed configuration, in the three layers of `model`."""
     patterns = OmegaConf.load(CONF / "model/_bart.yaml").targets.values()
@@ -318,7 +305,7 @@ def test_a_mean_rank_on_bart_large_is_lora_s_count(config):
 
 
 def test_padded_targets_are_left_out_of_the_decoder_s_norms():
-    model = small_bart().train()
+    model = bart(layers=3, vocab_size=50, dropout=0.0).train()
     method = create(PRILoRAConfig(mean_rank=2).planned(6))
     method.attach(model, bart_targets(model), 6)
     ids, labels = torch.randint(4, 50, (2, 9)), torch.tensor([[5, 6, 7, 2], [8, 2, -100, -100]])
@@ -337,7 +324,7 @@ def test_padded_targets_are_left_out_of_the_decoder_s_norms():
     ids=lambda config: config.name,
 )
 def test_on_bart_it_trains_counts_and_merges(config):
-    model = small_bart()
+    model = bart(layers=3, vocab_size=50, dropout=0.0)
     targets = bart_targets(model)
     shapes = {path: tuple(module.weight.shape) for path, module in targets.items()}
     method = create(config.planned(6))

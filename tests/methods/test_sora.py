@@ -1,6 +1,5 @@
 """SoRA against the authors' layer and optimizers (shared/golden), the proximal operator, and its budget."""
 
-import itertools
 import json
 import math
 
@@ -11,7 +10,6 @@ from scipy.optimize import minimize_scalar
 from torch import nn
 
 from adalora.config.methods import SoRAConfig
-from adalora.config.schema import Training
 from adalora.errors import UserError
 from adalora.methods.sora import (
     GatedLinear,
@@ -23,34 +21,14 @@ from adalora.methods.sora import (
 )
 from adalora.training import checkpoint
 from adalora.training.optimizer import build_optimizer, linear, set_lr
+from tests.tiny import Chain, training
 
 EXACT = {"rtol": 0, "atol": 1e-10}
 
 
-def training(lr=0.02, weight_decay=0.1, max_grad_norm=None):
-    return Training(
-        epochs=1, max_steps=None, batch_size=1, micro_batches=1, eval_batch_size=1,
-        lr=lr, warmup_steps=0, weight_decay=weight_decay, max_grad_norm=max_grad_norm, adam_beta1=0.9,
-        adam_beta2=0.999, adam_eps=1e-8, eval_steps=1, log_steps=1, checkpoint_steps=1,
-    )  # fmt: skip
-
-
-class Net(nn.Module):
-    """Linear maps with tanh between them, in float64, with a method in place of each."""
-
-    def __init__(self, dims):
-        super().__init__()
-        self.layers = nn.ModuleList(nn.Linear(i, o, dtype=torch.float64) for i, o in itertools.pairwise(dims))
-        self.requires_grad_(False)
-
-    def forward(self, x):
-        for layer in self.layers[:-1]:
-            x = torch.tanh(layer(x))
-        return self.layers[-1](x)
-
-    def attach(self, method, total):
-        method.attach(self, {f"layers.{i}": layer for i, layer in enumerate(self.layers)}, total)
-        return method
+def attached(net, method, total):
+    method.attach(net, net.targets(), total)
+    return method
 
 
 # -- the authors' code
@@ -80,17 +58,17 @@ def test_the_released_trajectory_is_the_authors(golden, number):
     run = config["trajectories"][number]
     of = {name[3:]: torch.tensor(arrays[name]) for name in arrays.files if name.startswith(f"t{number}/")}
     total, warmup = run["steps"], run["steps"] * run["warmup_ratio"]
-    net = Net([run["d_in"], run["d_mid"], run["d_out"]])
+    net = Chain([run["d_in"], run["d_mid"], run["d_out"]])
     released = SoRAConfig(
         max_rank=run["r"], alpha=run["lora_alpha"], xi=run["threshold"], penalty=run["penalty"],
         gate_eps=run["gate_epsilon"], compat="released",
     )  # fmt: skip
-    method = net.attach(SoRA(released), total)
+    method = attached(net, SoRA(released), total)
     with torch.no_grad():
         for at, layer in zip(("l1", "l2"), net.layers, strict=True):
             for name, key in {"weight": "weight", "bias": "bias", "lora_A": "A", "lora_B": "B", "gate": "gate"}.items():
                 getattr(layer, name).copy_(of[f"init/{at}/{key}"])
-    optimizer = build_optimizer(net, method, training(run["lr"], run["weight_decay"]))
+    optimizer = build_optimizer(net, method, training(run["lr"], weight_decay=run["weight_decay"]))
     trained = [p for p in net.parameters() if p.requires_grad]
     seen = {key: [] for key in ("loss", "task_loss", "grad_norm")}
     before, after = [], []
@@ -203,9 +181,9 @@ def test_equal_gates_go_in_the_order_of_module_and_slot():
 def trained(config, dims=(10, 14, 6, 9), total=40, steps=range(40), state=None, seed=0):
     """A small training; yields (t, gates after the optimizer, method) after each step."""
     torch.manual_seed(seed)
-    net = Net(dims)
-    method = net.attach(SoRA(config.planned(total)), total)
-    optimizer = build_optimizer(net, method, training(lr=0.05))
+    net = Chain(dims)
+    method = attached(net, SoRA(config.planned(total)), total)
+    optimizer = build_optimizer(net, method, training(0.05, weight_decay=0.1))
     x, y = torch.randn(total, 8, dims[0]).double(), torch.randn(total, 8, dims[-1]).double()
     if state is not None:
         checkpoint.restore(*state, net, optimizer, method)
@@ -286,9 +264,9 @@ def test_a_state_through_json_goes_on_to_the_same_bits(config, stop):
 
 def test_gates_have_no_weight_decay_and_values_of_their_own():
     torch.manual_seed(0)
-    net = Net((64, 64))
-    method = net.attach(SoRA(SoRAConfig(max_rank=512, xi=0.1, gate_lr=0.3)), 10)
-    groups = build_optimizer(net, method, training()).param_groups
+    net = Chain((64, 64))
+    method = attached(net, SoRA(SoRAConfig(max_rank=512, xi=0.1, gate_lr=0.3)), 10)
+    groups = build_optimizer(net, method, training(0.02, weight_decay=0.1)).param_groups
     assert groups[-1]["params"] == [net.layers[0].gate]
     assert [groups[-1][key] for key in ("weight_decay", "eps", "peak_lr")] == [0, 1e-6, 0.3]
     assert groups[0]["weight_decay"] == 0.1

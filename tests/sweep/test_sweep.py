@@ -9,7 +9,7 @@ import pytest
 
 from adalora.runfolder import held, locked, read_status
 from adalora.sweep.worker import gpu_of, threads_of
-from tests.programs import Program, error_of, run
+from tests.programs import Program, error_of, newest_step, run
 
 
 @pytest.fixture
@@ -64,7 +64,7 @@ LONG = ("training.max_steps=600", "training.checkpoint_steps=20", "training.eval
 def test_a_sweep_whose_workers_are_killed_goes_on_and_ends_as_a_serial_one(sweep, tmp_path):
     runs, serial = tmp_path / "runs", tmp_path / "serial"
     process = sweep("--workers", "2", *LONG)
-    while process.poll() is None and not list(runs.rglob("checkpoint/step-*")):
+    while process.poll() is None and newest_step(runs) == 0:
         time.sleep(0.05)
     for pid in at_work(runs).values():  # a worker: joblib then ends the whole batch
         os.kill(pid, signal.SIGKILL)
@@ -91,6 +91,7 @@ def test_a_sweep_whose_workers_are_killed_goes_on_and_ends_as_a_serial_one(sweep
     assert len(results(runs)) == 4
 
 
+@pytest.mark.slow
 def test_a_cell_that_takes_down_two_workers_counts_as_failed_and_the_rest_is_done(sweep, tmp_path):
     runs = tmp_path / "runs"
     process = sweep("--workers", "2", *LONG, seeds="1")
@@ -114,7 +115,7 @@ def test_a_cell_that_takes_down_two_workers_counts_as_failed_and_the_rest_is_don
 def test_the_runs_of_a_killed_sweep_save_and_stop(sweep, tmp_path, workers):
     runs = tmp_path / "runs"
     process = sweep("--workers", workers, "training.max_steps=20000", "training.checkpoint_steps=20", seeds="1")
-    while process.poll() is None and not list(runs.rglob("checkpoint/step-*")):
+    while process.poll() is None and newest_step(runs) == 0:
         time.sleep(0.05)
     assert at_work(runs)
     os.kill(process.pid, signal.SIGKILL)  # the sweep alone

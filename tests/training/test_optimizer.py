@@ -7,20 +7,13 @@ from torch.optim import SGD
 from transformers import get_linear_schedule_with_warmup
 
 from adalora.config.methods import AdaLoRAConfig, FullConfig, LoRAConfig
-from adalora.config.schema import Training
 from adalora.methods import create
 from adalora.methods.full import Full
 from adalora.training.optimizer import build_optimizer, linear, set_lr
+from tests.tiny import training
 
 LR, DECAY = 0.5, 0.1
-
-
-def training():
-    return Training(
-        epochs=1, max_steps=None, batch_size=1, micro_batches=1, eval_batch_size=1,
-        lr=LR, warmup_steps=0, weight_decay=DECAY, max_grad_norm=None, adam_beta1=0.9, adam_beta2=0.999,
-        adam_eps=1e-8, eval_steps=1, log_steps=1, checkpoint_steps=1,
-    )  # fmt: skip
+OPTIONS = training(LR, weight_decay=DECAY)
 
 
 class Net(nn.Module):
@@ -57,7 +50,7 @@ def after_a_step_without_gradients(method):
     method.attach(net, {"adapted": net.adapted}, 10)
     net.norm.requires_grad_(True)
     net.classifier.requires_grad_(True)
-    optimizer = build_optimizer(net, method, training())
+    optimizer = build_optimizer(net, method, OPTIONS)
     with torch.no_grad():
         for parameter in net.parameters():
             parameter.fill_(1.0)
@@ -107,14 +100,14 @@ def test_frozen_parameters_are_not_the_optimizer_s():
     net = Net().requires_grad_(False)
     method = create(LoRAConfig(rank=2))
     method.attach(net, {"adapted": net.adapted}, 10)
-    optimizer = build_optimizer(net, method, training())
+    optimizer = build_optimizer(net, method, OPTIONS)
     held = [p for group in optimizer.param_groups for p in group["params"]]
     assert {id(p) for p in held} == {id(net.adapted.lora_A), id(net.adapted.lora_B)}
 
 
 def test_all_groups_follow_the_schedule():
     net = Net()
-    optimizer = build_optimizer(net, create(FullConfig()), training())
+    optimizer = build_optimizer(net, create(FullConfig()), OPTIONS)
     for t, factor in enumerate(schedule(10, 3)):
         set_lr(optimizer, t, 10, 3)
         assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([LR * factor] * 2)
@@ -134,7 +127,7 @@ class OwnRate(Full):
 def test_a_method_s_own_group_keeps_its_values():
     net, method = Net(), OwnRate(FullConfig())
     method.attach(net, {}, 10)
-    optimizer = build_optimizer(net, method, training())
+    optimizer = build_optimizer(net, method, OPTIONS)
     held = [id(p) for group in optimizer.param_groups for p in group["params"]]
     assert sorted(held) == sorted(id(p) for p in net.parameters())  # each exactly once
     own = next(group for group in optimizer.param_groups if group["params"][0] is net.classifier.weight)
@@ -147,7 +140,7 @@ def test_a_method_s_own_group_keeps_its_values():
 def test_born_starts_a_group_s_own_schedule():
     net = Net().requires_grad_(False)
     net.classifier.requires_grad_(True)
-    optimizer = build_optimizer(net, create(LoRAConfig(rank=1)), training())
+    optimizer = build_optimizer(net, create(LoRAConfig(rank=1)), OPTIONS)
     late = nn.Parameter(torch.ones(1))
     optimizer.add_param_group({"params": [late], "peak_lr": 2.0, "born": 6})
     old, own = schedule(20, 4), schedule(20 - 6, 4)

@@ -137,7 +137,9 @@ def test_a_skipped_step_leaves_every_state_as_it_was(start, args, method, scaler
     assert len(compared) >= 3
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(
+    "method", ["adalora", "increlora", "prilora", "sora", "full"]
+)  # those that count steps, and one
 def test_resumed_runs_with_a_scaler_end_in_the_same_bits(start, killed, args, tmp_path, method, scalers, overflows):
     whole = start([*args, *of(method), f"run_root={tmp_path}/whole"])
     assert any(overflows)

@@ -6,9 +6,10 @@ import pytest
 import torch
 from accelerate import Accelerator
 from torch.utils.data import DataLoader
-from transformers import BartConfig, BartForConditionalGeneration, GenerationConfig
+from transformers import GenerationConfig
 
 from tasks.summarization.generate import generate
+from tests.tiny import bart
 
 PAD, BOS, EOS = 1, 0, 2
 
@@ -22,16 +23,12 @@ def task(num_beams, max_target_length, **more):
 @pytest.fixture(scope="module", params=["eager", "sdpa"])
 def model(request):
     """Random, wide weights in fp64: no two hypotheses are nearly equal, and sums may be in any order."""
-    torch.manual_seed(0)
-    config = BartConfig(
-        vocab_size=40, d_model=16, encoder_layers=2, decoder_layers=2, encoder_attention_heads=4,
-        decoder_attention_heads=2, encoder_ffn_dim=32, decoder_ffn_dim=32, max_position_embeddings=32, init_std=0.6,
-        pad_token_id=PAD, bos_token_id=BOS, eos_token_id=EOS, decoder_start_token_id=EOS,
+    model = bart(
+        encoder_attention_heads=4, init_std=0.6, pad_token_id=PAD, bos_token_id=BOS, eos_token_id=EOS,
+        decoder_start_token_id=EOS, attn_implementation=request.param,
     )  # fmt: skip
-    config._attn_implementation = request.param
-    bart = BartForConditionalGeneration(config).double().eval()
-    bart.final_logits_bias[0, EOS] = 4.0  # so that some end early
-    return bart
+    model.final_logits_bias[0, EOS] = 4.0  # so that some end early
+    return model.requires_grad_(True)
 
 
 def documents(count=14):
