@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from adalora.reporting.paper import ROWS, Key, Published
-from adalora.reporting.results import Run, budget_of, variant_of, variants
+from adalora.reporting.results import Run, budget_of
+from adalora.reporting.variants import variant_of, variants
 
 
 class Column(NamedTuple):

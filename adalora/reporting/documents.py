@@ -12,10 +12,10 @@ INTRO = (
     "Empty: not run. # Params: adapter parameters kept, head not counted."
 )
 VARIANT_NOTE = (
-    "A row's name in brackets lists what sets its runs apart from others of the method and budget, or from the "
-    "recipe's length and the method's defaults. A published number stands beside a run only if it was printed for the "
-    "same variant and the run has the recipe's length. Options that recipes set by task (learning rate, dropout, "
-    "alpha) are not compared with the recipe's."
+    "A row's name in brackets lists what sets its runs apart from others of the method and budget, and from the "
+    "published hyperparameters or, where there are none, the defaults. A published number stands beside a run only if "
+    "it was printed for the same variant. Where a method's learning rate or alpha isn't published (the baselines'), "
+    "any may stand there: the authors tuned them too."
 )
 GLUE_NOTES = [
     "Ave. is the mean over the 8 tasks, the pairs of MNLI and QQP averaged first; only where all 8 were run. "

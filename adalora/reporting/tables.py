@@ -1,7 +1,7 @@
 """Tables of what was run, beside the published ones where their numbers apply.
 
 A row is a method at a budget, as in the paper's Table 1; a cell summarises the seeds of one task. Runs that differ
-in anything else are never summarised together (adalora/reporting/results.py). Both the last and the best step are
+in anything else are never summarised together (adalora/reporting/variants.py). Both the last and the best step are
 shown, as papers differ in which they report (docs/deviations.md: D-incre-select).
 """
 
@@ -33,7 +33,8 @@ from adalora.reporting.documents import PACKAGED_INTRO, PAGES, Page, Part
 from adalora.reporting.longform import long_form
 from adalora.reporting.paper import BART, CONTRASTS, FOLDER, MODEL, Key, Published, minus, model_of, read_paper, scores
 from adalora.reporting.render import Document, Grid, latex, markdown
-from adalora.reporting.results import Run, budget_of, clashes, folder_of, mixtures, read_results
+from adalora.reporting.results import Run, budget_of, folder_of, read_results
+from adalora.reporting.variants import clashes, mixtures
 
 Paper = Mapping[str, Mapping[Key, Published]]  # published cells by table
 

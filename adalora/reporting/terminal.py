@@ -10,7 +10,7 @@ from rich.table import Table
 from adalora.methods import create
 from adalora.plan import Plan
 from adalora.reporting.heatmap import rank_table
-from adalora.reporting.results import written
+from adalora.reporting.variants import written
 
 console = Console(highlight=False)
 if not console.is_terminal:

@@ -20,8 +20,9 @@ from adalora.plan import Plan
 from adalora.reporting.cells import scores_of
 from adalora.reporting.heatmap import rank_figure
 from adalora.reporting.paper import model_of, read_paper, scores
-from adalora.reporting.results import Run, variant_of
+from adalora.reporting.results import Run
 from adalora.reporting.terminal import console
+from adalora.reporting.variants import variant_of
 from adalora.result import Result, peak_memory_mb
 from adalora.tracking import Log, Wandb
 from tasks.kind import Samples

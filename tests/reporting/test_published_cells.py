@@ -6,9 +6,10 @@ from dataclasses import asdict
 import pytest
 import yaml
 
+from adalora.config.lengths import fit_lengths
 from adalora.config.methods import METHOD_CONFIGS
 from adalora.reporting.paper import FOLDER
-from adalora.reporting.results import variant_of
+from adalora.reporting.variants import variant_of
 from adalora.reporting.watch import beside_paper
 from adalora.sweep.published import published
 from tests.reporting.forged import lines_of, make
@@ -33,7 +34,7 @@ def forged(setting, **changes):
     given = dict(text.split("=", 1) for text in setting.overrides)
     name = given["method"]
     options = {key.removeprefix("method."): yaml.safe_load(value) for key, value in given.items() if "." in key}
-    result = make(given["task"], name, given.get("budget", "any"), **changes)
+    result = make(given["task"], name, given.get("budget", "any"), **{"recipe__values": {}} | changes)
     result["method"] = asdict(METHOD_CONFIGS[name](**(RANKS.get(name, {}) | options)))
     return result
 
@@ -133,15 +134,46 @@ def test_memory_and_time_stand_beside_table_15(tabulate):
 
 
 @pytest.mark.parametrize(
+    "change, variant",
+    [
+        ("training.lr=1e-3", "lr=0.001"),
+        ("method.alpha=16", "alpha=16"),
+        ("training.warmup_steps=100", "warmup_steps=100"),
+        ("recipe.lengths.initial_steps=500", "initial_steps=500"),
+        ("training.adam_beta2=0.98", "adam_beta2=0.98"),
+        ("training.batch_size=16 training.epochs=25", "batch_size=16"),
+        ("model.classifier_dropout=0", "classifier_dropout=0"),
+        ("task.max_length=128", "max_length=128"),
+        ("training.max_steps=100", "max_steps=100"),
+        ("training.eval_batch_size=8 training.micro_batches=4", ""),
+        ("method=lora training.lr=1e-3", ""),  # the paper says nothing of LoRA's
+        ("method=lora training.weight_decay=0.1", "weight_decay=0.1"),
+        ("method.form=doublets", "form=doublets"),
+    ],
+)
+def test_only_a_run_of_the_published_hyperparameters_stands_beside_the_number(compose, change, variant):
+    config = compose("task=rte", *change.split())
+    steps = config.training.max_steps or 3900
+    training, method, _ = fit_lengths(config, config.method, steps, 277)
+    run = make("rte", config.method.name, precision=config.precision)
+    run["method"], run["recipe"], run["training"] = asdict(method), asdict(config.recipe), asdict(training)
+    run["model"] |= {"classifier_dropout": config.model.classifier_dropout}
+    run["task"]["max_length"] = config.task.max_length
+    assert variant_of(run) == variant
+    assert bool(beside_paper(run)) == (variant == "")
+
+
+@pytest.mark.parametrize(
     "line",
     ["task=rte method=increlora", "task=squad_v1 method=lora", "task=squad_v2 method=adalora", "task=mrpc method=sora",
      "task=xsum method=lora model=bart_large budget=2.20%", "task=cola method=adalora"],
 )  # fmt: skip
 def test_what_a_recipe_sets_is_no_variant(compose, line):
     config = compose(*line.split())
+    training, method, _ = fit_lengths(config, config.method, config.recipe.total_steps, 1000)
     run = make(config.task.name, config.method.name)
-    run["method"], run["recipe"] = asdict(config.method), asdict(config.recipe)
-    run["training"] = asdict(config.training) | {"total_steps": config.recipe.total_steps}
+    run["method"], run["recipe"], run["training"] = asdict(method), asdict(config.recipe), asdict(training)
+    run["task"]["max_length"] = config.task.max_length
     assert variant_of(run) == ""
 
 

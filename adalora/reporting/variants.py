@@ -1,0 +1,215 @@
+"""Which runs are of one kind: what may be summarised together, and what may stand beside a published number."""
+
+import json
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from adalora.cell import UNCOUNTED
+from adalora.config.methods import METHOD_CONFIGS, AdaLoRAConfig, MethodConfig
+from adalora.config.methods.adalora import FORMS
+from adalora.config.sources import CONF
+from adalora.errors import UserError
+from adalora.reporting.results import NEEDED, Run, budget_of, folder_of
+
+CONTENT = {"data": "data digests", "task version": "task versions", "weights": "weight digests"}
+TOLD = ("direction", "notes")  # of a task: no options
+NO_NUMBER = ("training.micro_batches", "training.eval_batch_size")  # they change rounding at most
+ALL_OF_NONE = ("modules", "init_from")  # None is a choice here; elsewhere it means "from the budget or the length"
+
+
+def options(run: Run) -> dict[str, Any]:
+    """What decides a run's numbers, without the seed: as the run's key has it, as far as results tell.
+
+    `length` is empty where the training has the recipe's own number of steps.
+    """
+    training, model, task = run["training"], run["model"], run["task"]
+    planned = run["recipe"]["protocol"] and run["recipe"]["total_steps"] == training["total_steps"]
+    length = f"max_steps={training['max_steps']}" if training["max_steps"] else f"epochs={training['epochs']:g}"
+    return {
+        "length": "" if planned else length,
+        "precision": run["precision"],
+        "data": task["digest"][:10],
+        "task version": task["version"],
+        "weights": model["digest"][:10],
+        **{f"model.{key}": value for key, value in model.items() if key not in NEEDED["model"]},
+        **{f"task.{key}": value for key, value in task.items() if key not in NEEDED["task"] and key not in TOLD},
+        **{f"method.{key}": value for key, value in run["method"].items()},
+        **{f"training.{key}": value for key, value in training.items() if key not in UNCOUNTED},
+    }
+
+
+def variants(runs: Sequence[Run]) -> dict[str, list[Run]]:
+    """The runs of one task, method and budget, apart where anything but the seed differs.
+
+    The names list what makes a variant of the method (`variant_of`), and where that is the same, the options that
+    differ. Lengths in steps, which follow the training's, are named only where nothing else tells two apart.
+    """
+    groups: dict[str, list[Run]] = defaultdict(list)
+    for run in runs:
+        groups[variant_of(run)].append(run)
+    return {name: same for group in groups.values() for name, same in told_apart(group).items()}
+
+
+def told_apart(runs: Sequence[Run]) -> dict[str, list[Run]]:
+    """The runs of one variant, apart where anything but the seed differs, by a name for each."""
+    groups: dict[str, list[Run]] = defaultdict(list)
+    for run in runs:
+        groups[json.dumps(options(run), sort_keys=True)].append(run)
+    sets = [json.loads(text) for text in groups]
+    apart = {name for name in set().union(*sets) if len({written(each.get(name, "absent")) for each in sets}) > 1}
+    lengths = METHOD_CONFIGS.get(runs[0]["method"]["name"], MethodConfig).lengths
+    following = {"training.total_steps", "training.warmup_steps", "training.eval_steps"}
+    following |= {f"method.{name}" for name in lengths}
+    short = apart - following if "length" in apart else apart
+    own = [unusual(group[0]) for group in groups.values()]
+    labels = [label(each, short | names) for each, names in zip(sets, own, strict=True)]
+    labels = [
+        text if labels.count(text) == 1 else label(each, apart | names)
+        for text, each, names in zip(labels, sets, own, strict=True)
+    ]
+    named: dict[str, list[Run]] = {}
+    for text, group in zip(labels, groups.values(), strict=True):
+        seeds = [run["seed"] for run in group]
+        if len(set(seeds)) == len(seeds):
+            named[text] = sorted(group, key=lambda run: run["seed"])
+        else:  # keys differ by something that results don't hold
+            named |= {", ".join(filter(None, [text, f"run {folder_of(run)}"])): [run] for run in group}
+    return named
+
+
+def written(value: Any) -> str:
+    """An option's value, as a row's name or a plan has it."""
+    if isinstance(value, float) and value == float(f"{value:g}"):
+        return f"{value:g}"
+    if isinstance(value, list):
+        return f"[{','.join(map(str, value))}]"  # as the command line has it
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def label(options: dict[str, Any], names: set[str]) -> str:
+    """Some options, as a row's name has them."""
+    texts = [options["length"]] if "length" in names else []
+    texts += [
+        f"{name.rpartition('.')[2]}={written(options.get(name, 'absent'))}" for name in sorted(names - {"length"})
+    ]
+    return ", ".join(filter(None, texts))
+
+
+def unusual(run: Run) -> set[str]:
+    """Options to name even if all runs share them: those that aren't as published.
+
+    That is another length than the recipe's, a value other than its published one and, where the recipe says nothing,
+    another than the default. What is this suite's own choice isn't compared. Lengths in steps belong to the recipe's
+    T and are compared there alone. Equal ranks at the start and in the end are AdaLoRA without allocation (Table 5's
+    SVD-LoRA).
+    """
+    chosen, (stated, ours), config = options(run), stated_values(run), default_method(run)
+    names = {"length"}
+    for key, value in stated.items():
+        section, _, name = key.rpartition(".")
+        if section == "method" and hasattr(config, name):  # doublets take no orthogonality from a recipe
+            value = taken(config, name, value)
+        if key in chosen and chosen[key] != value and not (name in run["recipe"]["lengths"] and chosen["length"]):
+            names.add(key)
+    for key, default in defaults(run, config).items():
+        if key not in stated | ours and chosen.get(key, default) != default:
+            names.add(key)
+    if chosen.get("method.form", FORMS[0]) != FORMS[0]:
+        names.add("method.form")
+    start, end = "method.init_rank", "method.target_rank"
+    if chosen.get(start) is not None and chosen.get(start) == chosen.get(end):
+        names |= {start, end}
+    return names
+
+
+def stated_values(run: Run) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What the recipe's tables state for a run, by option: as published, and where the row is this suite's choice."""
+    recipe = run["recipe"]
+    published: dict[str, Any] = {}
+    ours: dict[str, Any] = {}
+    for part in ("protocol", "source"):
+        chosen_here = (recipe[part] or "ours").startswith("ours")
+        (ours if chosen_here else published).update(recipe["values"].get(part, {}))
+    return {key: value for key, value in published.items() if key not in ours}, ours
+
+
+def default_method(run: Run) -> MethodConfig:
+    """The defaults of a run's method, of its own form where it has several."""
+    kind, form = METHOD_CONFIGS.get(run["method"]["name"], MethodConfig), run["method"].get("form")
+    return AdaLoRAConfig(form=form) if kind is AdaLoRAConfig and form in FORMS else kind()
+
+
+def defaults(run: Run, config: MethodConfig) -> dict[str, Any]:
+    """What holds where a recipe says nothing, by option; without what the budget or the length decides."""
+    parts = {"method": asdict(config), "training": suite("config")["training"]}
+    parts["task"] = suite(f"task/{run['task']['name']}")
+    values = {f"{part}.{name}": value for part, options in parts.items() for name, value in options.items()}
+    decided = [*NO_NUMBER, *(f"method.{name}" for name in ("name", *config.lengths))]
+    closed = {key for key, value in values.items() if value is not None} | {f"method.{name}" for name in ALL_OF_NONE}
+    return {key: value for key, value in values.items() if key in closed and key not in decided}
+
+
+def taken(config: MethodConfig, name: str, value: Any) -> Any:
+    """A recipe's value as the method takes it."""
+    try:
+        return getattr(replace(config, **{name: value}), name)
+    except UserError:
+        return value
+
+
+@cache
+def suite(name: str) -> dict[str, Any]:
+    """The suite's own values, from a file of `conf/` and the shared parts that it starts from; none for a task that
+    isn't there."""
+    path = CONF / f"{name}.yaml"
+    if not path.is_file():
+        return {}
+    own: Any = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
+    shared = [part for part in own.pop("defaults", []) if isinstance(part, str) and part not in ("schema", "_self_")]
+    return {key: value for part in shared for key, value in suite(f"{Path(name).parent}/{part}").items()} | own
+
+
+def variant_of(run: Run) -> str:
+    """What sets a run apart from its method as published, under the names of `paper.ROWS`; empty where nothing does."""
+    return label(options(run), unusual(run))
+
+
+def few(runs: Sequence[Run]) -> str:
+    """The names of some runs, however many there are."""
+    names = [f"{run['method']['name']} {budget_of(run)} {folder_of(run)}" for run in runs[:4]]
+    return ", ".join(names + ([f"and {len(runs) - 4} more"] if len(runs) > 4 else []))
+
+
+def mixtures(runs: Sequence[Run]) -> list[str]:
+    """What a table's reader must know: runs of a task that had other data, weights or task versions."""
+    lines = []
+    for task in sorted({run["task"]["name"] for run in runs}):
+        mine = [run for run in runs if run["task"]["name"] == task]
+        for name, plural in CONTENT.items():
+            values: dict[str, list[Run]] = defaultdict(list)
+            for run in mine:
+                values[str(options(run)[name])].append(run)
+            if len(values) > 1:
+                text = "; ".join(f"{value}: {few(values[value])}" for value in sorted(values))
+                lines.append(f"{task}: mixed {plural}, never averaged together ({text})")
+    return lines
+
+
+def clashes(runs: Sequence[Run]) -> list[str]:
+    """Runs that agree in seed and all recorded options and yet have different keys."""
+    groups: dict[tuple[str, ...], list[Run]] = defaultdict(list)
+    for run in runs:
+        text = json.dumps([options(run), run["seed"]], sort_keys=True)
+        groups[run["task"]["name"], run["method"]["name"], budget_of(run), text].append(run)
+    return [
+        f"{task}, {method}, {budget}: {' and '.join(map(folder_of, group))} differ in something "
+        "that result.json doesn't hold, so they have rows of their own"
+        for (task, method, budget, _), group in groups.items()
+        if len(group) > 1
+    ]
