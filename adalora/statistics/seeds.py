@@ -1,0 +1,73 @@
+"""One cell: the values of its seeds, and an interval for their mean."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+CONFIDENCE = 0.95
+BCA_FROM = 10  # seeds; below, BCa covers far less than it says (docs/statistics.md)
+RESAMPLES = 9_999  # of a bootstrap; its draws are seeded, so a report repeats to the bit
+
+Interval = tuple[float, float]
+Values = Sequence[float] | np.ndarray
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A sample of n seeds. With one seed, or all of them equal, it tells nothing of the spread."""
+
+    n: int
+    median: float
+    mean: float
+    std: float | None  # of a sample, ddof 1; None for one seed
+    interval: Interval | None  # 95 %, Student's t; None for one seed or no spread
+    bca: Interval | None  # 95 %, bootstrap; from n = 10 on
+
+
+def summary(values: Values) -> Summary:
+    """Summarise the values of n seeds.
+
+    Raises:
+        ValueError: no value, or one that isn't finite.
+    """
+    x = finite(values)
+    n = len(x)
+    std = float(x.std(ddof=1)) if n > 1 else None
+    return Summary(n, float(np.median(x)), float(x.mean()), std, t_interval(x), bca_interval(x))
+
+
+def finite(values: Values) -> np.ndarray:
+    """The values as an array; NaN must not be averaged in silence. Raises `ValueError`."""
+    x = np.asarray(values, dtype=float)
+    if not x.size:
+        raise ValueError("no value to summarise")
+    if not np.isfinite(x).all():
+        raise ValueError(f"not all values are finite: {', '.join(f'{value:g}' for value in x)}")
+    return x
+
+
+def spread(x: np.ndarray) -> bool:
+    """Whether the values differ by more than rounding."""
+    return len(x) > 1 and float(np.ptp(x)) > 1e-9 * max(1.0, float(np.abs(x).max()))
+
+
+def t_interval(values: Values, confidence: float = CONFIDENCE) -> Interval | None:
+    """mean -+ t_{n-1, (1+c)/2} s / sqrt(n), exact for normal values at any n; None without spread."""
+    x = finite(values)
+    if not spread(x):
+        return None
+    low, high = stats.t.interval(confidence, len(x) - 1, x.mean(), x.std(ddof=1) / math.sqrt(len(x)))
+    return float(low), float(high)
+
+
+def bca_interval(values: Values, confidence: float = CONFIDENCE) -> Interval | None:
+    """Bias-corrected and accelerated bootstrap of the mean (Efron 1987); None below `BCA_FROM` seeds or without
+    spread."""
+    x = finite(values)
+    if len(x) < BCA_FROM or not spread(x):
+        return None
+    found = stats.bootstrap((x,), np.mean, n_resamples=RESAMPLES, confidence_level=confidence, method="BCa", rng=0)
+    return float(found.confidence_interval.low), float(found.confidence_interval.high)
