@@ -12,6 +12,7 @@ from typing import NamedTuple
 from adalora.reporting.paper import ROWS, Key, Published
 from adalora.reporting.results import Run, budget_of
 from adalora.reporting.variants import variant_of, variants
+from adalora.statistics.seeds import Interval, Summary, summary
 
 
 class Column(NamedTuple):
@@ -59,15 +60,28 @@ BUDGETS = (
 
 @dataclass(frozen=True)
 class Cell:
-    """One metric over the seeds; min, max and std (of a sample) are of the last step's values."""
+    """One metric over the seeds: medians of the last and the best step, and what the seeds tell of each.
+
+    An average, or a difference of two cells, has no such summaries: its seeds aren't one sample.
+    """
 
     last: float
     best: float
     n: int
-    low: float
-    high: float
-    std: float | None  # None for one seed
     runs: Sequence[Run] = field(repr=False)
+    of_last: Summary | None = None
+    of_best: Summary | None = None
+    range: tuple[float, float] | None = None  # of the last step
+
+    @property
+    def std(self) -> float | None:
+        """Of the last step's values, a sample; None for one seed."""
+        return self.of_last.std if self.of_last else None
+
+    @property
+    def interval(self) -> Interval | None:
+        """95 % for the mean of the last step."""
+        return self.of_last.interval if self.of_last else None
 
 
 @dataclass(frozen=True)
@@ -98,8 +112,8 @@ class Row:
         if not whole:
             return None
         runs, last, best = zip(*whole, strict=True)
-        std = statistics.stdev(last) if len(runs) > 1 else None
-        return Cell(statistics.median(last), statistics.median(best), len(runs), min(last), max(last), std, runs)
+        of_last, of_best = summary(last), summary(best)
+        return Cell(of_last.median, of_best.median, len(runs), runs, of_last, of_best, (min(last), max(last)))
 
     def averaged(self) -> Cell | None:
         """The average of the medians, once all eight tasks are there; n is the least of the tasks'."""
@@ -109,7 +123,7 @@ class Row:
         if last is None or best is None:
             return None
         n = min(cell.n for cell in cells.values() if cell)
-        return Cell(last, best, n, last, last, None, self.all_runs())
+        return Cell(last, best, n, self.all_runs())
 
     def all_runs(self) -> list[Run]:
         """The runs of all tasks."""
@@ -147,7 +161,7 @@ class Contrast(Row):
         if one is None or other is None:
             return None
         last, best = one.last - other.last, one.best - other.best
-        return Cell(last, best, min(one.n, other.n), last, last, None, [*one.runs, *other.runs])
+        return Cell(last, best, min(one.n, other.n), [*one.runs, *other.runs])
 
     def all_runs(self) -> list[Run]:
         """The runs of both."""

@@ -8,7 +8,8 @@ from adalora.reporting.paper import BART, MODEL, ROWS
 
 INTRO = (
     "In percent. Ours: median over n seeds; last is the last step, best the evaluation with the best headline metric "
-    "(a task's other metrics are of that same step); std is the sample standard deviation of last. "
+    "(a task's other metrics are of that same step); std is the sample standard deviation of last, "
+    "95 % Student's interval for the mean of last (docs/statistics.md). "
     "Empty: not run. # Params: adapter parameters kept, head not counted."
 )
 VARIANT_NOTE = (

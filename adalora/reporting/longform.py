@@ -5,11 +5,12 @@ import io
 import statistics
 from collections.abc import Sequence
 
-from adalora.reporting.cells import AVERAGE, Column, Row, Section, commits, difference
+from adalora.reporting.cells import Column, Row, Section, commits, difference
 
 FIELDS = (
     "model", "task", "metric", "method", "budget", "variant", "n", "seeds", "median_last", "min", "max", "std",
-    "median_best", "paper", "difference", "paper_table", "comparable", "subset", "kept", "commits",
+    "mean_last", "low_last", "high_last", "median_best", "mean_best", "low_best", "high_best", "paper", "difference",
+    "paper_table", "comparable", "subset", "kept", "commits",
 )  # fmt: skip
 PAPER_FIELDS = ("paper", "difference", "paper_table")
 
@@ -46,8 +47,12 @@ def long_line(section: Section, row: Row, column: Column) -> dict[str, object]:
             "kept": f"{statistics.median(run['parameters']['kept'] for run in cell.runs):.0f}",
             "commits": "; ".join(commits(cell.runs)),
         }  # fmt: skip
-        if column != AVERAGE:
-            line |= {"min": four(cell.low), "max": four(cell.high), "std": four(cell.std)}
+        for name, of in (("last", cell.of_last), ("best", cell.of_best)):
+            if of is not None:
+                low, high = of.interval or (None, None)
+                line |= {f"mean_{name}": four(of.mean), f"low_{name}": four(low), f"high_{name}": four(high)}
+        if cell.range is not None:
+            line |= {"min": four(cell.range[0]), "max": four(cell.range[1]), "std": four(cell.std)}
     return line
 
 

@@ -29,12 +29,16 @@ from adalora.reporting.cells import (
     position,
     rows_of,
 )
+from adalora.reporting.claimpage import claims_document, claims_table
+from adalora.reporting.claimpage import elsewhere as judge_elsewhere
+from adalora.reporting.claims import read_claims
 from adalora.reporting.documents import PACKAGED_INTRO, PAGES, Page, Part
 from adalora.reporting.longform import long_form
 from adalora.reporting.paper import BART, CONTRASTS, FOLDER, MODEL, Key, Published, minus, model_of, read_paper, scores
 from adalora.reporting.render import Document, Grid, latex, markdown
 from adalora.reporting.results import Run, budget_of, folder_of, read_results
 from adalora.reporting.variants import clashes, mixtures
+from adalora.reporting.verdicts import judge
 
 Paper = Mapping[str, Mapping[Key, Published]]  # published cells by table
 
@@ -116,6 +120,8 @@ def grid(section: Section) -> Grid:
                 ["", "", kept, f"{step}{subset}", *(f"{cell.last:.2f}" if cell else "" for cell in cells)],
                 ["", "", "", f"std (n){subset}", *map(spread, cells, section.columns)],
             ]
+            if any(cell and cell.interval for cell in cells):
+                lines.append(["", "", "", f"95 %{subset}", *map(interval, cells)])
             if section.scored:
                 lines.append(["", "", "", f"best{subset}", *(f"{cell.best:.2f}" if cell else "" for cell in cells)])
         if section.beside is not None:
@@ -141,6 +147,11 @@ def spread(cell: Cell | None, column: Column) -> str:
     if cell is None or column == AVERAGE:
         return ""
     return f"({cell.n})" if cell.std is None else f"{cell.std:.2f} ({cell.n})"
+
+
+def interval(cell: Cell | None) -> str:
+    """The interval of the last step's mean; nothing where the seeds tell none."""
+    return "" if cell is None or cell.interval is None else f"{cell.interval[0]:.1f}-{cell.interval[1]:.1f}"
 
 
 def signed(value: float | None) -> str:
@@ -176,7 +187,7 @@ def footnotes(sections: Sequence[Section]) -> list[str]:
 
 
 def write_tables(root: Path, out: Path, published: Path = FOLDER) -> tuple[list[Path], list[str]]:
-    """Write every page of `PAGES`, and `packaged`, as md, csv and tex.
+    """Write every page of `PAGES`, `packaged` and `claims`, as md, csv and tex.
 
     Returns:
         The files, and a line for everything left out or to be careful with.
@@ -214,6 +225,11 @@ def write_tables(root: Path, out: Path, published: Path = FOLDER) -> tuple[list[
     for name, document in documents.items():
         table = long_form(sections[name])
         texts |= {f"{name}.md": markdown(document), f"{name}.csv": table, f"{name}.tex": latex(document)}
+    claims = read_claims(published)
+    verdicts, elsewhere = judge(claims, ours, paper), judge_elsewhere(claims, others)
+    document = claims_document(verdicts, elsewhere)
+    texts |= {"claims.md": markdown(document), "claims.tex": latex(document)}
+    texts["claims.csv"] = claims_table(verdicts, elsewhere)
     try:
         for name, text in texts.items():
             write_text(out / name, text)

@@ -107,21 +107,22 @@ def holm(ps: Sequence[float]) -> list[float]:
     return [float(p) for p in multipletests(ps, alpha=ALPHA, method="holm")[1]] if len(ps) else []
 
 
-def seeds_needed(difference: float, std: float, comparisons: int = 1) -> int | None:
+def seeds_needed(difference: float, std: float, comparisons: int = 1, pairs: int = 1) -> int | None:
     """How many seeds would decide a true mean difference: with `POWER` at `ALPHA`, two-sided, by the paired t test.
 
-    At least as many as the exact test needs to fall below alpha at all: 2 / 2^n <= alpha. Corrected as the first of
-    Holm's `comparisons`.
+    At least as many as the exact test needs to fall below alpha at all: 2 / 2^(n pairs) <= alpha. Corrected as the
+    first of Holm's `comparisons`.
 
     Args:
         difference: of the means, in the unit of `std`.
-        std: of the paired differences.
+        std: of a seed's paired difference, the mean over its tasks where there are several.
+        pairs: a seed's, one a task.
 
     Returns:
         None where the difference is 0, or the number beyond `MOST`.
     """
     alpha = ALPHA / comparisons
-    least = math.ceil(math.log2(2 / alpha))
+    least = max(2, math.ceil(math.log2(2 / alpha) / pairs))
     if difference == 0:
         return None
     if std == 0:

@@ -193,7 +193,7 @@ def test_the_command_line(tmp_path):
         done.stderr.startswith("warning: skipped seed3-x/result.json: not readable") and "1 result.json" in done.stdout
     )
     assert {path.name for path in out.iterdir()} == {
-        f"{t}.{e}" for t in (*PAGES, "packaged") for e in ("md", "csv", "tex")
+        f"{t}.{e}" for t in (*PAGES, "packaged", "claims") for e in ("md", "csv", "tex")
     }
 
     (tmp_path / "empty").mkdir()
@@ -252,3 +252,35 @@ def test_a_threshold_is_no_score(tmp_path):
     runs, skipped = read_results(put(tmp_path, run, wrong))
     assert len(runs) == 1
     assert "not a fraction" in skipped[0]
+
+
+def test_three_seeds_have_an_interval_and_one_has_none(tabulate):
+    """mean 86.1, s 0.5, t_{2, 0.975} = 4.3027: 86.1 -+ 1.242."""
+    scores = {1: 0.856, 2: 0.861, 3: 0.866}
+    texts, _ = tabulate(*(make(seed=seed, last=last) for seed, last in scores.items()), make(task="mrpc"))
+    ours = block(texts["glue.md"], "AdaLoRA 0.3M")
+    assert (ours["95 %"]["RTE"], ours["95 %"]["MRPC"]) == ("84.9-87.3", "")
+    line, single = (lines_of(texts["glue.csv"], task=task, n=n)[0] for task, n in (("rte", "3"), ("mrpc", "1")))
+    assert (line["mean_last"], line["low_last"], line["high_last"]) == ("86.1000", "84.8579", "87.3421")
+    assert (line["mean_best"], line["low_best"]) == ("87.0000", "")  # all equal
+    assert (single["mean_last"], single["low_last"]) == ("86.2800", "")
+
+
+def test_the_claims_page_has_every_claim_and_other_backbones_apart(tabulate):
+    small = {f"model__{key}": value for key, value in MINILM.items()}
+    scores = {"adalora": (0.9, 0.91, 0.92), "lora": (0.89, 0.89, 0.9)}
+    runs = [make(method=m, seed=i, last=s, **small) for m, each in scores.items() for i, s in enumerate(each)]
+    texts, _ = tabulate(*runs)
+    page, table = texts["claims.md"], lines_of(texts["claims.csv"])
+    claims = {line["claim"] for line in table if not line["model"]}
+    assert len(claims) >= 20
+    assert (
+        f"{len(claims)} claims: 0 reproduced, 0 partly, 0 not reproduced, 0 undecided, {len(claims)} not run." in page
+    )
+    other = [line for line in table if line["model"]]
+    assert {line["model"] for line in other} == {"MiniLM_L6 & co, fp32"}
+    (line,) = [each for each in other if each["claim"] == "glue-lora"]
+    assert (line["n"], line["least_p"], line["published"], line["verdict"]) == ("3", "0.25", "", "undecided")
+    assert float(line["ours"]) == pytest.approx(100 * (0.01 + 0.02 + 0.02) / 3)
+    own, elsewhere = page.split("## Methods against each other")
+    assert "They say nothing of the papers' claims" in elsewhere and " 0.25 |" not in own

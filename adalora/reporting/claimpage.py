@@ -1,0 +1,116 @@
+"""Verdicts as a page: what is claimed, what our runs say of it, and how sure that is."""
+
+import csv
+import io
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+
+from adalora.reporting.claims import Claim
+from adalora.reporting.render import Document, Grid
+from adalora.reporting.results import Run
+from adalora.reporting.variants import options
+from adalora.reporting.verdicts import VERDICTS, Part, Verdict, judge
+from adalora.statistics.seeds import Interval
+
+HEADER = ["Claim", "Verdict", "n", "Comparison", "published", "ours", "95 % interval", "p", "least p", "seeds needed"]
+TITLE = "The papers' claims and our runs"
+INTRO = (
+    "Differences in points, paired by seed; for costs the ratio above the largest printed one, for ranks the mean "
+    "rank. p: exact sign-flip test, two-sided, Holm-corrected over the comparisons of a claim; least p: what n pairs "
+    "can give at all. Seeds needed: to decide a difference of the published size, given the spread seen. A claim is "
+    "reproduced where every comparison holds at p <= 0.05, partly where some do, not reproduced where none does and "
+    "one fails, else undecided (docs/statistics.md)."
+)
+ELSEWHERE = (
+    "On other backbones, or other rows than the official ones, the same comparisons say how the methods do against "
+    "each other there. They say nothing of the papers' claims."
+)
+FIELDS = (
+    "model", "claim", "place", "verdict", "comparison", "state", "published", "ours", "low", "high", "n", "p",
+    "least_p", "seeds_needed", "seeds", "notes",
+)  # fmt: skip
+
+Group = tuple[str, list[Verdict]]  # what its runs have in common, and the verdicts
+
+
+def elsewhere(claims: Sequence[Claim], runs: Iterable[Run]) -> list[Group]:
+    """The claims about scores, judged on every other backbone, set of rows and length; those with something run."""
+    groups: dict[tuple[str, ...], list[Run]] = defaultdict(list)
+    for run in runs:
+        chosen = options(run)
+        rows = "not the official rows" if run["task"]["subset"] else ""
+        groups[run["model"]["title"], rows, chosen["length"], run["precision"]].append(run)
+    found = []
+    for parts, group in sorted(groups.items()):
+        verdicts = judge([claim for claim in claims if claim.kind == "scores"], group, None)
+        tried = [
+            Verdict(verdict.claim, [part for part in verdict.parts if part.found is not None]) for verdict in verdicts
+        ]
+        if any(verdict.parts for verdict in tried):
+            found.append((", ".join(filter(None, parts)), [verdict for verdict in tried if verdict.parts]))
+    return found
+
+
+def claims_document(verdicts: Sequence[Verdict], others: Sequence[Group]) -> Document:
+    """The page as md and tex have it."""
+    counts = ", ".join(f"{sum(v.verdict == name for v in verdicts)} {name}" for name in VERDICTS)
+    grids = [grid(TITLE, [f"{len(verdicts)} claims: {counts}."], verdicts)]
+    grids += [grid(f"Methods against each other: {title}", [ELSEWHERE], found) for title, found in others]
+    notes = [
+        f"{verdict.claim.id}: {verdict.claim.statement} ({verdict.claim.place}), {verdict.claim.step} step."
+        for verdict in verdicts
+    ]
+    return Document(TITLE, [INTRO], grids, notes)
+
+
+def grid(title: str, caption: list[str], verdicts: Sequence[Verdict]) -> Grid:
+    """A block a claim."""
+    blocks = []
+    for verdict in verdicts:
+        lines = [["", "", *cells(part)] for part in verdict.parts]
+        lines[0][:2] = [verdict.claim.id, verdict.verdict]
+        blocks.append(lines)
+    return Grid(title, caption, HEADER, blocks)
+
+
+def cells(part: Part) -> list[str]:
+    """A comparison's columns from n on."""
+    found = part.found
+    name = f"{part.name}: {part.state}" + (f" ({'; '.join(part.notes)})" if part.notes else "")
+    published = "" if part.published is None else f"{part.published:+.2f}"
+    if found is None:
+        return ["", name, published, *[""] * 5]
+    return [
+        str(found.n), name, published, f"{found.mean:+.2f}", span(found.interval), probability(part.p),
+        probability(found.smallest_p), "" if part.needed is None else str(part.needed),
+    ]  # fmt: skip
+
+
+def span(interval: Interval | None) -> str:
+    """An interval; nothing for None."""
+    return "" if interval is None else f"{interval[0]:+.2f} to {interval[1]:+.2f}"
+
+
+def probability(p: float | None) -> str:
+    """A p-value with two digits that count; nothing for None."""
+    return "" if p is None else f"{p:.2g}"
+
+
+def claims_table(verdicts: Sequence[Verdict], others: Sequence[Group]) -> str:
+    """One CSV line per comparison; `model` is empty for the papers' own."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, FIELDS, lineterminator="\n")
+    writer.writeheader()
+    for model, group in [("", verdicts), *others]:
+        for verdict in group:
+            for part in verdict.parts:
+                found = part.found
+                low, high = (found.interval if found else None) or (None, None)
+                writer.writerow({
+                    "model": model, "claim": verdict.claim.id, "place": verdict.claim.place, "verdict": verdict.verdict,
+                    "comparison": part.name, "state": part.state, "published": part.published,
+                    "ours": found.mean if found else None, "low": low, "high": high, "n": found.n if found else None,
+                    "p": part.p, "least_p": found.smallest_p if found else None, "seeds_needed": part.needed,
+                    "seeds": " ".join(map(str, part.seeds)), "notes": "; ".join(part.notes),
+                })  # fmt: skip
+    return text.getvalue()

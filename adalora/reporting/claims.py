@@ -1,0 +1,101 @@
+"""The papers' claims as data: `results/paper/claims.yaml`, typed."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+from adalora.config.methods import METHOD_CONFIGS, nearest
+from adalora.errors import UserError
+from adalora.reporting.paper import FOLDER
+
+KINDS, OVER, STEPS = ("scores", "ranks", "cost"), ("each", "average"), ("last", "best")
+
+
+@dataclass(frozen=True)
+class Side:
+    """One side of a comparison: a method, the options of its variant as tables name them, its budget if fixed."""
+
+    method: str
+    variant: str = ""  # {rank} stands for LoRA's rank at the budget
+    budget: str | None = None  # None: each of the claim's
+
+    def at(self, budget: str | None) -> "Side":
+        """This side at one of the claim's budgets."""
+        return self if self.budget else replace(self, budget=budget)
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A statement with the cells that it speaks of. `more` and `less` choose maps, for `kind: ranks`."""
+
+    id: str
+    statement: str
+    place: str
+    one: Side
+    tasks: Sequence[str]
+    others: Sequence[Side] = ()
+    budgets: Sequence[str] = ()
+    table: str | None = None
+    kind: str = "scores"
+    over: str = "each"
+    metrics: Sequence[str] = ()  # those of a task that are named; none: the table's, averaged
+    step: str = "last"
+    more: dict[str, Any] = field(default_factory=dict)
+    less: dict[str, Any] = field(default_factory=dict)
+
+    def pairs(self) -> Iterator[tuple[Side, Side]]:
+        """Both sides of every comparison, with their budgets."""
+        budgets: Sequence[str | None] = self.budgets or [None]
+        for budget in budgets:
+            for other in self.others or [self.one]:
+                yield self.one.at(budget), other.at(budget)
+
+
+def read_claims(folder: Path = FOLDER) -> list[Claim]:
+    """All claims.
+
+    Raises:
+        UserError: the file can't be read, or a claim has an unknown field, method or choice, or no budget.
+    """
+    path = folder / "claims.yaml"
+    try:
+        entries: Any = OmegaConf.to_container(OmegaConf.load(path))
+        claims = [claim_of(entry) for entry in entries]
+    except OSError as error:
+        raise UserError(f"{path} can't be read ({error.strerror}): it belongs to the repository") from error
+    except (OmegaConfBaseException, YAMLError, UnicodeDecodeError, TypeError, AttributeError, KeyError) as error:
+        raise UserError(f"{path} can't be read as claims: {' '.join(str(error).split())}") from error
+    ids = [claim.id for claim in claims]
+    if twice := {name for name in ids if ids.count(name) > 1}:
+        raise UserError(f"{path} has {', '.join(sorted(twice))} twice")
+    return claims
+
+
+def claim_of(entry: dict[str, Any]) -> Claim:
+    """A claim from its mapping. Raises `UserError`, or `TypeError` for a missing field."""
+    name = entry.get("id")
+    if unknown := [key for key in entry if key not in {each.name for each in fields(Claim)}]:
+        raise UserError(f"claim {name}: there is no field {unknown[0]}, allowed are {', '.join(known(Claim))}")
+    sides = [Side(**entry["one"]), *(Side(**other) for other in entry.get("others", ()))]
+    claim = Claim(**(entry | {"one": sides[0], "others": sides[1:]}))
+    for side in sides:
+        if side.method not in METHOD_CONFIGS:
+            raise UserError(f"claim {name}: method {side.method}: allowed are {nearest(side.method, METHOD_CONFIGS)}")
+    for key, allowed in {"kind": KINDS, "over": OVER, "step": STEPS}.items():
+        if getattr(claim, key) not in allowed:
+            raise UserError(f"claim {name}: {key}={getattr(claim, key)}: allowed are {', '.join(allowed)}")
+    if any(side.budget is None for pair in claim.pairs() for side in pair):
+        raise UserError(f"claim {name} has no budget for some side: give budgets, or a budget of its own")
+    if (claim.kind == "ranks") != bool(claim.more and claim.less):
+        raise UserError(f"claim {name}: more and less belong to kind: ranks, and both to it")
+    return claim
+
+
+def known(kind: type) -> list[str]:
+    """The names of a dataclass's fields."""
+    return [each.name for each in fields(kind)]

@@ -1,0 +1,85 @@
+"""What the papers claim: every claim finds its printed cells, and the file's mistakes are one line."""
+
+import re
+
+import pytest
+
+from adalora.errors import UserError
+from adalora.reporting.claims import claim_of, read_claims
+from adalora.reporting.paper import FOLDER, read_paper
+from adalora.reporting.verdicts import judge
+
+PRINTED = {  # by hand from the papers: (claim, part) -> difference in points, ratio for costs
+    ("glue-average", "adalora - lora at 0.3M, mean of 8 tasks"): 88.86 - 88.15,
+    ("glue-average", "adalora - pfeiffer at 0.3M, mean of 8 tasks"): 88.86 - 87.90,
+    ("glue-lora", "adalora - lora at 0.3M, mnli"): (90.66 + 90.70 - 90.30 - 90.38) / 2,
+    ("glue-lora", "adalora - lora at 0.3M, stsb"): 91.63 - 91.68,
+    ("low-budget-rte", "adalora - lora at 0.3M, rte"): 1.80,
+    ("squad-low-budget", "adalora - lora at 0.08%, squad_v2 f1"): 1.2,
+    ("summaries", "adalora - lora at 1.10%, xsum rouge2"): 21.13 - 20.20,
+    ("summaries", "adalora - lora at 2.20%, cnn_dailymail rouge1"): 45.00 - 45.03,
+    ("svd-form", "adalora - adalora [form=doublets] at 0.16%, rte"): 87.73 - 86.15,
+    ("orthogonality", "adalora - adalora [orthogonality=0] at 0.65%, mnli"): 90.77 - 90.43,
+    ("cost-time", "adalora - lora at 0.08%, sst2 minutes_per_epoch"): 71 / 60,
+    ("increlora", "increlora - adalora at 0.3M, sst2"): 96.26 - 95.80,
+    ("increlora-orthogonality",
+     "increlora [advance_learning=false] - increlora [advance_learning=false, orthogonality=0] at 0.3M, rte"): 1.81,
+}  # fmt: skip
+
+
+def test_every_claim_finds_its_printed_cells():
+    found = {}
+    verdicts = judge(read_claims(), [], read_paper())
+    for verdict in verdicts:
+        assert verdict.verdict == "not run"
+        assert verdict.parts, verdict.claim.id
+        for part in verdict.parts:
+            assert (part.published is None) == (verdict.claim.kind == "ranks"), part.name
+            found[verdict.claim.id, part.name] = part.published
+    assert {key: found[key] for key in PRINTED} == pytest.approx(PRINTED, abs=0.011)  # the printed averages are cut
+    assert len(verdicts) >= 20
+
+
+def test_all_tables_of_the_issue_are_spoken_of():
+    tables = {claim.table for claim in read_claims()}
+    assert tables >= {*(f"AdaLoRA-T{n}" for n in (1, 2, 3, 4, 5, 14, 15)), "IncreLoRA-T1", "IncreLoRA-T2"}
+
+
+GOOD = {"id": "x", "statement": "s", "place": "p", "one": {"method": "adalora"}, "others": [{"method": "lora"}],
+        "budgets": ["0.3M"], "tasks": ["rte"]}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"taks": ["rte"]}, "claim x: there is no field taks"),
+        ({"one": {"method": "adalroa"}}, "method adalroa: allowed are adalora"),
+        ({"over": "all"}, "over=all: allowed are each, average"),
+        ({"kind": "rank"}, "kind=rank: allowed are scores, ranks, cost"),
+        ({"budgets": []}, "claim x has no budget for some side"),
+        ({"kind": "ranks"}, "more and less belong to kind: ranks"),
+    ],
+)
+def test_a_wrong_claim_is_one_line(change, message):
+    assert claim_of(GOOD).id == "x"
+    with pytest.raises(UserError, match=re.escape(message)):
+        claim_of(GOOD | change)
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [("- id: [", "can't be read as claims"), ("id: 3", "can't be read as claims"), ("- {id: x}", "can't be read"),
+     (None, "it belongs to the repository")],
+)  # fmt: skip
+def test_a_file_that_cannot_be_read(tmp_path, text, message):
+    if text is not None:
+        (tmp_path / "claims.yaml").write_text(text)
+    with pytest.raises(UserError, match=message):
+        read_claims(tmp_path)
+
+
+def test_no_claim_has_the_name_of_another(tmp_path):
+    text = (FOLDER / "claims.yaml").read_text()
+    (tmp_path / "claims.yaml").write_text(text + text[text.index("- id: glue-lora") : text.index("- id: glue-houlsby")])
+    with pytest.raises(UserError, match="has glue-lora twice"):
+        read_claims(tmp_path)
