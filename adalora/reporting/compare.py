@@ -1,0 +1,139 @@
+"""Two methods, or two commits, over all cells that both have: paired differences with intervals."""
+
+import re
+import statistics
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rich.table import Table
+
+from adalora.config.methods import METHOD_CONFIGS, nearest
+from adalora.errors import UserError
+from adalora.reporting.cells import scores_of
+from adalora.reporting.claimpage import probability, span
+from adalora.reporting.results import Run, budget_of
+from adalora.reporting.variants import SETTING, label, options, unusual
+from adalora.reporting.verdicts import one_setting
+from adalora.statistics.paired import Paired, Scores, holm, paired, paired_over_tasks
+
+
+@dataclass(frozen=True)
+class Side:
+    """What is compared: a method, of the variant whose options are given, or all runs of a commit."""
+
+    name: str
+    method: str | None = None
+    variant: str = ""
+    commit: str | None = None
+
+
+@dataclass(frozen=True)
+class Row:
+    """One cell: `one` minus `other` in points of the headline metric at the last step."""
+
+    model: str
+    cell: str
+    metric: str
+    one: float
+    other: float
+    found: Paired
+    p: float | None
+    notes: tuple[str, ...]
+    scores: tuple[Scores, Scores]
+
+
+def side_of(text: str) -> Side:
+    """`adalora`, `adalora importance=magnitude`, or a commit's first seven hex digits or more.
+
+    Raises:
+        UserError: neither a method nor a commit.
+    """
+    method, *rest = text.split(maxsplit=1) or [""]
+    if method in METHOD_CONFIGS:
+        return Side(text, method, *rest)
+    if re.fullmatch(r"[0-9a-f]{7,40}(-dirty)?", text):
+        return Side(text, commit=text)
+    allowed = nearest(method, METHOD_CONFIGS)
+    raise UserError(f"{text!r}: give a method ({allowed}), with options of its variant, or a commit's first 7 digits")
+
+
+def compare(runs: Sequence[Run], a: str, b: str) -> tuple[list[Row], list[str]]:
+    """All cells that both sides have, and a line for what only one of them has.
+
+    Raises:
+        UserError: one is a method and the other a commit, or they have no cell in common.
+    """
+    one, other = side_of(a), side_of(b)
+    if (one.commit is None) != (other.commit is None):
+        raise UserError(f"A={a} and B={b}: give two methods or two commits")
+    cells: dict[tuple[Any, ...], tuple[list[Run], list[Run]]] = defaultdict(lambda: ([], []))
+    for run in runs:
+        chosen = options(run)
+        variant = label(chosen, unusual(run) - {"length"})
+        place = (run["model"]["title"], run["task"]["name"], budget_of(run), *(chosen[name] for name in SETTING))
+        for number, side in enumerate((one, other)):
+            if side.commit is not None and (run["commit"] or "").startswith(side.commit):
+                cells[(*place, run["method"]["name"], variant)][number].append(run)
+            elif side.method == run["method"]["name"] and side.variant.replace(" ", "") == variant.replace(" ", ""):
+                cells[place][number].append(run)
+    rows = [row for place, pair in sorted(cells.items()) if (row := row_of(place, *pair)) is not None]
+    if not rows:
+        counts = " and ".join(f"{len({id(r) for p in cells.values() for r in p[i]})} of {s.name}"
+                              for i, s in enumerate((one, other)))  # fmt: skip
+        raise UserError(f"{a} and {b} have no seed of a cell in common ({counts} among {len(runs)} runs)")
+    tested = [row.found.p for row in rows if row.found.p is not None]
+    ps = iter(holm(tested))
+    rows = [Row(**(vars(row) | {"p": None if row.found.p is None else next(ps)})) for row in rows]
+    alone = [
+        f"{cell_name(place)}: only {(a, b)[not pair[0]]}" for place, pair in sorted(cells.items()) if not all(pair)
+    ]
+    return rows, alone
+
+
+def row_of(place: tuple[Any, ...], first: Sequence[Run], second: Sequence[Run]) -> Row | None:
+    """A cell's row; None where the sides share no seed."""
+    (x, told), (y, told_too) = one_setting(first, []), one_setting(second, [])
+    both = sorted(x.keys() & y.keys())
+    if not both:
+        return None
+    metric = x[both[0]]["task"]["headline"]
+    one, other = ({seed: scores_of(side[seed], "last")[metric] for seed in both} for side in (x, y))
+    found = paired(one, other)
+    assert found is not None
+    means = statistics.mean(one.values()), statistics.mean(other.values())
+    return Row(place[0], cell_name(place), metric, *means, found, None, (*told, *told_too), (one, other))
+
+
+def cell_name(place: tuple[Any, ...]) -> str:
+    """Task, budget and what else tells a cell from others."""
+    _, task, budget, length, precision, *_ = place
+    method = " ".join(filter(None, place[8:]))
+    return ", ".join(filter(None, [task, method, "" if budget == "any" else budget, length, precision]))
+
+
+def comparison_table(rows: Sequence[Row], a: str, b: str) -> Table:
+    """The rows for the terminal, each backbone's mean over its cells at its end."""
+    table = Table(box=None, title=f"{a} - {b}, points of the headline metric at the last step")
+    for name in ("cell", "metric", a, b, "difference", "95 %", "n", "p (Holm)", "least p"):
+        table.add_column(name, justify="left" if name in ("cell", "metric") else "right")
+    for model in dict.fromkeys(row.model for row in rows):
+        mine = [row for row in rows if row.model == model]
+        table.add_row(f"[bold]{model}[/bold]")
+        for row in mine:
+            table.add_row(
+                row.cell, row.metric, f"{row.one:.2f}", f"{row.other:.2f}", *numbers(row.found, row.p),
+                style=None if row.p is not None and row.p <= 0.05 else "dim",
+            )  # fmt: skip
+            for note in row.notes:
+                table.add_row(f"  {note}")
+        whole = paired_over_tasks([row.scores for row in mine])
+        if len(mine) > 1 and whole is not None:
+            table.add_row(f"mean of {len(mine)} cells", "", "", "", *numbers(whole, whole.p), style="bold")
+    return table
+
+
+def numbers(found: Paired, p: float | None) -> list[str]:
+    """A difference's columns."""
+    return [f"{found.mean:+.2f}", span(found.interval), str(found.n), probability(p), probability(found.smallest_p)]

@@ -1,0 +1,48 @@
+"""Two methods, or two commits, over all cells that both have:
+
+python scripts/compare.py adalora lora
+python scripts/compare.py "adalora" "adalora importance=magnitude"
+python scripts/compare.py 830f1b7 46709ab --runs results/runs other/runs
+"""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it runs uninstalled, as train.py does
+
+from adalora.errors import UserError
+from adalora.reporting.compare import compare, comparison_table
+from adalora.reporting.results import read_results
+from adalora.reporting.terminal import console
+from scripts.options import Parser
+
+
+def main() -> int:
+    """Print the table."""
+    parser = Parser(description="Paired differences of two methods, or two commits.", allow_abbrev=False)
+    parser.add_argument("one", metavar="A", help="a method, with options of its variant, or a commit")
+    parser.add_argument("other", metavar="B", help="what is subtracted from it")
+    parser.add_argument("--runs", type=Path, nargs="+", default=[Path("results/runs")], help="folders of runs")
+    args = parser.parse_args()
+    try:
+        runs, skipped = [], []
+        for root in args.runs:
+            if not root.expanduser().is_dir():
+                raise UserError(f"{root}: no such folder: give the runs' with --runs FOLDER")
+            found, lines = read_results(root.expanduser())
+            runs += found
+            skipped += lines
+        rows, alone = compare(runs, args.one, args.other)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    for line in skipped:
+        print(f"warning: skipped {line}", file=sys.stderr)
+    console.print(comparison_table(rows, args.one, args.other))
+    for line in alone:
+        console.print(f"left out: {line}", markup=False, style="dim")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

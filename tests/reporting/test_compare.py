@@ -1,0 +1,78 @@
+"""Two methods, or two commits, over what both have."""
+
+import pytest
+from scipy import stats
+
+from adalora.errors import UserError
+from adalora.reporting.compare import compare, side_of
+from tests.programs import error_of, run
+from tests.reporting.forged import MINILM, make, put
+
+SMALL = {f"model__{key}": value for key, value in MINILM.items()}
+
+
+def runs(method, scores, task="rte", **changes):
+    changes = {"recipe__values": {}} | changes
+    if method == "adalora":
+        changes = {"method__alpha": 16.0, "method__orthogonality": 0.1} | changes
+    return [
+        make(task, method, seed=seed, last=score / 100, key=f"{seed:010x}", **changes)
+        for seed, score in enumerate(scores, start=1)
+    ]
+
+
+def test_two_methods_are_paired_by_seed_in_every_cell_that_both_have():
+    ours, theirs = [87.0, 88.0, 88.5, 90.0], [86.0, 86.5, 87.0]
+    found = [*runs("adalora", ours), *runs("lora", theirs), *runs("adalora", [90.0], "mrpc")]
+    found += [*runs("adalora", [60.0, 61.0], **SMALL), *runs("lora", [60.0, 60.5], **SMALL)]
+    rows, alone = compare(found, "adalora", "lora")
+    assert [(row.model, row.cell, row.found.n) for row in rows] == [
+        ("DeBERTaV3-base", "rte, 0.3M, fp32", 3), ("MiniLM_L6 & co", "rte, 0.3M, fp32", 2),
+    ]  # fmt: skip
+    theirs = stats.ttest_rel(ours[:3], theirs).confidence_interval(0.95)
+    assert rows[0].found.interval == pytest.approx((theirs.low, theirs.high))
+    assert (rows[0].p, rows[0].found.p) == (0.5, 0.25)  # Holm's two
+    assert alone == ["mrpc, 0.3M, fp32: only adalora"]
+
+
+def test_variants_and_commits():
+    found = [*runs("adalora", [87.0, 88.0]), *runs("adalora", [86.0, 86.5], method__importance="magnitude")]
+    (row,), _ = compare(found, "adalora", "adalora importance=magnitude")
+    assert row.found.mean == pytest.approx(1.25)
+    found = [*runs("lora", [87.0, 88.0], commit="a" * 40), *runs("lora", [86.0, 86.5], commit="b" * 40)]
+    (row,), _ = compare(found, "a" * 7, "b" * 40)
+    assert (row.found.mean, row.cell) == (pytest.approx(1.25), "rte, lora, 0.3M, fp32")
+
+
+@pytest.mark.parametrize(
+    "a, b, message",
+    [
+        ("adalroa", "lora", "'adalroa': give a method (adalora, "),
+        ("adalora", "abcdef0", "give two methods or two commits"),
+        (
+            "adalora",
+            "sora",
+            "adalora and sora have no seed of a cell in common (1 of adalora and 0 of sora among 1 runs)",
+        ),
+    ],
+)
+def test_a_mistake_is_one_line(tmp_path, a, b, message):
+    put(tmp_path, *runs("adalora", [87.0]))
+    assert message in error_of(run("scripts/compare.py", a, b, "--runs", tmp_path))
+    with pytest.raises(UserError):
+        compare(runs("adalora", [87.0]), a, b)
+
+
+def test_the_command_line(tmp_path):
+    folder = put(tmp_path, *runs("adalora", [87.0, 88.0]), *runs("lora", [86.0, 86.5]),
+                 *runs("adalora", [87.0, 88.0], "mrpc"), *runs("lora", [86.0, 86.5], "mrpc"))  # fmt: skip
+    done = run("scripts/compare.py", "adalora", "lora", "--runs", folder)
+    assert (done.code, done.stderr) == (0, "")
+    for part in ("rte, 0.3M, fp32", "+1.25", "least p", "mean of 2 cells", "DeBERTaV3-base"):
+        assert part in done.stdout
+    assert "nowhere: no such folder" in error_of(run("scripts/compare.py", "lora", "full", "--runs", "nowhere"))
+
+
+def test_sides():
+    assert (side_of("lora init=kaiming").method, side_of("lora init=kaiming").variant) == ("lora", "init=kaiming")
+    assert side_of("830f1b7").commit == "830f1b7"
