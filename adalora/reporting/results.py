@@ -26,7 +26,13 @@ Run = dict[str, Any]  # a result.json
 
 def read_results(root: Path) -> tuple[list[Run], list[str]]:
     """Every good `result.json` below `root`, in the order of their paths, and a line for each other one."""
-    runs: list[Run] = []
+    found, skipped = read_folders(root)
+    return [run for _, run in found], skipped
+
+
+def read_folders(root: Path) -> tuple[list[tuple[Path, Run]], list[str]]:
+    """`read_results`, each with the run's folder."""
+    runs: list[tuple[Path, Run]] = []
     skipped = []
     seen: dict[tuple[str, ...], str] = {}
     for path in sorted(root.rglob("result.json"), key=lambda path: path.relative_to(root).as_posix()):
@@ -42,7 +48,7 @@ def read_results(root: Path) -> tuple[list[Run], list[str]]:
             reason = f"the same run as {seen[same]}" if same in seen else None
             seen.setdefault(same, place)
         if reason is None:
-            runs.append(run)
+            runs.append((path.parent, run))
         else:
             skipped.append(f"{place}: {reason}")
     return runs, skipped

@@ -6,8 +6,7 @@ shown, as papers differ in which they report (docs/deviations.md: D-incre-select
 """
 
 import statistics
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.table import Table
@@ -16,95 +15,19 @@ from adalora.errors import UserError
 from adalora.files import write_text
 from adalora.reporting.cells import (
     AVERAGE,
-    SET_OF,
-    TASK_SETS,
     TITLES,
     Cell,
     Column,
-    Contrast,
-    Row,
     Section,
     commits,
     difference,
-    position,
-    rows_of,
 )
 from adalora.reporting.claimpage import claims_document, claims_table
-from adalora.reporting.claimpage import elsewhere as judge_elsewhere
-from adalora.reporting.claims import read_claims
-from adalora.reporting.documents import PACKAGED_INTRO, PAGES, Page, Part
+from adalora.reporting.findings import gather
 from adalora.reporting.longform import long_form
-from adalora.reporting.paper import BART, CONTRASTS, FOLDER, MODEL, Key, Published, minus, model_of, read_paper, scores
+from adalora.reporting.paper import FOLDER
 from adalora.reporting.render import Document, Grid, latex, markdown
-from adalora.reporting.results import Run, budget_of, folder_of, read_results
-from adalora.reporting.variants import clashes, mixtures
-from adalora.reporting.verdicts import judge
-
-Paper = Mapping[str, Mapping[Key, Published]]  # published cells by table
-
-
-def beside(page: Page, part: Part, runs: Sequence[Run], paper: Paper) -> Section:
-    """One published table: our runs of its rows (of all rows, where the page is `whole`), and its rows not run."""
-    tasks = {column.task for column in part.columns}
-    theirs = paper.get(part.table, {})
-    printed = {key[2:] for key in theirs}
-    ours = rows_of(run for run in runs if run["task"]["name"] in tasks)
-    contrasts = [contrast for names in CONTRASTS.values() for contrast in contrasts_of(ours, *names)]
-    rows = [row for row in ours if page.whole or identity(row) in printed]
-    rows += [row for row in contrasts if identity(row) in printed]
-    missing = printed - {identity(row) for row in rows}
-    rows += [Row(method, budget, variant, variant, {}) for method, budget, variant in missing]
-    title = f"{part.title}, {part.model}"
-    cells = scores(paper) if page.whole else theirs
-    rows.sort(key=position)
-    return Section(title, part.model, tuple(part.columns), rows, cells, source=part.source, scored=part.scored)
-
-
-def identity(row: Row) -> tuple[str, str, str]:
-    """What a row's printed numbers are found under, in any column."""
-    return row.method, row.budget, row.published
-
-
-def contrasts_of(rows: Sequence[Row], one: str, other: str) -> list[Contrast]:
-    """The differences of two variants of IncreLoRA, one for each budget that both were run at."""
-    found = []
-    for row in rows:
-        for less in rows:
-            if identity(row) == ("increlora", less.budget, one) and identity(less) == ("increlora", row.budget, other):
-                shown = minus(row.variant, less.variant)  # which may also name what tells several of a variant apart
-                found.append(Contrast(row.method, row.budget, shown, minus(one, other), row.runs, less))
-    return found
-
-
-def packaged_sections(runs: Iterable[Run]) -> list[Section]:
-    """A table for every model, task or set of tasks, and whether the rows are the official ones."""
-    groups: dict[tuple[str, str, bool, bool], list[Run]] = defaultdict(list)
-    for run in runs:
-        model, task = run["model"], run["task"]
-        groups[model["title"], SET_OF.get(task["name"], task["name"]), task["subset"], model["comparable"]].append(run)
-    sections = []
-    for (model, name, subset, comparable), group in sorted(groups.items(), key=lambda item: item[0]):
-        title = f"{name}, {model}{', NOT the official row counts' if subset else ''}"
-        title += "" if comparable or model not in (MODEL, BART) else ", other architecture"
-        columns = TASK_SETS.get(name) or columns_of(group)
-        sections.append(Section(title, model, columns, rows_of(group), None, comparable, subset))
-    return sections
-
-
-def columns_of(runs: Sequence[Run]) -> tuple[Column, ...]:
-    """The metrics of a task that no paper has, the headline first."""
-    task = runs[0]["task"]["name"]
-    names = dict.fromkeys([run["task"]["headline"] for run in runs] + [name for run in runs for name in run["last"]])
-    return tuple(
-        Column(task, name, f"{task} {name}") for name in names if name != "loss" and not name.endswith("_threshold")
-    )
-
-
-def applies(run: Run) -> bool:
-    """Whether the papers' numbers may stand beside a run."""
-    model, task = run["model"], run["task"]
-    in_paper = task["name"] in SET_OF
-    return in_paper and model["comparable"] and model["title"] == model_of(task["name"]) and not task["subset"]
+from adalora.reporting.results import Run, budget_of, folder_of
 
 
 def grid(section: Section) -> Grid:
@@ -181,11 +104,6 @@ def caption(section: Section) -> list[str]:
     ]
 
 
-def footnotes(sections: Sequence[Section]) -> list[str]:
-    """Warnings about the runs of one document."""
-    return [line for section in sections for line in mixtures(section.all_runs()) + clashes(section.all_runs())]
-
-
 def write_tables(root: Path, out: Path, published: Path = FOLDER) -> tuple[list[Path], list[str]]:
     """Write every page of `PAGES`, `packaged` and `claims`, as md, csv and tex.
 
@@ -195,49 +113,29 @@ def write_tables(root: Path, out: Path, published: Path = FOLDER) -> tuple[list[
     Raises:
         UserError: nothing to read, or no place to write.
     """
-    if not root.is_dir():
-        raise UserError(f"{root}: no such folder: give the runs' with --runs FOLDER")
-    paper = read_paper(published)
-    runs, skipped = read_results(root)
-    lines = [f"skipped {line}" for line in skipped]
-    if not runs:
-        told = f" ({len(skipped)} skipped, the first {skipped[0]})" if skipped else ""
-        raise UserError(f"{root} holds no finished run for a table{told}: run train.py first")
-    ours = [run for run in runs if applies(run)]
-    others = [run for run in runs if not applies(run)]
-    left = [f"Left out: {len(skipped)} result.json, {'; '.join(skipped)}."] if skipped else []
-    sections = {name: [beside(page, part, ours, paper) for part in page.parts] for name, page in PAGES.items()}
-    sections["packaged"] = packaged_sections(others)
-    warnings = {name: list(dict.fromkeys(footnotes(tables))) for name, tables in sections.items()}
-    packaged = Page(
-        "Runs that the papers' numbers don't apply to",
-        PACKAGED_INTRO if others else [*PACKAGED_INTRO, "No such run yet."],
-        [],
-        [],
-    )
+    found = gather(root, published)
+    left = [f"Left out: {len(found.skipped)} result.json, {'; '.join(found.skipped)}."] if found.skipped else []
     documents = {
         name: Document(
-            page.title, list(page.intro), list(map(grid, sections[name])), [*page.notes, *warnings[name], *left]
+            page.title, list(page.intro), list(map(grid, found.sections[name])),
+            [*page.notes, *found.warnings[name], *left],
         )
-        for name, page in (PAGES | {"packaged": packaged}).items()
-    }
+        for name, page in found.pages.items()
+    }  # fmt: skip
     texts: dict[str, str] = {}
     for name, document in documents.items():
-        table = long_form(sections[name])
+        table = long_form(found.sections[name])
         texts |= {f"{name}.md": markdown(document), f"{name}.csv": table, f"{name}.tex": latex(document)}
-    claims = read_claims(published)
-    verdicts, elsewhere = judge(claims, ours, paper), judge_elsewhere(claims, others)
-    document = claims_document(verdicts, elsewhere)
+    document = claims_document(found.verdicts, found.elsewhere)
     texts |= {"claims.md": markdown(document), "claims.tex": latex(document)}
-    texts["claims.csv"] = claims_table(verdicts, elsewhere)
+    texts["claims.csv"] = claims_table(found.verdicts, found.elsewhere)
     try:
         for name, text in texts.items():
             write_text(out / name, text)
     except UserError as error:
         reason = getattr(error.__cause__, "strerror", None) or error
         raise UserError(f"{out} can't be written ({reason}): choose another place with --out FOLDER") from error
-    warned = dict.fromkeys(line for found in warnings.values() for line in found)  # a run may be on two pages
-    return [out / name for name in texts], [*lines, *warned]
+    return [out / name for name in texts], found.lines
 
 
 def run_table(results: Sequence[Run]) -> Table:

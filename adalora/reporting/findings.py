@@ -1,0 +1,139 @@
+"""All that a report or a page of tables is made of: runs sorted into tables beside the papers', and verdicts."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from adalora.errors import UserError
+from adalora.reporting.cells import SET_OF, TASK_SETS, Column, Contrast, Row, Section, position, rows_of
+from adalora.reporting.claimpage import Group
+from adalora.reporting.claimpage import elsewhere as judge_elsewhere
+from adalora.reporting.claims import read_claims
+from adalora.reporting.documents import PACKAGED_INTRO, PAGES, Page, Part
+from adalora.reporting.paper import BART, CONTRASTS, FOLDER, MODEL, Key, Published, minus, model_of, read_paper, scores
+from adalora.reporting.results import Run, read_folders
+from adalora.reporting.variants import clashes, mixtures
+from adalora.reporting.verdicts import Verdict, judge
+
+Paper = Mapping[str, Mapping[Key, Published]]  # published cells by table
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What was found below a run root.
+
+    `sections`, `warnings` and `pages` are by page; `elsewhere` has the verdicts on other backbones than the papers'.
+    """
+
+    folders: Sequence[tuple[Path, Run]]
+    skipped: Sequence[str]
+    pages: Mapping[str, Page]
+    sections: Mapping[str, Sequence[Section]]
+    warnings: Mapping[str, Sequence[str]]
+    verdicts: Sequence[Verdict]
+    elsewhere: Sequence[Group]
+
+    @property
+    def runs(self) -> list[Run]:
+        """The good results."""
+        return [run for _, run in self.folders]
+
+    @property
+    def lines(self) -> list[str]:
+        """A line for everything left out or to be careful with; a run may be on two pages."""
+        warned = dict.fromkeys(line for found in self.warnings.values() for line in found)
+        return [*(f"skipped {line}" for line in self.skipped), *warned]
+
+
+def gather(root: Path, published: Path = FOLDER) -> Findings:
+    """Read all results below `root` and sort them.
+
+    Raises:
+        UserError: no such folder, nothing in it, or published numbers that can't be read.
+    """
+    if not root.is_dir():
+        raise UserError(f"{root}: no such folder: give the runs' with --runs FOLDER")
+    paper, claims = read_paper(published), read_claims(published)
+    folders, skipped = read_folders(root)
+    if not folders:
+        told = f" ({len(skipped)} skipped, the first {skipped[0]})" if skipped else ""
+        raise UserError(f"{root} holds no finished run for a table{told}: run train.py first")
+    ours = [run for _, run in folders if applies(run)]
+    others = [run for _, run in folders if not applies(run)]
+    sections = {name: [beside(page, part, ours, paper) for part in page.parts] for name, page in PAGES.items()}
+    sections["packaged"] = packaged_sections(others)
+    intro = PACKAGED_INTRO if others else [*PACKAGED_INTRO, "No such run yet."]
+    pages = PAGES | {"packaged": Page("Runs that the papers' numbers don't apply to", intro, [], [])}
+    warnings = {name: list(dict.fromkeys(footnotes(tables))) for name, tables in sections.items()}
+    verdicts, elsewhere = judge(claims, ours, paper), judge_elsewhere(claims, others)
+    return Findings(folders, skipped, pages, sections, warnings, verdicts, elsewhere)
+
+
+def beside(page: Page, part: Part, runs: Sequence[Run], paper: Paper) -> Section:
+    """One published table: our runs of its rows (of all rows, where the page is `whole`), and its rows not run."""
+    tasks = {column.task for column in part.columns}
+    theirs = paper.get(part.table, {})
+    printed = {key[2:] for key in theirs}
+    ours = rows_of(run for run in runs if run["task"]["name"] in tasks)
+    contrasts = [contrast for names in CONTRASTS.values() for contrast in contrasts_of(ours, *names)]
+    rows = [row for row in ours if page.whole or identity(row) in printed]
+    rows += [row for row in contrasts if identity(row) in printed]
+    missing = printed - {identity(row) for row in rows}
+    rows += [Row(method, budget, variant, variant, {}) for method, budget, variant in missing]
+    title = f"{part.title}, {part.model}"
+    cells = scores(paper) if page.whole else theirs
+    rows.sort(key=position)
+    return Section(title, part.model, tuple(part.columns), rows, cells, source=part.source, scored=part.scored)
+
+
+def identity(row: Row) -> tuple[str, str, str]:
+    """What a row's printed numbers are found under, in any column."""
+    return row.method, row.budget, row.published
+
+
+def contrasts_of(rows: Sequence[Row], one: str, other: str) -> list[Contrast]:
+    """The differences of two variants of IncreLoRA, one for each budget that both were run at."""
+    found = []
+    for row in rows:
+        for less in rows:
+            if identity(row) == ("increlora", less.budget, one) and identity(less) == ("increlora", row.budget, other):
+                shown = minus(row.variant, less.variant)  # which may also name what tells several of a variant apart
+                found.append(Contrast(row.method, row.budget, shown, minus(one, other), row.runs, less))
+    return found
+
+
+def packaged_sections(runs: Iterable[Run]) -> list[Section]:
+    """A table for every model, task or set of tasks, and whether the rows are the official ones."""
+    groups: dict[tuple[str, str, bool, bool], list[Run]] = defaultdict(list)
+    for run in runs:
+        model, task = run["model"], run["task"]
+        groups[model["title"], SET_OF.get(task["name"], task["name"]), task["subset"], model["comparable"]].append(run)
+    sections = []
+    for (model, name, subset, comparable), group in sorted(groups.items(), key=lambda item: item[0]):
+        title = f"{name}, {model}{', NOT the official row counts' if subset else ''}"
+        title += "" if comparable or model not in (MODEL, BART) else ", other architecture"
+        columns = TASK_SETS.get(name) or columns_of(group)
+        sections.append(Section(title, model, columns, rows_of(group), None, comparable, subset))
+    return sections
+
+
+def columns_of(runs: Sequence[Run]) -> tuple[Column, ...]:
+    """The metrics of a task that no paper has, the headline first."""
+    task = runs[0]["task"]["name"]
+    names = dict.fromkeys([run["task"]["headline"] for run in runs] + [name for run in runs for name in run["last"]])
+    return tuple(
+        Column(task, name, f"{task} {name}") for name in names if name != "loss" and not name.endswith("_threshold")
+    )
+
+
+def applies(run: Run) -> bool:
+    """Whether the papers' numbers may stand beside a run."""
+    model, task = run["model"], run["task"]
+    in_paper = task["name"] in SET_OF
+    return in_paper and model["comparable"] and model["title"] == model_of(task["name"]) and not task["subset"]
+
+
+def footnotes(sections: Sequence[Section]) -> list[str]:
+    """Warnings about the runs of one document."""
+    return [line for section in sections for line in mixtures(section.all_runs()) + clashes(section.all_runs())]

@@ -1,0 +1,136 @@
+"""Vega-Lite figures as SVG, drawn by vl-convert without a browser: they need no script, print, and follow dark mode.
+
+Each takes rows for one small figure. Colour is never the only sign: points differ in shape, lines in dashes.
+"""
+
+import itertools
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import vl_convert
+
+VEGA_LITE = "6.4"
+WIDTH, HEIGHT = 270, 180  # small enough to stand on a phone at full size
+COLOURS = [
+    "#0072B2",
+    "#D55E00",
+    "#009E73",
+    "#CC79A7",
+    "#56B4E9",
+    "#E69F00",
+    "#8C564B",
+    "#7F7F7F",
+]  # Okabe and Ito's first
+SHAPES = ["circle", "square", "triangle-up", "diamond", "cross", "triangle-down", "triangle-left", "triangle-right"]
+DASHES = [[1, 0], [6, 2], [2, 2], [8, 2, 2, 2], [4, 4], [1, 3], [10, 3], [3, 1]]
+CONFIG = {
+    "background": None,
+    "font": "system-ui, sans-serif",
+    "view": {"stroke": None},
+    "axis": {"gridOpacity": 0.25, "gridColor": "#888", "domainColor": "#888", "tickColor": "#888", "labelFontSize": 11,
+             "titleFontSize": 11, "titleFontWeight": "normal"},
+    "legend": {"orient": "bottom", "columns": 2, "title": None, "labelFontSize": 11, "labelLimit": 250,
+               "symbolStrokeWidth": 2},
+}  # fmt: skip
+Row = Mapping[str, Any]
+numbered = itertools.count()
+
+
+def svg(spec: Mapping[str, Any], label: str) -> str:
+    """A figure, as one image with a text for those who don't see it; its ids are its own within the page."""
+    text = vl_convert.vegalite_to_svg({"config": CONFIG, **spec}, vl_version=VEGA_LITE)
+    width, height = re.findall(r'<svg[^>]* (?:width|height)="([\d.]+)"[^>]* (?:width|height)="([\d.]+)"', text)[0]
+    body = re.sub(r"^<svg[^>]*>", "", text)
+    body = re.sub(r' (?:role|aria-[a-z]+)="[^"]*"', "", body)  # Vega describes each mark; the figure is one image
+    number = next(numbered)
+    body = re.sub(r'(id="|url\(#)(?=clip|gradient)', lambda found: f"{found[1]}figure{number}-", body)
+    escaped = label.replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;")
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" viewBox="0 0 {width} {height}" '
+        f'role="img" aria-label="{escaped}">{body}'
+    )
+
+
+def methods_scale(names: Sequence[str], range_: Sequence[Any]) -> dict[str, Any]:
+    """A scale that gives a name the same sign in every figure: by its place in `names`."""
+    return {"domain": list(names), "range": [range_[i % len(range_)] for i in range(len(names))]}
+
+
+def curves(rows: Sequence[Row], names: Sequence[str], title: str, label: str) -> str:
+    """A metric over steps, a line for each name, with its seeds' range (`step`, `name`, `mean`, `low`, `high`)."""
+    shown = [name for name in names if any(row["name"] == name for row in rows)]
+    colour = {
+        "field": "name",
+        "type": "nominal",
+        "scale": methods_scale(shown, [COLOURS[names.index(n) % 8] for n in shown]),
+    }
+    dash = {
+        "field": "name",
+        "type": "nominal",
+        "scale": methods_scale(shown, [DASHES[names.index(n) % 8] for n in shown]),
+    }
+    x = {"field": "step", "type": "quantitative", "title": "step", "axis": {"tickCount": 5}}
+    y = {"type": "quantitative", "title": title, "scale": {"zero": False}}
+    return svg(
+        {
+            "width": WIDTH, "height": HEIGHT, "data": {"values": [dict(row) for row in rows]},
+            "layer": [
+                {"mark": {"type": "area", "opacity": 0.18},
+                 "encoding": {"x": x, "y": y | {"field": "low"}, "y2": {"field": "high"}, "color": colour}},
+                {"mark": {"type": "line", "strokeWidth": 2},
+                 "encoding": {"x": x, "y": y | {"field": "mean"}, "color": colour, "strokeDash": dash}},
+            ],
+        },
+        label,
+    )  # fmt: skip
+
+
+def against_size(rows: Sequence[Row], names: Sequence[str], title: str, label: str) -> str:
+    """A metric over the parameters kept, a point for each cell with its interval (`size`, `name`, `mean`, `low`,
+    `high`, `kind` ours or paper)."""
+    shown = [name for name in names if any(row["name"] == name for row in rows)]
+    pick = [names.index(name) % 8 for name in shown]
+    colour = {"field": "name", "type": "nominal", "scale": methods_scale(shown, [COLOURS[i] for i in pick])}
+    shape = {"field": "name", "type": "nominal", "scale": methods_scale(shown, [SHAPES[i] for i in pick])}
+    x = {"field": "size", "type": "quantitative", "title": "adapter parameters kept",
+         "scale": {"type": "log", "nice": False, "padding": 20}, "axis": {"format": "~s", "tickCount": 4}}  # fmt: skip
+    y = {"type": "quantitative", "title": title, "scale": {"zero": False}}
+    ours = {"filter": "datum.kind == 'ours'"}
+    return svg(
+        {
+            "width": WIDTH, "height": HEIGHT, "data": {"values": [dict(row) for row in rows]},
+            "layer": [
+                {"transform": [ours, {"filter": "isValid(datum.low)"}], "mark": {"type": "rule", "strokeWidth": 2},
+                 "encoding": {"x": x, "y": y | {"field": "low"}, "y2": {"field": "high"}, "color": colour}},
+                {"transform": [ours], "mark": {"type": "point", "filled": True, "size": 70},
+                 "encoding": {"x": x, "y": y | {"field": "mean"}, "color": colour, "shape": shape}},
+                {"transform": [{"filter": "datum.kind == 'paper'"}],
+                 "mark": {"type": "point", "filled": False, "size": 90, "strokeWidth": 2},
+                 "encoding": {"x": x, "y": y | {"field": "mean"}, "color": colour, "shape": shape}},
+            ],
+        },
+        label,
+    )  # fmt: skip
+
+
+def heat_map(rows: Sequence[Row], maps: Sequence[str], label: str) -> str:
+    """Mean realised ranks, layer by map, with the number in each field (`layer`, `map`, `rank`)."""
+    highest = max(row["rank"] for row in rows)
+    x = {"field": "map", "type": "ordinal", "sort": list(maps), "title": None, "axis": {"labelAngle": -40}}
+    y = {"field": "layer", "type": "ordinal", "title": "layer", "sort": "descending"}
+    ink = {"condition": {"test": f"datum.rank > {highest / 2}", "value": "white"}, "value": "black"}
+    layers = len({row["layer"] for row in rows})
+    return svg(
+        {
+            "width": WIDTH, "height": 22 * layers, "data": {"values": [dict(row) for row in rows]},
+            "layer": [
+                {"mark": "rect", "encoding": {"x": x, "y": y, "color": {
+                    "field": "rank", "type": "quantitative", "legend": None,
+                    "scale": {"domain": [0, highest], "range": ["#f7fbff", "#2166ac"]}}}},
+                {"mark": {"type": "text", "fontSize": 10},
+                 "encoding": {"x": x, "y": y, "text": {"field": "rank", "format": ".3~g"}, "color": ink}},
+            ],
+        },
+        label,
+    )  # fmt: skip
