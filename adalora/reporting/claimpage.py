@@ -4,6 +4,7 @@ import csv
 import io
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from adalora.reporting.claims import Claim
 from adalora.reporting.render import Document, Grid
@@ -23,7 +24,8 @@ INTRO = (
 )
 ELSEWHERE = (
     "On other backbones, or other rows than the official ones, the same comparisons say how the methods do against "
-    "each other there. They say nothing of the papers' claims."
+    "each other there, and the seeds needed are for a difference of the size seen. They say nothing of the papers' "
+    "claims."
 )
 FIELDS = (
     "model", "claim", "place", "verdict", "comparison", "state", "published", "ours", "low", "high", "n", "p",
@@ -43,9 +45,7 @@ def elsewhere(claims: Sequence[Claim], runs: Iterable[Run]) -> list[Group]:
     found = []
     for parts, group in sorted(groups.items()):
         verdicts = judge([claim for claim in claims if claim.kind == "scores"], group, None)
-        tried = [
-            Verdict(verdict.claim, [part for part in verdict.parts if part.found is not None]) for verdict in verdicts
-        ]
+        tried = [replace(each, parts=[part for part in each.parts if part.found is not None]) for each in verdicts]
         if any(verdict.parts for verdict in tried):
             found.append((", ".join(filter(None, parts)), [verdict for verdict in tried if verdict.parts]))
     return found

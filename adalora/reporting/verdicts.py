@@ -16,6 +16,7 @@ from adalora.statistics.paired import ALPHA, Paired, Scores, holm, paired, paire
 
 HOLDS, FAILS, OPEN, NOT_RUN = "holds", "fails", "open", "not run"
 VERDICTS = ("reproduced", "partly", "not reproduced", "undecided", "not run")
+ELSEWHERE = ("holds", "partly", "fails", "open", "not run")  # the same, where a paper's claim isn't judged
 
 Paper = Mapping[str, Mapping[Key, Published]]
 
@@ -43,18 +44,20 @@ class Verdict:
 
     claim: Claim
     parts: Sequence[Part]
+    words: tuple[str, ...] = VERDICTS
 
     @property
     def verdict(self) -> str:
-        """One of `VERDICTS`: all parts hold; some hold; none holds and some fail; none is decided; none was run."""
+        """One of `words`: all parts hold; some hold; none holds and some fail; none is decided; none was run."""
+        reproduced, partly, not_reproduced, undecided, not_run = self.words
         states = {part.state for part in self.parts}
-        if states == {NOT_RUN}:
-            return "not run"
+        if states <= {NOT_RUN}:
+            return not_run
         if states == {HOLDS}:
-            return "reproduced"
+            return reproduced
         if HOLDS in states:
-            return "partly"
-        return "not reproduced" if FAILS in states else "undecided"
+            return partly
+        return not_reproduced if FAILS in states else undecided
 
 
 class Cells:
@@ -88,7 +91,8 @@ def judge(claims: Sequence[Claim], runs: Sequence[Run], paper: Paper | None) -> 
         paper: the published cells; None where they don't apply: then the claimed difference is positive.
     """
     cells = Cells(runs)
-    return [Verdict(claim, corrected(parts_of(claim, cells, paper))) for claim in claims]
+    words = ELSEWHERE if paper is None else VERDICTS
+    return [Verdict(claim, corrected(parts_of(claim, cells, paper)), words) for claim in claims]
 
 
 def parts_of(claim: Claim, cells: Cells, paper: Paper | None) -> list[Part]:

@@ -26,11 +26,13 @@ SHAPES = ["circle", "square", "triangle-up", "diamond", "cross", "triangle-down"
 DASHES = [[1, 0], [6, 2], [2, 2], [8, 2, 2, 2], [4, 4], [1, 3], [10, 3], [3, 1]]
 CONFIG = {
     "background": None,
+    "padding": {"left": 12, "top": 5, "right": 14, "bottom": 8},
     "font": "system-ui, sans-serif",
     "view": {"stroke": None},
+    "axisY": {"minExtent": 34},
     "axis": {"gridOpacity": 0.25, "gridColor": "#888", "domainColor": "#888", "tickColor": "#888", "labelFontSize": 11,
              "titleFontSize": 11, "titleFontWeight": "normal"},
-    "legend": {"orient": "bottom", "columns": 2, "title": None, "labelFontSize": 11, "labelLimit": 250,
+    "legend": {"orient": "bottom", "columns": 1, "title": None, "labelFontSize": 11, "labelLimit": 250,
                "symbolStrokeWidth": 2},
 }  # fmt: skip
 Row = Mapping[str, Any]
@@ -52,26 +54,20 @@ def svg(spec: Mapping[str, Any], label: str) -> str:
     )
 
 
-def methods_scale(names: Sequence[str], range_: Sequence[Any]) -> dict[str, Any]:
-    """A scale that gives a name the same sign in every figure: by its place in `names`."""
-    return {"domain": list(names), "range": [range_[i % len(range_)] for i in range(len(names))]}
+def sign(rows: Sequence[Row], names: Sequence[str], signs: Sequence[Any], **legend: Any) -> dict[str, Any]:
+    """An encoding of `name` that gives it the same sign in every figure: by its place among all `names`."""
+    shown = [name for name in names if any(row["name"] == name for row in rows)]
+    scale = {"domain": shown, "range": [signs[names.index(name) % len(signs)] for name in shown]}
+    return {"field": "name", "type": "nominal", "scale": scale} | ({"legend": legend} if legend else {})
 
 
 def curves(rows: Sequence[Row], names: Sequence[str], title: str, label: str) -> str:
     """A metric over steps, a line for each name, with its seeds' range (`step`, `name`, `mean`, `low`, `high`)."""
-    shown = [name for name in names if any(row["name"] == name for row in rows)]
-    colour = {
-        "field": "name",
-        "type": "nominal",
-        "scale": methods_scale(shown, [COLOURS[names.index(n) % 8] for n in shown]),
-    }
-    dash = {
-        "field": "name",
-        "type": "nominal",
-        "scale": methods_scale(shown, [DASHES[names.index(n) % 8] for n in shown]),
-    }
+    colour = sign(rows, names, COLOURS, symbolType="stroke", symbolOpacity=1, symbolSize=300)
+    dash = sign(rows, names, DASHES)
     x = {"field": "step", "type": "quantitative", "title": "step", "axis": {"tickCount": 5}}
-    y = {"type": "quantitative", "title": title, "scale": {"zero": False}}
+    form = {"format": ".1e"} if max(row["high"] for row in rows) < 0.01 else {}
+    y = {"type": "quantitative", "title": title, "scale": {"zero": False}, "axis": form}
     return svg(
         {
             "width": WIDTH, "height": HEIGHT, "data": {"values": [dict(row) for row in rows]},
@@ -89,12 +85,10 @@ def curves(rows: Sequence[Row], names: Sequence[str], title: str, label: str) ->
 def against_size(rows: Sequence[Row], names: Sequence[str], title: str, label: str) -> str:
     """A metric over the parameters kept, a point for each cell with its interval (`size`, `name`, `mean`, `low`,
     `high`, `kind` ours or paper)."""
-    shown = [name for name in names if any(row["name"] == name for row in rows)]
-    pick = [names.index(name) % 8 for name in shown]
-    colour = {"field": "name", "type": "nominal", "scale": methods_scale(shown, [COLOURS[i] for i in pick])}
-    shape = {"field": "name", "type": "nominal", "scale": methods_scale(shown, [SHAPES[i] for i in pick])}
+    colour, shape = sign(rows, names, COLOURS), sign(rows, names, SHAPES)
     x = {"field": "size", "type": "quantitative", "title": "adapter parameters kept",
-         "scale": {"type": "log", "nice": False, "padding": 20}, "axis": {"format": "~s", "tickCount": 4}}  # fmt: skip
+         "scale": {"type": "log", "nice": False, "padding": 20},
+         "axis": {"format": ".3~s", "tickCount": 4}}  # fmt: skip
     y = {"type": "quantitative", "title": title, "scale": {"zero": False}}
     ours = {"filter": "datum.kind == 'ours'"}
     return svg(
@@ -103,10 +97,10 @@ def against_size(rows: Sequence[Row], names: Sequence[str], title: str, label: s
             "layer": [
                 {"transform": [ours, {"filter": "isValid(datum.low)"}], "mark": {"type": "rule", "strokeWidth": 2},
                  "encoding": {"x": x, "y": y | {"field": "low"}, "y2": {"field": "high"}, "color": colour}},
-                {"transform": [ours], "mark": {"type": "point", "filled": True, "size": 70},
+                {"transform": [ours], "mark": {"type": "point", "filled": True, "opacity": 1, "size": 70},
                  "encoding": {"x": x, "y": y | {"field": "mean"}, "color": colour, "shape": shape}},
                 {"transform": [{"filter": "datum.kind == 'paper'"}],
-                 "mark": {"type": "point", "filled": False, "size": 90, "strokeWidth": 2},
+                 "mark": {"type": "point", "filled": False, "opacity": 1, "size": 90, "strokeWidth": 2},
                  "encoding": {"x": x, "y": y | {"field": "mean"}, "color": colour, "shape": shape}},
             ],
         },

@@ -29,6 +29,11 @@ def read_log(path: Path) -> tuple[Lines, str | None]:
     return lines, None
 
 
+def logged(key: str, scale: float = 1.0) -> Callable[[Mapping[str, Any]], float | None]:
+    """The value of a key, where a line has it."""
+    return lambda line: scale * line[key] if key in line else None
+
+
 def over_seeds(runs: Sequence[Lines], value: Callable[[Mapping[str, Any]], float | None]) -> list[dict[str, float]]:
     """`step`, `mean`, `low` and `high` (the range of the seeds) of a value, at the steps that all runs have."""
     by_step: dict[int, list[float]] = defaultdict(list)

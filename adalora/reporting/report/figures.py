@@ -1,0 +1,161 @@
+"""The report's figures, each a small SVG with its caption."""
+
+import statistics
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from adalora.reporting.cells import TITLES, Column, Row, Section
+from adalora.reporting.report import charts
+from adalora.reporting.report.series import Lines, logged, mean_ranks, over_seeds, ranks_by_map, read_log
+from adalora.reporting.results import Run
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One picture; `caption` says what it shows and of which runs."""
+
+    svg: str
+    caption: str
+
+
+class Logs:
+    """What the runs logged, each file read once; `faults` names those that are missing or damaged."""
+
+    def __init__(self, folders: Sequence[tuple[Path, Run]]) -> None:
+        self.folders = {id(run): folder for folder, run in folders}
+        self.read: dict[Path, Lines] = {}
+        self.faults: list[str] = []
+
+    def of(self, runs: Sequence[Run], name: str) -> list[Lines]:
+        """The lines of `name` of each run; none of a run whose file can't be read."""
+        found = []
+        for run in runs:
+            path = self.folders[id(run)] / name
+            if path not in self.read:
+                self.read[path], fault = read_log(path)
+                self.faults += [fault] if fault else []
+            found += [self.read[path]] if self.read[path] else []
+        return found
+
+
+def row_name(row: Row) -> str:
+    """A row's name in figures and tables."""
+    name = TITLES.get(row.method, row.method) + ("" if row.budget == "any" else f" {row.budget}")
+    return f"{name} [{row.variant}]" if row.variant else name
+
+
+def method_name(row: Row) -> str:
+    """A row's name without its budget."""
+    return TITLES.get(row.method, row.method) + (f" [{row.variant}]" if row.variant else "")
+
+
+def signs(section: Section, name: Callable[[Row], str]) -> list[str]:
+    """The names of all rows that were run, whose places give them their signs."""
+    return list(dict.fromkeys(name(row) for row in section.rows if row.runs))
+
+
+def headlines(section: Section) -> list[Column]:
+    """Each task's headline column, of the tasks that something was run of."""
+    found: dict[str, Column] = {}
+    for row in section.rows:
+        for task, runs in row.runs.items():
+            metric = runs[0]["task"]["headline"]
+            columns = [column for column in section.columns if column[:2] == (task, metric)]
+            found.setdefault(task, columns[0] if columns else Column(task, metric, f"{task} {metric}"))
+    return list(found.values())
+
+
+def of_seeds(count: int) -> str:
+    """In words."""
+    return "1 seed" if count == 1 else f"mean of {count} seeds, band from the lowest to the highest"
+
+
+def learning_curves(section: Section, logs: Logs) -> Iterator[Figure]:
+    """The headline metric over the steps: a figure a task, a line a row."""
+    for column in headlines(section):
+        rows = [row for row in section.rows if column.task in row.runs]
+        points = []
+        for row in rows:
+            name = row_name(row)
+            lines = logs.of(row.runs[column.task], "metrics.jsonl")
+            key = f"eval/{column.metric}"
+            points += [{**point, "name": name} for point in over_seeds(lines, logged(key, 100))]
+        if points:
+            seeds = max(len(row.runs[column.task]) for row in rows)
+            label = f"{column.title} over the steps, for {', '.join(map(row_name, rows))}"
+            svg = charts.curves(points, signs(section, row_name), f"{column.title}, %", label)
+            yield Figure(svg, f"{column.title}, {section.model}; {of_seeds(seeds)}.")
+
+
+def against_size(section: Section) -> Iterator[Figure]:
+    """The headline metric over the parameters kept: a figure a task, a sign a method."""
+    for column in headlines(section):
+        points = []
+        for row in section.rows:
+            cell = row.cell(column)
+            name = method_name(row)
+            if cell is not None:
+                kept = statistics.median(run["parameters"]["kept"] for run in cell.runs)
+                low, high = cell.interval or (None, None)
+                mean = cell.of_last.mean if cell.of_last else cell.last
+                points.append({"size": kept, "name": name, "mean": mean, "low": low, "high": high, "kind": "ours"})
+                theirs = (section.beside or {}).get(row.key(column))
+                if theirs is not None:
+                    points.append({"size": kept, "name": name, "mean": theirs.value, "kind": "paper"})
+        if points:
+            names = ", ".join(dict.fromkeys(str(point["name"]) for point in points))
+            label = f"{column.title} over the adapter's size, for {names}"
+            paper = "; open signs: the paper's" if any(point["kind"] == "paper" for point in points) else ""
+            caption = f"{column.title}, {section.model}: mean of the last step with its 95 % interval{paper}."
+            yield Figure(charts.against_size(points, signs(section, method_name), f"{column.title}, %", label), caption)
+
+
+def adaptive(section: Section) -> Iterator[tuple[Row, str, Sequence[Run]]]:
+    """The cells whose maps end with different ranks, or whose ranks changed on the way."""
+    for row in section.rows:
+        for task, runs in row.runs.items():
+            if any(len(set(run["ranks"].values())) > 1 for run in runs):
+                yield row, task, runs
+
+
+def rank_maps(section: Section) -> Iterator[Figure]:
+    """Realised ranks, layer by map, as in the paper's Figure 3: a figure a cell, and a stack of layers."""
+    for row, task, runs in adaptive(section):
+        targets = runs[0]["model"]["targets"]
+        rows = mean_ranks([run["ranks"] for run in runs], targets)
+        for stack in dict.fromkeys(each["stack"] for each in rows):
+            mine = [each for each in rows if each["stack"] == stack]
+            maps = [name for name in targets if any(each["map"] == name for each in mine)]
+            part = f" ({stack})" if len({each["stack"] for each in rows}) > 1 else ""
+            mean = "" if len(runs) == 1 else f", mean of {len(runs)} seeds"
+            highest = max(mine, key=lambda each: each["rank"])
+            label = (
+                f"Realised ranks of {row_name(row)} on {task}{part}, the highest {highest['rank']:.3g} "
+                f"in layer {highest['layer']}, {highest['map']}"
+            )
+            yield Figure(charts.heat_map(mine, maps, label), f"{row_name(row)} on {task}{part}, {section.model}{mean}.")
+
+
+def ranks_over_time(section: Section, logs: Logs) -> Iterator[Figure]:
+    """The mean rank of each kind of map over the steps: a figure a cell."""
+    for row, task, runs in adaptive(section):
+        targets: Mapping[str, str] = runs[0]["model"]["targets"]
+        points = ranks_by_map(logs.of(runs, "ranks.jsonl"), targets)
+        if points:
+            label = f"Mean rank of each kind of map over the steps, {row_name(row)} on {task}"
+            svg = charts.curves(points, list(targets), "mean rank", label)
+            yield Figure(svg, f"{row_name(row)} on {task}, {section.model}; {of_seeds(len(runs))}.")
+
+
+def allocation(section: Section, logs: Logs) -> Iterator[Figure]:
+    """The rank budget and the threshold over the steps: two figures a cell."""
+    kinds = (("allocation/budget", "ranks in force"), ("allocation/threshold", "threshold"))
+    for row, task, runs in adaptive(section):
+        lines = logs.of(runs, "metrics.jsonl")
+        for key, title in kinds:
+            points = [{**point, "name": row_name(row)} for point in over_seeds(lines, logged(key))]
+            if points:
+                label = f"{title} over the steps, {row_name(row)} on {task}"
+                svg = charts.curves(points, [row_name(row)], title, label)
+                yield Figure(svg, f"{row_name(row)} on {task}, {section.model}: {title}; {of_seeds(len(runs))}.")

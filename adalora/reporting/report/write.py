@@ -1,0 +1,138 @@
+"""One self-contained HTML file: no script of others, no network, readable on a phone, on paper and in the dark."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+
+from jinja2 import Environment, StrictUndefined
+
+from adalora.errors import UserError
+from adalora.files import write_text
+from adalora.reporting.cells import AVERAGE, Cell, Column, Row, Section, commits, difference
+from adalora.reporting.claimpage import ELSEWHERE, INTRO, probability, span
+from adalora.reporting.findings import Findings, gather
+from adalora.reporting.paper import FOLDER, Published
+from adalora.reporting.report import figures, summaries
+from adalora.reporting.report.figures import Figure, Logs, row_name
+from adalora.reporting.tables import caption, millions, signed
+from adalora.reporting.verdicts import VERDICTS
+
+LARGEST = 5_000_000  # bytes that a report may have
+SIGNS = {"reproduced": "✓", "partly": "◐", "not reproduced": "✗", "undecided": "?", "not run": "–",
+         "holds": "✓", "fails": "✗", "open": "?"}  # fmt: skip  # beside the words and colours
+
+
+@dataclass(frozen=True)
+class Album:
+    """A kind of figure."""
+
+    id: str
+    title: str
+    text: str
+    figures: list[Figure]
+
+
+def write_report(root: Path, out: Path, published: Path = FOLDER) -> tuple[Path, list[str]]:
+    """Write `report.html` into `out`.
+
+    Returns:
+        The file, and a line for everything left out or to be careful with.
+
+    Raises:
+        UserError: nothing to read, or no place to write.
+    """
+    found = gather(root, published)
+    logs = Logs(found.folders)
+    page = render(found, logs)
+    lines = [*found.lines, *(f"no curve of {fault}" for fault in logs.faults)]
+    if len(page.encode()) > LARGEST:
+        lines.append(f"report.html has {len(page.encode()) / 1e6:.1f} MB: choose fewer runs with --runs FOLDER")
+    try:
+        write_text(out / "report.html", page)
+    except UserError as error:
+        reason = getattr(error.__cause__, "strerror", None) or error
+        raise UserError(f"{out} can't be written ({reason}): choose another place with --out FOLDER") from error
+    return out / "report.html", lines
+
+
+def render(found: Findings, logs: Logs) -> str:
+    """The page's text."""
+    tables = [(name, page, shown(found.sections[name])) for name, page in found.pages.items()]
+    sections = [section for _, _, each in tables for section in each]
+    # a run stands in several of the papers' tables; in figures it counts once
+    drawn = [
+        section for name in ("glue", "squad", "summarization", "packaged") for section in shown(found.sections[name])
+    ]
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters |= {"signed": signed, "span": span, "p": probability, "millions": millions}
+    environment.globals |= {
+        "cell": table_cell, "columns": filled, "row_name": row_name, "caption": caption, "commits": commits,
+        "signs": SIGNS, "verdict_names": VERDICTS, "claims_intro": INTRO, "elsewhere_intro": ELSEWHERE,
+    }  # fmt: skip
+    here = files("adalora.reporting.report")
+    return environment.from_string((here / "template.html.j2").read_text("utf-8")).render(
+        found=found, tables=[each for each in tables if each[2]], albums=albums(drawn, logs),
+        standings=[each for section in drawn for each in summaries.standings(section)],
+        took=[each for section in drawn for each in summaries.took(section)],
+        versions=summaries.versions(found.runs), sections=sections,
+        style=(here / "style.css").read_text("utf-8"), script=(here / "script.js").read_text("utf-8"),
+    )  # fmt: skip
+
+
+def shown(sections: Sequence[Section]) -> list[Section]:
+    """The sections that something was run of."""
+    return [section for section in sections if section.all_runs()]
+
+
+def filled(section: Section) -> list[Column]:
+    """The columns that have a number, ours or printed."""
+    beside = section.beside or {}
+    return [c for c in section.columns if any(row.cell(c) or row.key(c) in beside for row in section.rows)]
+
+
+def albums(sections: Sequence[Section], logs: Logs) -> list[Album]:
+    """All figures by kind; kinds without any are left out."""
+    kinds = [
+        Album(
+            "curves", "Learning curves", "The headline metric at every evaluation.",
+            [each for section in sections for each in figures.learning_curves(section, logs)],
+        ),
+        Album(
+            "size", "Metric against budget", "The headline metric of the last step over the adapter's parameters.",
+            [each for section in sections for each in figures.against_size(section)],
+        ),
+        Album(
+            "ranks", "Realised ranks",
+            "Where the budget went: the rank of every adapted map at the end, as in the paper's Figure 3.",
+            [each for section in sections for each in figures.rank_maps(section)],
+        ),
+        Album(
+            "over-time", "Ranks over time", "The mean rank of each kind of map.",
+            [each for section in sections for each in figures.ranks_over_time(section, logs)],
+        ),
+        Album(
+            "allocation", "Budget and threshold",
+            "The ranks in force, and the highest importance score that was masked.",
+            [each for section in sections for each in figures.allocation(section, logs)],
+        ),
+    ]  # fmt: skip
+    return [album for album in kinds if album.figures]
+
+
+@dataclass(frozen=True)
+class TableCell:
+    """One cell of a table: ours with its interval, the paper's, the difference; `order` sorts it."""
+
+    ours: Cell | None
+    paper: Published | None
+    difference: float | None
+    order: float | None
+    average: bool
+
+
+def table_cell(section: Section, row: Row, column: Column) -> TableCell:
+    """A cell of one of the papers' tables, or of ours."""
+    ours, theirs = row.cell(column), (section.beside or {}).get(row.key(column))
+    order = ours.last if ours else theirs.value if theirs else None
+    return TableCell(ours, theirs, difference(ours, theirs), order, column == AVERAGE)

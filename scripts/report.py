@@ -1,0 +1,38 @@
+"""The tables, and a report beside them as one HTML file:
+
+python scripts/report.py
+python scripts/report.py --runs results/runs --out results/tables
+"""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it runs uninstalled, as train.py does
+
+from adalora.errors import UserError
+from adalora.reporting.report.write import write_report
+from adalora.reporting.tables import write_tables
+from scripts.options import Parser
+
+
+def main() -> int:
+    """Write both and name the files."""
+    parser = Parser(description="A report of all finished runs as one HTML file, and the tables.", allow_abbrev=False)
+    parser.add_argument("--runs", type=Path, default=Path("results/runs"), help="folder of runs (%(default)s)")
+    parser.add_argument("--out", type=Path, default=Path("results/tables"), help="folder to write to (%(default)s)")
+    args = parser.parse_args()
+    root, out = args.runs.expanduser(), args.out.expanduser()
+    try:
+        files, _ = write_tables(root, out)
+        page, lines = write_report(root, out)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    for line in lines:
+        print(f"warning: {line}", file=sys.stderr)
+    print(f"{page} ({page.stat().st_size / 1e6:.1f} MB), and the tables: {', '.join(map(str, files))}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
