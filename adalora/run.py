@@ -31,7 +31,7 @@ from adalora.reporting.terminal import console, show_plan, show_result
 from adalora.reporting.watch import Watch
 from adalora.result import SCHEMA, Result, record
 from adalora.runfolder import RunFolder, explained, noting_failure, run_key
-from adalora.tracking import Wandb
+from adalora.tracking import Wandb, about_run
 from adalora.training.loop import Parts, train
 from adalora.training.optimizer import build_optimizer
 from tasks import create as create_task
@@ -165,7 +165,7 @@ def execute(
     wandb = None
     if main and config.tracking == "wandb":
         warn = partial(console.print, markup=False, soft_wrap=True)
-        wandb = Wandb(folder.path, folder.key, config, plan.setting.budget, warn)
+        wandb = Wandb(folder.path, about_run(config, plan.setting.budget, folder.key), warn, folder.key)
     with Watch(plan, folder.path, wandb, main, order.tokens, accelerator.device) as watch:
         progress, predictions = train(
             Parts(

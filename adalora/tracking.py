@@ -74,37 +74,30 @@ def logged_in() -> bool:
 
 
 class Wandb:
-    """A wandb run that can't harm the training: its first failure is one warning, and the end of it.
+    """A wandb run that can't harm the work: its first failure is one warning, and the end of it.
 
-    It writes into the run's folder (`wandb/`), prints nothing, and keeps its id there, so that a
-    resumed run goes on in the same one. Offline unless logged in.
+    It writes into a folder (`wandb/`) and prints nothing. Offline unless logged in.
 
     Args:
         folder: the run's folder.
-        key: the run's key, part of wandb's id.
-        config: the resolved configuration.
-        budget: the budget's name as the run's folder has it.
+        about: what `wandb.init` takes of it: name, group, job_type, tags, config.
+        key: of a training run: it keeps its id in the folder, so that a resumed run goes on in the same one.
         warn: takes one line for the user.
     """
 
-    def __init__(self, folder: Path, key: str, config: Resolved, budget: str, warn: Callable[[str], None]) -> None:
+    def __init__(
+        self, folder: Path, about: Mapping[str, Any], warn: Callable[[str], None], key: str | None = None
+    ) -> None:
         self.folder, self.warn = folder, warn
         self.run: Any = None
         self.data_dir = os.environ.get("WANDB_DATA_DIR")
         os.environ["WANDB_DATA_DIR"] = self.data_dir or str((folder / "wandb" / "data").absolute())
-        model, task, method = config.model.name, config.task.name, config.method.name
-        name = f"{task}-{method}-{budget}-seed{config.seed}"
-        options: dict[str, Any] = {
-            "project": os.environ.get("WANDB_PROJECT") or "adalora",
-            "dir": folder,
-            "name": name,
-            "group": f"{model}-{task}-{method}-{budget}",
-            "job_type": method,
-            "tags": [task, method, budget, model],
-            "config": asdict(config) | {"key": key, "code": {"commit": commit(), "version": __version__}},
-        }
+        code = {"commit": commit(), "version": __version__}
+        options: dict[str, Any] = {"project": os.environ.get("WANDB_PROJECT") or "adalora", "dir": folder, **about}
+        options["config"] = {**about["config"], "code": code}
         try:
-            options["id"] = self._id(re.sub(r"[^\w.-]", "", f"{name}-{key}"))
+            if key is not None:
+                options["id"] = self._id(re.sub(r"[^\w.-]", "", f"{about['name']}-{key}"))
             mode = os.environ.get("WANDB_MODE") or ("online" if logged_in() else "offline")
         except Exception as error:  # noqa: BLE001
             self._give_up(error)
@@ -185,6 +178,24 @@ class Wandb:
 
         self._attempt(log)
 
+    def files(self, name: str, kind: str, paths: Sequence[Path]) -> None:
+        """Files as an artifact of this run."""
+        import wandb
+
+        def log(run: Any) -> None:
+            artifact = wandb.Artifact(name, type=kind)
+            for path in paths:
+                artifact.add_file(str(path))
+            run.log_artifact(artifact)
+
+        self._attempt(log)
+
+    def page(self, name: str, path: Path) -> None:
+        """A page of HTML, shown in the dashboard."""
+        import wandb
+
+        self._attempt(lambda run: run.log({name: wandb.Html(path.read_text("utf-8"), inject=False)}))
+
     def finish(self, exit_code: int) -> None:
         """Close the run; it counts as failed unless `exit_code` is 0."""
         self._attempt(lambda run: run.finish(exit_code=exit_code))
@@ -202,7 +213,25 @@ class Wandb:
 
     def _give_up(self, error: Exception) -> None:
         self.run = None
-        self.warn(f"wandb failed ({_first_line(error)}): going on without it, metrics.jsonl has every number")
+        self.warn(f"wandb failed ({_first_line(error)}): going on without it, the files on disk have every number")
+
+
+def about_run(config: Resolved, budget: str, key: str) -> dict[str, Any]:
+    """What wandb is told of a training run.
+
+    Args:
+        config: the resolved configuration.
+        budget: the budget's name as the run's folder has it.
+        key: the run's key.
+    """
+    model, task, method = config.model.name, config.task.name, config.method.name
+    return {
+        "name": f"{task}-{method}-{budget}-seed{config.seed}",
+        "group": f"{model}-{task}-{method}-{budget}",
+        "job_type": method,
+        "tags": [task, method, budget, model],
+        "config": asdict(config) | {"key": key},
+    }
 
 
 def _first_line(error: Exception) -> str:

@@ -10,6 +10,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it runs uninstalled, as train.py does
 
 from adalora.errors import UserError
+from adalora.reporting.findings import gather
+from adalora.reporting.report.track import track
 from adalora.reporting.report.write import write_report
 from adalora.reporting.tables import write_tables
 from scripts.options import Parser
@@ -20,11 +22,16 @@ def main() -> int:
     parser = Parser(description="A report of all finished runs as one HTML file, and the tables.", allow_abbrev=False)
     parser.add_argument("--runs", type=Path, default=Path("results/runs"), help="folder of runs (%(default)s)")
     parser.add_argument("--out", type=Path, default=Path("results/tables"), help="folder to write to (%(default)s)")
+    parser.add_argument("--tracking", choices=("wandb", "none"), default="wandb",
+                        help="also a wandb run, offline unless logged in (%(default)s)")  # fmt: skip
     args = parser.parse_args()
-    root, out = args.runs.expanduser(), args.out.expanduser()
+    out = args.out.expanduser()
     try:
-        files, _ = write_tables(root, out)
-        page, lines = write_report(root, out)
+        found = gather(args.runs.expanduser())
+        files, _ = write_tables(found, out)
+        page, lines = write_report(found, out)
+        if args.tracking == "wandb":
+            track(found, page, files, lines.append)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

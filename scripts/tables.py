@@ -10,6 +10,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it runs uninstalled, as train.py does
 
 from adalora.errors import UserError
+from adalora.reporting.findings import gather
 from adalora.reporting.tables import write_tables
 from scripts.options import Parser
 
@@ -24,7 +25,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=Path("results/tables"), help="folder to write to (%(default)s)")
     args = parser.parse_args()
     try:
-        files, lines = write_tables(args.runs.expanduser(), args.out.expanduser())
+        files, lines = write_tables(gather(args.runs.expanduser()), args.out.expanduser())
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -16,12 +16,17 @@ import torch
 
 from adalora.config.lengths import fit_lengths
 from adalora.errors import Interrupted, UserError
+from adalora.reporting.findings import gather
+from adalora.reporting.report.track import track
+from adalora.reporting.report.write import write_report
+from adalora.reporting.tables import write_tables
 from adalora.reporting.watch import beside_paper
 from adalora.tracking import Log
 from adalora.training import loop
 from adalora.training.batches import LengthGroups
 from tasks import create
 from tasks.kind import Split
+from tests.reporting.forged import make, put
 
 DOCS = (Path(__file__).parents[1] / "docs/wandb.md").read_text()
 NAMES = re.findall(r"^\| `([^`]+)` \|", DOCS, flags=re.M)
@@ -290,3 +295,25 @@ def test_no_cell_of_the_paper_where_it_does_not_apply(official, part, key, value
     other = deepcopy(official)
     other[part][key] = value
     assert beside_paper(other) == {}
+
+
+def test_a_report_is_an_offline_run_with_its_tables_and_files(tmp_path, monkeypatch):
+    """The verdicts' counts, the CSV files as tables, the page, and everything as an artifact."""
+    monkeypatch.setenv("WANDB_API_KEY", "")
+    runs = [make(method=m, seed=seed, last=0.85 + seed / 100) for m in ("adalora", "lora") for seed in (1, 2, 3)]
+    found = gather(put(tmp_path / "runs", *runs))
+    out, warned = tmp_path / "out", []
+    files, _ = write_tables(found, out)
+    page, _ = write_report(found, out)
+    track(found, page, files, warned.append)
+    assert warned == []
+    run = Offline(out)
+    assert run.run["job_type"] == "report" and run.exit_code == 0
+    counts = {name: value for name, value in run.summary.items() if name.startswith("verdicts/")}
+    assert sum(counts.values()) == len(found.verdicts) and counts["verdicts/undecided"] >= 1
+    claims = run.table("tables/claims")
+    assert {row["claim"] for row in claims} >= {"glue-average", "low-budget-rte"}
+    assert any(row["paper"] == "87.36" for row in run.table("tables/glue"))
+    assert run.summary["report._type"] == "html-file"
+    (artifact,) = [each for each in run.of("artifact") if each["type"] == "report"]
+    assert {entry["path"] for entry in artifact["manifest"]["contents"]} == {path.name for path in [page, *files]}

@@ -13,7 +13,7 @@ from adalora.reporting.claims import read_claims
 from adalora.reporting.documents import PACKAGED_INTRO, PAGES, Page, Part
 from adalora.reporting.paper import BART, CONTRASTS, FOLDER, MODEL, Key, Published, minus, model_of, read_paper, scores
 from adalora.reporting.results import Run, read_folders
-from adalora.reporting.variants import clashes, mixtures
+from adalora.reporting.variants import clashes, mixtures, several_versions
 from adalora.reporting.verdicts import Verdict, judge
 
 Paper = Mapping[str, Mapping[Key, Published]]  # published cells by table
@@ -136,4 +136,9 @@ def applies(run: Run) -> bool:
 
 def footnotes(sections: Sequence[Section]) -> list[str]:
     """Warnings about the runs of one document."""
-    return [line for section in sections for line in mixtures(section.all_runs()) + clashes(section.all_runs())]
+    lines = [line for section in sections for line in mixtures(section.all_runs()) + clashes(section.all_runs())]
+    cells = [(row, task, runs) for section in sections for row in section.rows for task, runs in row.runs.items()]
+    for row, task, runs in cells:
+        for package, found in several_versions(runs).items():
+            lines.append(f"{task}, {row.method} {row.budget}: averaged over {package} {' and '.join(found)}")
+    return lines

@@ -1,6 +1,7 @@
 """Finished runs read from disk, the damaged ones named."""
 
 import json
+import math
 from dataclasses import fields
 from pathlib import Path
 from types import UnionType
@@ -83,7 +84,9 @@ def fault(run: Any, folder: str) -> str | None:
             unbounded = name == "loss" or name.endswith("_threshold")  # which is of logits
             if not isinstance(value, NUMBER):
                 return f"{step}.{name} is {value!r}, not a number"
-            if not unbounded and not -1 <= value <= 1:  # NaN isn't either
+            if not math.isfinite(value):
+                return f"{step}.{name} is {value!r}, not finite"
+            if not unbounded and not -1 <= value <= 1:
                 return f"{step}.{name} is {value!r}, not a fraction"
     if folder != f"seed{run['seed']}-{run['key']}":
         return f"says seed {run['seed']} and key {run['key']}, but lies in {folder}"

@@ -23,9 +23,8 @@ from adalora.reporting.cells import (
     difference,
 )
 from adalora.reporting.claimpage import claims_document, claims_table
-from adalora.reporting.findings import gather
+from adalora.reporting.findings import Findings
 from adalora.reporting.longform import long_form
-from adalora.reporting.paper import FOLDER
 from adalora.reporting.render import Document, Grid, latex, markdown
 from adalora.reporting.results import Run, budget_of, folder_of
 
@@ -104,16 +103,15 @@ def caption(section: Section) -> list[str]:
     ]
 
 
-def write_tables(root: Path, out: Path, published: Path = FOLDER) -> tuple[list[Path], list[str]]:
+def write_tables(found: Findings, out: Path) -> tuple[list[Path], list[str]]:
     """Write every page of `PAGES`, `packaged` and `claims`, as md, csv and tex.
 
     Returns:
         The files, and a line for everything left out or to be careful with.
 
     Raises:
-        UserError: nothing to read, or no place to write.
+        UserError: no place to write.
     """
-    found = gather(root, published)
     left = [f"Left out: {len(found.skipped)} result.json, {'; '.join(found.skipped)}."] if found.skipped else []
     documents = {
         name: Document(

@@ -202,6 +202,13 @@ def mixtures(runs: Sequence[Run]) -> list[str]:
     return lines
 
 
+def several_versions(runs: Sequence[Run]) -> dict[str, list[str]]:
+    """The packages that some runs had in different versions, with these; they may change the last digits."""
+    names = sorted({name for run in runs for name in run["versions"]})
+    versions = {name: sorted({run["versions"].get(name, "unknown") for run in runs}) for name in names}
+    return {name: found for name, found in versions.items() if len(found) > 1}
+
+
 def clashes(runs: Sequence[Run]) -> list[str]:
     """Runs that agree in seed and all recorded options and yet have different keys."""
     groups: dict[tuple[str, ...], list[Run]] = defaultdict(list)

@@ -11,7 +11,7 @@ from adalora.reporting.cells import GLUE, numbers_of
 from adalora.reporting.claims import Claim, Side
 from adalora.reporting.paper import Key, Published, lora_ranks, minus, read_all, scores
 from adalora.reporting.results import Run, budget_of, folder_of
-from adalora.reporting.variants import SETTING, label, options, unusual
+from adalora.reporting.variants import SETTING, label, options, several_versions, unusual
 from adalora.statistics.paired import ALPHA, Paired, Scores, holm, paired, paired_over_tasks, seeds_needed
 
 HOLDS, FAILS, OPEN, NOT_RUN = "holds", "fails", "open", "not run"
@@ -257,9 +257,8 @@ def one_setting(runs: Sequence[Run], notes: Sequence[str]) -> tuple[dict[int, Ru
         if len(same) > 1:
             told.append(f"seed {seed} left out, it has several runs ({', '.join(map(folder_of, same))})")
     whole = {seed: same[0] for seed, same in sorted(by_seed.items()) if len(same) == 1}
-    for package in ("torch", "transformers"):
-        if len(found := {run["versions"].get(package, "unknown") for run in whole.values()}) > 1:
-            told.append(f"several versions of {package}: {', '.join(sorted(found))}")
+    for package, found in several_versions(list(whole.values())).items():
+        told.append(f"several versions of {package}: {', '.join(found)}")
     return whole, tuple(told)
 
 

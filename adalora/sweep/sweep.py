@@ -7,6 +7,7 @@ from datetime import datetime
 from pathlib import Path
 
 from adalora.errors import UserError
+from adalora.reporting.findings import gather
 from adalora.reporting.tables import write_tables
 from adalora.reporting.terminal import console
 from adalora.runfolder import locked
@@ -77,7 +78,7 @@ def sweep(cells: Sequence[Cell], left: Sequence[str], workers: int, tables: Path
             if cell.id in running.busy():
                 say(f"left to another process: {cell.command}")
     try:
-        files, warnings = write_tables(root, tables)
+        files, warnings = write_tables(gather(root), tables)
     except UserError as error:
         say(f"no tables: {error}")
     else:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from adalora.errors import UserError
+from adalora.reporting.findings import gather
 from adalora.reporting.report.write import write_report
 from tests.programs import error_of, run
 from tests.reporting.forged import MINILM, make, put
@@ -53,7 +54,7 @@ def report(tmp_path_factory):
     damaged.write_text('{"step": 1}\n{"st')
     (root / "x/result.json").parent.mkdir()
     (root / "x/result.json").write_text("{")
-    return write_report(root, folder / "out")
+    return write_report(gather(root), folder / "out")
 
 
 class Outline(HTMLParser):
@@ -124,14 +125,14 @@ def test_what_is_damaged_is_named(report):
 
 def test_the_same_runs_give_the_same_page(tmp_path):
     root = forge(tmp_path / "runs")
-    pages = [write_report(root, tmp_path / name)[0].read_text() for name in "ab"]
+    pages = [write_report(gather(root), tmp_path / name)[0].read_text() for name in "ab"]
     numbers = [re.sub(r"figure\d+-", "", page) for page in pages]
     assert numbers[0] == numbers[1]
 
 
 def test_the_command_line(tmp_path):
     root = put(tmp_path / "runs", make())  # without logs
-    done = run("scripts/report.py", "--runs", root, "--out", tmp_path / "out")
+    done = run("scripts/report.py", "--runs", root, "--out", tmp_path / "out", "--tracking", "none")
     assert done.code == 0, done.stderr
     assert {path.suffix for path in (tmp_path / "out").iterdir()} == {".html", ".md", ".csv", ".tex"}
     assert "No such file or directory" in done.stderr
@@ -139,7 +140,7 @@ def test_the_command_line(tmp_path):
     assert "can't be written" in error_of(run("scripts/report.py", "--runs", root, "--out", tmp_path / "file"))
     assert "no such folder" in error_of(run("scripts/report.py", "--runs", tmp_path / "gone"))
     with pytest.raises(UserError, match="holds no finished run"):
-        write_report(tmp_path / "out", tmp_path)
+        gather(tmp_path / "out")
 
 
 @pytest.fixture(scope="module")

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from adalora.reporting.cells import rows_of
+from adalora.reporting.findings import gather
 from adalora.reporting.results import read_results
 from adalora.reporting.tables import write_tables
 from adalora.result import SCHEMA
@@ -69,6 +70,14 @@ def test_what_recipes_never_set_is_named_without_a_rival(tmp_path):
     assert row.variant == "epochs=1"
 
 
+def test_a_cell_of_several_package_versions_is_named(tabulate):
+    runs = [make(seed=seed, last=0.8) | {"versions": {"torch": version, "numpy": "2.4"}}
+            for seed, version in ((1, "2.13.0"), (2, "2.14.1"))]  # fmt: skip
+    texts, lines = tabulate(*runs)
+    assert lines == ["rte, adalora 0.3M: averaged over torch 2.13.0 and 2.14.1"]
+    assert lines[0] in texts["glue.md"]
+
+
 def test_runs_that_differ_in_something_unrecorded_are_not_merged(tabulate):
     texts, lines = tabulate(make(last=0.8), make(last=0.9))
     (line,) = lines
@@ -83,6 +92,7 @@ def test_broken_results_are_named_skipped_and_counted(tmp_path):
         runs, make(), make(seed=2, schema=SCHEMA - 1), make(seed=3, last=86.3), make(seed=4, last=float("nan")),
         make(seed=5, task__digest=7), make(seed=6, commit=1),
         make(seed=7, training__epochs=0.0), make(seed=8) | {"last": make()["last"] | {"loss": None}},
+        make(seed=10) | {"last": make()["last"] | {"loss": float("nan")}},
     )  # fmt: skip
     (whole,) = runs.rglob("seed1-*/result.json")
     bad = {
@@ -99,14 +109,14 @@ def test_broken_results_are_named_skipped_and_counted(tmp_path):
     (runs / "binary").mkdir()
     (runs / "binary" / "result.json").write_bytes(b"\xff\xfe\x00")
     good, skipped = read_results(runs)
-    assert len(good) == 1 and len(skipped) == 14
+    assert len(good) == 1 and len(skipped) == 15
     assert all("\n" not in line and "result.json: " in line for line in skipped)
     told = "\n".join(skipped)
     for reason in ("not readable as JSON", "not a result of this suite", f"result schema {SCHEMA - 1}", "has no best",
                    "last.accuracy is 86.3, not a fraction", "is nan", "task.digest is 7", "commit is a int",
-                   "epochs is 0.0", "last.loss is None, not a number",
+                   "epochs is 0.0", "last.loss is None, not a number", "last.loss is nan, not finite",
                    "but lies in seed9-abc", "the same run as"):  # fmt: skip
         assert reason in told
-    _, lines = write_tables(runs, tmp_path / "tables")
+    _, lines = write_tables(gather(runs), tmp_path / "tables")
     assert [line for line in lines if line.startswith("skipped ")] == [f"skipped {line}" for line in skipped]
-    assert "Left out: 14 result.json" in (tmp_path / "tables/glue.md").read_text()
+    assert "Left out: 15 result.json" in (tmp_path / "tables/glue.md").read_text()

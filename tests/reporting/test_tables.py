@@ -9,6 +9,7 @@ from rich.console import Console
 from adalora.errors import UserError
 from adalora.reporting.cells import GLUE, average
 from adalora.reporting.documents import PAGES
+from adalora.reporting.findings import gather
 from adalora.reporting.paper import FOLDER, read_paper, scores
 from adalora.reporting.results import read_results
 from adalora.reporting.tables import run_table, write_tables
@@ -140,10 +141,10 @@ def test_the_same_input_gives_the_same_bytes(tmp_path):
     runs = [make(seed=seed, task=task, method=m) for m in ("adalora", "lora") for task in METRICS for seed in (1, 2)]
     first = put(tmp_path / "a", *runs)
     second = put(tmp_path / "b", *reversed(runs))
-    out = [write_tables(root, tmp_path / f"{root.name}-out")[0] for root in (first, second)]
+    out = [write_tables(gather(root), tmp_path / f"{root.name}-out")[0] for root in (first, second)]
     assert [path.read_bytes() for path in out[0]] == [path.read_bytes() for path in out[1]]
     before = [(path, path.read_bytes()) for path in out[0]]
-    write_tables(first, tmp_path / "a-out")
+    write_tables(gather(first), tmp_path / "a-out")
     assert all(path.read_bytes() == content for path, content in before)
 
 

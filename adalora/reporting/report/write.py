@@ -11,8 +11,8 @@ from adalora.errors import UserError
 from adalora.files import write_text
 from adalora.reporting.cells import AVERAGE, Cell, Column, Row, Section, commits, difference
 from adalora.reporting.claimpage import ELSEWHERE, INTRO, probability, span
-from adalora.reporting.findings import Findings, gather
-from adalora.reporting.paper import FOLDER, Published
+from adalora.reporting.findings import Findings
+from adalora.reporting.paper import Published
 from adalora.reporting.report import figures, summaries
 from adalora.reporting.report.figures import Figure, Logs, row_name
 from adalora.reporting.tables import caption, millions, signed
@@ -33,16 +33,15 @@ class Album:
     figures: list[Figure]
 
 
-def write_report(root: Path, out: Path, published: Path = FOLDER) -> tuple[Path, list[str]]:
+def write_report(found: Findings, out: Path) -> tuple[Path, list[str]]:
     """Write `report.html` into `out`.
 
     Returns:
         The file, and a line for everything left out or to be careful with.
 
     Raises:
-        UserError: nothing to read, or no place to write.
+        UserError: no place to write.
     """
-    found = gather(root, published)
     logs = Logs(found.folders)
     page = render(found, logs)
     lines = [*found.lines, *(f"no curve of {fault}" for fault in logs.faults)]

@@ -1,0 +1,38 @@
+"""A report as a wandb run: verdicts and tables to sort and filter, the page itself, and all files as an artifact."""
+
+import csv
+import io
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from adalora.reporting.findings import Findings
+from adalora.reporting.verdicts import VERDICTS
+from adalora.tracking import Wandb
+
+
+def track(found: Findings, page: Path, files: Sequence[Path], warn: Callable[[str], None]) -> None:
+    """Log one run of job type `report`, offline unless logged in; a failure is one warning.
+
+    Args:
+        found: what the report shows.
+        page: report.html.
+        files: the tables beside it; the CSV files are logged as tables too.
+        warn: takes one line for the user.
+    """
+    models = sorted({run["model"]["name"] for run in found.runs})
+    tasks = sorted({run["task"]["name"] for run in found.runs})
+    about = {
+        "name": "report", "group": "report", "job_type": "report", "tags": ["report", *models],
+        "config": {"runs": len(found.runs), "models": models, "tasks": tasks, "skipped": list(found.skipped)},
+    }  # fmt: skip
+    wandb = Wandb(page.parent, about, warn)
+    counts = {name: sum(verdict.verdict == name for verdict in found.verdicts) for name in VERDICTS}
+    wandb.summarise({f"verdicts/{name.replace(' ', '_')}": count for name, count in counts.items()})
+    for path in files:
+        if path.suffix == ".csv":
+            header, *rows = csv.reader(io.StringIO(path.read_text("utf-8")))
+            if rows:
+                wandb.table(0, f"tables/{path.stem}", header, rows)
+    wandb.page("report", page)
+    wandb.files("report", "report", [page, *files])
+    wandb.finish(0)
