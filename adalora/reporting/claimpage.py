@@ -7,10 +7,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from adalora.reporting.claims import Claim
+from adalora.reporting.comparisons import Part
 from adalora.reporting.render import Document, Grid
 from adalora.reporting.results import Run
 from adalora.reporting.variants import options
-from adalora.reporting.verdicts import VERDICTS, Part, Verdict, judge
+from adalora.reporting.verdicts import VERDICTS, Verdict, judge
 from adalora.statistics.seeds import Interval
 
 HEADER = ["Claim", "Verdict", "n", "Comparison", "published", "ours", "95 % interval", "p", "least p", "seeds needed"]

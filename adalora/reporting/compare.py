@@ -13,9 +13,9 @@ from adalora.config.methods import METHOD_CONFIGS, nearest
 from adalora.errors import UserError
 from adalora.reporting.cells import scores_of
 from adalora.reporting.claimpage import probability, span
+from adalora.reporting.pairs import one_setting
 from adalora.reporting.results import Run, budget_of
 from adalora.reporting.variants import SETTING, label, options, unusual
-from adalora.reporting.verdicts import one_setting
 from adalora.statistics.paired import Paired, Scores, holm, paired, paired_over_tasks
 
 

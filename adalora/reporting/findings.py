@@ -10,13 +10,12 @@ from adalora.reporting.cells import SET_OF, TASK_SETS, Column, Contrast, Row, Se
 from adalora.reporting.claimpage import Group
 from adalora.reporting.claimpage import elsewhere as judge_elsewhere
 from adalora.reporting.claims import read_claims
+from adalora.reporting.comparisons import Paper
 from adalora.reporting.documents import PACKAGED_INTRO, PAGES, Page, Part
-from adalora.reporting.paper import BART, CONTRASTS, FOLDER, MODEL, Key, Published, minus, model_of, read_paper, scores
+from adalora.reporting.paper import BART, CONTRASTS, FOLDER, MODEL, minus, model_of, read_paper, scores
 from adalora.reporting.results import Run, read_folders
 from adalora.reporting.variants import clashes, mixtures, several_versions
 from adalora.reporting.verdicts import Verdict, judge
-
-Paper = Mapping[str, Mapping[Key, Published]]  # published cells by table
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ from adalora.reporting.cells import Column, Row, Section, commits, difference
 
 FIELDS = (
     "model", "task", "metric", "method", "budget", "variant", "n", "seeds", "median_last", "min", "max", "std",
-    "mean_last", "low_last", "high_last", "median_best", "mean_best", "low_best", "high_best", "paper", "difference",
-    "paper_table", "comparable", "subset", "kept", "commits",
+    "mean_last", "low_last", "high_last", "bca_low_last", "bca_high_last", "median_best", "mean_best", "low_best",
+    "high_best", "paper", "difference", "paper_table", "comparable", "subset", "kept", "commits",
 )  # fmt: skip
 PAPER_FIELDS = ("paper", "difference", "paper_table")
 
@@ -51,6 +51,8 @@ def long_line(section: Section, row: Row, column: Column) -> dict[str, object]:
             if of is not None:
                 low, high = of.interval or (None, None)
                 line |= {f"mean_{name}": four(of.mean), f"low_{name}": four(low), f"high_{name}": four(high)}
+        if cell.of_last and cell.of_last.bca:
+            line |= dict(zip(("bca_low_last", "bca_high_last"), map(four, cell.of_last.bca), strict=True))
         if cell.range is not None:
             line |= {"min": four(cell.range[0]), "max": four(cell.range[1]), "std": four(cell.std)}
     return line

@@ -285,3 +285,11 @@ def test_the_claims_page_has_every_claim_and_other_backbones_apart(tabulate):
     assert float(line["ours"]) == pytest.approx(100 * (0.01 + 0.02 + 0.02) / 3)
     own, elsewhere = page.split("## Methods against each other")
     assert "They say nothing of the papers' claims" in elsewhere and " 0.25 |" not in own
+
+
+def test_ten_seeds_have_the_bootstrap_beside_it(tabulate):
+    scores = [0.8 + k / 277 for k in (0, 1, 1, 2, 2, 3, 4, 4, 6, 12)]
+    texts, _ = tabulate(*(make(seed=seed, last=last) for seed, last in enumerate(scores, start=1)))
+    (line,) = lines_of(texts["glue.csv"], task="rte", n="10")
+    low, mean, high = (float(line[name]) for name in ("bca_low_last", "mean_last", "bca_high_last"))
+    assert low < mean < high and high - mean > mean - low  # the longer tail is above

@@ -188,6 +188,13 @@ def test_costs_are_held_against_the_largest_printed_ratio(minutes, verdict):
     assert elsewhere.verdict == "not run"
 
 
+def test_a_cost_of_three_seeds_is_open():
+    claim = replace(CLAIMS["cost-time"], budgets=["0.08%"], tasks=["sst2"])
+    three = [run for run in [*timed("adalora", 11.0), *timed("lora", 10.0)] if run["seed"] <= 3]
+    (found,) = judge([claim], three, PAPER)
+    assert (found.verdict, found.parts[0].p) == ("undecided", 0.25)
+
+
 def test_increlora_is_judged_at_the_best_step():
     claim = Claim("x", "s", "p", Side("increlora"), ["rte"], [Side("adalora")], ["0.3M"], "IncreLoRA-T1", step="best")
     ours, theirs = runs("increlora", [80.0] * 3), runs("adalora", [85.0] * 3)

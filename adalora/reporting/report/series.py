@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from adalora.backbones.targets import layer_of
-from adalora.reporting.verdicts import matches
+from adalora.reporting.comparisons import matches
 
 POINTS = 120  # of a curve; more can't be seen
 

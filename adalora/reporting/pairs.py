@@ -1,0 +1,71 @@
+"""Runs paired by seed, for the two sides of a comparison."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from adalora.reporting.claims import Side
+from adalora.reporting.paper import lora_ranks, read_all
+from adalora.reporting.results import Run, budget_of, folder_of
+from adalora.reporting.variants import SETTING, label, options, several_versions, unusual
+
+
+class Cells:
+    """Runs by the cell that a claim names, whatever their length.
+
+    Raises:
+        UserError: results/paper can't be read.
+    """
+
+    def __init__(self, runs: Iterable[Run]) -> None:
+        self.runs: dict[tuple[str, str, str, str], list[Run]] = defaultdict(list)
+        for run in runs:
+            chosen = options(run)
+            variant = label(chosen, unusual(run) - {"length"})
+            self.runs[run["task"]["name"], run["method"]["name"], budget_of(run), variant].append(run)
+        self.ranks = lora_ranks(read_all())
+
+    def of(self, task: str, side: Side) -> list[Run]:
+        """The runs of a side on a task."""
+        variant = side.variant.format(rank=self.ranks.get(side.budget or ""))
+        budget = "any" if side.method in ("full", "bitfit") else side.budget
+        return self.runs.get((task, side.method, str(budget), variant), [])
+
+
+def sides(
+    task: str, one: Side, other: Side, cells: Cells, same_machine: bool = False
+) -> tuple[dict[int, Run], dict[int, Run], tuple[str, ...]]:
+    """The runs of both sides by seed, of the setting that has most pairs, and what was left out."""
+    first, second = cells.of(task, one), cells.of(task, other)
+    groups: dict[tuple[Any, ...], tuple[list[Run], list[Run]]] = defaultdict(lambda: ([], []))
+    for runs, place in ((first, 0), (second, 1)):
+        for run in runs:
+            machine = run["hardware"].get("name") if same_machine else None
+            groups[(*(options(run)[name] for name in SETTING), machine)][place].append(run)
+    best: tuple[dict[int, Run], dict[int, Run], tuple[str, ...]] = {}, {}, ()
+    for a, b in groups.values():
+        (x, told), (y, told_too) = one_setting(a, []), one_setting(b, [])
+        both = sorted(x.keys() & y.keys())
+        if len(both) > len(best[0]):
+            best = {s: x[s] for s in both}, {s: y[s] for s in both}, (*told, *told_too)
+    if len(groups) > 1 and best[0]:
+        best = (
+            *best[:2],
+            (*best[2], f"{task}: {len(groups)} settings of data, weights, length or precision; one is used"),
+        )
+    return best
+
+
+def one_setting(runs: Sequence[Run], notes: Sequence[str]) -> tuple[dict[int, Run], tuple[str, ...]]:
+    """Runs by seed; a seed that several runs have is left out, and mixed package versions are named."""
+    by_seed: dict[int, list[Run]] = defaultdict(list)
+    for run in runs:
+        by_seed[run["seed"]].append(run)
+    told = list(notes)
+    for seed, same in by_seed.items():
+        if len(same) > 1:
+            told.append(f"seed {seed} left out, it has several runs ({', '.join(map(folder_of, same))})")
+    whole = {seed: same[0] for seed, same in sorted(by_seed.items()) if len(same) == 1}
+    for package, found in several_versions(list(whole.values())).items():
+        told.append(f"several versions of {package}: {', '.join(found)}")
+    return whole, tuple(told)
