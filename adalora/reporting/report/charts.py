@@ -43,14 +43,30 @@ def svg(spec: Mapping[str, Any], label: str) -> str:
     """A figure, as one image with a text for those who don't see it; its ids are its own within the page."""
     text = vl_convert.vegalite_to_svg({"config": CONFIG, **spec}, vl_version=VEGA_LITE)
     width, height = re.findall(r'<svg[^>]* (?:width|height)="([\d.]+)"[^>]* (?:width|height)="([\d.]+)"', text)[0]
-    body = re.sub(r"^<svg[^>]*>", "", text)
-    body = re.sub(r' (?:role|aria-[a-z]+)="[^"]*"', "", body)  # Vega describes each mark; the figure is one image
     number = next(numbered)
+    body = compact(re.sub(r"^<svg[^>]*>", "", text))
     body = re.sub(r'(id="|url\(#)(?=clip|gradient)', lambda found: f"{found[1]}figure{number}-", body)
     escaped = label.replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;")
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" viewBox="0 0 {width} {height}" '
-        f'role="img" aria-label="{escaped}">{body}'
+        f'font-family="{CONFIG["font"]}" font-size="11px" role="img" aria-label="{escaped}">{body}'
+    )
+
+
+def compact(body: str) -> str:
+    """What a figure needs of Vega's text: a page has hundreds. The style sheet gives text its colour."""
+    # Vega describes each mark to screen readers; the figure is one image
+    dropped = (
+        r"class|pointer-events|role|aria-\w+|font-family|xmlns:xlink", r'font-size="11px"', r'font-weight="normal"',
+        r'(?:stroke-)?(?:opacity|width)="1"', r'fill="#000"', r'display="none"',
+        r'transform="translate\(0,0\)"', r'stroke-miterlimit="10"',
+    )  # fmt: skip
+    names, *pairs = dropped
+    body = re.sub(rf' (?:(?:{names})="[^"]*"|{"|".join(pairs)})(?=[ />])', "", body)
+    body = re.sub(r'<path d="(?:M0,0h0v0h0Z)?"/>', "", body)
+    body = re.sub(r"-?\d+\.\d{2,}", lambda found: f"{float(found[0]):.1f}".removesuffix(".0"), body)
+    return re.sub(
+        r"rgb\((\d+), (\d+), (\d+)\)", lambda rgb: "#{:02x}{:02x}{:02x}".format(*map(int, rgb.groups())), body
     )
 
 

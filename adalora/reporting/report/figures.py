@@ -149,13 +149,19 @@ def ranks_over_time(section: Section, logs: Logs) -> Iterator[Figure]:
 
 
 def allocation(section: Section, logs: Logs) -> Iterator[Figure]:
-    """The rank budget and the threshold over the steps: two figures a cell."""
+    """The rank budget and the threshold over the steps: two figures a task, a line a row."""
     kinds = (("allocation/budget", "ranks in force"), ("allocation/threshold", "threshold"))
-    for row, task, runs in adaptive(section):
-        lines = logs.of(runs, "metrics.jsonl")
+    cells = list(adaptive(section))
+    for task in dict.fromkeys(task for _, task, _ in cells):
+        mine = [(row, runs) for row, each, runs in cells if each == task]
         for key, title in kinds:
-            points = [{**point, "name": row_name(row)} for point in over_seeds(lines, logged(key))]
+            points = [
+                {**point, "name": row_name(row)}
+                for row, runs in mine
+                for point in over_seeds(logs.of(runs, "metrics.jsonl"), logged(key))
+            ]
             if points:
-                label = f"{title} over the steps, {row_name(row)} on {task}"
-                svg = charts.curves(points, [row_name(row)], title, label)
-                yield Figure(svg, f"{row_name(row)} on {task}, {section.model}: {title}; {of_seeds(len(runs))}.")
+                label = f"{title} over the steps on {task}, for {', '.join(row_name(row) for row, _ in mine)}"
+                seeds = max(len(runs) for _, runs in mine)
+                svg = charts.curves(points, signs(section, row_name), title, label)
+                yield Figure(svg, f"{title} on {task}, {section.model}; {of_seeds(seeds)}.")

@@ -18,6 +18,7 @@ from adalora.reporting.report.figures import Figure, Logs, row_name
 from adalora.reporting.tables import caption, millions, signed
 from adalora.reporting.verdicts import VERDICTS
 
+FIRST = 12  # figures of a kind that are open at once
 LARGEST = 5_000_000  # bytes that a report may have
 SIGNS = {"reproduced": "✓", "partly": "◐", "not reproduced": "✗", "undecided": "?", "not run": "–",
          "holds": "✓", "fails": "✗", "open": "?"}  # fmt: skip  # beside the words and colours
@@ -67,7 +68,7 @@ def render(found: Findings, logs: Logs) -> str:
     environment.filters |= {"signed": signed, "span": span, "p": probability, "millions": millions}
     environment.globals |= {
         "cell": table_cell, "columns": filled, "row_name": row_name, "caption": caption, "commits": commits,
-        "signs": SIGNS, "verdict_names": VERDICTS, "claims_intro": INTRO, "elsewhere_intro": ELSEWHERE,
+        "signs": SIGNS, "first": FIRST, "verdict_names": VERDICTS, "claims_intro": INTRO, "elsewhere_intro": ELSEWHERE,
     }  # fmt: skip
     here = files("adalora.reporting.report")
     return environment.from_string((here / "template.html.j2").read_text("utf-8")).render(
