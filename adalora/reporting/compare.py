@@ -94,7 +94,7 @@ def compare(runs: Sequence[Run], a: str, b: str) -> tuple[list[Row], list[str]]:
 
 def row_of(place: tuple[Any, ...], first: Sequence[Run], second: Sequence[Run]) -> Row | None:
     """A cell's row; None where the sides share no seed."""
-    (x, told), (y, told_too) = one_setting(first, []), one_setting(second, [])
+    (x, told), (y, told_too) = one_setting(first), one_setting(second)
     both = sorted(x.keys() & y.keys())
     if not both:
         return None

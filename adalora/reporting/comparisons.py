@@ -8,7 +8,7 @@ from typing import Any
 from adalora.backbones.targets import layer_of
 from adalora.reporting.cells import GLUE, numbers_of
 from adalora.reporting.claims import Claim, Side
-from adalora.reporting.pairs import Cells, one_setting, sides
+from adalora.reporting.pairs import Cells, sides
 from adalora.reporting.paper import Key, Published, minus, scores
 from adalora.reporting.results import Run
 from adalora.statistics.paired import Paired, Scores, paired, paired_over_tasks
@@ -109,10 +109,11 @@ def average_part(claim: Claim, one: Side, other: Side, cells: Cells, paper: Pape
 def rank_part(claim: Claim, task: str, side: Side, cells: Cells) -> Part:
     """Mean realised rank of one group of maps minus another's, seed by seed."""
     name = f"{side.method} {side.budget}, {task}: {group_name(claim.more)} - {group_name(claim.less)}"
-    runs, notes = one_setting(cells.of(task, side), [])
-    more = {seed: mean_rank(run, claim.more) for seed, run in runs.items()}
-    less = {seed: mean_rank(run, claim.less) for seed, run in runs.items()}
-    return part_of(name, None, paired(more, less), notes, runs)
+    runs, _, notes = sides(task, side, side, cells)
+    pairs = {seed: (mean_rank(run, claim.more), mean_rank(run, claim.less)) for seed, run in runs.items()}
+    whole = {seed: (a, b) for seed, (a, b) in pairs.items() if a is not None and b is not None}
+    more, less = ({seed: pair[i] for seed, pair in whole.items()} for i in (0, 1))
+    return part_of(name, None, paired(more, less), notes, whole)
 
 
 def part_of(
@@ -187,18 +188,20 @@ def group_name(group: Mapping[str, Any]) -> str:
     return f"{group['half']} half" if "half" in group else "+".join(group["maps"])
 
 
-def mean_rank(run: Run, group: Mapping[str, Any]) -> float:
-    """The mean realised rank of a group of a run's maps: those of some short names, or of half of the layers."""
-    ranks = run["ranks"]
+def mean_rank(run: Run, group: Mapping[str, Any]) -> float | None:
+    """The mean realised rank of a group of a run's maps: those of some short names, or of half of the layers. None
+    where the run has none of them."""
+    targets: Mapping[str, str] = run["model"].get("targets", {})
+    ranks = {path: rank for path, rank in run["ranks"].items() if any(matches(path, p) for p in targets.values())}
     if "half" in group:
         layers = {path: layer_of(path) for path in ranks}
         depth = {stack: 1 + max(n for s, n in layers.values() if s == stack) for stack, _ in layers.values()}
         upper = group["half"] == "upper"
         chosen = [path for path, (stack, n) in layers.items() if (2 * n >= depth[stack]) == upper]
     else:
-        patterns = [run["model"]["targets"][name] for name in group["maps"]]
+        patterns = [targets[name] for name in group["maps"] if name in targets]
         chosen = [path for path in ranks for pattern in patterns if matches(path, pattern)]
-    return statistics.mean(ranks[path] for path in chosen)
+    return statistics.mean(ranks[path] for path in chosen) if chosen else None
 
 
 def matches(path: str, pattern: str) -> bool:

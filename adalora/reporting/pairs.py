@@ -44,10 +44,12 @@ def sides(
             groups[(*(options(run)[name] for name in SETTING), machine)][place].append(run)
     best: tuple[dict[int, Run], dict[int, Run], tuple[str, ...]] = {}, {}, ()
     for a, b in groups.values():
-        (x, told), (y, told_too) = one_setting(a, []), one_setting(b, [])
+        (x, told), (y, told_too) = one_setting(a), one_setting(b)
         both = sorted(x.keys() & y.keys())
         if len(both) > len(best[0]):
-            best = {s: x[s] for s in both}, {s: y[s] for s in both}, (*told, *told_too)
+            precision = x[both[0]]["precision"]
+            notes = [*told, *told_too] + ([f"{task}: in {precision}"] if precision != "fp32" else [])
+            best = {s: x[s] for s in both}, {s: y[s] for s in both}, tuple(dict.fromkeys(notes))
     if len(groups) > 1 and best[0]:
         best = (
             *best[:2],
@@ -56,12 +58,12 @@ def sides(
     return best
 
 
-def one_setting(runs: Sequence[Run], notes: Sequence[str]) -> tuple[dict[int, Run], tuple[str, ...]]:
+def one_setting(runs: Sequence[Run]) -> tuple[dict[int, Run], tuple[str, ...]]:
     """Runs by seed; a seed that several runs have is left out, and mixed package versions are named."""
     by_seed: dict[int, list[Run]] = defaultdict(list)
     for run in runs:
         by_seed[run["seed"]].append(run)
-    told = list(notes)
+    told = []
     for seed, same in by_seed.items():
         if len(same) > 1:
             told.append(f"seed {seed} left out, it has several runs ({', '.join(map(folder_of, same))})")

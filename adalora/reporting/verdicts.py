@@ -7,6 +7,7 @@ from adalora.reporting.claims import Claim
 from adalora.reporting.comparisons import FAILS, HOLDS, NOT_RUN, OPEN, Paper, Part, parts_of
 from adalora.reporting.pairs import Cells
 from adalora.reporting.results import Run
+from adalora.reporting.variants import options
 from adalora.statistics.paired import ALPHA, holm, seeds_needed
 
 VERDICTS = ("reproduced", "partly", "not reproduced", "undecided", "not run")
@@ -40,10 +41,10 @@ def judge(claims: Sequence[Claim], runs: Sequence[Run], paper: Paper | None) -> 
 
     Args:
         claims: what is claimed.
-        runs: those that may stand beside the papers', or those of one other backbone.
+        runs: those that may stand beside the papers' at the recipe's length, or those of one other backbone.
         paper: the published cells; None where they don't apply: then the claimed difference is positive.
     """
-    cells = Cells(runs)
+    cells = Cells(runs if paper is None else [run for run in runs if not options(run)["length"]])
     words = ELSEWHERE if paper is None else VERDICTS
     return [Verdict(claim, corrected(parts_of(claim, cells, paper)), words) for claim in claims]
 

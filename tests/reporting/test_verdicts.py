@@ -91,6 +91,8 @@ def test_other_settings_are_never_paired():
     assert found.found.n == 3
     assert "rte: 2 settings of data, weights, length or precision; one is used" in found.notes
     assert part(RTE, runs("adalora", [87.0]), runs("lora", [85.0], task__digest="other" * 3))[0] == "not run"
+    _, found = part(RTE, runs("adalora", [87.0] * 4, precision="bf16"), fp32, bf16)
+    assert "rte: in bf16" in found.notes
 
 
 def test_a_seed_with_two_runs_and_mixed_versions_are_named():
@@ -138,6 +140,7 @@ def test_another_length_is_no_variant_but_another_setting():
     short = {"training__max_steps": 100, "training__total_steps": 100}
     ours, lora = runs("adalora", [87.0, 87.2], **short), runs("lora", LORA[:2], **short)
     assert part(RTE, ours, lora, paper=None)[1].found.n == 2
+    assert part(RTE, ours, lora)[0] == "not run"  # the paper's claim is about the paper's training
     assert part(RTE, ours, runs("lora", LORA[:2]), paper=None)[0] == "not run"
 
 
@@ -164,6 +167,11 @@ def test_figure_3_is_a_statement_about_realised_ranks():
     found = [ranked(seed, lambda name, layer, s=seed: 2 + s if layer >= 2 else 1) for seed in range(1, 7)]
     assert part(upper, found)[0] == "reproduced"
     assert part(ffn, found)[1].found.mean == 0
+
+
+def test_ranks_without_maps_are_no_statement():
+    (run,) = runs("adalora", [90.0], "mnli", "1.2M")
+    assert part(CLAIMS["allocation-upper"], [run])[0] == "not run"
 
 
 def timed(method, minutes, machine="gpu"):

@@ -122,7 +122,7 @@ def adaptive(section: Section) -> Iterator[tuple[Row, str, Sequence[Run]]]:
 def rank_maps(section: Section) -> Iterator[Figure]:
     """Realised ranks, layer by map, as in the paper's Figure 3: a figure a cell, and a stack of layers."""
     for row, task, runs in adaptive(section):
-        targets = runs[0]["model"]["targets"]
+        targets = runs[0]["model"].get("targets", {})
         rows = mean_ranks([run["ranks"] for run in runs], targets)
         for stack in dict.fromkeys(each["stack"] for each in rows):
             mine = [each for each in rows if each["stack"] == stack]
@@ -140,7 +140,7 @@ def rank_maps(section: Section) -> Iterator[Figure]:
 def ranks_over_time(section: Section, logs: Logs) -> Iterator[Figure]:
     """The mean rank of each kind of map over the steps: a figure a cell."""
     for row, task, runs in adaptive(section):
-        targets: Mapping[str, str] = runs[0]["model"]["targets"]
+        targets: Mapping[str, str] = runs[0]["model"].get("targets", {})
         points = ranks_by_map(logs.of(runs, "ranks.jsonl"), targets)
         if points:
             label = f"Mean rank of each kind of map over the steps, {row_name(row)} on {task}"
