@@ -20,7 +20,8 @@ ROOT = Path(__file__).parents[1]
 SERVER = multiprocessing.get_context("forkserver")
 SERVER.set_forkserver_preload(
     ["torch", "transformers", "datasets", "accelerate", "evaluate", "peft", "hydra", "sklearn.metrics", "scipy.stats",
-     "matplotlib.figure", "rich.live", "wandb", "torch.distributed.fsdp", "transformers.models.deberta_v2"]
+     "matplotlib.figure", "rich.live", "wandb",
+     "statsmodels.stats.power", "jinja2", "torch.distributed.fsdp", "transformers.models.deberta_v2"]
 )  # fmt: skip
 alive = []  # what was started and may still run
 

@@ -88,7 +88,7 @@ def test_debug_shows_the_traceback(tiny_run):
 @pytest.mark.parametrize("method", ["adalora"])
 def test_killed_at_random_moments_it_ends_in_the_same_bits(tiny_run, tmp_path, method):
     """SIGKILL, three times, at moments spread over a run that is long enough to be hit."""
-    args = [*tiny_run, f"method={method}", "training.max_steps=400", "training.checkpoint_steps=10"]
+    args = [*tiny_run, f"method={method}", "training.max_steps=250", "training.checkpoint_steps=10"]
     whole = tmp_path / "whole"
     assert run("train.py", *args, f"run_root={whole}").code == 0
     draw = random.Random(0)

@@ -12,6 +12,7 @@ from adalora.statistics.paired import (
     holm,
     paired,
     paired_over_tasks,
+    power,
     seeds_needed,
     sign_flip,
     stratified_interval,
@@ -118,3 +119,14 @@ def test_alike_methods_are_rarely_told_apart(n, never):
     d = np.random.default_rng(n).normal(size=(400, n))
     rate = np.mean([sign_flip(row)[0] <= 0.05 for row in d])
     assert rate == 0 if never else 0 < rate < 0.05 + 4 * math.sqrt(0.05 * 0.95 / 400)
+
+
+@pytest.mark.parametrize("effect", [0.2, 0.8, 1.0, 3.0, 5.0, 8.0, 10.0, 12.0, 20.0])
+def test_power_is_a_number_and_grows_with_the_pairs(effect):
+    """Where scipy has one, it is simulation's; where it has none (3 at 16 pairs, 8 at 2), it is its neighbours'."""
+    found = [power(effect, n) for n in range(2, 40)]
+    assert all(0 < p <= 1 for p in found)
+    assert all(b >= a - 0.02 for a, b in itertools.pairwise(found))
+    draws = np.random.default_rng(0).normal(effect, 1.0, size=(4000, 4))
+    decided = np.abs(draws.mean(axis=1)) / draws.std(axis=1, ddof=1) * 2 > stats.t.ppf(0.975, 3)
+    assert power(effect, 4) == pytest.approx(decided.mean(), abs=0.03)
