@@ -36,6 +36,16 @@ LEARNS = {
     "peft method.type=VERA budget.params=3200": ["training.epochs=40", "training.lr=0.05"],
 }
 METHODS = list(LEARNS)
+BF16 = [
+    "adalora",
+    "lora",
+    "full",
+    "houlsby",
+    "sora",
+    "increlora",
+    "mora",
+    "lorta",
+]  # one of each kind of layer and step
 REACHABLE = {"mora": ["budget.params=1584"]}  # where a tiny model has no setting near the others' budget
 
 
@@ -48,11 +58,19 @@ def read(folder):
     return result, log, (folder / "adapter" / "adapter.safetensors").read_bytes()
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(
+    "method, precision", [(method, "fp32") for method in METHODS] + [(method, "bf16") for method in BF16]
+)
 def test_a_run_learns_and_writes_everything(start, tiny_run, method, precision):
     folder = start(
-        [*tiny_run, *f"method={method}".split(), f"precision={precision}", "training.epochs=15", *LEARNS[method]]
+        [
+            *tiny_run,
+            *f"method={method}".split(),
+            f"precision={precision}",
+            "training.epochs=15",
+            "training.eval_steps=30",
+            *LEARNS[method],
+        ]
     )
     result, log, _ = read(folder)
     assert result["last"]["accuracy"] >= 0.9
