@@ -14,7 +14,7 @@ from adalora.errors import UserError
 from adalora.reporting.compare import compare, comparison_table
 from adalora.reporting.results import read_results
 from adalora.reporting.terminal import console
-from scripts.options import Parser
+from scripts.options import Parser, exit_code
 
 
 def main() -> int:
@@ -24,18 +24,14 @@ def main() -> int:
     parser.add_argument("other", metavar="B", help="what is subtracted from it")
     parser.add_argument("--runs", type=Path, nargs="+", default=[Path("results/runs")], help="folders of runs")
     args = parser.parse_args()
-    try:
-        runs, skipped = [], []
-        for root in args.runs:
-            if not root.expanduser().is_dir():
-                raise UserError(f"{root}: no such folder: give the runs' with --runs FOLDER")
-            found, lines = read_results(root.expanduser())
-            runs += found
-            skipped += lines
-        rows, alone = compare(runs, args.one, args.other)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    runs, skipped = [], []
+    for root in args.runs:
+        if not root.expanduser().is_dir():
+            raise UserError(f"{root}: no such folder: give the runs' with --runs FOLDER")
+        found, lines = read_results(root.expanduser())
+        runs += found
+        skipped += lines
+    rows, alone = compare(runs, args.one, args.other)
     for line in skipped:
         print(f"warning: skipped {line}", file=sys.stderr)
     console.print(comparison_table(rows, args.one, args.other))
@@ -45,4 +41,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(exit_code(main))

@@ -1,7 +1,11 @@
 """What the scripts' command lines share."""
 
 import argparse
+import sys
+from collections.abc import Callable
 from typing import NoReturn
+
+from adalora.errors import UserError
 
 
 class Parser(argparse.ArgumentParser):
@@ -10,3 +14,17 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Print the line and exit with 1."""
         self.exit(1, f"error: {message} (--help shows the options)\n")
+
+
+def exit_code(main: Callable[[], int], stopped: str = "stopped, nothing is half written") -> int:
+    """Run a script: a user's mistake is one line and 1, Ctrl-C another and 130, a closed pipe (`| head`) no fault."""
+    try:
+        return main()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:
+        return 0
+    except KeyboardInterrupt:
+        print(f"\n{stopped}", file=sys.stderr)
+        return 130

@@ -9,12 +9,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it runs uninstalled, as train.py does
 
-from adalora.errors import UserError
 from adalora.reporting.findings import gather
 from adalora.reporting.report.track import track
 from adalora.reporting.report.write import write_report
 from adalora.reporting.tables import write_tables
-from scripts.options import Parser
+from scripts.options import Parser, exit_code
 
 
 def main() -> int:
@@ -26,15 +25,11 @@ def main() -> int:
                         help="also a wandb run, offline unless logged in (%(default)s)")  # fmt: skip
     args = parser.parse_args()
     out = args.out.expanduser()
-    try:
-        found = gather(args.runs.expanduser())
-        files, _ = write_tables(found, out)
-        page, lines = write_report(found, out)
-        if args.tracking == "wandb":
-            track(found, page, files, lines.append)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    found = gather(args.runs.expanduser())
+    files, _ = write_tables(found, out)
+    page, lines = write_report(found, out)
+    if args.tracking == "wandb":
+        track(found, page, files, lines.append)
     for line in lines:
         print(f"warning: {line}", file=sys.stderr)
     print(f"{page} ({page.stat().st_size / 1e6:.1f} MB), and the tables: {', '.join(map(str, files))}")
@@ -42,4 +37,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(exit_code(main))

@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it runs 
 from adalora.errors import UserError
 from adalora.sweep.cells import cells_of, chosen, command, extended
 from adalora.sweep.published import TABLES, published
-from scripts.options import Parser
+from scripts.options import Parser, exit_code
 
 
 def heavy() -> None:
@@ -112,17 +112,8 @@ def main() -> int:
     args, args.overrides = options.parse_known_args()
     if unknown := [text for text in args.overrides if text.startswith("-") or "=" not in text]:
         options.error(f"unrecognized arguments: {' '.join(unknown)}")
-    try:
-        return args.act(args)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except BrokenPipeError:  # `| head`
-        return 0
-    except KeyboardInterrupt:
-        print("\nstopped: the same command goes on from here", file=sys.stderr)
-        return 130
+    return args.act(args)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(exit_code(main, "stopped: the same command goes on from here"))

@@ -9,10 +9,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it runs uninstalled, as train.py does
 
-from adalora.errors import UserError
 from adalora.reporting.findings import gather
 from adalora.reporting.tables import write_tables
-from scripts.options import Parser
+from scripts.options import Parser, exit_code
 
 
 def main() -> int:
@@ -24,11 +23,7 @@ def main() -> int:
     parser.add_argument("--runs", type=Path, default=Path("results/runs"), help="folder of runs (%(default)s)")
     parser.add_argument("--out", type=Path, default=Path("results/tables"), help="folder to write to (%(default)s)")
     args = parser.parse_args()
-    try:
-        files, lines = write_tables(gather(args.runs.expanduser()), args.out.expanduser())
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    files, lines = write_tables(gather(args.runs.expanduser()), args.out.expanduser())
     for line in lines:
         print(f"warning: {line}", file=sys.stderr)
     skipped = sum(line.startswith("skipped ") for line in lines)
@@ -37,4 +32,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(exit_code(main))

@@ -2,6 +2,8 @@
 
 import json
 import re
+import signal
+import time
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -10,7 +12,7 @@ import pytest
 from adalora.errors import UserError
 from adalora.reporting.findings import gather
 from adalora.reporting.report.write import write_report
-from tests.programs import error_of, run
+from tests.programs import Program, error_of, run
 from tests.reporting.forged import MINILM, make, put
 
 SMALL = {f"model__{key}": value for key, value in MINILM.items()}
@@ -141,6 +143,18 @@ def test_the_command_line(tmp_path):
     assert "no such folder" in error_of(run("scripts/report.py", "--runs", tmp_path / "gone"))
     with pytest.raises(UserError, match="holds no finished run"):
         gather(tmp_path / "out")
+
+
+def test_ctrl_c_leaves_one_line_and_nothing_half_written(tmp_path):
+    forge(tmp_path / "runs")
+    process = Program("scripts/report.py", "--runs", tmp_path / "runs", "--out", tmp_path / "out", "--tracking", "none")
+    while process.poll() is None and not (tmp_path / "out/claims.csv").exists():
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    done = process.ended()
+    assert done.code == 130
+    assert done.stderr.strip().endswith("stopped, nothing is half written") and "Traceback" not in done.stderr
+    assert {path.suffix for path in (tmp_path / "out").iterdir()} == {".md", ".csv", ".tex"}
 
 
 @pytest.fixture(scope="module")
