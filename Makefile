@@ -24,6 +24,8 @@ make reproduce-glue        run what is not done of Table 1, then write the table
 make reproduce-squad  reproduce-summarization  reproduce-ablations  reproduce-increlora
 make watch                 the newest sweep, from a second terminal
 make tables                all finished runs beside the paper's numbers, in results/tables
+make report                the same, and one HTML file beside them: verdicts, tables, figures
+make compare A=adalora B=lora   paired differences over all cells that both have; also two commits
 
   WHAT=glue                for list: glue, squad, summarization, ablations, increlora, all
   ONLY="task=rte,mrpc method=adalora"   the cells that have these options
@@ -31,10 +33,7 @@ make tables                all finished runs beside the paper's numbers, in resu
   WORKERS=2                runs at once on this machine, default 1
   FORMAT=commands          for list: train.py lines and nothing else, for a scheduler of your own
   ARGS="model=deberta_minilm training.max_steps=100 data_root=FOLDER"   further options of train.py, for every cell
-  RUNS=FOLDER              for watch and tables: the run root, default results/runs
-
-make report                  the same, and one HTML file beside them: verdicts, tables, figures
-make compare A=adalora B=lora        paired differences over all cells that both have; also two commits
+  RUNS=FOLDER              for watch, tables, report and compare: the run root, default results/runs
 
 make setup, make clean     the environment in .venv; removes it
 endef

@@ -10,7 +10,6 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it runs uninstalled, as train.py does
 
-from adalora.errors import UserError
 from adalora.reporting.compare import compare, comparison_table
 from adalora.reporting.results import read_results
 from adalora.reporting.terminal import console
@@ -26,8 +25,6 @@ def main() -> int:
     args = parser.parse_args()
     runs, skipped = [], []
     for root in args.runs:
-        if not root.expanduser().is_dir():
-            raise UserError(f"{root}: no such folder: give the runs' with --runs FOLDER")
         found, lines = read_results(root.expanduser())
         runs += found
         skipped += lines

@@ -9,14 +9,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
-from scipy import stats
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it runs uninstalled, as train.py does
 
-from adalora.statistics import seeds
 from adalora.statistics.over_tasks import bootstrap
 from adalora.statistics.paired import ALPHA, sign_flip, stratified_interval
-from adalora.statistics.seeds import Interval, t_interval
+from adalora.statistics.seeds import Interval, bca_interval, spread, t_interval
 
 SEEDS = (3, 5, 10)
 TASKS = 8  # of GLUE
@@ -38,14 +36,6 @@ def covers(interval: Interval | None, truth: float) -> bool:
     return interval is not None and interval[0] <= truth <= interval[1]
 
 
-def bca_anywhere(x: np.ndarray) -> Interval | None:
-    """BCa also at the n that reports don't give it at."""
-    if not seeds.spread(x):
-        return None
-    found = stats.bootstrap((x,), np.mean, n_resamples=999, method="BCa", rng=0).confidence_interval
-    return float(found.low), float(found.high)
-
-
 def coverage(sims: int) -> Iterator[list[str]]:
     """Rows of the first table."""
     for name, (draw, truth) in SOURCES.items():
@@ -53,7 +43,7 @@ def coverage(sims: int) -> Iterator[list[str]]:
             x = draw(np.random.default_rng(n), (sims, n))
             yield [
                 name, str(n), share(covers(t_interval(row), truth) for row in x),
-                share(covers(bca_anywhere(row), truth) for row in x[: sims // 5]),
+                share(covers(bca_interval(row, resamples=999), truth) for row in x[: sims // 5]),
             ]  # fmt: skip
 
 
@@ -80,7 +70,7 @@ def size(sims: int) -> Iterator[list[str]]:
             rng = np.random.default_rng(n)
             d = draw(rng, (sims, n)) - draw(rng, (sims, n))
             tasks = draw(rng, (sims // 5, TASKS * n)) - draw(rng, (sims // 5, TASKS * n))
-            ttest = (covers(t_interval(row), 0.0) or not seeds.spread(row) for row in d)
+            ttest = (covers(t_interval(row), 0.0) or not spread(row) for row in d)
             yield [
                 name, str(n), f"{2 / 2**n:.3g}", share((sign_flip(row)[0] or 1) <= ALPHA for row in d),
                 share(not inside for inside in ttest), share((sign_flip(row)[0] or 1) <= ALPHA for row in tasks),

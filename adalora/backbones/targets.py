@@ -64,3 +64,10 @@ def layer_of(path: str) -> tuple[str, int]:
         if part.isdecimal():
             return ".".join(parts[:i]), int(part)
     raise UserError(f"model.targets names {path}, which lies in no numbered layer, as this method needs")
+
+
+def matches(path: str, pattern: str) -> bool:
+    """Whether a module path is `pattern` for some {layer}."""
+    head, _, tail = pattern.partition("{layer}")
+    middle = path.removeprefix(head).removesuffix(tail)
+    return path.startswith(head) and path.endswith(tail) and middle.isdecimal()

@@ -7,6 +7,7 @@ import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import NamedTuple
 
 from adalora.reporting.paper import ROWS, Key, Published
@@ -58,6 +59,9 @@ BUDGETS = (
 )  # fmt: skip
 
 
+summarised = lru_cache(4096)(summary)  # a report asks for a cell several times, and a bootstrap takes its time
+
+
 @dataclass(frozen=True)
 class Cell:
     """One metric over the seeds: medians of the last and the best step, and what the seeds tell of each.
@@ -98,6 +102,12 @@ class Row:
     published: str
     runs: Mapping[str, Sequence[Run]]
 
+    @property
+    def title(self) -> str:
+        """Its method as the paper prints it, and the variant."""
+        name = TITLES.get(self.method, self.method)
+        return f"{name} [{self.variant}]" if self.variant else name
+
     def key(self, column: Column) -> Key:
         """What its published number is found under."""
         return (*column[:2], self.method, self.budget, self.published)
@@ -112,7 +122,7 @@ class Row:
         if not whole:
             return None
         runs, last, best = zip(*whole, strict=True)
-        of_last, of_best = summary(last), summary(best)
+        of_last, of_best = summarised(last), summarised(best)
         return Cell(of_last.median, of_best.median, len(runs), runs, of_last, of_best, (min(last), max(last)))
 
     def averaged(self) -> Cell | None:

@@ -2,16 +2,11 @@
 
 import csv
 import io
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 
-from adalora.reporting.claims import Claim
 from adalora.reporting.comparisons import Part
 from adalora.reporting.render import Document, Grid
-from adalora.reporting.results import Run
-from adalora.reporting.variants import options
-from adalora.reporting.verdicts import VERDICTS, Verdict, judge
+from adalora.reporting.verdicts import VERDICTS, Group, Verdict
 from adalora.statistics.seeds import Interval
 
 HEADER = ["Claim", "Verdict", "n", "Comparison", "published", "ours", "95 % interval", "p", "least p", "seeds needed"]
@@ -32,24 +27,6 @@ FIELDS = (
     "model", "claim", "place", "verdict", "comparison", "state", "published", "ours", "low", "high", "n", "p",
     "least_p", "seeds_needed", "seeds", "notes",
 )  # fmt: skip
-
-Group = tuple[str, list[Verdict]]  # what its runs have in common, and the verdicts
-
-
-def elsewhere(claims: Sequence[Claim], runs: Iterable[Run]) -> list[Group]:
-    """The claims about scores, judged on every other backbone, set of rows and length; those with something run."""
-    groups: dict[tuple[str, ...], list[Run]] = defaultdict(list)
-    for run in runs:
-        chosen = options(run)
-        rows = "not the official rows" if run["task"]["subset"] else ""
-        groups[run["model"]["title"], rows, chosen["length"], run["precision"]].append(run)
-    found = []
-    for parts, group in sorted(groups.items()):
-        verdicts = judge([claim for claim in claims if claim.kind == "scores"], group, None)
-        tried = [replace(each, parts=[part for part in each.parts if part.found is not None]) for each in verdicts]
-        if any(verdict.parts for verdict in tried):
-            found.append((", ".join(filter(None, parts)), [verdict for verdict in tried if verdict.parts]))
-    return found
 
 
 def claims_document(verdicts: Sequence[Verdict], others: Sequence[Group]) -> Document:

@@ -1,6 +1,6 @@
 """The papers' claims as data: `results/paper/claims.yaml`, typed."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from yaml import YAMLError
 
 from adalora.config.methods import METHOD_CONFIGS, nearest
 from adalora.errors import UserError
-from adalora.reporting.paper import FOLDER
+from adalora.reporting.paper import FOLDER, lora_ranks, read_all
 
 KINDS, OVER, STEPS = ("scores", "ranks", "cost"), ("each", "average"), ("last", "best")
 
@@ -24,9 +24,10 @@ class Side:
     variant: str = ""  # {rank} stands for LoRA's rank at the budget
     budget: str | None = None  # None: each of the claim's
 
-    def at(self, budget: str | None) -> "Side":
-        """This side at one of the claim's budgets."""
-        return self if self.budget else replace(self, budget=budget)
+    def at(self, budget: str | None, ranks: Mapping[str, str]) -> "Side":
+        """This side at one of the claim's budgets, if it has none of its own."""
+        budget = self.budget or budget
+        return Side(self.method, self.variant.format(rank=ranks.get(budget or "")), budget)
 
 
 @dataclass(frozen=True)
@@ -47,13 +48,14 @@ class Claim:
     step: str = "last"
     more: dict[str, Any] = field(default_factory=dict)
     less: dict[str, Any] = field(default_factory=dict)
+    ranks: Mapping[str, str] = field(default_factory=dict, repr=False)  # LoRA's, by budget
 
     def pairs(self) -> Iterator[tuple[Side, Side]]:
         """Both sides of every comparison, with their budgets."""
         budgets: Sequence[str | None] = self.budgets or [None]
         for budget in budgets:
             for other in self.others or [self.one]:
-                yield self.one.at(budget), other.at(budget)
+                yield self.one.at(budget, self.ranks), other.at(budget, self.ranks)
 
 
 def read_claims(folder: Path = FOLDER) -> list[Claim]:
@@ -73,14 +75,16 @@ def read_claims(folder: Path = FOLDER) -> list[Claim]:
     ids = [claim.id for claim in claims]
     if twice := {name for name in ids if ids.count(name) > 1}:
         raise UserError(f"{path} has {', '.join(sorted(twice))} twice")
-    return claims
+    ranks = lora_ranks(read_all(folder))
+    return [replace(claim, ranks=ranks) for claim in claims]
 
 
 def claim_of(entry: dict[str, Any]) -> Claim:
     """A claim from its mapping. Raises `UserError`, or `TypeError` for a missing field."""
     name = entry.get("id")
-    if unknown := [key for key in entry if key not in {each.name for each in fields(Claim)}]:
-        raise UserError(f"claim {name}: there is no field {unknown[0]}, allowed are {', '.join(known(Claim))}")
+    allowed_fields = [each.name for each in fields(Claim) if each.name != "ranks"]
+    if unknown := [key for key in entry if key not in allowed_fields]:
+        raise UserError(f"claim {name}: there is no field {unknown[0]}, allowed are {', '.join(allowed_fields)}")
     sides = [Side(**entry["one"]), *(Side(**other) for other in entry.get("others", ()))]
     claim = Claim(**(entry | {"one": sides[0], "others": sides[1:]}))
     for side in sides:
@@ -94,8 +98,3 @@ def claim_of(entry: dict[str, Any]) -> Claim:
     if (claim.kind == "ranks") != bool(claim.more and claim.less):
         raise UserError(f"claim {name}: more and less belong to kind: ranks, and both to it")
     return claim
-
-
-def known(kind: type) -> list[str]:
-    """The names of a dataclass's fields."""
-    return [each.name for each in fields(kind)]

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from rich.markup import escape
 from rich.table import Table
 
 from adalora.config.methods import METHOD_CONFIGS, nearest
@@ -15,7 +16,7 @@ from adalora.reporting.cells import scores_of
 from adalora.reporting.claimpage import probability, span
 from adalora.reporting.pairs import one_setting
 from adalora.reporting.results import Run, budget_of
-from adalora.reporting.variants import SETTING, label, options, unusual
+from adalora.reporting.variants import SETTING, options, variant_of
 from adalora.statistics.paired import Paired, Scores, holm, paired, paired_over_tasks
 
 
@@ -70,8 +71,7 @@ def compare(runs: Sequence[Run], a: str, b: str) -> tuple[list[Row], list[str]]:
         raise UserError(f"A={a} and B={b}: give two methods or two commits")
     cells: dict[tuple[Any, ...], tuple[list[Run], list[Run]]] = defaultdict(lambda: ([], []))
     for run in runs:
-        chosen = options(run)
-        variant = label(chosen, unusual(run) - {"length"})
+        chosen, variant = options(run), variant_of(run, length=False)
         place = (run["model"]["title"], run["task"]["name"], budget_of(run), *(chosen[name] for name in SETTING))
         for number, side in enumerate((one, other)):
             if side.commit is not None and (run["commit"] or "").startswith(side.commit):
@@ -115,19 +115,19 @@ def cell_name(place: tuple[Any, ...]) -> str:
 
 def comparison_table(rows: Sequence[Row], a: str, b: str) -> Table:
     """The rows for the terminal, each backbone's mean over its cells at its end."""
-    table = Table(box=None, title=f"{a} - {b}, points of the headline metric at the last step")
+    table = Table(box=None, title=f"{escape(a)} - {escape(b)}, points of the headline metric at the last step")
     for name in ("cell", "metric", a, b, "difference", "95 %", "n", "p (Holm)", "least p"):
-        table.add_column(name, justify="left" if name in ("cell", "metric") else "right")
+        table.add_column(escape(name), justify="left" if name in ("cell", "metric") else "right")
     for model in dict.fromkeys(row.model for row in rows):
         mine = [row for row in rows if row.model == model]
-        table.add_row(f"[bold]{model}[/bold]")
+        table.add_row(f"[bold]{escape(model)}[/bold]")
         for row in mine:
             table.add_row(
-                row.cell, row.metric, f"{row.one:.2f}", f"{row.other:.2f}", *numbers(row.found, row.p),
+                escape(row.cell), row.metric, f"{row.one:.2f}", f"{row.other:.2f}", *numbers(row.found, row.p),
                 style=None if row.p is not None and row.p <= 0.05 else "dim",
             )  # fmt: skip
             for note in row.notes:
-                table.add_row(f"  {note}")
+                table.add_row(f"  {escape(note)}")
         whole = paired_over_tasks([row.scores for row in mine])
         if len(mine) > 1 and whole is not None:
             table.add_row(f"mean of {len(mine)} cells", "", "", "", *numbers(whole, whole.p), style="bold")

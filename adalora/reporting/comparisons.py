@@ -1,11 +1,11 @@
 """The comparisons that a claim consists of: what is printed, and what our runs give."""
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from adalora.backbones.targets import layer_of
+from adalora.backbones.targets import layer_of, matches
 from adalora.reporting.cells import GLUE, numbers_of
 from adalora.reporting.claims import Claim, Side
 from adalora.reporting.pairs import Cells, sides
@@ -42,33 +42,30 @@ def parts_of(claim: Claim, cells: Cells, paper: Paper | None) -> list[Part]:
         return [rank_part(claim, task, side, cells) for side, _ in claim.pairs() for task in claim.tasks]
     if claim.over == "average":
         return [average_part(claim, one, other, cells, paper) for one, other in claim.pairs()]
-    parts = []
-    for one, other in claim.pairs():
-        for task in claim.tasks:
-            for metrics in [[metric] for metric in claim.metrics] or [metrics_of(claim, task, paper)]:
-                if published_difference(claim, task, metrics, one, other, cells, paper) is None and paper is not None:
-                    continue  # the table doesn't print it
-                parts.append(each_part(claim, task, metrics, one, other, cells, paper))
-    return parts
+    wanted = [
+        (one, other, task, metrics, published_difference(claim, task, metrics, one, other, paper))
+        for one, other in claim.pairs()
+        for task in claim.tasks
+        for metrics in [[metric] for metric in claim.metrics] or [metrics_of(claim, task, paper)]
+    ]
+    limit = max((each[-1] for each in wanted if each[-1] is not None), default=None) if claim.kind == "cost" else None
+    printed = [each for each in wanted if each[-1] is not None or paper is None]
+    return [each_part(claim, cells, *each, limit) for each in printed]
 
 
 def each_part(
-    claim: Claim, task: str, metrics: Sequence[str], one: Side, other: Side, cells: Cells, paper: Paper | None
-) -> Part:
-    """One task of a claim about scores or costs."""
-    published = published_difference(claim, task, metrics, one, other, cells, paper)
+    claim: Claim, cells: Cells, one: Side, other: Side, task: str, metrics: Sequence[str], published: float | None,
+    limit: float | None,
+) -> Part:  # fmt: skip
+    """One task of a claim: the difference of two scores, or a ratio of two costs and its limit."""
     name = f"{versus(claim, one, other)}, {task}" + (f" {metrics[0]}" if claim.metrics else "")
     a, b, notes = sides(task, one, other, cells, same_machine=claim.kind == "cost")
-    if claim.kind == "cost":
-        limit = cost_limit(claim, metrics[0], cells, paper)
-        if limit is None:
-            return Part(name, None, None, notes=("no published limit applies",))
-        first, second = (values_of(side, metrics, claim.step) for side in (a, b))
+    first, second = (values_of(side, metrics, claim.step) for side in (a, b))
+    if limit is not None:
         ratios = {seed: first[seed] / second[seed] for seed in first.keys() & second.keys()}
         found = paired(ratios, dict.fromkeys(ratios, limit))
         notes = (*notes, f"ratio at most {limit:.2f}")
-        return replace(part_of(name, published, found, notes, a), sign=-1, size=None)
-    first, second = (values_of(side, metrics, claim.step) for side in (a, b))
+        return replace(part_of(name, published, found, notes, ratios), sign=-1, size=None)
     return part_of(name, published, paired(first, second), notes, first)
 
 
@@ -88,8 +85,7 @@ def average_part(claim: Claim, one: Side, other: Side, cells: Cells, paper: Pape
     published = None
     if paper is not None:
         differences = [
-            published_difference(claim, task, metrics_of(claim, task, paper), one, other, cells, paper)
-            for task in claim.tasks
+            published_difference(claim, task, metrics_of(claim, task, paper), one, other, paper) for task in claim.tasks
         ]
         known = [d for d in differences if d is not None]
         published = statistics.mean(known) if len(known) == len(differences) else None
@@ -102,7 +98,7 @@ def average_part(claim: Claim, one: Side, other: Side, cells: Cells, paper: Pape
     whole = set.intersection(*(set(first) for first, _ in tables.values()))
     means = [statistics.mean(one[seed] - two[seed] for one, two in tables.values()) for seed in sorted(whole)]
     spread = statistics.stdev(means) if len(means) > 1 else None
-    part = part_of(name, published, found, notes, {seed: {} for seed in whole})
+    part = part_of(name, published, found, notes, whole)
     return replace(part, spread=spread, pairs=len(tables))
 
 
@@ -117,12 +113,12 @@ def rank_part(claim: Claim, task: str, side: Side, cells: Cells) -> Part:
 
 
 def part_of(
-    name: str, published: float | None, found: Paired | None, notes: Sequence[str], runs: Mapping[int, Any]
+    name: str, published: float | None, found: Paired | None, notes: Sequence[str], seeds: Iterable[int]
 ) -> Part:
     """A part about scores that awaits the correction: a published difference has the sign that is claimed."""
     sign = -1 if published is not None and published < 0 else 1
     return Part(
-        name, published, found, notes=tuple(notes), seeds=tuple(sorted(runs)), sign=sign, size=published,
+        name, published, found, notes=tuple(notes), seeds=tuple(sorted(seeds)), sign=sign, size=published,
         spread=found.std if found else None,
     )  # fmt: skip
 
@@ -140,39 +136,28 @@ def values_of(runs: Mapping[int, Run], metrics: Sequence[str], step: str) -> dic
 
 
 def published_difference(
-    claim: Claim, task: str, metrics: Sequence[str], one: Side, other: Side, cells: Cells, paper: Paper | None
+    claim: Claim, task: str, metrics: Sequence[str], one: Side, other: Side, paper: Paper | None
 ) -> float | None:
     """What the papers print for a comparison, in points (a ratio for costs); None where they print none."""
     if paper is None:
         return None
     table = paper.get(claim.table or "", {})
-    names = [side.variant.format(rank=cells.ranks.get(side.budget or "")) for side in (one, other)]
     differences = []
     for metric in metrics:
-        whole = table.get((task, metric, one.method, str(one.budget), minus(*names)))
+        whole = table.get((task, metric, one.method, str(one.budget), minus(one.variant, other.variant)))
         if whole is not None:
             differences.append(whole.value)
             continue
         pair = [
             table.get(key) or scores(paper).get(key)
-            for side, name in zip((one, other), names, strict=True)
-            for key in [(task, metric, side.method, str(side.budget), name)]
+            for side in (one, other)
+            for key in [(task, metric, side.method, str(side.budget), side.variant)]
         ]
         if pair[0] is None or pair[1] is None:
             return None
         costs = claim.kind == "cost"
         differences.append(pair[0].value / pair[1].value if costs else pair[0].value - pair[1].value)
     return statistics.mean(differences) if differences else None
-
-
-def cost_limit(claim: Claim, metric: str, cells: Cells, paper: Paper | None) -> float | None:
-    """The largest ratio of a metric that the claim's table prints."""
-    found = [
-        published_difference(claim, task, [metric], one, other, cells, paper)
-        for one, other in claim.pairs()
-        for task in claim.tasks
-    ]
-    return max((ratio for ratio in found if ratio is not None), default=None)
 
 
 def versus(claim: Claim, one: Side, other: Side) -> str:
@@ -202,10 +187,3 @@ def mean_rank(run: Run, group: Mapping[str, Any]) -> float | None:
         patterns = [targets[name] for name in group["maps"] if name in targets]
         chosen = [path for path in ranks for pattern in patterns if matches(path, pattern)]
     return statistics.mean(ranks[path] for path in chosen) if chosen else None
-
-
-def matches(path: str, pattern: str) -> bool:
-    """Whether a module path is `pattern` for some {layer}."""
-    head, _, tail = pattern.partition("{layer}")
-    middle = path.removeprefix(head).removesuffix(tail)
-    return path.startswith(head) and path.endswith(tail) and middle.isdecimal()

@@ -7,15 +7,13 @@ from pathlib import Path
 
 from adalora.errors import UserError
 from adalora.reporting.cells import SET_OF, TASK_SETS, Column, Contrast, Row, Section, position, rows_of
-from adalora.reporting.claimpage import Group
-from adalora.reporting.claimpage import elsewhere as judge_elsewhere
 from adalora.reporting.claims import read_claims
 from adalora.reporting.comparisons import Paper
 from adalora.reporting.documents import PACKAGED_INTRO, PAGES, Page, Part
 from adalora.reporting.paper import BART, CONTRASTS, FOLDER, MODEL, minus, model_of, read_paper, scores
 from adalora.reporting.results import Run, read_folders
 from adalora.reporting.variants import clashes, mixtures, several_versions
-from adalora.reporting.verdicts import Verdict, judge
+from adalora.reporting.verdicts import Group, Verdict, judge, judge_elsewhere
 
 
 @dataclass(frozen=True)
@@ -51,8 +49,6 @@ def gather(root: Path, published: Path = FOLDER) -> Findings:
     Raises:
         UserError: no such folder, nothing in it, or published numbers that can't be read.
     """
-    if not root.is_dir():
-        raise UserError(f"{root}: no such folder: give the runs' with --runs FOLDER")
     paper, claims = read_paper(published), read_claims(published)
     folders, skipped = read_folders(root)
     if not folders:

@@ -5,31 +5,24 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from adalora.reporting.claims import Side
-from adalora.reporting.paper import lora_ranks, read_all
+from adalora.reporting.paper import NO_BUDGET
 from adalora.reporting.results import Run, budget_of, folder_of
-from adalora.reporting.variants import SETTING, label, options, several_versions, unusual
+from adalora.reporting.variants import SETTING, options, several_versions, variant_of
 
 
 class Cells:
-    """Runs by the cell that a claim names, whatever their length.
-
-    Raises:
-        UserError: results/paper can't be read.
-    """
+    """Runs by the cell that a claim names, whatever their length."""
 
     def __init__(self, runs: Iterable[Run]) -> None:
         self.runs: dict[tuple[str, str, str, str], list[Run]] = defaultdict(list)
         for run in runs:
-            chosen = options(run)
-            variant = label(chosen, unusual(run) - {"length"})
+            variant = variant_of(run, length=False)
             self.runs[run["task"]["name"], run["method"]["name"], budget_of(run), variant].append(run)
-        self.ranks = lora_ranks(read_all())
 
     def of(self, task: str, side: Side) -> list[Run]:
         """The runs of a side on a task."""
-        variant = side.variant.format(rank=self.ranks.get(side.budget or ""))
-        budget = "any" if side.method in ("full", "bitfit") else side.budget
-        return self.runs.get((task, side.method, str(budget), variant), [])
+        budget = "any" if side.method in NO_BUDGET else side.budget
+        return self.runs.get((task, side.method, str(budget), side.variant), [])
 
 
 def sides(
@@ -40,8 +33,8 @@ def sides(
     groups: dict[tuple[Any, ...], tuple[list[Run], list[Run]]] = defaultdict(lambda: ([], []))
     for runs, place in ((first, 0), (second, 1)):
         for run in runs:
-            machine = run["hardware"].get("name") if same_machine else None
-            groups[(*(options(run)[name] for name in SETTING), machine)][place].append(run)
+            chosen, machine = options(run), run["hardware"].get("name") if same_machine else None
+            groups[(*(chosen[name] for name in SETTING), machine)][place].append(run)
     best: tuple[dict[int, Run], dict[int, Run], tuple[str, ...]] = {}, {}, ()
     for a, b in groups.values():
         (x, told), (y, told_too) = one_setting(a), one_setting(b)

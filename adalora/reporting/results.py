@@ -7,6 +7,7 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, get_origin, get_type_hints
 
+from adalora.errors import UserError
 from adalora.result import SCHEMA, Result
 
 NUMBER, COUNT = (float, int), (int, type(None))
@@ -32,7 +33,9 @@ def read_results(root: Path) -> tuple[list[Run], list[str]]:
 
 
 def read_folders(root: Path) -> tuple[list[tuple[Path, Run]], list[str]]:
-    """`read_results`, each with the run's folder."""
+    """`read_results`, each with the run's folder. Both raise `UserError` where there is no such root."""
+    if not root.is_dir():
+        raise UserError(f"{root}: no such folder: give the runs' with --runs FOLDER")
     runs: list[tuple[Path, Run]] = []
     skipped = []
     seen: dict[tuple[str, ...], str] = {}

@@ -15,7 +15,6 @@ from adalora.errors import UserError
 from adalora.files import write_text
 from adalora.reporting.cells import (
     AVERAGE,
-    TITLES,
     Cell,
     Column,
     Section,
@@ -52,8 +51,7 @@ def grid(section: Section) -> Grid:
             lines.append(["", "", params, section.source, *(f"{cell.value:.2f}" if cell else "" for cell in theirs)])
             if row.runs:
                 lines.append(["", "", "", f"{step} - {section.source}", *map(signed, map(difference, cells, theirs))])
-        name = TITLES.get(row.method, row.method)
-        lines[0][:2] = [f"{name} [{row.variant}]" if row.variant else name, "" if row.budget == "any" else row.budget]
+        lines[0][:2] = [row.title, "" if row.budget == "any" else row.budget]
         blocks.append(lines)
     header = ["Method", "Budget", "# Params", "", *(column.title for column in section.columns)]
     return Grid(section.title, caption(section), header, blocks)
@@ -127,13 +125,17 @@ def write_tables(found: Findings, out: Path) -> tuple[list[Path], list[str]]:
     document = claims_document(found.verdicts, found.elsewhere)
     texts |= {"claims.md": markdown(document), "claims.tex": latex(document)}
     texts["claims.csv"] = claims_table(found.verdicts, found.elsewhere)
+    return [put(out, name, text) for name, text in texts.items()], found.lines
+
+
+def put(out: Path, name: str, text: str) -> Path:
+    """Write a file of the folder that was asked for. Raises `UserError` with the way to choose another."""
     try:
-        for name, text in texts.items():
-            write_text(out / name, text)
+        write_text(out / name, text)
     except UserError as error:
         reason = getattr(error.__cause__, "strerror", None) or error
         raise UserError(f"{out} can't be written ({reason}): choose another place with --out FOLDER") from error
-    return [out / name for name in texts], found.lines
+    return out / name
 
 
 def run_table(results: Sequence[Run]) -> Table:

@@ -3,7 +3,7 @@
 import json
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,6 @@ from adalora.cell import UNCOUNTED
 from adalora.config.methods import METHOD_CONFIGS, AdaLoRAConfig, MethodConfig
 from adalora.config.methods.adalora import FORMS
 from adalora.config.sources import CONF
-from adalora.errors import UserError
 from adalora.reporting.results import NEEDED, Run, budget_of, folder_of
 
 CONTENT = {"data": "data digests", "task version": "task versions", "weights": "weight digests"}
@@ -114,8 +113,8 @@ def unusual(run: Run) -> set[str]:
     names = {"length"}
     for key, value in stated.items():
         section, _, name = key.rpartition(".")
-        if section == "method" and hasattr(config, name):  # doublets take no orthogonality from a recipe
-            value = taken(config, name, value)
+        if section == "method" and getattr(config, name, None) != getattr(type(config)(), name, None):
+            value = getattr(config, name)  # the form's own: doublets take no orthogonality from a recipe
         if key in chosen and chosen[key] != value and not (name in run["recipe"]["lengths"] and chosen["length"]):
             names.add(key)
     for key, default in defaults(run, config).items():
@@ -156,14 +155,6 @@ def defaults(run: Run, config: MethodConfig) -> dict[str, Any]:
     return {key: value for key, value in values.items() if key in closed and key not in decided}
 
 
-def taken(config: MethodConfig, name: str, value: Any) -> Any:
-    """A recipe's value as the method takes it."""
-    try:
-        return getattr(replace(config, **{name: value}), name)
-    except UserError:
-        return value
-
-
 @cache
 def suite(name: str) -> dict[str, Any]:
     """The suite's own values, from a file of `conf/` and the shared parts that it starts from; none for a task that
@@ -176,9 +167,14 @@ def suite(name: str) -> dict[str, Any]:
     return {key: value for part in shared for key, value in suite(f"{Path(name).parent}/{part}").items()} | own
 
 
-def variant_of(run: Run) -> str:
-    """What sets a run apart from its method as published, under the names of `paper.ROWS`; empty where nothing does."""
-    return label(options(run), unusual(run))
+def variant_of(run: Run, length: bool = True) -> str:
+    """What sets a run apart from its method as published, under the names of `paper.ROWS`; empty where nothing does.
+
+    Args:
+        run: a result.
+        length: whether another length than the recipe's is named too.
+    """
+    return label(options(run), unusual(run) - (set() if length else {"length"}))
 
 
 def few(runs: Sequence[Run]) -> str:
@@ -202,11 +198,15 @@ def mixtures(runs: Sequence[Run]) -> list[str]:
     return lines
 
 
+def versions_of(runs: Sequence[Run]) -> dict[str, list[str]]:
+    """Each package's versions among some runs."""
+    names = sorted({name for run in runs for name in run["versions"]})
+    return {name: sorted({run["versions"].get(name, "unknown") for run in runs}) for name in names}
+
+
 def several_versions(runs: Sequence[Run]) -> dict[str, list[str]]:
     """The packages that some runs had in different versions, with these; they may change the last digits."""
-    names = sorted({name for run in runs for name in run["versions"]})
-    versions = {name: sorted({run["versions"].get(name, "unknown") for run in runs}) for name in names}
-    return {name: found for name, found in versions.items() if len(found) > 1}
+    return {name: found for name, found in versions_of(runs).items() if len(found) > 1}
 
 
 def clashes(runs: Sequence[Run]) -> list[str]:

@@ -1,6 +1,7 @@
 """What our runs say of a claim, part by part, with its uncertainty (docs/statistics.md has the rules)."""
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from adalora.reporting.claims import Claim
@@ -36,6 +37,9 @@ class Verdict:
         return not_reproduced if FAILS in states else undecided
 
 
+Group = tuple[str, list[Verdict]]  # what its runs have in common, and the verdicts
+
+
 def judge(claims: Sequence[Claim], runs: Sequence[Run], paper: Paper | None) -> list[Verdict]:
     """Every claim's verdict over some runs.
 
@@ -49,10 +53,26 @@ def judge(claims: Sequence[Claim], runs: Sequence[Run], paper: Paper | None) -> 
     return [Verdict(claim, corrected(parts_of(claim, cells, paper)), words) for claim in claims]
 
 
+def judge_elsewhere(claims: Sequence[Claim], runs: Iterable[Run]) -> list[Group]:
+    """The claims about scores, judged on every other backbone, set of rows and length; those with something run."""
+    groups: dict[tuple[str, ...], list[Run]] = defaultdict(list)
+    for run in runs:
+        chosen = options(run)
+        rows = "not the official rows" if run["task"]["subset"] else ""
+        groups[run["model"]["title"], rows, chosen["length"], run["precision"]].append(run)
+    found = []
+    for parts, group in sorted(groups.items()):
+        verdicts = judge([claim for claim in claims if claim.kind == "scores"], group, None)
+        tried = [replace(each, parts=[part for part in each.parts if part.found is not None]) for each in verdicts]
+        if any(verdict.parts for verdict in tried):
+            found.append((", ".join(filter(None, parts)), [verdict for verdict in tried if verdict.parts]))
+    return found
+
+
 def corrected(parts: Sequence[Part]) -> list[Part]:
     """The parts with p-values corrected over those that have one, and judged."""
-    tested = [i for i, part in enumerate(parts) if part.found is not None and part.found.p is not None]
-    ps = dict(zip(tested, holm([parts[i].found.p for i in tested]), strict=True))  # type: ignore[union-attr, misc]
+    tested = {i: part.found.p for i, part in enumerate(parts) if part.found is not None and part.found.p is not None}
+    ps = dict(zip(tested, holm(list(tested.values())), strict=True))
     return [judged(part, ps.get(i), len(tested)) for i, part in enumerate(parts)]
 
 

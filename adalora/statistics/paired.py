@@ -10,7 +10,7 @@ from scipy import stats
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.power import TTestPower
 
-from adalora.statistics.seeds import Interval, Values, finite, t_interval
+from adalora.statistics.seeds import CONFIDENCE, Interval, Values, finite, t_interval
 
 ALPHA = 0.05
 POWER = 0.8
@@ -67,7 +67,7 @@ def paired_over_tasks(tasks: Sequence[tuple[Scores, Scores]]) -> Paired | None:
     return Paired(len(d), float(d @ weights), None, interval, p, least)
 
 
-def stratified_interval(parts: Sequence[np.ndarray], confidence: float = 0.95) -> Interval | None:
+def stratified_interval(parts: Sequence[np.ndarray], confidence: float = CONFIDENCE) -> Interval | None:
     """Interval for the mean of k task means: the tasks' variances add up to sum s_j^2 / n_j / k^2, with Welch's and
     Satterthwaite's degrees of freedom. None where no task has any spread."""
     k = len(parts)

@@ -36,7 +36,8 @@ def summary(values: Values) -> Summary:
     x = finite(values)
     n = len(x)
     std = float(x.std(ddof=1)) if n > 1 else None
-    return Summary(n, float(np.median(x)), float(x.mean()), std, t_interval(x), bca_interval(x))
+    bca = bca_interval(x) if n >= BCA_FROM else None
+    return Summary(n, float(np.median(x)), float(x.mean()), std, t_interval(x), bca)
 
 
 def finite(values: Values) -> np.ndarray:
@@ -63,11 +64,10 @@ def t_interval(values: Values, confidence: float = CONFIDENCE) -> Interval | Non
     return float(low), float(high)
 
 
-def bca_interval(values: Values, confidence: float = CONFIDENCE) -> Interval | None:
-    """Bias-corrected and accelerated bootstrap of the mean (Efron 1987); None below `BCA_FROM` seeds or without
-    spread."""
+def bca_interval(values: Values, confidence: float = CONFIDENCE, resamples: int = RESAMPLES) -> Interval | None:
+    """Bias-corrected and accelerated bootstrap of the mean (Efron 1987); None without spread."""
     x = finite(values)
-    if len(x) < BCA_FROM or not spread(x):
+    if not spread(x):
         return None
-    found = stats.bootstrap((x,), np.mean, n_resamples=RESAMPLES, confidence_level=confidence, method="BCa", rng=0)
+    found = stats.bootstrap((x,), np.mean, n_resamples=resamples, confidence_level=confidence, method="BCa", rng=0)
     return float(found.confidence_interval.low), float(found.confidence_interval.high)

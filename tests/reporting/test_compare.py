@@ -1,10 +1,13 @@
 """Two methods, or two commits, over what both have."""
 
+import io
+
 import pytest
+from rich.console import Console
 from scipy import stats
 
 from adalora.errors import UserError
-from adalora.reporting.compare import compare, side_of
+from adalora.reporting.compare import compare, comparison_table, side_of
 from tests.programs import error_of, run
 from tests.reporting.forged import MINILM, make, put
 
@@ -71,6 +74,15 @@ def test_the_command_line(tmp_path):
     for part in ("rte, 0.3M, fp32", "+1.25", "least p", "mean of 2 cells", "DeBERTaV3-base"):
         assert part in done.stdout
     assert "nowhere: no such folder" in error_of(run("scripts/compare.py", "lora", "full", "--runs", "nowhere"))
+
+
+def test_brackets_of_a_variant_are_shown():
+    maps = {"method__modules": ["query", "value"], "recipe__values": {}}
+    runs = [make("rte", "lora", seed=1, last=0.8, key=f"{n:010x}", commit=c * 40, **maps) for n, c in enumerate("ab")]
+    rows, _ = compare(runs, "a" * 7, "b" * 7)
+    console = Console(width=200, file=io.StringIO())
+    console.print(comparison_table(rows, "lora modules=[query,value]", "b"))
+    assert console.file.getvalue().count("modules=[query,value]") == 3  # title, column, cell
 
 
 def test_sides():

@@ -3,7 +3,6 @@
 Each takes rows for one small figure. Colour is never the only sign: points differ in shape, lines in dashes.
 """
 
-import itertools
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -36,16 +35,13 @@ CONFIG = {
                "symbolStrokeWidth": 2},
 }  # fmt: skip
 Row = Mapping[str, Any]
-numbered = itertools.count()
 
 
 def svg(spec: Mapping[str, Any], label: str) -> str:
-    """A figure, as one image with a text for those who don't see it; its ids are its own within the page."""
+    """A figure, as one image with a text for those who don't see it."""
     text = vl_convert.vegalite_to_svg({"config": CONFIG, **spec}, vl_version=VEGA_LITE)
     width, height = re.findall(r'<svg[^>]* (?:width|height)="([\d.]+)"[^>]* (?:width|height)="([\d.]+)"', text)[0]
-    number = next(numbered)
     body = compact(re.sub(r"^<svg[^>]*>", "", text))
-    body = re.sub(r'(id="|url\(#)(?=clip|gradient)', lambda found: f"{found[1]}figure{number}-", body)
     escaped = label.replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;")
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" viewBox="0 0 {width} {height}" '

@@ -45,11 +45,6 @@ def row_name(row: Row) -> str:
     return f"{name} [{row.variant}]" if row.variant else name
 
 
-def method_name(row: Row) -> str:
-    """A row's name without its budget."""
-    return TITLES.get(row.method, row.method) + (f" [{row.variant}]" if row.variant else "")
-
-
 def signs(section: Section, name: Callable[[Row], str]) -> list[str]:
     """The names of all rows that were run, whose places give them their signs."""
     return list(dict.fromkeys(name(row) for row in section.rows if row.runs))
@@ -94,21 +89,22 @@ def against_size(section: Section) -> Iterator[Figure]:
         points = []
         for row in section.rows:
             cell = row.cell(column)
-            name = method_name(row)
             if cell is not None:
                 kept = statistics.median(run["parameters"]["kept"] for run in cell.runs)
                 low, high = cell.interval or (None, None)
                 mean = cell.of_last.mean if cell.of_last else cell.last
-                points.append({"size": kept, "name": name, "mean": mean, "low": low, "high": high, "kind": "ours"})
+                points.append({"size": kept, "name": row.title, "mean": mean, "low": low, "high": high, "kind": "ours"})
                 theirs = (section.beside or {}).get(row.key(column))
                 if theirs is not None:
-                    points.append({"size": kept, "name": name, "mean": theirs.value, "kind": "paper"})
+                    points.append({"size": kept, "name": row.title, "mean": theirs.value, "kind": "paper"})
         if points:
             names = ", ".join(dict.fromkeys(str(point["name"]) for point in points))
             label = f"{column.title} over the adapter's size, for {names}"
             paper = "; open signs: the paper's" if any(point["kind"] == "paper" for point in points) else ""
             caption = f"{column.title}, {section.model}: mean of the last step with its 95 % interval{paper}."
-            yield Figure(charts.against_size(points, signs(section, method_name), f"{column.title}, %", label), caption)
+            yield Figure(
+                charts.against_size(points, signs(section, lambda row: row.title), f"{column.title}, %", label), caption
+            )
 
 
 def adaptive(section: Section) -> Iterator[tuple[Row, str, Sequence[Run]]]:

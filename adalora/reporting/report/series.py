@@ -7,8 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from adalora.backbones.targets import layer_of
-from adalora.reporting.comparisons import matches
+from adalora.backbones.targets import layer_of, matches
 
 POINTS = 60  # of a curve: at 270 pixels more can hardly be seen
 
@@ -64,10 +63,12 @@ def mean_ranks(ranks: Iterable[Mapping[str, float]], targets: Mapping[str, str])
 def ranks_by_map(runs: Sequence[Lines], targets: Mapping[str, str]) -> list[dict[str, Any]]:
     """`over_seeds` of the mean rank of each kind of map, `name` its short name."""
     rows = []
+    known = {path for lines in runs for path in lines[0]}
     for name, pattern in targets.items():
+        paths = [path for path in known if matches(path, pattern)]
 
-        def mean(line: Mapping[str, Any], pattern: str = pattern) -> float | None:
-            found = [rank for path, rank in line.items() if path != "step" and matches(path, pattern)]
+        def mean(line: Mapping[str, Any], paths: Sequence[str] = paths) -> float | None:
+            found = [line[path] for path in paths if path in line]
             return statistics.mean(found) if found else None
 
         rows += [{**row, "name": name} for row in over_seeds(runs, mean)]

@@ -86,9 +86,7 @@ class Took:
 
 def took(section: Section) -> list[Took]:
     """Every cell of a section."""
-    return [
-        took_of(row, task, section.model, runs) for row in section.rows for task, runs in row.runs.items()
-    ]  # fmt: skip
+    return [took_of(row, task, section.model, runs) for row in section.rows for task, runs in row.runs.items()]
 
 
 def took_of(row: Row, task: str, model: str, runs: Sequence[Run]) -> Took:
@@ -109,9 +107,3 @@ def rerun(run: Run) -> str:
     """The command that repeats a run, without the options of the machine that it ran on."""
     overrides = [text for text in run["command"][1:] if text.split("=")[0].lstrip("+~") not in MACHINE]
     return f"python train.py {shlex.join(overrides)}"
-
-
-def versions(runs: Sequence[Run]) -> dict[str, str]:
-    """Each package's versions among the runs."""
-    names = sorted({name for run in runs for name in run["versions"]})
-    return {name: ", ".join(sorted({run["versions"].get(name, "unknown") for run in runs})) for name in names}

@@ -7,15 +7,14 @@ from pathlib import Path
 
 from jinja2 import Environment, StrictUndefined
 
-from adalora.errors import UserError
-from adalora.files import write_text
-from adalora.reporting.cells import AVERAGE, Cell, Column, Row, Section, commits, difference
+from adalora.reporting.cells import Cell, Column, Row, Section, commits, difference
 from adalora.reporting.claimpage import ELSEWHERE, INTRO, probability, span
 from adalora.reporting.findings import Findings
 from adalora.reporting.paper import Published
 from adalora.reporting.report import figures, summaries
 from adalora.reporting.report.figures import Figure, Logs, row_name
-from adalora.reporting.tables import caption, millions, signed
+from adalora.reporting.tables import caption, millions, put, signed
+from adalora.reporting.variants import versions_of
 from adalora.reporting.verdicts import VERDICTS
 
 FIRST = 12  # figures of a kind that are open at once
@@ -48,18 +47,12 @@ def write_report(found: Findings, out: Path) -> tuple[Path, list[str]]:
     lines = [*found.lines, *(f"no curve of {fault}" for fault in logs.faults)]
     if len(page.encode()) > LARGEST:
         lines.append(f"report.html has {len(page.encode()) / 1e6:.1f} MB: choose fewer runs with --runs FOLDER")
-    try:
-        write_text(out / "report.html", page)
-    except UserError as error:
-        reason = getattr(error.__cause__, "strerror", None) or error
-        raise UserError(f"{out} can't be written ({reason}): choose another place with --out FOLDER") from error
-    return out / "report.html", lines
+    return put(out, "report.html", page), lines
 
 
 def render(found: Findings, logs: Logs) -> str:
     """The page's text."""
     tables = [(name, page, shown(found.sections[name])) for name, page in found.pages.items()]
-    sections = [section for _, _, each in tables for section in each]
     # a run stands in several of the papers' tables; in figures it counts once
     drawn = [
         section for name in ("glue", "squad", "summarization", "packaged") for section in shown(found.sections[name])
@@ -75,7 +68,7 @@ def render(found: Findings, logs: Logs) -> str:
         found=found, tables=[each for each in tables if each[2]], albums=albums(drawn, logs),
         standings=[each for section in drawn for each in summaries.standings(section)],
         took=[each for section in drawn for each in summaries.took(section)],
-        versions=summaries.versions(found.runs), sections=sections,
+        versions=versions_of(found.runs),
         style=(here / "style.css").read_text("utf-8"), script=(here / "script.js").read_text("utf-8"),
     )  # fmt: skip
 
@@ -128,11 +121,10 @@ class TableCell:
     paper: Published | None
     difference: float | None
     order: float | None
-    average: bool
 
 
 def table_cell(section: Section, row: Row, column: Column) -> TableCell:
     """A cell of one of the papers' tables, or of ours."""
     ours, theirs = row.cell(column), (section.beside or {}).get(row.key(column))
     order = ours.last if ours else theirs.value if theirs else None
-    return TableCell(ours, theirs, difference(ours, theirs), order, column == AVERAGE)
+    return TableCell(ours, theirs, difference(ours, theirs), order)
