@@ -15,6 +15,7 @@ from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
+from adalora import processes
 from adalora.config import register, validated
 from adalora.config.mistakes import explained
 from adalora.config.usage import usage
@@ -44,14 +45,15 @@ def main(tree: DictConfig) -> float | None:
     except UserError as error:
         kind = "busy" if sweeping and isinstance(error, Busy) else "error"
         outcome = {kind: str(error)}
-        print(f"{kind}: {' '.join(job.overrides.task) + ': ' if sweeping else ''}{error}", file=sys.stderr)
+        tell(f"{kind}: {' '.join(job.overrides.task) + ': ' if sweeping else ''}{error}")
         if tree.debug:
             traceback.print_exc()
     except Interrupted as stop:
-        print(f"\n{stop}: the same command goes on from there", file=sys.stderr)
+        tell(f"\n{stop}: the same command goes on from there")
         sys.exit(128 + stop.signal)
     except Exception as error:
         if not sweeping:
+            processes.first_to_tell()  # the traceback will: others that lose this process by it are silent
             raise
         outcome = {"error": f"{type(error).__name__}: {error}"}
         traceback.print_exc()
@@ -62,6 +64,12 @@ def main(tree: DictConfig) -> float | None:
     return outcome["last"][outcome["task"]["headline"]] if "last" in outcome else None
 
 
+def tell(line: str) -> None:
+    """One line for the user, of all the run's processes."""
+    if processes.first_to_tell():
+        print(line, file=sys.stderr)
+
+
 if __name__ == "__main__":
     if {"--help", "-h"} & set(sys.argv):  # Hydra's own walks every group twice, for seconds
         print(usage())
@@ -69,11 +77,13 @@ if __name__ == "__main__":
     end_with_sweep()
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors come here whole, not in Hydra's many lines
     try:
+        if processes.count() > 1 and {"--multirun", "-m"} & set(sys.argv):
+            raise UserError("--multirun starts runs of one process each: give every run its own torchrun")
         register()
         main()
     except (HydraException, UserError) as error:
-        print(f"error: {explained(error)}", file=sys.stderr)
+        tell(f"error: {explained(error)}")
         sys.exit(1)
     except KeyboardInterrupt:
-        print("\nstopped: the same command goes on from the last checkpoint, if there is one", file=sys.stderr)
+        tell("\nstopped: the same command goes on from the last checkpoint, if there is one")
         sys.exit(130)

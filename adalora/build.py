@@ -1,21 +1,25 @@
 """The parts of a run, from its configuration."""
 
+import os
+import warnings
 from collections.abc import Mapping
 
 import datasets
 import torch
 from accelerate import Accelerator
+from accelerate.data_loader import prepare_data_loader
 from accelerate.state import AcceleratorState
-from accelerate.utils import DataLoaderConfiguration
+from accelerate.utils import DataLoaderConfiguration, InitProcessGroupKwargs
 from torch import nn
 from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerBase
 
+from adalora import processes
 from adalora.backbones.attention import use_exact_attention
 from adalora.backbones.load import Weights, load_model
 from adalora.backbones.position_query import bypass_position_query
 from adalora.backbones.targets import target_modules
-from adalora.config.schema import Resolved
+from adalora.config.schema import Config, Resolved
 from adalora.errors import UserError
 from adalora.methods import create
 from adalora.methods.protocol import Method
@@ -25,22 +29,29 @@ from tasks.data import Data
 from tasks.kind import Kind, Split
 
 
-def build_accelerator(config: Resolved) -> Accelerator:
-    """Device, precision and gradient accumulation.
+def build_accelerator(config: Config) -> Accelerator:
+    """Device, precision, and the other processes of the run.
 
     Raises:
-        UserError: a GPU is asked for, or fp16 needs one, and there is none.
+        UserError: a GPU is asked for, or fp16 needs one, and there is none; or more processes than GPUs.
     """
     if config.device == "cuda" and not torch.cuda.is_available():
         raise UserError("device=cuda, but torch sees no GPU: use device=auto, or install torch's CUDA build")
     if config.precision == "fp16" and (config.device == "cpu" or not torch.cuda.is_available()):
         raise UserError("precision=fp16 needs a GPU: use precision=bf16 or fp32")
+    several, here = processes.count() > 1, int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    gpus = 0 if config.device == "cpu" else torch.cuda.device_count()
+    if 0 < gpus < here:
+        raise UserError(f"{here} processes on a machine with {gpus} GPUs: start at most {gpus}, or use device=cpu")
+    # rank-1 factors: a side of one entry may have any stride
+    warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
     AcceleratorState._reset_state(reset_partial_state=True)  # an earlier job of a multirun may have set another
     return Accelerator(
-        cpu=config.device == "cpu",
+        cpu=config.device == "cpu" or (several and not gpus),
         mixed_precision="no" if config.precision == "fp32" else config.precision,
-        gradient_accumulation_steps=config.training.micro_batches,
         dataloader_config=DataLoaderConfiguration(split_batches=True),
+        # beside NCCL's own: processors agree without waiting for their GPUs (distributed.py)
+        kwargs_handlers=[InitProcessGroupKwargs(backend="cpu:gloo,cuda:nccl")] if several and gpus else None,
     )
 
 
@@ -73,12 +84,24 @@ def build_batches(
     multiple = 8 if accelerator.device.type == "cuda" else 1  # of the padded width: tensor cores want it
     collate = kind.collate(tokenizer, multiple)
     rows = features[data.train_split]
+    count = accelerator.num_processes
     order = LengthGroups(
-        rows["length"][:], training.batch_size, training.micro_batches, config.seed, kind.weights(rows)
+        rows["length"][:],
+        training.batch_size,
+        training.micro_batches,
+        config.seed,
+        kind.weights(rows),
+        count,
+        accelerator.process_index,
     )
     splits = []
     for name in data.eval_splits:
-        by_length = ByLength(features[name]["length"][:], training.eval_batch_size)
+        even = -(-training.eval_batch_size // count) * count  # accelerate deals out equal parts
+        by_length = ByLength(features[name]["length"][:], even)
         batches = accelerator.prepare(loader(features[name], by_length, collate))
         splits.append(Split(name, data.tables[name], features[name], batches, by_length.order))
-    return accelerator.prepare(loader(rows, order, collate)), order, splits
+    # `order` knows which rows are this process's
+    batches = prepare_data_loader(
+        loader(rows, order, collate), accelerator.device, num_processes=1, process_index=0, put_on_device=True
+    )
+    return batches, order, splits

@@ -12,6 +12,10 @@ class Busy(UserError):
     """Another process is at work on the same run."""
 
 
+class LostProcess(UserError):
+    """Another process of the same run ended: the same command goes on from the last checkpoint."""
+
+
 class Interrupted(Exception):
     """Ctrl-C or SIGTERM: a checkpoint of `step` is written, and the same command goes on."""
 

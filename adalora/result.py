@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import Accelerator
 
 from adalora import __version__
 from adalora.backbones.load import Weights
@@ -112,7 +113,7 @@ def record(
     folder: RunFolder,
     method: Method,
     progress: Progress,
-    device: torch.device,
+    accelerator: Accelerator,
     command: list[str],
 ) -> Result:
     """All that is known of a finished run."""
@@ -155,10 +156,10 @@ def record(
         parameters={"peak": peak, "kept": kept, "head": counts.head, "total": peak + counts.head},
         ranks=method.ranks(),
         seconds=round(progress.seconds, 2),
-        peak_memory_mb=peak_memory_mb(device),
+        peak_memory_mb=peak_memory_mb(accelerator.device),
         training=asdict(config.training),
         command=command,
         versions=versions(),
         commit=commit(),
-        hardware=hardware(device),
+        hardware=hardware(accelerator.device) | {"processes": accelerator.num_processes},
     )

@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -12,10 +12,12 @@ import datasets
 import torch
 import transformers
 from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
 from omegaconf import OmegaConf
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
+from adalora import processes
 from adalora.adapter import save_adapter
 from adalora.backbones.hub import all_of
 from adalora.backbones.load import Weights, architecture, check_length, load_tokenizer, locate
@@ -23,7 +25,8 @@ from adalora.build import build_accelerator, build_batches, build_model
 from adalora.cell import cell_id
 from adalora.config.schema import Config, Resolved
 from adalora.counts import check_end, check_start
-from adalora.errors import Interrupted
+from adalora.distributed import noticing_loss
+from adalora.errors import Interrupted, LostProcess
 from adalora.files import write_json, write_text
 from adalora.plan import Plan, make_plan
 from adalora.reporting.heatmap import save_heatmap
@@ -52,21 +55,26 @@ def run(config: Config, overrides: Sequence[str]) -> dict[str, Any]:
         UserError: anything the user can put right.
         Interrupted: stopped by Ctrl-C or SIGTERM, with a checkpoint to go on from.
     """
+    main = processes.rank() == 0
+    console.quiet = not main
     if config.dry_run:
         plan = make_plan(config, config.task.rows)
         show_plan(plan)
         return plan.summary()
     cell = cell_id(config)
-    with noting_failure(config, cell):
-        prepared = prepare(config, cell)
     command = ["train.py", *overrides]  # of this run alone; a sweep's process has another
+    with noting_failure(config, cell) if main else nullcontext(), noticing_loss():
+        accelerator = build_accelerator(config)
+        prepared = prepare(config, cell, accelerator)
     folder, plan = prepared.folder, prepared.plan
-    with session(folder, plan.config) as result:
+    with session(folder, plan.config) if main else nullcontext() as found, noticing_loss():
+        (result,) = broadcast_object_list([found])
         if result is None:
             show_plan(plan)
             result = execute(**vars(prepared), command=command)
         else:
             console.print(f"{folder.path} is done: its result again (remove the folder to repeat the run)")
+        accelerator.end_training()
     show_result(result, plan, folder.path)
     return result
 
@@ -84,8 +92,19 @@ class Prepared:
     accelerator: Accelerator
 
 
-def prepare(config: Config, cell: str) -> Prepared:
+def prepare(config: Config, cell: str, accelerator: Accelerator) -> Prepared:
     """Find weights and data, tokenise, plan. Raises `UserError`."""
+    with accelerator.main_process_first():  # which downloads and fills the cache for the others
+        weights, data, features, tokenizer = read(config)
+    plan = make_plan(config, {split: len(rows) for split, rows in features.items()}, weights.folder)
+    plan.notes.extend(data.notes)
+    key = run_key(plan.config, data.digest, weights.digest)
+    folder = RunFolder(plan.config, plan.setting.budget, key, cell)
+    return Prepared(plan, weights, data, features, tokenizer, folder, accelerator)
+
+
+def read(config: Config) -> tuple[Weights, Data, dict[str, datasets.Dataset], PreTrainedTokenizerBase]:
+    """Find weights and data, and tokenise. Raises `UserError`."""
     transformers.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     kind = create_task(config.task)
@@ -100,12 +119,7 @@ def prepare(config: Config, cell: str) -> Prepared:
     }
     for split, table in data.tables.items():
         data.notes.extend(f"{split}: {line}" for line in kind.notes(table, features[split]))
-    plan = make_plan(config, {split: len(rows) for split, rows in features.items()}, weights.folder)
-    plan.notes.extend(data.notes)
-    accelerator = build_accelerator(plan.config)
-    key = run_key(plan.config, data.digest, weights.digest)
-    folder = RunFolder(plan.config, plan.setting.budget, key, cell)
-    return Prepared(plan, weights, data, features, tokenizer, folder, accelerator)
+    return weights, data, features, tokenizer
 
 
 def gather(config: Config) -> tuple[Weights, Data]:
@@ -130,7 +144,7 @@ def session(folder: RunFolder, config: Resolved) -> Iterator[dict[str, Any] | No
         write_text(folder.path / "config.yaml", OmegaConf.to_yaml(asdict(config)))
         try:
             yield None
-        except (Interrupted, KeyboardInterrupt):
+        except (Interrupted, KeyboardInterrupt, LostProcess):
             raise  # still `running`: the same command goes on
         except BaseException as error:
             folder.set_status("failed", explained(error))
@@ -159,8 +173,6 @@ def execute(
     batches, order, splits = build_batches(config, data, features, kind, tokenizer, accelerator)
     optimizer = build_optimizer(model, method, config.training)
     check_start(model, optimizer, method, plan.setting.counts, plan.shapes)
-    wrapped, optimizer = accelerator.prepare(model, optimizer)
-
     main = accelerator.is_main_process
     wandb = None
     if main and config.tracking == "wandb":
@@ -171,7 +183,7 @@ def execute(
             Parts(
                 config=config,
                 accelerator=accelerator,
-                model=wrapped,
+                model=model,
                 method=method,
                 optimizer=optimizer,
                 order=order,
@@ -184,7 +196,7 @@ def execute(
             )
         )
         check_end(model, optimizer, method, plan.setting.counts)
-        result = record(plan, weights, data, folder, method, progress, accelerator.device, command)
+        result = record(plan, weights, data, folder, method, progress, accelerator, command)
         method.finish()
         if main:
             for split, found in zip(splits, predictions, strict=True):

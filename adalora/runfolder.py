@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from adalora.cell import digest, numbers
 from adalora.config.schema import Config, Resolved
-from adalora.errors import Busy, Interrupted, UserError
+from adalora.errors import Busy, Interrupted, LostProcess, UserError
 from adalora.files import write_json, writing
 from adalora.start import content_digest
 
@@ -127,7 +127,7 @@ def noting_failure(config: Config, cell: str) -> Iterator[None]:
     root = Path(config.run_root).expanduser()
     try:
         yield
-    except (Interrupted, KeyboardInterrupt, SystemExit):
+    except (Interrupted, KeyboardInterrupt, SystemExit, LostProcess):
         raise
     except BaseException as error:
         with suppress(UserError):  # where nothing can be written, the error itself counts

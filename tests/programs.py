@@ -24,6 +24,7 @@ SERVER.set_forkserver_preload(
      "statsmodels.stats.power", "jinja2", "torch.distributed.fsdp", "transformers.models.deberta_v2"]
 )  # fmt: skip
 alive = []  # what was started and may still run
+stores = []  # of runs in several processes
 
 
 class Done(NamedTuple):
@@ -91,6 +92,17 @@ def execute(argv, environment, cwd, folder, before):
 def run(script, *arguments, **how):
     """Run a program to its end."""
     return Program(script, *arguments, **how).ended()
+
+
+def together(count, script, *arguments, **how):
+    """Start a program in `count` processes that make one run, as torchrun would: the list of them."""
+    from torch.distributed import TCPStore
+
+    store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    stores.append(store)
+    how |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(store.port), "TORCHELASTIC_USE_AGENT_STORE": "True",
+            "WORLD_SIZE": str(count), "LOCAL_WORLD_SIZE": str(count)}  # fmt: skip
+    return [Program(script, *arguments, RANK=str(rank), LOCAL_RANK=str(rank), **how) for rank in range(count)]
 
 
 def error_of(done):

@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import hydra
 import pytest
 
+from adalora.build import build_accelerator
 from adalora.cell import cell_id
 from adalora.config import register, validated
 from adalora.errors import Busy, UserError
@@ -28,7 +29,7 @@ def prepared():
         register()
         with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
             config = validated(hydra.compose("config", overrides=overrides))
-        return prepare(config, cell_id(config))
+        return prepare(config, cell_id(config), build_accelerator(config))
 
     return go
 

@@ -71,7 +71,8 @@ def finished(root: Path) -> History:
         try:
             run = json.loads(path.read_text())
             machine = run["hardware"]
-            if all(machine[name] == here[machine["device"]][name] for name in ("name", "cores", "system")):
+            alone = machine.get("processes", 1) == 1
+            if alone and all(machine[name] == here[machine["device"]][name] for name in ("name", "cores", "system")):
                 key = (run["model"]["name"], run["task"]["name"], run["method"]["name"], run["precision"])
                 found[key].append(run["seconds"] / run["last_step"])
         except (OSError, ValueError, KeyError, TypeError, ZeroDivisionError):

@@ -7,13 +7,21 @@ function of seed and epoch, so a run can start anywhere in it.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 POOL = 50  # batches that are sorted by length together: shuffled enough, and little padding
+
+
+class Share(NamedTuple):
+    """What one process computes in one forward pass."""
+
+    rows: list[int]
+    counts: bool  # False: this process has no row of the pass, and repeats one that counts 0
+    last: bool  # of its optimizer step
 
 
 class LengthGroups:
@@ -25,6 +33,8 @@ class LengthGroups:
         micro_batches: parts that each batch is cut into.
         seed: the run's seed.
         weights: what every row counts in the mean loss; None: 1.
+        processes: that share every pass, its rows dealt out in turn.
+        process: this one's number.
     """
 
     drop_last = False
@@ -36,12 +46,15 @@ class LengthGroups:
         micro_batches: int,
         seed: int,
         weights: Sequence[int] | None = None,
+        processes: int = 1,
+        process: int = 0,
     ) -> None:
         self.lengths = torch.tensor(lengths)
         self.weights = torch.ones_like(self.lengths) if weights is None else torch.tensor(weights)
         self.rows_a_step = batch_size
         self.batch_size = batch_size // micro_batches
         self.seed = seed
+        self.processes, self.process = processes, process
         self.epoch = self.skip = 0
         self.counted: tuple[int, list[tuple[int, int]]] = (-1, [])  # an epoch, tokens and weight of its batches
 
@@ -86,9 +99,16 @@ class LengthGroups:
         shuffled = torch.randperm(len(batches), generator=generator).tolist()
         return [batches[i] for i in shuffled] + short
 
-    def __iter__(self) -> Iterator[list[int]]:
+    def shares(self) -> Iterator[Share]:
+        """This process's part of every forward pass, in the order of the batches."""
         for batch in self.batches()[self.skip :]:
-            yield from (part.tolist() for part in batch.split(self.batch_size))
+            parts = batch.split(self.batch_size)
+            for number, part in enumerate(parts, 1):
+                own = part[self.process :: self.processes].tolist()
+                yield Share(own or part[:1].tolist(), bool(own), number == len(parts))
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return (share.rows for share in self.shares())
 
     def __len__(self) -> int:
         return -(-len(self.lengths) // self.batch_size) - self.skip * (self.rows_a_step // self.batch_size)

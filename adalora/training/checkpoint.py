@@ -68,14 +68,11 @@ def checksum(path: Path) -> str:
 
 
 def collect(model: nn.Module, optimizer: Optimizer, method: Method) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Everything that decides the next step: trained parameters, optimizer, method, generators."""
+    """Everything that decides the next step, beside each process's own: trained parameters, optimizer, method."""
     trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
     names = {id(p): name for name, p in trained.items()}
     tensors = {f"model/{name}": p.detach() for name, p in trained.items()}
     tensors |= {f"method/{name}": value for name, value in method.state_dict().items()}
-    tensors["random/cpu"] = torch.get_rng_state()
-    if torch.cuda.is_available():
-        tensors["random/cuda"] = torch.cuda.get_rng_state()
     groups = []
     for group in optimizer.param_groups:
         groups.append({key: value for key, value in group.items() if key != "params"})
@@ -90,23 +87,34 @@ def restore(
     tensors: dict[str, Tensor], state: dict[str, Any], model: nn.Module, optimizer: Optimizer, method: Method
 ) -> None:
     """The inverse of `collect`, into freshly built parts."""
-    sections: dict[str, dict[str, Tensor]] = {}
-    for name, tensor in tensors.items():
-        section, _, rest = name.partition("/")
-        sections.setdefault(section, {})[rest] = tensor
-    method.load_state_dict(sections.get("method", {}))
+    method.load_state_dict(section(tensors, "method/"))
     parameters = dict(model.named_parameters())
     with torch.no_grad():
-        for name, tensor in sections["model"].items():
+        for name, tensor in section(tensors, "model/").items():
             parameters[name].copy_(tensor)
     optimizer.param_groups.clear()
     for group in state["groups"]:
         options = {key: tuple(value) if key == "betas" else value for key, value in group.items() if key != "names"}
         optimizer.add_param_group({"params": [parameters[name] for name in group["names"]], **options})
-    for name, tensor in sections.get("optimizer", {}).items():
+    for name, tensor in section(tensors, "optimizer/").items():
         key, _, parameter = name.partition("/")
         # AdamW's own count of steps is a CPU tensor unless the optimizer is fused on the device
         optimizer.state[parameters[parameter]][key] = tensor.to(parameters[parameter].device)
-    torch.set_rng_state(sections["random"]["cpu"])
-    if "cuda" in sections["random"] and torch.cuda.is_available():
-        torch.cuda.set_rng_state(sections["random"]["cuda"])
+
+
+def section(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The tensors whose names start with `prefix`, by the rest of the name."""
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
+def random_state() -> dict[str, Tensor]:
+    """The generators of this process."""
+    state = {"cpu": torch.get_rng_state()}
+    return state | {"cuda": torch.cuda.get_rng_state()} if torch.cuda.is_available() else state
+
+
+def set_random_state(state: dict[str, Tensor]) -> None:
+    """The inverse of `random_state`."""
+    torch.set_rng_state(state["cpu"])
+    if "cuda" in state and torch.cuda.is_available():
+        torch.cuda.set_rng_state(state["cuda"])

@@ -8,7 +8,7 @@ step. Steps that overflow in fp16 aren't counted (stability.py).
 import signal
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import FrameType
@@ -16,14 +16,15 @@ from typing import Any, Protocol
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import gather_object
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerBase
 
 from adalora.config.schema import Resolved
-from adalora.distributed import average
-from adalora.errors import Interrupted
+from adalora.distributed import Agreement, average
+from adalora.errors import Interrupted, UserError
 from adalora.methods.protocol import Method
 from adalora.training import checkpoint
 from adalora.training.batches import LengthGroups
@@ -32,6 +33,8 @@ from adalora.training.optimizer import set_lr
 from adalora.training.stability import Guard
 from tasks import named
 from tasks.kind import Kind, Split
+
+OTHERS = 1_000_003  # between the seeds of two processes (ours; a prime)
 
 
 class Watcher(Protocol):
@@ -75,7 +78,7 @@ class Parts:
 
     config: Resolved
     accelerator: Accelerator
-    model: nn.Module
+    model: nn.Module  # itself: `train` wraps it once a checkpoint has given it its shape
     method: Method
     optimizer: Optimizer
     order: LengthGroups
@@ -94,16 +97,19 @@ def train(parts: Parts) -> tuple[Progress, list[Any]]:
         UserError: a loss or gradient that isn't finite, or a checkpoint that can't be written.
         Interrupted: Ctrl-C or SIGTERM came; the state is saved.
     """
-    accelerator, model, method, optimizer = parts.accelerator, parts.model, parts.method, parts.optimizer
+    accelerator, method = parts.accelerator, parts.method
     training, T = parts.config.training, parts.config.training.total_steps  # noqa: N806
-    wrapped = {id(p) for p in model.parameters() if p.requires_grad}
     # sums since the last log: loss, regulariser, gradient norm, steps
     window = torch.zeros(4, device=accelerator.device)
     here = torch.zeros(3, device=accelerator.device)  # the first three, of this step
-    guard = Guard(accelerator, optimizer)
     progress, saved, damaged = resume(parts)
     if saved is not None:
         window.copy_(saved)
+    elif accelerator.process_index:  # its own dropout; process 0 goes on with what built the model
+        torch.manual_seed(parts.config.seed + OTHERS * accelerator.process_index)
+    wrapped = {id(p) for p in parts.model.parameters() if p.requires_grad}
+    model, optimizer = accelerator.prepare(parts.model, parts.optimizer)
+    guard, agree = Guard(accelerator, parts.optimizer), Agreement(1)
     parts.watcher.started(progress.step, damaged)
     predictions: list[Any] = []
     started, before = time.monotonic(), progress.seconds
@@ -125,36 +131,37 @@ def train(parts: Parts) -> tuple[Progress, list[Any]]:
     with stop_signals() as stop:
         while progress.step < T:
             parts.order.start_at(progress.step + progress.skipped)
-            for batch in parts.batches:
+            for batch, part in zip(parts.batches, parts.order.shares(), strict=False):  # the loader is one ahead
                 t = progress.step
-                with accelerator.accumulate(model):
+                with nullcontext() if part.last else accelerator.no_sync(model):
                     loss, weight = parts.kind.loss(model, batch)
                     regulariser = method.regulariser()
                     # of the step's mean loss: micro-batches and processes count by the weight of their rows
-                    share = weight * accelerator.num_processes / parts.order.weight_at(t + progress.skipped)
-                    accelerator.backward((loss + regulariser) * (share * training.micro_batches))
-                    here[0] += loss.detach() * share
-                    here[1] += regulariser.detach() * share
-                    if not accelerator.sync_gradients:
-                        continue
-                    trained = [p for group in optimizer.param_groups for p in group["params"]]  # may grow
-                    if accelerator.num_processes > 1:
-                        average_gradients([p for p in trained if id(p) not in wrapped])
-                    norm = accelerator.clip_grad_norm_(trained, training.max_grad_norm or float("inf"))
-                    if guard.skips(norm, t):
-                        method.skip_step()
-                        optimizer.step()  # only lowers the scale
-                        optimizer.zero_grad()
-                        here.zero_()
-                        progress.skipped += 1
-                        continue
-                    here[2] = norm
-                    guard.see(t, here)
-                    method.before_step(t, optimizer)
-                    optimizer.step()
-                    set_lr(optimizer, t + 1, T, training.warmup_steps)
-                    method.after_step(t)
+                    whole = parts.order.weight_at(t + progress.skipped)
+                    share = weight * (accelerator.num_processes * part.counts) / whole
+                    accelerator.backward((loss + regulariser) * share)
+                here[0] += loss.detach() * share
+                here[1] += regulariser.detach() * share
+                if not part.last:
+                    continue
+                trained = [p for group in optimizer.param_groups for p in group["params"]]  # may grow
+                if accelerator.num_processes > 1:
+                    average_gradients([p for p in trained if id(p) not in wrapped])
+                norm = accelerator.clip_grad_norm_(trained, training.max_grad_norm or float("inf"))
+                if guard.skips(norm, t):
+                    method.skip_step()
+                    optimizer.step()  # only lowers the scale
                     optimizer.zero_grad()
+                    here.zero_()
+                    progress.skipped += 1
+                    continue
+                here[2] = norm
+                guard.see(t, here)
+                method.before_step(t, optimizer)
+                optimizer.step()
+                set_lr(optimizer, t + 1, T, training.warmup_steps)
+                method.after_step(t)
+                optimizer.zero_grad()
                 window[:3] += here
                 window[3] += 1
                 here.zero_()
@@ -167,11 +174,12 @@ def train(parts: Parts) -> tuple[Progress, list[Any]]:
                     guard.check()
                     predictions = score(step)
                 progress.seconds = before + time.monotonic() - started
-                if step < T and (stop or at(training.checkpoint_steps, step, T)):
+                (stopped_by,) = agree(stop[0] if stop else 0)
+                if step < T and (stopped_by or at(training.checkpoint_steps, step, T)):
                     guard.check()
                     save(parts, progress, window)
-                if stop and step < T:
-                    raise Interrupted(step, stop[0])
+                if stopped_by and step < T:
+                    raise Interrupted(step, stopped_by)
                 if step == T:
                     break
     return progress, predictions
@@ -195,6 +203,7 @@ def at(every: int, step: int, total: int) -> bool:
 
 def log(parts: Parts, window: Tensor, progress: Progress) -> None:
     """Report the means since the last log, and start a new window."""
+    average(window[:2])  # the norm is that of the averaged gradient everywhere
     loss, regulariser, norm, steps = window.tolist()
     values = {
         "train/loss": loss / steps,
@@ -212,28 +221,47 @@ def log(parts: Parts, window: Tensor, progress: Progress) -> None:
 
 
 def save(parts: Parts, progress: Progress, window: Tensor) -> None:
-    """Write a checkpoint (one process does)."""
+    """Write a checkpoint (one process does), with what every process has of its own."""
+    own = checkpoint.random_state() | {"window": window.cpu()}
+    every = gather_object([own])
     if parts.accelerator.is_main_process:
-        model = parts.accelerator.unwrap_model(parts.model)
-        tensors, state = checkpoint.collect(model, parts.optimizer, parts.method)
-        tensors["window/sums"] = window
+        tensors, state = checkpoint.collect(parts.model, parts.optimizer, parts.method)
+        for process, values in enumerate(every):
+            tensors |= {f"process/{process}/{name}": value for name, value in values.items()}
         scaler = {} if parts.accelerator.scaler is None else parts.accelerator.scaler.state_dict()
-        state |= {"progress": asdict(progress), "scaler": scaler}
+        state |= {"progress": asdict(progress), "scaler": scaler, "processes": len(every)}
         checkpoint.save(parts.checkpoints, progress.step, tensors, state)
     parts.accelerator.wait_for_everyone()
 
 
 def resume(parts: Parts) -> tuple[Progress, Tensor | None, list[str]]:
-    """Go back to the newest sound checkpoint, if there is one; also names the damaged ones."""
+    """Go back to the newest sound checkpoint, if there is one; also names the damaged ones.
+
+    Raises:
+        UserError: it was written by another number of processes.
+    """
+    accelerator = parts.accelerator
     found = checkpoint.load(parts.checkpoints)
     if found is None:
         return Progress(), None, []
     tensors, state, damaged = found
-    window = tensors.pop("window/sums")
-    checkpoint.restore(tensors, state, parts.accelerator.unwrap_model(parts.model), parts.optimizer, parts.method)
-    if parts.accelerator.scaler is not None:
-        parts.accelerator.scaler.load_state_dict(state["scaler"])
-    return Progress(**state["progress"]), window, damaged
+    then, now = state["processes"], accelerator.num_processes
+    if then != now:
+        raise UserError(
+            f"{parts.checkpoints.parent} was begun by {counted(then)} and this is {counted(now)}: start it with "
+            f"{then} to go on, or remove the folder to begin anew"
+        )
+    checkpoint.restore(tensors, state, parts.model, parts.optimizer, parts.method)
+    own = checkpoint.section(tensors, f"process/{accelerator.process_index}/")
+    checkpoint.set_random_state(own)
+    if accelerator.scaler is not None:
+        accelerator.scaler.load_state_dict(state["scaler"])
+    return Progress(**state["progress"]), own["window"], damaged
+
+
+def counted(processes: int) -> str:
+    """A number of processes in words."""
+    return "1 process" if processes == 1 else f"{processes} processes"
 
 
 @contextmanager

@@ -11,10 +11,12 @@ logging step, evaluation or checkpoint, which waits for the device anyway, ends 
 import math
 
 import torch
+import torch.distributed as dist
 from accelerate import Accelerator
 from torch import Tensor
 from torch.optim import Optimizer
 
+from adalora.distributed import several
 from adalora.errors import UserError
 
 MOST_SKIPPED = 30  # in a row: from 65536, torch's first scale, down to 6e-5 (fairseq ends a run below 1e-4)
@@ -25,7 +27,7 @@ class Guard:
 
     Args:
         accelerator: whose scaler, in fp16, decides what is skipped.
-        optimizer: a fused one, which honours `found_inf`; perhaps in accelerate's wrapper.
+        optimizer: a fused one, which honours `found_inf`.
     """
 
     def __init__(self, accelerator: Accelerator, optimizer: Optimizer) -> None:
@@ -34,7 +36,7 @@ class Guard:
         self.first = torch.full((), math.inf, device=accelerator.device)  # t of the first bad step
         self.blocked = torch.zeros((), device=accelerator.device)  # 1 from then on
         if self.scaler is None:  # which passes its own `found_inf`
-            getattr(optimizer, "optimizer", optimizer).found_inf = self.blocked  # type: ignore[union-attr]
+            optimizer.found_inf = self.blocked  # type: ignore[attr-defined]
 
     def skips(self, norm: Tensor, t: int) -> bool:
         """Whether the scaler will skip this step. Only fp16 waits for the device.
@@ -68,6 +70,8 @@ class Guard:
         Raises:
             UserError: with that step, and what to change.
         """
+        if several():  # each sees its own rows' loss
+            dist.all_reduce(self.first, dist.ReduceOp.MIN)
         if math.isfinite(first := self.first.item()):
             raise UserError(
                 f"the loss or its gradient became NaN or infinite at step {int(first) + 1}: "
