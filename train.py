@@ -21,6 +21,7 @@ from adalora.config.mistakes import explained
 from adalora.config.usage import usage
 from adalora.errors import Busy, Interrupted, UserError
 from adalora.reporting.multirun import note_job
+from adalora.signals import hand_on
 from adalora.sweep.worker import end_with_sweep, share_machine
 
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # repeatable products on a GPU
@@ -50,6 +51,7 @@ def main(tree: DictConfig) -> float | None:
             traceback.print_exc()
     except Interrupted as stop:
         tell(f"\n{stop}: the same command goes on from there")
+        hand_on(stop.signal)
         sys.exit(128 + stop.signal)
     except Exception as error:
         if not sweeping:

@@ -17,7 +17,7 @@ class LostProcess(UserError):
 
 
 class Interrupted(Exception):
-    """Ctrl-C or SIGTERM: a checkpoint of `step` is written, and the same command goes on."""
+    """Ctrl-C, SIGTERM or a scheduler's signal: a checkpoint of `step` is written, and the same command goes on."""
 
     def __init__(self, step: int, signal: int) -> None:
         super().__init__(f"stopped after step {step}")

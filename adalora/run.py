@@ -53,7 +53,7 @@ def run(config: Config, overrides: Sequence[str]) -> dict[str, Any]:
 
     Raises:
         UserError: anything the user can put right.
-        Interrupted: stopped by Ctrl-C or SIGTERM, with a checkpoint to go on from.
+        Interrupted: stopped by Ctrl-C, SIGTERM or a scheduler's signal, with a checkpoint to go on from.
     """
     main = processes.rank() == 0
     console.quiet = not main
@@ -144,7 +144,7 @@ def session(folder: RunFolder, config: Resolved) -> Iterator[dict[str, Any] | No
         write_text(folder.path / "config.yaml", OmegaConf.to_yaml(asdict(config)))
         try:
             yield None
-        except (Interrupted, KeyboardInterrupt, LostProcess):
+        except (Interrupted, KeyboardInterrupt, LostProcess, SystemExit):
             raise  # still `running`: the same command goes on
         except BaseException as error:
             folder.set_status("failed", explained(error))

@@ -1,10 +1,8 @@
 """A run's folder: its key, its status, and the lock that says somebody is at work in it."""
 
-import fcntl
 import json
 import os
 import shutil
-import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
@@ -12,13 +10,13 @@ from typing import Any, Literal
 
 from adalora.cell import digest, numbers
 from adalora.config.schema import Config, Resolved
-from adalora.errors import Busy, Interrupted, LostProcess, UserError
-from adalora.files import write_json, writing
+from adalora.errors import Interrupted, LostProcess, UserError
+from adalora.files import write_json
+from adalora.lock import locked
 from adalora.start import content_digest
 
 Status = Literal["running", "done", "failed"]
 FAILED = ".failed"  # below the run root: a folder for each cell that failed before it had a run's folder
-PATIENCE = 0.3  # seconds to wait for a lock: whoever only looks whether it is held (`held`) lets go at once
 
 
 def run_key(config: Resolved, data_digest: str, weights_digest: str) -> str:
@@ -83,42 +81,6 @@ def read_status(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}
-
-
-@contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Hold a folder for this process; the system lets go of it when the process dies.
-
-    Raises:
-        Busy: another process holds it.
-        UserError: the folder can't be made.
-    """
-    with writing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        file = (folder / ".lock").open("w")
-    with file:
-        deadline = time.monotonic() + PATIENCE
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError as error:
-                if time.monotonic() > deadline:
-                    raise Busy(f"another process is working on {folder}: wait for it, or stop it") from error
-                time.sleep(0.02)
-        yield
-
-
-def held(folder: Path) -> bool:
-    """Whether a living process works in the folder."""
-    try:
-        with (folder / ".lock").open() as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:  # no lock yet
-        return False
-    return False
 
 
 @contextmanager

@@ -10,8 +10,9 @@ from adalora.build import build_accelerator
 from adalora.cell import cell_id
 from adalora.config import register, validated
 from adalora.errors import Busy, UserError
+from adalora.lock import held
 from adalora.run import prepare, run, session
-from adalora.runfolder import FAILED, held, read_status
+from adalora.runfolder import FAILED, read_status
 from tests.conftest import CONF
 
 

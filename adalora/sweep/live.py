@@ -16,8 +16,8 @@ from rich.text import Text
 
 from adalora.errors import UserError
 from adalora.files import write_json
+from adalora.lock import held
 from adalora.reporting.terminal import console
-from adalora.runfolder import held
 from adalora.sweep.listing import duration
 from adalora.sweep.states import Content, State, last_lines, scan, state_of
 

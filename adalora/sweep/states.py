@@ -9,7 +9,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from adalora.runfolder import FAILED, held, read_status
+from adalora.lock import held
+from adalora.runfolder import FAILED, read_status
 
 StateName = Literal["running", "done", "failed", "died", "missing"]
 ORDER: tuple[StateName, ...] = ("running", "done", "failed", "died")  # what counts where a cell has several folders

@@ -7,10 +7,10 @@ from datetime import datetime
 from pathlib import Path
 
 from adalora.errors import UserError
+from adalora.lock import locked
 from adalora.reporting.findings import gather
 from adalora.reporting.tables import write_tables
 from adalora.reporting.terminal import console
-from adalora.runfolder import locked
 from adalora.sweep.cells import Cell
 from adalora.sweep.check import check_disk, contents
 from adalora.sweep.estimate import Estimate, estimator

@@ -5,13 +5,11 @@ still there, zero_grad (docs/deviations.md: D-loop, D-grad). What is logged stay
 step. Steps that overflow in fp16 aren't counted (stability.py).
 """
 
-import signal
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from types import FrameType
 from typing import Any, Protocol
 
 import torch
@@ -26,6 +24,7 @@ from adalora.config.schema import Resolved
 from adalora.distributed import Agreement, average
 from adalora.errors import Interrupted, UserError
 from adalora.methods.protocol import Method
+from adalora.signals import stop_signals
 from adalora.training import checkpoint
 from adalora.training.batches import LengthGroups
 from adalora.training.evaluate import evaluate
@@ -95,7 +94,7 @@ def train(parts: Parts) -> tuple[Progress, list[Any]]:
 
     Raises:
         UserError: a loss or gradient that isn't finite, or a checkpoint that can't be written.
-        Interrupted: Ctrl-C or SIGTERM came; the state is saved.
+        Interrupted: Ctrl-C, SIGTERM or a scheduler's signal came; the state is saved.
     """
     accelerator, method = parts.accelerator, parts.method
     training, T = parts.config.training, parts.config.training.total_steps  # noqa: N806
@@ -262,21 +261,3 @@ def resume(parts: Parts) -> tuple[Progress, Tensor | None, list[str]]:
 def counted(processes: int) -> str:
     """A number of processes in words."""
     return "1 process" if processes == 1 else f"{processes} processes"
-
-
-@contextmanager
-def stop_signals() -> Iterator[list[int]]:
-    """Collect SIGINT and SIGTERM, so that the step in hand ends first; a second Ctrl-C ends at once."""
-    received: list[int] = []
-
-    def note(number: int, frame: FrameType | None) -> None:
-        if received and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        received.append(number)
-
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield received
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -7,7 +7,8 @@ import time
 
 import pytest
 
-from adalora.runfolder import held, locked, read_status
+from adalora.lock import held, locked
+from adalora.runfolder import read_status
 from adalora.sweep.worker import gpu_of, threads_of
 from tests.programs import Program, error_of, newest_step, run
 
