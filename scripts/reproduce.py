@@ -12,11 +12,13 @@ import argparse
 import sys
 from importlib.util import find_spec
 from pathlib import Path
+from shutil import which
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it runs uninstalled, as train.py does
 
 from adalora.errors import UserError
 from adalora.sweep.cells import cells_of, chosen, command, extended
+from adalora.sweep.launchers import Launcher, Local, Slurm
 from adalora.sweep.published import TABLES, published
 from scripts.options import Parser, exit_code
 
@@ -39,25 +41,39 @@ def show_list(args: argparse.Namespace) -> int:
 
     from adalora.sweep.estimate import estimator
     from adalora.sweep.listing import listing
-    from adalora.sweep.states import scan, state_of
+    from adalora.sweep.states import states
 
     root = Path(cells[0].config.run_root).expanduser()
-    folders = scan(root)
-    states = {cell.id: state_of(folders.get(cell.id, ())) for cell in cells}
-    print("\n".join(listing(cells, states, estimator(root), left + refused)))
+    found = states(root, {cell.id: None for cell in cells})
+    print("\n".join(listing(cells, found, estimator(root), left + refused)))
     return 0
 
 
 def run(args: argparse.Namespace) -> int:
     """Run every cell that is not done, then write the tables."""
-    if args.workers > 1 and find_spec("hydra_plugins.hydra_joblib_launcher") is None:
-        raise UserError("WORKERS=2 and more need hydra-joblib-launcher: pip install -e '.[launchers]'")
+    launcher = Slurm(args.slurm.split(), not args.detach) if args.launcher == "slurm" else Local(args.workers)
+    check(launcher)
     settings, left = published(args.what)
     cells, refused = cells_of(chosen(settings, args.only), args.seeds, args.overrides, heavy)
 
     from adalora.sweep.sweep import sweep
 
-    return sweep(cells, left + refused, args.workers, Path(args.tables))
+    return sweep(cells, left + refused, launcher, Path(args.tables))
+
+
+def check(launcher: Launcher) -> None:
+    """Refuse a launcher that can't work here. Raises `UserError`."""
+    if isinstance(launcher, Local):
+        if launcher.workers > 1 and find_spec("hydra_plugins.hydra_joblib_launcher") is None:
+            raise UserError("WORKERS=2 and more need hydra-joblib-launcher: pip install -e '.[launchers]'")
+        return
+    if find_spec("hydra_plugins.hydra_submitit_launcher") is None:
+        raise UserError("LAUNCHER=slurm needs hydra-submitit-launcher: pip install -e '.[launchers]'")
+    if which("sbatch") is None:
+        raise UserError("LAUNCHER=slurm: there is no sbatch here; run it on a login node of the cluster")
+    for option in launcher.options:
+        if "=" not in option:
+            raise UserError(f"SLURM={option}: give options of conf/hydra/launcher/slurm.yaml, as SLURM='partition=gpu'")
 
 
 def show_watch(args: argparse.Namespace) -> int:
@@ -94,6 +110,9 @@ def parser() -> Parser:
     listed.set_defaults(act=show_list)
     ran = verbs.add_parser("run", help="run what is not done, end with the tables", allow_abbrev=False)
     ran.add_argument("--workers", type=workers, default=1, help="runs at once (default 1)")
+    ran.add_argument("--launcher", choices=("workers", "slurm"), default="workers", help="slurm: every run a job")
+    ran.add_argument("--slurm", default="", help="options of conf/hydra/launcher/slurm.yaml, as 'partition=gpu'")
+    ran.add_argument("--detach", action="store_true", help="with slurm: end when all is submitted")
     ran.add_argument("--tables", default="results/tables", help="folder for the tables (default results/tables)")
     ran.set_defaults(act=run)
     watched = verbs.add_parser("watch", help="show the newest sweep while it runs", allow_abbrev=False)

@@ -9,10 +9,10 @@ import sys
 import time
 
 import pytest
-from programs import ROOT, Program, error_of, newest_step, run, together
 from safetensors.torch import load_file
 
 from adalora.training.checkpoint import load
+from tests.programs import ROOT, Program, error_of, newest_step, run, together
 
 
 @pytest.fixture(scope="module")

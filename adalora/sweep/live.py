@@ -19,11 +19,12 @@ from adalora.files import write_json
 from adalora.lock import held
 from adalora.reporting.terminal import console
 from adalora.sweep.listing import duration
-from adalora.sweep.states import Content, State, last_lines, scan, state_of
+from adalora.sweep.queue import SWEEPS
+from adalora.sweep.states import Content, State, last_lines, states
 
 EVERY = 2.0  # seconds between looks at the run folders
 PLAIN_EVERY = 60.0  # seconds between lines on progress where there is no terminal
-SWEEPS, VIEW = ".multirun", "sweep.json"
+VIEW = "sweep.json"
 
 
 @dataclass(frozen=True)
@@ -86,8 +87,7 @@ class View:
 
     def states(self) -> dict[str, State]:
         """Where the cells stand now."""
-        folders = scan(self.root)
-        return {line.id: state_of(folders.get(line.id, ()), line.content) for line in self.watched.cells}
+        return states(self.root, {line.id: line.content for line in self.watched.cells})
 
     def look(self, always: bool = False) -> None:
         """Read the folders and show what is new, at most every few seconds."""
@@ -95,7 +95,10 @@ class View:
         if not always and now - self.looked < EVERY:
             return
         self.looked = now
-        states = self.states()
+        try:
+            states = self.states()
+        except UserError:  # SLURM doesn't answer: later
+            return
         running = [
             self.progress(line, state, now)
             for line in self.watched.cells
@@ -121,7 +124,11 @@ class View:
     def summary(self, states: dict[str, State], running: Sequence[dict[str, Any]]) -> str:
         """Counts, and the time that is left: by the estimates, corrected by the speed of what is running."""
         counts = Counter(state.name for state in states.values())
-        told = [f"{counts[name]} {name}" for name in ("done", "running", "failed", "died", "missing") if counts[name]]
+        told = [
+            f"{counts[name]} {name}"
+            for name in ("done", "running", "queued", "failed", "died", "missing")
+            if counts[name]
+        ]
         seconds = {line.id: line.seconds for line in self.watched.cells}
         pace = [
             run["total"] / run["speed"] / seconds[run["line"].id]
@@ -129,7 +136,9 @@ class View:
             if run["speed"] and seconds[run["line"].id]
         ]
         factor = statistics.median(pace) if pace else 1.0
-        left = sum(seconds[cell] * factor for cell, state in states.items() if state.name in ("missing", "died"))
+        left = sum(
+            seconds[cell] * factor for cell, state in states.items() if state.name in ("queued", "missing", "died")
+        )
         for run in running:
             share = 1 - run["step"] / run["total"] if run["total"] else 1.0
             left += seconds[run["line"].id] * factor * share if run["left"] is None else run["left"]
@@ -157,7 +166,7 @@ class View:
             state = states[line.id]
             before = self.known.get(line.id)
             self.known[line.id] = state.name
-            if state.name in (before, "missing") or (before is None and state.name != "running"):
+            if state.name in (before, "missing") or (before is None and state.name not in ("running", "queued")):
                 continue
             text = f"{state.name}: {line.name}"
             if state.name == "done" and state.folder:
@@ -190,10 +199,14 @@ def headline(state: State) -> str:
 
 
 def watch(root: Path) -> None:
-    """Show the newest sweep below `root` until its process has ended. Raises `UserError` where there is none."""
+    """Show the newest sweep below `root` until its process has ended, and SLURM has none of its cells.
+
+    Raises:
+        UserError: there is none.
+    """
     folder, watched = newest(root)
     with View(watched) as view:
-        while held(folder):
+        while held(folder) or any(state.name in ("queued", "running") for state in view.states().values()):
             view.look()
             time.sleep(EVERY / 4)
         view.look(always=True)

@@ -11,8 +11,9 @@ from typing import Any, Literal, NamedTuple
 
 from adalora.lock import held
 from adalora.runfolder import FAILED, read_status
+from adalora.sweep.queue import queued
 
-StateName = Literal["running", "done", "failed", "died", "missing"]
+StateName = Literal["running", "done", "queued", "failed", "died", "missing"]
 ORDER: tuple[StateName, ...] = ("running", "done", "failed", "died")  # what counts where a cell has several folders
 TAIL = 65536  # bytes of metrics.jsonl that are looked at
 
@@ -56,7 +57,7 @@ class State:
     """Where a cell stands."""
 
     name: StateName
-    reason: str = ""  # why it failed
+    reason: str = ""  # why it failed, or the job it is queued as
     folders: Sequence[Folder] = ()
 
     @property
@@ -90,15 +91,29 @@ def scan(root: Path) -> dict[str, list[Folder]]:
     return found
 
 
-def state_of(folders: Sequence[Folder], content: Content | None = None) -> State:
+def states(root: Path, cells: Mapping[str, Content | None]) -> dict[str, State]:
+    """Where cells stand. Raises `UserError` if some may be in SLURM's queue, and SLURM doesn't answer.
+
+    Args:
+        root: the run root.
+        cells: their identities, with the weights and data at hand where they are known.
+    """
+    folders, jobs = scan(root), queued(root)
+    return {cell: state_of(folders.get(cell, ()), content, jobs.get(cell)) for cell, content in cells.items()}
+
+
+def state_of(folders: Sequence[Folder], content: Content | None = None, job: str | None = None) -> State:
     """Where a cell with these folders stands.
 
     Args:
         folders: the cell's (`scan`).
         content: digests of the weights and data at hand, where they are known: a run of others isn't this one.
+        job: of SLURM's, that waits, is starting, or was queued again.
     """
     folders = [folder for folder in folders if content is None or folder.content in (None, content)]
     for name in ORDER:
+        if name == "failed" and job is not None:
+            return State("queued", f"SLURM job {job}", folders)
         for folder in folders:
             if folder.state == name:
                 return State(name, folder.reason, folders)

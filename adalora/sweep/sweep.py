@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
@@ -14,19 +15,21 @@ from adalora.reporting.terminal import console
 from adalora.sweep.cells import Cell
 from adalora.sweep.check import check_disk, contents
 from adalora.sweep.estimate import Estimate, estimator
+from adalora.sweep.launchers import Launcher, Local, Slurm
 from adalora.sweep.listing import duration
-from adalora.sweep.live import SWEEPS, Line, View, Watched
+from adalora.sweep.live import Line, View, Watched
+from adalora.sweep.queue import SWEEPS
 from adalora.sweep.rounds import Sweep
-from adalora.sweep.states import scan, state_of
+from adalora.sweep.states import states
 
 
-def sweep(cells: Sequence[Cell], left: Sequence[str], workers: int, tables: Path) -> int:
+def sweep(cells: Sequence[Cell], left: Sequence[str], launcher: Launcher, tables: Path) -> int:
     """Run every cell that is not done, and write the tables.
 
     Args:
         cells: what is wanted.
         left: lines on what was wanted and isn't among the cells.
-        workers: runs at once.
+        launcher: where the runs go.
         tables: folder for the tables.
 
     Returns:
@@ -52,13 +55,18 @@ def sweep(cells: Sequence[Cell], left: Sequence[str], workers: int, tables: Path
     if not able:
         raise UserError("no cell can run: the lines above say why")
     content = contents(able)
-    folders = scan(root)
-    todo = [cell for cell in able if state_of(folders.get(cell.id, ()), content[cell.id]).name != "done"]
+    before = states(root, {cell.id: content[cell.id] for cell in able})
+    theirs = ("queued", "running") if isinstance(launcher, Slurm) else ("queued",)
+    left_alone = Counter(state.name for state in before.values() if state.name in theirs)
+    todo = [cell for cell in able if before[cell.id].name not in ("done", *theirs)]
+    workers = len(todo) if isinstance(launcher, Slurm) else launcher.workers
     seconds = sum(estimates[cell.id].seconds for cell in todo)
     disk = check_disk(root, {cell.id: estimates[cell.id].plan.cost for cell in todo}, workers)
-    say(f"{len(able)} cells, {len(able) - len(todo)} done")
+    done = sum(state.name == "done" for state in before.values())
+    told = "".join(f", {count} {name} already" for name, count in left_alone.items())
+    say(f"{len(able)} cells, {done} done{told}")
     if todo:
-        say(f"{len(todo)} to run, {workers} at once: about {duration(seconds)} one after another; {disk}")
+        say(f"{len(todo)} to run, {where(launcher)}: about {duration(seconds)} one after another; {disk}")
 
     failed: dict[str, str] = {}
     if todo:
@@ -68,9 +76,15 @@ def sweep(cells: Sequence[Cell], left: Sequence[str], workers: int, tables: Path
             watched = Watched(str(root.absolute()), workers, lines)
             watched.save(folder)
             with View(watched) as view:
-                running = Sweep(folder, workers, view.look)
-                running.run(todo)
+                running = Sweep(folder, launcher, view.look)
+                try:
+                    running.run(todo)
+                finally:
+                    if running.jobs and len(running.outcomes) < len(todo):
+                        say(outliving(running.jobs))
                 view.look(always=True)
+        if len(running.outcomes) < len(todo):
+            return 1 if unable else 0
         failed = running.failed()
         for cell in todo:
             if cell.id in failed:
@@ -87,6 +101,19 @@ def sweep(cells: Sequence[Cell], left: Sequence[str], workers: int, tables: Path
         names = ", ".join(file.name for file in files if file.suffix == ".md")
         say(f"{len(failed)} of {len(able)} cells failed. Tables in {tables}: {names}, also as csv and tex")
     return 1 if failed or unable else 0
+
+
+def where(launcher: Launcher) -> str:
+    """Where the runs go."""
+    return f"{launcher.workers} at once" if isinstance(launcher, Local) else "each a SLURM job"
+
+
+def outliving(jobs: Sequence[str]) -> str:
+    """What a person can do with jobs that outlive the sweep."""
+    return (
+        f"SLURM has the jobs ({', '.join(jobs)}): make watch follows them, scancel {' '.join(jobs)} ends them, and the "
+        "same command submits what is missing and writes the tables"
+    )
 
 
 def say(text: str) -> None:
