@@ -14,7 +14,8 @@ from adalora.config.lengths import fit_lengths
 from adalora.config.schema import Config, Resolved, Training
 
 MODEL_OPTIONS = ("targets", "head", "attention", "classifier_dropout", "pos_query_base_only")  # beside the weights
-UNCOUNTED = ("epochs", "max_steps", "log_steps", "checkpoint_steps")  # of training: T says it all, or no number changes
+# of training: T says it all, or no number changes
+UNCOUNTED = ("epochs", "max_steps", "log_steps", "checkpoint_minutes", "checkpoint_steps")
 
 
 def cell_id(config: Config) -> str:

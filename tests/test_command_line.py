@@ -110,7 +110,7 @@ def test_killed_at_random_moments_it_ends_in_the_same_bits(tiny_run, tmp_path, m
 
 
 def test_ctrl_c_says_how_to_go_on(tiny_run, tmp_path):
-    args = [*tiny_run, "method=lora", "training.max_steps=2000"]
+    args = [*tiny_run, "method=lora", "training.max_steps=2000", "training.checkpoint_steps=50"]
     process = Program("train.py", *args)
     while process.poll() is None and newest_step(tmp_path / "runs") == 0:
         time.sleep(0.05)
@@ -122,7 +122,7 @@ def test_ctrl_c_says_how_to_go_on(tiny_run, tmp_path):
 
 
 def test_two_processes_do_not_work_in_one_folder(tiny_run, tmp_path):
-    args = [*tiny_run, "method=lora", "training.max_steps=5000"]
+    args = [*tiny_run, "method=lora", "training.max_steps=5000", "training.checkpoint_steps=50"]
     first = Program("train.py", *args)
     while first.poll() is None and newest_step(tmp_path / "runs") == 0:
         time.sleep(0.05)

@@ -136,6 +136,22 @@ def test_a_damaged_checkpoint_costs_only_the_steps_since_the_one_before(start, t
     assert "going on from the checkpoint of step 10" in output
 
 
+def test_checkpoints_come_by_time(start, killed, tiny_run, tmp_path):
+    """Every step here. In what number of steps a minute comes makes no difference to the numbers."""
+    whole = start([*tiny_run, "method=adalora", "training.log_steps=4", f"run_root={tmp_path}/whole"])
+    args = [*tiny_run, "method=adalora", "training.checkpoint_minutes=1e-9", "training.log_steps=4"]
+    killed(args, 8)
+    assert sorted(path.name for path in tmp_path.rglob("step-*")) == ["step-00000006", "step-00000007"]
+    assert read(start(args))[1:] == read(whole)[1:]
+
+
+def test_a_checkpoint_is_due_every_so_many_minutes(monkeypatch):
+    times = iter([1000.0, 1060.0, 1119.9, 1120.0, 1121.0, 1239.9, 1240.5])
+    monkeypatch.setattr(loop.time, "monotonic", lambda: next(times))
+    clock = loop.Clock(minutes=2)
+    assert [clock.due() for _ in range(6)] == [False, False, True, False, False, True]
+
+
 def test_all_checkpoints_damaged_says_what_to_do(tmp_path):
     checkpoint.save(tmp_path / "checkpoint", 5, {"a": torch.ones(3)}, {})
     (tmp_path / "checkpoint" / "step-00000005" / checkpoint.STATE).write_text("{")
@@ -173,6 +189,7 @@ def test_ctrl_c_saves_and_the_same_command_goes_on(start, tiny_run, tmp_path, mo
         ("training.eval_steps=7", False),
         ("training.log_steps=7", True),
         ("training.checkpoint_steps=7", True),
+        ("training.checkpoint_minutes=1", True),
         ("debug=true", True),
     ],
 )

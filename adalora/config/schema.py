@@ -133,14 +133,15 @@ class Training:
     adam_eps: float = MISSING
     eval_steps: int | None = MISSING
     log_steps: int = MISSING
-    checkpoint_steps: int = MISSING
+    checkpoint_minutes: float | None = MISSING
+    checkpoint_steps: int | None = MISSING
 
     def __post_init__(self) -> None:
         for key in ("epochs", "batch_size", "micro_batches", "eval_batch_size", "lr", "adam_eps",
-                    "log_steps", "checkpoint_steps"):  # fmt: skip
+                    "log_steps"):  # fmt: skip
             value = getattr(self, key)
             require(0 < value < math.inf, f"training.{key}={value}: must be positive and finite")
-        for key in ("max_steps", "eval_steps", "max_grad_norm"):
+        for key in ("max_steps", "eval_steps", "max_grad_norm", "checkpoint_minutes", "checkpoint_steps"):
             value = getattr(self, key)
             require(value is None or value > 0, f"training.{key}={value}: must be positive or null")
         for key in ("warmup_steps", "weight_decay"):

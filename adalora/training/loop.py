@@ -5,6 +5,7 @@ still there, zero_grad (docs/deviations.md: D-loop, D-grad). What is logged stay
 step. Steps that overflow in fp16 aren't counted (stability.py).
 """
 
+import math
 import time
 from collections.abc import Mapping
 from contextlib import nullcontext
@@ -108,7 +109,8 @@ def train(parts: Parts) -> tuple[Progress, list[Any]]:
         torch.manual_seed(parts.config.seed + OTHERS * accelerator.process_index)
     wrapped = {id(p) for p in parts.model.parameters() if p.requires_grad}
     model, optimizer = accelerator.prepare(parts.model, parts.optimizer)
-    guard, agree = Guard(accelerator, parts.optimizer), Agreement(1)
+    guard, agree = Guard(accelerator, parts.optimizer), Agreement(2)
+    clock = Clock(training.checkpoint_minutes if accelerator.is_main_process else None)
     parts.watcher.started(progress.step, damaged)
     predictions: list[Any] = []
     started, before = time.monotonic(), progress.seconds
@@ -173,8 +175,9 @@ def train(parts: Parts) -> tuple[Progress, list[Any]]:
                     guard.check()
                     predictions = score(step)
                 progress.seconds = before + time.monotonic() - started
-                (stopped_by,) = agree(stop[0] if stop else 0)
-                if step < T and (stopped_by or at(training.checkpoint_steps, step, T)):
+                stopped_by, due = agree(stop[0] if stop else 0, clock.due())
+                every = training.checkpoint_steps
+                if step < T and (stopped_by or due or (every is not None and step % every == 0)):
                     guard.check()
                     save(parts, progress, window)
                 if stopped_by and step < T:
@@ -193,6 +196,22 @@ def average_gradients(parameters: list[nn.Parameter]) -> None:
         average(flat)
         parts = flat.split([gradient.numel() for gradient in gradients])
         torch._foreach_copy_(gradients, [part.view_as(g) for part, g in zip(parts, gradients, strict=True)])
+
+
+class Clock:
+    """Says when the next checkpoint is due, every so many minutes; None: never."""
+
+    def __init__(self, minutes: float | None) -> None:
+        self.seconds = math.inf if minutes is None else 60 * minutes
+        self.last = time.monotonic()
+
+    def due(self) -> bool:
+        """Whether it is; then the time starts anew."""
+        now = time.monotonic()
+        if now - self.last < self.seconds:
+            return False
+        self.last = now
+        return True
 
 
 def at(every: int, step: int, total: int) -> bool:
