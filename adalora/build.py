@@ -33,12 +33,13 @@ def build_accelerator(config: Config) -> Accelerator:
     """Device, precision, and the other processes of the run.
 
     Raises:
-        UserError: a GPU is asked for, or fp16 needs one, and there is none; or more processes than GPUs.
+        UserError: a GPU is asked for, or fp16 or TF32 needs one, and there is none; or more processes than GPUs.
     """
     if config.device == "cuda" and not torch.cuda.is_available():
         raise UserError("device=cuda, but torch sees no GPU: use device=auto, or install torch's CUDA build")
-    if config.precision == "fp16" and (config.device == "cpu" or not torch.cuda.is_available()):
-        raise UserError("precision=fp16 needs a GPU: use precision=bf16 or fp32")
+    if config.precision in ("fp16", "tf32") and (config.device == "cpu" or not torch.cuda.is_available()):
+        raise UserError(f"precision={config.precision} needs a GPU: use precision=bf16 or fp32")
+    torch.set_float32_matmul_precision("high" if config.precision == "tf32" else "highest")  # D-tf32
     several, here = processes.count() > 1, int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     gpus = 0 if config.device == "cpu" else torch.cuda.device_count()
     if 0 < gpus < here:
@@ -48,7 +49,7 @@ def build_accelerator(config: Config) -> Accelerator:
     AcceleratorState._reset_state(reset_partial_state=True)  # an earlier job of a multirun may have set another
     return Accelerator(
         cpu=config.device == "cpu" or (several and not gpus),
-        mixed_precision="no" if config.precision == "fp32" else config.precision,
+        mixed_precision=config.precision if config.precision in ("bf16", "fp16") else "no",
         dataloader_config=DataLoaderConfiguration(split_batches=True),
         # beside NCCL's own: processors agree without waiting for their GPUs (distributed.py)
         kwargs_handlers=[InitProcessGroupKwargs(backend="cpu:gloo,cuda:nccl")] if several and gpus else None,

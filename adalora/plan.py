@@ -18,6 +18,7 @@ from adalora.config.methods import MethodConfig
 from adalora.config.recipes import departures
 from adalora.config.schema import Config, Resolved
 from adalora.errors import UserError
+from adalora.memory import Machine, fitted, machine
 from adalora.methods import create
 from adalora.methods.protocol import Shapes
 from adalora.start import Start, check, read
@@ -35,6 +36,7 @@ class Cost:
     mean_tokens: float  # a row's
     flops: float  # a training step at the mean length: forward, and backward to the lowest adapter
     memory: float  # bytes, every row at its longest: weights, what is trained with gradient and moments, activations
+    eval_memory: float  # bytes of an evaluation
     disk: float  # bytes that the finished run leaves
     checkpoints: float  # bytes more while it runs
 
@@ -46,6 +48,7 @@ class Facts:
     rows: Mapping[str, int]  # by split, training's and the evaluated ones
     built: PreTrainedModel  # the backbone with its head, without weights
     start: Start | None  # the adapter that `method.init_from` names
+    machine: Machine  # where it would run
 
 
 @dataclass(frozen=True)
@@ -86,7 +89,7 @@ def make_plan(options: Config, rows: Mapping[str, int], folder: Path | None = No
     if folder is None and options.model.path:
         folder = Path(options.model.path).expanduser()
     built = blank(options.backbone, create_task(options.task).outputs, folder)
-    return resolve(options, Facts(rows, built, read(options.method)))
+    return resolve(options, Facts(rows, built, read(options.method), machine(options.device)))
 
 
 def resolve(options: Config, facts: Facts) -> Plan:
@@ -114,7 +117,16 @@ def resolve(options: Config, facts: Facts) -> Plan:
     create(method).check(shapes, total_steps)
     budget = replace(options.budget, params=setting.params, rank=None)
     config = Resolved.of(options, model=model, method=method, budget=budget, training=training)
-    cost = estimate(config, built, setting.counts.total)
+    trained = setting.counts.total
+    micro, evaluated, sized = fitted(
+        training,
+        facts.machine,
+        lambda rows: training_memory(config, built, trained, rows),
+        lambda rows: evaluation_memory(config, built, rows),
+    )
+    training = replace(training, micro_batches=micro, eval_batch_size=evaluated)
+    config = replace(config, training=training)
+    cost = estimate(config, built, trained, facts.machine.processes)
     if cost.memory > REASON:
         raise UserError(
             f"a step of {config.training.batch_size} rows of {cost.tokens} tokens needs about "
@@ -123,6 +135,7 @@ def resolve(options: Config, facts: Facts) -> Plan:
     notes = []
     if scaled:
         notes.append(f"lengths scaled from {options.recipe.total_steps} to {total_steps} steps: {', '.join(scaled)}")
+    notes.extend(sized)
     if setting.deviation is None:
         notes.append(setting.note)
     return Plan(
@@ -149,18 +162,16 @@ def check_rank(method: MethodConfig, shapes: Shapes) -> None:
         )
 
 
-def estimate(config: Resolved, built: PreTrainedModel, trained: int) -> Cost:
-    """FLOPs, memory and disk, by the usual counts.
+def estimate(config: Resolved, built: PreTrainedModel, trained: int, processes: int) -> Cost:
+    """FLOPs, memory (of each process) and disk, by the usual counts.
 
     A product with a weight of N entries costs 2 N FLOPs a token forward, 2 N for the gradient of its
     input, and 2 N more where the weight itself is trained; a decoder's see the target's tokens.
-    Activations take about s b h (34 + 5 a s / h) bytes a layer in 16 bits (Korthikanti et al.,
-    arXiv 2205.05198, without recomputation), twice that in fp32; DeBERTa's scores come three times.
     A checkpoint holds what is trained, AdamW's two moments and at most two averages as large; three are
     there while one is written.
     """
     numbers: Any = built.config
-    hidden, heads, layers = numbers.hidden_size, numbers.num_attention_heads, numbers.num_hidden_layers
+    hidden, layers = numbers.hidden_size, numbers.num_hidden_layers
     task, tokens, batch = config.task, config.task.max_length, config.training.batch_size
     mean = min(task.mean_length or tokens, tokens)
     weights = linear_weights(built)
@@ -169,12 +180,49 @@ def estimate(config: Resolved, built: PreTrainedModel, trained: int) -> Cost:
     per_weight = 6 if trained > weights else 4
     attention = layers * 4 * hidden * mean  # scores and their use, a token
     flops = batch * (mean * (per_weight * (weights - decoder) + 3 * attention) + target * per_weight * decoder)
-    width = 2 if config.precision == "fp32" else 1
-    rows = batch // config.training.micro_batches
+    training = config.training
+    memory = training_memory(config, built, trained, -(-batch // training.micro_batches // processes))
+    evaluated = evaluation_memory(config, built, -(-training.eval_batch_size // processes))
+    return Cost(tokens, mean, float(flops), memory, evaluated, 4.0 * trained + LOGS, 3 * 4 * 5.0 * trained)
+
+
+def training_memory(config: Resolved, built: PreTrainedModel, trained: int, rows: int) -> float:
+    """Bytes of a step that passes `rows` at once, each at its longest.
+
+    Weights in fp32; gradient and two moments of what is trained; activations of s b h (34 + 5 a s / h) bytes a layer
+    in 16 bits (Korthikanti et al., arXiv 2205.05198, without recomputation), twice that in fp32; DeBERTa's scores
+    come three times. The paper measured 11.1 GB for LoRA on MNLI and 13.1 on SQuADv2 (Table 15), where this gives
+    14.9 and 14.8.
+    """
+    numbers: Any = built.config
+    layers, layer = numbers.num_hidden_layers, layer_memory(config, built, rows)
+    return float(weights_memory(built) + 12 * trained + layers * layer)
+
+
+def evaluation_memory(config: Resolved, built: PreTrainedModel, rows: int) -> float:
+    """Bytes of an evaluation of `rows` at once, each at its longest: the weights, those folded with the increments
+    beside them, and two layers' activations; in generation also every beam's keys and values, and the logits."""
+    numbers: Any = built.config
+    task: Any = config.task
+    found = 2 * weights_memory(built) + 2 * layer_memory(config, built, rows)
+    if (beams := getattr(task, "num_beams", None)) is not None:
+        kept = 2 * numbers.decoder_layers * numbers.hidden_size * (beams * task.max_target_length + task.max_length)
+        found += 4 * rows * (kept + beams * numbers.vocab_size)
+    return float(found)
+
+
+def layer_memory(config: Resolved, built: PreTrainedModel, rows: int) -> float:
+    """Bytes of one layer's activations."""
+    numbers: Any = built.config
+    hidden, heads, tokens = numbers.hidden_size, numbers.num_attention_heads, config.task.max_length
+    width = 2 if config.precision in ("fp32", "tf32") else 1
     scores = 3 if config.model.model_type == "deberta-v2" else 1
-    activations = layers * width * tokens * rows * hidden * (34 + 5 * scores * heads * tokens / hidden)
-    memory = 4 * sum(p.numel() for p in built.parameters()) + 12 * trained + activations
-    return Cost(tokens, mean, float(flops), float(memory), 4.0 * trained + LOGS, 3 * 4 * 5.0 * trained)
+    return width * tokens * rows * hidden * (34 + 5 * scores * heads * tokens / hidden)
+
+
+def weights_memory(built: PreTrainedModel) -> int:
+    """Bytes of the weights, in fp32."""
+    return 4 * sum(p.numel() for p in built.parameters())
 
 
 def linear_weights(module: nn.Module) -> int:

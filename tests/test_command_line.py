@@ -76,7 +76,7 @@ def test_the_plan_needs_neither_weights_nor_data_nor_network(tmp_path):
 
 
 def test_a_wrong_value_ends_in_one_line(tiny_run):
-    assert "allowed are fp32, bf16, fp16" in error_of(run("train.py", *tiny_run, "precision=fp64"))
+    assert "allowed are fp32, tf32, bf16, fp16" in error_of(run("train.py", *tiny_run, "precision=fp64"))
 
 
 def test_debug_shows_the_traceback(tiny_run):

@@ -9,6 +9,7 @@ from adalora.backbones.load import blank
 from adalora.backbones.targets import target_modules
 from adalora.config.methods import METHOD_CONFIGS, AdaLoRAConfig, IncreLoRAConfig, PRILoRAConfig, SoRAConfig
 from adalora.errors import UserError
+from adalora.memory import GIB, Machine
 from adalora.methods import create
 from adalora.plan import Facts, make_plan, resolve
 from adalora.reporting.terminal import show_plan
@@ -24,7 +25,7 @@ def shape(model):
 @pytest.mark.parametrize("method", METHOD_CONFIGS)
 def test_resolving_changes_neither_options_nor_facts(compose, method):
     options = compose("task=rte", f"method={method}", "method.modules=[query]" if method == "lora" else "seed=1")
-    facts = Facts(options.task.rows, blank(options.backbone, 2), None)
+    facts = Facts(options.task.rows, blank(options.backbone, 2), None, Machine("a GPU", 80 * GIB, 1))
     before, built = deepcopy(options), shape(facts.built)
     plan = resolve(options, facts)
     assert options == before
@@ -140,3 +141,56 @@ def test_the_shown_plan_gives_every_value_of_the_recipe_with_its_source(compose,
     assert "eval_steps 1000, lr 0.0005: FeiyuZhang98/IncreLoRA NLU/scripts/rank=8/run_mnli.sh" in text
     assert "warmup_steps 1000, weight_decay 0: arXiv 2303.10512 Table 8" in text
     assert "differs training.lr 1e-05 (recipe: 0.0005)" in text
+
+
+@pytest.fixture(scope="module")
+def planned_on(compose):
+    """`planned_on(80, "task=xsum", ...)`: the plan for a GPU of so many GiB."""
+    built = {}
+
+    def go(memory, *overrides, processes=1):
+        options = compose(*overrides)
+        model = options.backbone.name
+        if model not in built:
+            built[model] = blank(options.backbone, 2)
+        return resolve(options, Facts(options.task.rows, built[model], None, Machine("a GPU", memory * GIB, processes)))
+
+    return go
+
+
+XSUM = ("task=xsum", "method=lora", "budget=2.20%")
+
+
+def test_a_step_that_may_not_fit_is_said_with_the_remedy(planned_on):
+    plan = planned_on(80, *XSUM)
+    assert 100 < plan.cost.memory / GIB < 115  # 64 rows of 768 tokens in fp32
+    (note,) = [note for note in plan.notes if "a GPU" in note]
+    assert note == "a step may need 107 GiB, a GPU has 80: set training.micro_batches=2 (or auto) if it runs out"
+    assert plan.config.training.micro_batches == 1  # what was asked for
+    assert not any("a GPU" in note for note in planned_on(141, *XSUM).notes)
+    assert not any("a GPU" in note for note in planned_on(80, *XSUM, "precision=bf16").notes)
+
+
+@pytest.mark.parametrize(
+    ("memory", "processes", "expected"), [(141, 1, 1), (80, 1, 2), (40, 1, 4), (16, 1, 16), (40, 4, 1)]
+)
+def test_auto_takes_the_fewest_passes_that_fit(planned_on, memory, processes, expected):
+    plan = planned_on(memory, *XSUM, "training.micro_batches=auto", processes=processes)
+    assert plan.config.training.micro_batches == expected
+    assert plan.cost.memory <= 0.9 * memory * GIB
+    more = planned_on(memory, *XSUM, f"training.micro_batches={expected // 2 or 1}", processes=processes)
+    assert expected == 1 or more.cost.memory > 0.9 * memory * GIB
+
+
+def test_auto_refuses_what_cannot_fit(planned_on):
+    with pytest.raises(UserError, match=r"a step of one row needs about [\d.]+ GiB, a GPU has 2: set training"):
+        planned_on(2, *XSUM, "training.micro_batches=auto")
+
+
+def test_an_evaluation_is_as_large_as_fits(planned_on):
+    asked = ("task=mnli", "method=lora", "training.eval_batch_size=auto")
+    sizes = [planned_on(memory, *asked).config.training.eval_batch_size for memory in (8, 24, 80)]
+    assert sizes == sorted(sizes)
+    assert sizes[0] < 128 < sizes[-1]
+    notes = planned_on(8, "task=mnli", "method=lora", "training.micro_batches=auto").notes
+    assert f"an evaluation may need more than a GPU has: set training.eval_batch_size={sizes[0]} (or auto)" in notes

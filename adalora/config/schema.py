@@ -122,8 +122,8 @@ class Training:
     epochs: float = MISSING
     max_steps: int | None = MISSING
     batch_size: int = MISSING
-    micro_batches: int = MISSING
-    eval_batch_size: int = MISSING
+    micro_batches: Any = MISSING  # int, or `auto` until plan.py has settled it; OmegaConf's unions can't be merged
+    eval_batch_size: Any = MISSING  # likewise
     lr: float = MISSING
     warmup_steps: int | None = MISSING
     weight_decay: float = MISSING
@@ -137,10 +137,15 @@ class Training:
     checkpoint_steps: int | None = MISSING
 
     def __post_init__(self) -> None:
-        for key in ("epochs", "batch_size", "micro_batches", "eval_batch_size", "lr", "adam_eps",
-                    "log_steps"):  # fmt: skip
+        for key in ("epochs", "batch_size", "lr", "adam_eps", "log_steps"):
             value = getattr(self, key)
             require(0 < value < math.inf, f"training.{key}={value}: must be positive and finite")
+        for key in ("micro_batches", "eval_batch_size"):
+            value = getattr(self, key)
+            require(
+                value == "auto" or (isinstance(value, int) and value > 0),
+                f"training.{key}={value}: must be a positive whole number, or auto (what fits the device's memory)",
+            )
         for key in ("max_steps", "eval_steps", "max_grad_norm", "checkpoint_minutes", "checkpoint_steps"):
             value = getattr(self, key)
             require(value is None or value > 0, f"training.{key}={value}: must be positive or null")
@@ -151,7 +156,7 @@ class Training:
             value = getattr(self, key)
             require(0 <= value < 1, f"training.{key}={value}: must lie in [0, 1)")
         require(
-            self.batch_size % self.micro_batches == 0,
+            isinstance(self.micro_batches, str) or self.batch_size % self.micro_batches == 0,
             f"training.micro_batches={self.micro_batches} must divide training.batch_size={self.batch_size}",
         )
 
@@ -187,7 +192,7 @@ class Config:
 
     def __post_init__(self) -> None:
         choices = {
-            "precision": ("fp32", "bf16", "fp16"),
+            "precision": ("fp32", "tf32", "bf16", "fp16"),
             "device": ("auto", "cpu", "cuda"),
             "tracking": ("wandb", "none"),
         }

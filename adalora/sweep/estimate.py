@@ -89,7 +89,8 @@ def devices() -> list[torch.device]:
 def rate(precision: str, device: str) -> float:
     """FLOP/s of matrix products on this machine's device, measured in about half a second."""
     place = devices()[-1] if device == "auto" else torch.device(device)
-    dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+    torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
+    dtype = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
     rows, repeats = 2048, 1
     a, b = (torch.randn(n, SIDE, device=place).to(dtype) for n in (rows, SIDE))
     product = lambda: a @ b  # noqa: E731
