@@ -3,6 +3,7 @@
 import os
 import warnings
 from collections.abc import Mapping
+from typing import cast
 
 import datasets
 import torch
@@ -12,12 +13,13 @@ from accelerate.state import AcceleratorState
 from accelerate.utils import DataLoaderConfiguration, InitProcessGroupKwargs
 from torch import nn
 from torch.utils.data import DataLoader
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from adalora import processes
 from adalora.backbones.attention import use_exact_attention
 from adalora.backbones.load import Weights, load_model
 from adalora.backbones.position_query import bypass_position_query
+from adalora.backbones.recompute import recompute_activations
 from adalora.backbones.targets import target_modules
 from adalora.config.schema import Config, Resolved
 from adalora.errors import UserError
@@ -69,6 +71,8 @@ def build_model(config: Resolved, weights: Weights, outputs: int, device: torch.
         use_exact_attention(model)
     if config.model.pos_query_base_only:
         bypass_position_query(model)
+    if config.training.activation_checkpointing:
+        recompute_activations(cast(PreTrainedModel, model))
     return model, method
 
 

@@ -64,12 +64,12 @@ def fitted(
         if fits is None:
             raise UserError(
                 f"a step of one row needs about {needs(1) / GIB:.3g} GiB, {here.name} has {here.memory / GIB:.3g}: "
-                "set training.gradient_checkpointing=true, lower task.max_length, or set training.micro_batches by hand"
+                "set training.activation_checkpointing=true, lower task.max_length, or give training.micro_batches"
             )
         micro = fits
         notes.append(f"training.micro_batches=auto: {micro}, for about {needs(rows(micro)) / GIB:.2g} GiB a pass")
     elif (need := needs(rows(micro))) > usable:
-        remedy = f"training.micro_batches={fits} (or auto)" if fits else "training.gradient_checkpointing=true"
+        remedy = f"training.micro_batches={fits} (or auto)" if fits else "training.activation_checkpointing=true"
         have = f"{here.name} has {here.memory / GIB:.3g}"
         notes.append(f"a step may need {need / GIB:.3g} GiB, {have}: set {remedy} if it runs out")
 

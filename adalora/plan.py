@@ -179,7 +179,10 @@ def estimate(config: Resolved, built: PreTrainedModel, trained: int, processes: 
     target = min(getattr(task, "mean_target_length", None) or mean, getattr(task, "max_target_length", mean))
     per_weight = 6 if trained > weights else 4
     attention = layers * 4 * hidden * mean  # scores and their use, a token
-    flops = batch * (mean * (per_weight * (weights - decoder) + 3 * attention) + target * per_weight * decoder)
+    passes = 3  # forward, and twice that back
+    if config.training.activation_checkpointing:  # forward once more
+        per_weight, passes = per_weight + 2, passes + 1
+    flops = batch * (mean * (per_weight * (weights - decoder) + passes * attention) + target * per_weight * decoder)
     training = config.training
     memory = training_memory(config, built, trained, -(-batch // training.micro_batches // processes))
     evaluated = evaluation_memory(config, built, -(-training.eval_batch_size // processes))
@@ -191,12 +194,16 @@ def training_memory(config: Resolved, built: PreTrainedModel, trained: int, rows
 
     Weights in fp32; gradient and two moments of what is trained; activations of s b h (34 + 5 a s / h) bytes a layer
     in 16 bits (Korthikanti et al., arXiv 2205.05198, without recomputation), twice that in fp32; DeBERTa's scores
-    come three times. The paper measured 11.1 GB for LoRA on MNLI and 13.1 on SQuADv2 (Table 15), where this gives
-    14.9 and 14.8.
+    come three times. With activation checkpointing each layer's input, and the whole of one layer. The paper measured
+    11.1 GB for LoRA on MNLI and 13.1 on SQuADv2 (Table 15), where this gives 14.9 and 14.8.
     """
     numbers: Any = built.config
     layers, layer = numbers.num_hidden_layers, layer_memory(config, built, rows)
-    return float(weights_memory(built) + 12 * trained + layers * layer)
+    if config.training.activation_checkpointing:  # each layer's input, and all of one layer
+        kept = layers * 4 * rows * config.task.max_length * numbers.hidden_size + layer
+    else:
+        kept = layers * layer
+    return float(weights_memory(built) + 12 * trained + kept)
 
 
 def evaluation_memory(config: Resolved, built: PreTrainedModel, rows: int) -> float:

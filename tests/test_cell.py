@@ -39,7 +39,7 @@ def prepared():
     "change",
     [
         "run_root=elsewhere", "tracking=none", "device=cpu", "task.data_dir=elsewhere", "model.path=elsewhere",
-        "training.log_steps=7", "training.checkpoint_steps=7", "debug=true",
+        "training.log_steps=7", "training.checkpoint_steps=7", "debug=true", "training.activation_checkpointing=true",
         "training.max_steps=3900",  # what 50 epochs of 2,490 rows in batches of 32 come to
         "training.warmup_steps=200",  # the recipe's value, and T is the recipe's
     ],

@@ -69,7 +69,8 @@ def wake(model):
 def training(lr, warmup_steps=0, weight_decay=0.0, max_grad_norm=None):
     """Options of an optimizer, AdamW's others at their usual values."""
     return Training(
-        epochs=1, max_steps=None, batch_size=1, micro_batches=1, eval_batch_size=1, lr=lr, warmup_steps=warmup_steps,
+        epochs=1, max_steps=None, batch_size=1, micro_batches=1, eval_batch_size=1,
+        activation_checkpointing=False, lr=lr, warmup_steps=warmup_steps,
         weight_decay=weight_decay, max_grad_norm=max_grad_norm, adam_beta1=0.9, adam_beta2=0.999, adam_eps=1e-8,
         eval_steps=1, log_steps=1, checkpoint_minutes=None, checkpoint_steps=1,
     )  # fmt: skip

@@ -123,7 +123,8 @@ class Training:
     max_steps: int | None = MISSING
     batch_size: int = MISSING
     micro_batches: Any = MISSING  # int, or `auto` until plan.py has settled it; OmegaConf's unions can't be merged
-    eval_batch_size: Any = MISSING  # likewise
+    activation_checkpointing: bool = MISSING
+    eval_batch_size: Any = MISSING  # as micro_batches
     lr: float = MISSING
     warmup_steps: int | None = MISSING
     weight_decay: float = MISSING

@@ -60,6 +60,7 @@ class SharedFactors(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self._formed: tuple[Tensor, ...] | None = None
+        self._last: tuple[Tensor, ...] | None = None  # for `again`
 
     def products(self) -> tuple[Tensor, ...]:
         """What the maps need."""
@@ -83,8 +84,17 @@ class SharedFactors(nn.Module):
             hook.remove()
         delattr(model, name)
 
+    @contextmanager
+    def again(self) -> Iterator[None]:
+        """Inside, what the last forward pass formed, for layers that the backward pass computes again."""
+        before, self._formed = self._formed, self._last
+        try:
+            yield
+        finally:
+            self._formed = before
+
     def _form(self, model: nn.Module, args: tuple[Any, ...]) -> None:
-        self._formed = self.products()
+        self._formed = self._last = self.products()
 
     def _forget(self, model: nn.Module, args: tuple[Any, ...], output: Any) -> None:
         self._formed = None
