@@ -3,8 +3,8 @@
 python scripts/bench_memory.py
 python scripts/bench_memory.py --batch 32 --length 256 --methods lora
 
-DeBERTaV3-base's shape with random weights, dropout on. Memory is the most that a step holds beyond the built model: of the
-process on a CPU, of the allocator on a GPU. Beside it the plan's estimate of the same.
+DeBERTaV3-base's shape with random weights, dropout on. Memory is the most that a step holds beyond the built model: of
+the process on a CPU, of the allocator on a GPU. Beside it the plan's estimate of the same.
 """
 
 import argparse

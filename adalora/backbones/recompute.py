@@ -15,6 +15,8 @@ def recompute_activations(model: PreTrainedModel) -> None:
     layers and not again with them.
     """
     shared = [module for module in model.modules() if isinstance(module, SharedFactors)]
+    for module in shared:
+        module.keeps_last = True
 
     def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
         return nullcontext(), again(shared)

@@ -60,7 +60,8 @@ class SharedFactors(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self._formed: tuple[Tensor, ...] | None = None
-        self._last: tuple[Tensor, ...] | None = None  # for `again`
+        self._last: tuple[Tensor, ...] | None = None
+        self.keeps_last = False  # for `again`
 
     def products(self) -> tuple[Tensor, ...]:
         """What the maps need."""
@@ -94,7 +95,9 @@ class SharedFactors(nn.Module):
             self._formed = before
 
     def _form(self, model: nn.Module, args: tuple[Any, ...]) -> None:
-        self._formed = self._last = self.products()
+        self._formed = self.products()
+        if self.keeps_last:
+            self._last = self._formed
 
     def _forget(self, model: nn.Module, args: tuple[Any, ...], output: Any) -> None:
         self._formed = None
