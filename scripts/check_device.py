@@ -1,0 +1,136 @@
+"""Whether this machine trains as it should, in about a minute: `make check-device`
+
+A few steps of AdaLoRA on packaged weights and text, in every precision the device has, with activation checkpointing,
+and stopped in the middle and resumed to the same bits. Then what the matrix products here say of a real cell's time.
+"""
+
+import json
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it runs uninstalled, as train.py does
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from adalora.errors import UserError
+from adalora.memory import GIB, machine
+from adalora.plan import make_plan
+from adalora.sweep.cells import compose
+from adalora.sweep.estimate import SHARE, rate
+from adalora.sweep.listing import duration
+from scripts.options import Parser, exit_code
+
+TRAIN = Path(__file__).resolve().parents[1] / "train.py"
+STEPS = 12
+SHORT = (
+    "experiment=tiny", "model=deberta_minilm", "task=r8", "method=adalora", f"training.max_steps={STEPS}",
+    f"training.eval_steps={STEPS}", "debug=false",
+)  # fmt: skip
+
+
+def command(root: Path, options: Sequence[str]) -> list[str]:
+    """A short run below `root`."""
+    return [sys.executable, str(TRAIN), *SHORT, *options, f"run_root={root}"]
+
+
+def train(root: Path, *options: str) -> Path:
+    """Run it to its end; its folder. Raises `UserError` with what it said if it fails."""
+    done = subprocess.run(command(root, options), capture_output=True, text=True)
+    if done.returncode:
+        said = (done.stderr.strip().splitlines() or ["no word"])[-1]
+        raise UserError(f"{' '.join(options)}: {said.removeprefix('error: ')}")
+    (result,) = root.rglob("result.json")
+    return result.parent
+
+
+def stopped(root: Path, *options: str) -> None:
+    """Start a run and stop it early. Raises `UserError` if it doesn't stop as it should."""
+    process = subprocess.Popen(command(root, options), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.startswith(f"step 1/{STEPS}"):
+            process.send_signal(signal.SIGTERM)
+    _, said = process.communicate()
+    if process.returncode != 128 + signal.SIGTERM:
+        raise UserError(f"a run told to stop ended with {process.returncode}: {said.strip()}")
+
+
+def same(one: Path, other: Path) -> bool:
+    """Whether two runs have the same numbers, to the bit."""
+    names = ("metrics.jsonl", "adapter/adapter.safetensors")
+    return all((one / name).read_bytes() == (other / name).read_bytes() for name in names)
+
+
+def facts(console: Console) -> None:
+    """What the machine is."""
+    here = machine("auto")
+    cuda = torch.cuda.is_available()
+    name = f"{here.name}, CUDA {torch.version.cuda}" if cuda else f"CPU, {torch.get_num_threads()} threads"
+    console.print(f"{name}, {here.memory / GIB:.3g} GiB, torch {torch.__version__}")
+
+
+def outlook(console: Console, precisions: Sequence[str]) -> None:
+    """What a cell of Table 1 would take here."""
+    options = compose(["task=rte", "method=adalora"])
+    assert not isinstance(options, str), options
+    plan = make_plan(options, options.task.rows)
+    flops = plan.cost.flops * plan.total_steps
+    for precision in precisions:
+        speed = rate(precision, "auto")
+        console.print(
+            f"{precision}: {speed / 1e9:,.0f} GFLOP/s in matrix products; AdaLoRA on RTE about "
+            f"{duration(flops / (SHARE * speed))} at {SHARE:.0%} of that, evaluations not included"
+        )
+
+
+def main() -> int:
+    """Check, and say what was found."""
+    Parser(description="Check this machine in about a minute.", allow_abbrev=False).parse_args()
+    console = Console(highlight=False, soft_wrap=True)
+    facts(console)
+    cuda = torch.cuda.is_available()
+    precisions = ["fp32", *(["tf32"] if cuda else []), "bf16", *(["fp16"] if cuda else [])]
+    runs: dict[str, Path] = {}
+    with tempfile.TemporaryDirectory() as place:
+        root = Path(place)
+        for precision in precisions:
+            runs[precision] = train(root / precision, f"precision={precision}")
+        again = "training.activation_checkpointing=true"
+        runs["fp32, activation checkpointing"] = train(root / "again", "precision=fp32", again)
+        stopped(root / "resumed", "precision=fp32")
+        runs["fp32, stopped and resumed"] = train(root / "resumed", "precision=fp32")
+        table = Table(box=None)
+        for column in ("", "seconds", "peak memory MiB", "loss", "same bits as fp32"):
+            table.add_column(column, justify="right" if column else "left")
+        wrong = []
+        for name, folder in runs.items():
+            result: dict[str, Any] = json.loads((folder / "result.json").read_text())
+            equal = same(folder, runs["fp32"])
+            judged = name.startswith("fp32, ")
+            if judged and not equal:
+                wrong.append(name)
+            table.add_row(
+                name, f"{result['seconds']:.1f}", f"{result['peak_memory_mb']:,}", f"{result['last']['loss']:.4f}",
+                ("yes" if equal else "NO") if judged else "",
+            )  # fmt: skip
+    console.print(table)
+    console.print(
+        f"{STEPS} steps of 8 rows and an evaluation of 64, AdaLoRA on R8, MiniLM-L6 in the DeBERTa-v2 classes"
+    )
+    outlook(console, precisions)
+    for name in wrong:
+        print(f"error: {name} has other numbers than fp32 alone: don't trust resumed runs here", file=sys.stderr)
+    if not wrong:
+        console.print("all as it should be")
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(exit_code(main))
