@@ -11,7 +11,9 @@ from adalora import processes
 from adalora.config.schema import PlannedTraining
 from adalora.errors import UserError
 
-USABLE = 0.9  # of a device's memory, for the libraries' own and for fragments (ours)
+# Shares of the memory that estimates may fill (ours): libraries and fragments take the rest. On a CPU a step took
+# twice its estimate (docs/gpu.md).
+ON_GPU, ON_CPU = 0.9, 0.4
 LARGEST = 512  # rows of an evaluation batch under `auto` (ours): more brings no speed
 GIB = 2**30
 
@@ -23,6 +25,7 @@ class Machine:
     name: str
     memory: int  # bytes, of the device
     processes: int  # that share a batch
+    share: float = ON_GPU  # of the memory, that estimates may fill
 
 
 def machine(device: str) -> Machine:
@@ -32,7 +35,7 @@ def machine(device: str) -> Machine:
         index = int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count()
         found = torch.cuda.get_device_properties(index)
         return Machine(found.name, found.total_memory, count)
-    return Machine("this machine", psutil.virtual_memory().total, count)
+    return Machine("this machine", psutil.virtual_memory().total, count, ON_CPU)
 
 
 def fitted(
@@ -52,7 +55,7 @@ def fitted(
     Raises:
         UserError: under `auto`, not even a row fits.
     """
-    usable, notes = USABLE * here.memory, []
+    usable, notes = here.share * here.memory, []
 
     def rows(parts: int, whole: int = training.batch_size) -> int:
         return -(-whole // parts // here.processes)

@@ -163,7 +163,7 @@ def main() -> None:
         "attention_mask": torch.ones_like(ids),
         "labels": torch.arange(args.batch) % 2,
     }
-    adalora = AdaLoRAConfig(init_rank=4, target_rank=2, alpha=32, initial_steps=150, final_steps=450)
+    adalora = AdaLoRAConfig(init_rank=4, target_rank=2, alpha=32, initial_steps=150, final_steps=450).planned(TOTAL)
     contenders = {
         "frozen backbone": frozen(model, batch, exact),
         "ours LoRA": ours(model, LoRAConfig(rank=2, alpha=32), batch, exact),
