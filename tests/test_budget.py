@@ -6,6 +6,7 @@ from adalora.backbones.load import blank
 from adalora.backbones.targets import target_modules
 from adalora.budget import shapes_of, solve
 from adalora.errors import UserError
+from adalora.memory import GIB, Machine
 from adalora.plan import make_plan
 
 LORA = {1: 165_888, 2: 331_776, 4: 663_552, 8: 1_327_104}
@@ -285,7 +286,8 @@ def test_a_model_without_the_targets_is_named(compose):
         target_modules(blank(config.backbone, 2), config.backbone)
 
 
-def test_the_plan_of_the_headline_command(compose):
+def test_the_plan_of_the_headline_command(compose, monkeypatch):
+    monkeypatch.setattr("adalora.plan.machine", lambda device: Machine("a GPU", 80 * GIB, 1))
     config = compose("task=rte", "method=adalora", "budget=0.3M")
     plan = make_plan(config, config.task.rows)
     assert (plan.total_steps, plan.steps_per_epoch, plan.notes) == (3900, 78, [])

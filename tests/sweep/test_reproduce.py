@@ -38,7 +38,7 @@ def test_commands_are_printed_and_nothing_else():
         (["list", "glue", "--only", "tsk=rte"], "chooses no cell: their options are budget, method, task"),
         (["list", "glue", "--seeds", "a"], "a: give seeds as 1,2,3"),
         (["list", "glue", "--sedes", "1"], "unrecognized arguments: --sedes 1"),
-        (["list", "glue", "--only", "task=rte method=full", "precision=fp64"], "allowed are fp32, bf16, fp16"),
+        (["list", "glue", "--only", "task=rte method=full", "precision=fp64"], "allowed are fp32, tf32, bf16, fp16"),
     ],
 )
 def test_a_mistake_is_one_line(args, message):
