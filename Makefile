@@ -74,7 +74,7 @@ compare: $(READY)
 	@$(PY) scripts/compare.py '$(A)' '$(B)' --runs '$(RUNS)'
 
 test: $(READY)
-	$(PY) -m pytest -n 2 -m "not slow and not slurm"
+	$(PY) -m pytest -n 2 --dist worksteal -m "not slow and not slurm"
 
 test-slow: $(READY)
 	$(PY) -m pytest -m slow
