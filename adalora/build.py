@@ -10,7 +10,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.data_loader import prepare_data_loader
 from accelerate.state import AcceleratorState
-from accelerate.utils import DataLoaderConfiguration, InitProcessGroupKwargs
+from accelerate.utils import DataLoaderConfiguration, GradientAccumulationPlugin, InitProcessGroupKwargs
 from torch import nn
 from torch.utils.data import DataLoader
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -53,6 +53,8 @@ def build_accelerator(config: Config) -> Accelerator:
         cpu=config.device == "cpu" or (several and not gpus),
         mixed_precision=config.precision if config.precision in ("bf16", "fp16") else "no",
         dataloader_config=DataLoaderConfiguration(split_batches=True),
+        # the loop weighs the parts of a step itself, whatever accelerate's own configuration says
+        gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),
         # beside NCCL's own: processors agree without waiting for their GPUs (distributed.py)
         kwargs_handlers=[InitProcessGroupKwargs(backend="cpu:gloo,cuda:nccl")] if several and gpus else None,
     )

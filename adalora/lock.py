@@ -13,7 +13,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -52,7 +52,8 @@ def locked(folder: Path) -> Iterator[None]:
                 who = f" (process {holder.pid} on {holder.host})" if (holder := read(file)) else ""
                 raise Busy(f"another process{who} is working on {folder}: wait for it, or stop it")
             time.sleep(0.02)
-        write(file, Holder(socket.gethostname(), os.getpid()))
+        with writing(folder):
+            write(file, Holder(socket.gethostname(), os.getpid()))
         ended = threading.Event()
         heart = threading.Thread(target=beat, args=(file, ended), daemon=True)
         heart.start()
@@ -61,7 +62,8 @@ def locked(folder: Path) -> Iterator[None]:
         finally:
             ended.set()
             heart.join()
-            write(file, None)
+            with suppress(OSError):  # flock lets go of it all the same
+                write(file, None)
     finally:
         os.close(file)
 
@@ -115,7 +117,8 @@ def alive(pid: int) -> bool:
 def beat(file: int, ended: threading.Event) -> None:
     """Touch the file until the end."""
     while not ended.wait(BEAT):
-        os.utime(file)
+        with suppress(OSError):  # a file system that hangs for a while
+            os.utime(file)
 
 
 def read(file: int) -> Holder | None:

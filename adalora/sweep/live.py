@@ -208,7 +208,7 @@ def watch(root: Path) -> None:
     with View(watched) as view:
         while held(folder) or any(state.name in ("queued", "running") for state in view.states().values()):
             view.look()
-            time.sleep(EVERY / 4)
+            time.sleep(EVERY)
         view.look(always=True)
         states = view.states()
     console.print(f"{folder.name} has ended: {view.summary(states, [])}", markup=False)

@@ -5,6 +5,7 @@ import json
 import shutil
 import subprocess
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from adalora.errors import UserError
@@ -29,8 +30,8 @@ def queued(root: Path) -> dict[str, str]:
     for job in unfinished(int(time.monotonic() // ASK_EVERY)):
         if (folder := folders.get(job)) is not None:
             _, _, number = job.partition("_")
-            cells = json.loads((folder.parents[1] / CELLS).read_text())
-            found[cells[int(number or 0)]["cell"]] = job
+            with suppress(OSError, ValueError, KeyError, IndexError, TypeError):  # a sweep that isn't ours to know
+                found[json.loads((folder.parents[1] / CELLS).read_text())[int(number or 0)]["cell"]] = job
     return found
 
 

@@ -278,3 +278,21 @@ def test_workers_without_their_launcher_say_how_to_install_it(monkeypatch):
     assert explained(caught.value) == (
         "hydra/launcher=workers needs hydra-joblib-launcher: install it with pip install -e '.[launchers]'"
     )
+
+
+def test_a_cluster_s_options_in_local_win_over_the_launcher_s_and_the_command_line_over_them(tmp_path):
+    pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
+    (tmp_path / "local").mkdir()
+    (tmp_path / "local" / "slurm.yaml").write_text("partition: mine\ngpus_per_node: null\ntimeout_min: 60\n")
+    register()
+    path = f"hydra.searchpath=[file://{tmp_path}]"
+    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+        tree = hydra.compose(
+            "config",
+            overrides=["hydra/launcher=slurm", "hydra.launcher.timeout_min=90", path],
+            return_hydra_config=True,
+        )
+    launcher = tree.hydra.launcher
+    assert (launcher.partition, launcher.gpus_per_node, launcher.timeout_min) == ("mine", None, 90)
+    assert launcher.max_num_timeout > 0  # submitit's own 0 would let a run end at its first limit
+    assert launcher._target_.endswith("SlurmLauncher")
