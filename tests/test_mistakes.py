@@ -20,6 +20,7 @@ def fails(*overrides, **how):
     [
         ("task=rtee", "task=rtee is not there: allowed are rte, "),
         ("method=adalroa", "method=adalroa is not there: allowed are adalora, "),
+        ("hydra/launcher=slrum", "hydra/launcher=slrum is not there: allowed are slurm, "),
         ("budget=0.4M", "budget=0.4M is not there: allowed are 0."),
         ("training.batchsize=3", "there is no option training.batchsize: training has batch_size, "),
         ("+training.lrr=3", "there is no option training.lrr: training has "),

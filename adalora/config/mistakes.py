@@ -16,13 +16,20 @@ TYPES = {
 }
 """The options of every part of the configuration, by the name of its dataclass."""
 
+LAUNCHERS = (
+    ("workers", "joblib", "hydra-joblib-launcher"),
+    ("slurm", "submitit_slurm", "hydra-submitit-launcher"),
+)
+"""Ours, what they are made of, and the package that has it."""
+
 
 def explained(error: Exception) -> str:
     """One line for an error in composing the configuration."""
     if isinstance(error, MissingConfigException):
-        if "hydra/launcher/joblib" in str(error):
-            return "hydra/launcher=workers needs hydra-joblib-launcher: install it with pip install -e '.[launchers]'"
-        found = re.search(r"Could not find '([^/']+)/(.+)'\n\nAvailable options in '[^']+':\n((?:\t.*\n)*)", str(error))
+        for launcher, part, package in LAUNCHERS:
+            if f"hydra/launcher/{part}" in str(error):
+                return f"hydra/launcher={launcher} needs {package}: install it with pip install -e '.[launchers]'"
+        found = re.search(r"Could not find '(.+)/([^/]+)'\n\nAvailable options in '[^']+':\n((?:\t.*\n)*)", str(error))
         if found:
             group, wrong, listed = found.groups()
             options = [name for name in listed.split() if not name.startswith("_")]

@@ -266,17 +266,21 @@ def test_yaml_and_dataclass_have_the_same_defaults(method):
     assert node["name"] == method
 
 
-def test_workers_without_their_launcher_say_how_to_install_it(monkeypatch):
+@pytest.mark.parametrize(
+    ("launcher", "part", "package"),
+    [("workers", "joblib", "hydra-joblib-launcher"), ("slurm", "submitit_slurm", "hydra-submitit-launcher")],
+)
+def test_a_launcher_that_is_not_installed_says_how_to_install_it(monkeypatch, launcher, part, package):
     register()
     Plugins.instance()
-    monkeypatch.delitem(ConfigStore.instance().repo["hydra"]["launcher"], "joblib.yaml")
+    monkeypatch.delitem(ConfigStore.instance().repo["hydra"]["launcher"], f"{part}.yaml")
     with (
         hydra.initialize_config_dir(str(CONF), version_base="1.3"),
         pytest.raises(MissingConfigException) as caught,
     ):
-        hydra.compose("config", overrides=["hydra/launcher=workers"], return_hydra_config=True)
+        hydra.compose("config", overrides=[f"hydra/launcher={launcher}"], return_hydra_config=True)
     assert explained(caught.value) == (
-        "hydra/launcher=workers needs hydra-joblib-launcher: install it with pip install -e '.[launchers]'"
+        f"hydra/launcher={launcher} needs {package}: install it with pip install -e '.[launchers]'"
     )
 
 
