@@ -71,7 +71,7 @@ def test_two_processes_give_one_s_numbers(tiny_run, still_model, tmp_path, optio
 )
 def test_stopped_and_killed_it_ends_in_the_same_bits(tiny_run, tmp_path, method, saves):
     """With dropout: every process goes on with its own. Also what a stop, a death and another number say."""
-    args = [*tiny_run, f"method={method}", "training.max_steps=90", f"training.checkpoint_{saves}",
+    args = [*tiny_run, f"method={method}", "training.max_steps=60", f"training.checkpoint_{saves}",
             "training.log_steps=3", "method.dropout=0.1"]  # fmt: skip
     whole = together(2, "train.py", *args, f"run_root={tmp_path}/whole")
     assert [program.ended().code for program in whole] == [0, 0]

@@ -112,7 +112,7 @@ def test_a_cell_that_takes_down_two_workers_counts_as_failed_and_the_rest_is_don
     assert "1 done, 1 failed of 2" in listed.stdout
 
 
-@pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.parametrize("workers", ["1", pytest.param("2", marks=pytest.mark.slow)])
 def test_the_runs_of_a_killed_sweep_save_and_stop(sweep, tmp_path, workers):
     runs = tmp_path / "runs"
     process = sweep("--workers", workers, "training.max_steps=20000", "training.checkpoint_steps=20", seeds="1")
