@@ -80,7 +80,7 @@ test-slow: $(READY)
 	$(PY) -m pytest -m slow
 
 test-slurm: $(READY)
-	$(PY) -m pytest -m slurm
+	$(PY) -m pytest -rs -m slurm
 
 lint: $(READY)
 	$(PY) -m ruff check .

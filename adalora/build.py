@@ -1,6 +1,5 @@
 """The parts of a run, from its configuration."""
 
-import os
 import warnings
 from collections.abc import Mapping
 from typing import cast
@@ -42,7 +41,7 @@ def build_accelerator(config: Config) -> Accelerator:
     if config.precision in ("fp16", "tf32") and (config.device == "cpu" or not torch.cuda.is_available()):
         raise UserError(f"precision={config.precision} needs a GPU: use precision=bf16 or fp32")
     torch.set_float32_matmul_precision("high" if config.precision == "tf32" else "highest")  # D-tf32
-    several, here = processes.count() > 1, int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    several, here = processes.count() > 1, processes.local_count()
     gpus = 0 if config.device == "cpu" else torch.cuda.device_count()
     if 0 < gpus < here:
         raise UserError(f"{here} processes on a machine with {gpus} GPUs: start at most {gpus}, or use device=cpu")

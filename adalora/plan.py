@@ -18,7 +18,7 @@ from adalora.config.methods import MethodConfig
 from adalora.config.recipes import departures
 from adalora.config.schema import Config, Resolved
 from adalora.errors import UserError
-from adalora.memory import Machine, fitted, machine
+from adalora.memory import Machine, evaluation_memory, fitted, machine, training_memory
 from adalora.methods import create
 from adalora.methods.protocol import Shapes
 from adalora.start import Start, check, read
@@ -36,7 +36,6 @@ class Cost:
     mean_tokens: float  # a row's
     flops: float  # a training step at the mean length: forward, and backward to the lowest adapter
     memory: float  # bytes, every row at its longest: weights, what is trained with gradient and moments, activations
-    eval_memory: float  # bytes of an evaluation
     disk: float  # bytes that the finished run leaves
     checkpoints: float  # bytes more while it runs
 
@@ -183,53 +182,8 @@ def estimate(config: Resolved, built: PreTrainedModel, trained: int, processes: 
     if config.training.activation_checkpointing:  # forward once more
         per_weight, passes = per_weight + 2, passes + 1
     flops = batch * (mean * (per_weight * (weights - decoder) + passes * attention) + target * per_weight * decoder)
-    training = config.training
-    memory = training_memory(config, built, trained, -(-batch // training.micro_batches // processes))
-    evaluated = evaluation_memory(config, built, -(-training.eval_batch_size // processes))
-    return Cost(tokens, mean, float(flops), memory, evaluated, 4.0 * trained + LOGS, 3 * 4 * 5.0 * trained)
-
-
-def training_memory(config: Resolved, built: PreTrainedModel, trained: int, rows: int) -> float:
-    """Bytes of a step that passes `rows` at once, each at its longest.
-
-    Weights in fp32; gradient and two moments of what is trained; activations of s b h (34 + 5 a s / h) bytes a layer
-    in 16 bits (Korthikanti et al., arXiv 2205.05198, without recomputation), twice that in fp32; DeBERTa's scores
-    come three times. With activation checkpointing each layer's input, and the whole of one layer. The paper measured
-    11.1 GB for LoRA on MNLI and 13.1 on SQuADv2 (Table 15), where this gives 14.9 and 14.8.
-    """
-    numbers: Any = built.config
-    layers, layer = numbers.num_hidden_layers, layer_memory(config, built, rows)
-    if config.training.activation_checkpointing:  # each layer's input, and all of one layer
-        kept = layers * 4 * rows * config.task.max_length * numbers.hidden_size + layer
-    else:
-        kept = layers * layer
-    return float(weights_memory(built) + 12 * trained + kept)
-
-
-def evaluation_memory(config: Resolved, built: PreTrainedModel, rows: int) -> float:
-    """Bytes of an evaluation of `rows` at once, each at its longest: the weights, those folded with the increments
-    beside them, and two layers' activations; in generation also every beam's keys and values, and the logits."""
-    numbers: Any = built.config
-    task: Any = config.task
-    found = 2 * weights_memory(built) + 2 * layer_memory(config, built, rows)
-    if (beams := getattr(task, "num_beams", None)) is not None:
-        kept = 2 * numbers.decoder_layers * numbers.hidden_size * (beams * task.max_target_length + task.max_length)
-        found += 4 * rows * (kept + beams * numbers.vocab_size)
-    return float(found)
-
-
-def layer_memory(config: Resolved, built: PreTrainedModel, rows: int) -> float:
-    """Bytes of one layer's activations."""
-    numbers: Any = built.config
-    hidden, heads, tokens = numbers.hidden_size, numbers.num_attention_heads, config.task.max_length
-    width = 2 if config.precision in ("fp32", "tf32") else 1
-    scores = 3 if config.model.model_type == "deberta-v2" else 1
-    return width * tokens * rows * hidden * (34 + 5 * scores * heads * tokens / hidden)
-
-
-def weights_memory(built: PreTrainedModel) -> int:
-    """Bytes of the weights, in fp32."""
-    return 4 * sum(p.numel() for p in built.parameters())
+    memory = training_memory(config, built, trained, -(-batch // config.training.micro_batches // processes))
+    return Cost(tokens, mean, float(flops), memory, 4.0 * trained + LOGS, 3 * 4 * 5.0 * trained)
 
 
 def linear_weights(module: nn.Module) -> int:

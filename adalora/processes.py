@@ -14,6 +14,16 @@ def rank() -> int:
     return int(os.environ.get("RANK", "0"))
 
 
+def local_count() -> int:
+    """The processes of this run on this machine."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+
+
+def local_rank() -> int:
+    """This process's number among those."""
+    return int(os.environ.get("LOCAL_RANK", "0"))
+
+
 def first_to_tell() -> bool:
     """Whether no process of this run has told of its end before: one line is enough, from wherever the cause is.
 

@@ -24,7 +24,7 @@ from rich.table import Table
 MIB = 2**20
 
 
-def measure(method: str, again: bool, batch: int, length: int, steps: int, precision: str) -> dict[str, float]:
+def measure(method: str, again: bool, batch: int, length: int, steps: int, precision: str) -> dict[str, Any]:
     """Median seconds of a step, and the memory it takes, in this process."""
     import torch
     from transformers import DebertaV2ForSequenceClassification
@@ -33,8 +33,9 @@ def measure(method: str, again: bool, batch: int, length: int, steps: int, preci
     from adalora.backbones.load import architecture
     from adalora.backbones.recompute import recompute_activations
     from adalora.backbones.targets import target_modules
+    from adalora.memory import training_memory, weights_memory
     from adalora.methods import create
-    from adalora.plan import make_plan, training_memory, weights_memory
+    from adalora.plan import make_plan
     from adalora.sweep.cells import compose
     from tasks.classification.kind import task_loss
 
@@ -84,8 +85,8 @@ def measure(method: str, again: bool, batch: int, length: int, steps: int, preci
         "seconds": statistics.median(times[1:]),
         "memory": held() - before,
         "estimate": estimate,
-        "device": name,  # type: ignore[dict-item]
-        "torch": torch.__version__,  # type: ignore[dict-item]
+        "device": name,
+        "torch": torch.__version__,
     }
 
 

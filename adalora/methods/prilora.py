@@ -32,6 +32,7 @@ from torch import Tensor, distributed, nn
 
 from adalora.backbones.targets import layer_of
 from adalora.config.methods import LoRAConfig, PRILoRAConfig, given
+from adalora.distributed import several
 from adalora.methods.linear import replace_modules
 from adalora.methods.lora import LoRALinear
 from adalora.methods.protocol import Count, Method, Shapes
@@ -86,7 +87,7 @@ class InputNorms:
                 "uses, and call after_step(t) once after the passes of a step, made in training mode"
             )
         sums = [self.sums[position] for position in range(n)]
-        if distributed.is_available() and distributed.is_initialized():
+        if several():
             whole = torch.cat(sums)
             distributed.all_reduce(whole)
             sums = list(whole.split([part.numel() for part in sums]))

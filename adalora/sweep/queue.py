@@ -30,7 +30,9 @@ def queued(root: Path) -> dict[str, str]:
     for job in unfinished(int(time.monotonic() // ASK_EVERY)):
         if (folder := folders.get(job)) is not None:
             _, _, number = job.partition("_")
-            with suppress(OSError, ValueError, KeyError, IndexError, TypeError):  # a sweep that isn't ours to know
+            with suppress(
+                OSError, ValueError, KeyError, IndexError, TypeError
+            ):  # damaged: not queued then, and its lock keeps two from one run
                 found[json.loads((folder.parents[1] / CELLS).read_text())[int(number or 0)]["cell"]] = job
     return found
 

@@ -23,8 +23,7 @@ from adalora.reporting.multirun import OUTCOME
 from adalora.runfolder import note_failure
 from adalora.sweep.cells import Cell
 from adalora.sweep.launchers import Launcher, Local, Slurm
-from adalora.sweep.live import EVERY
-from adalora.sweep.queue import CELLS, MOST, jobs_of, unfinished
+from adalora.sweep.queue import ASK_EVERY, CELLS, MOST, jobs_of, unfinished
 from adalora.sweep.states import states
 from adalora.sweep.worker import SWEEP
 
@@ -126,7 +125,7 @@ class Sweep:
                     return
             except UserError:  # SLURM doesn't answer: later
                 pass
-            time.sleep(EVERY)
+            time.sleep(ASK_EVERY)
 
     def settle(self, batch: Sequence[Cell], place: Path) -> None:
         """Read what a round's runs left, and count the deaths of workers."""

@@ -285,7 +285,6 @@ def test_a_launcher_that_is_not_installed_says_how_to_install_it(monkeypatch, la
 
 
 def test_a_cluster_s_options_in_local_win_over_the_launcher_s_and_the_command_line_over_them(tmp_path):
-    pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
     (tmp_path / "local").mkdir()
     (tmp_path / "local" / "slurm.yaml").write_text("partition: mine\ngpus_per_node: null\ntimeout_min: 60\n")
     register()
