@@ -51,6 +51,10 @@ def show_list(args: argparse.Namespace) -> int:
 
 def run(args: argparse.Namespace) -> int:
     """Run every cell that is not done, then write the tables."""
+    if args.launcher == "workers" and (args.slurm or args.detach):
+        raise UserError("SLURM= and DETACH= are for jobs: add LAUNCHER=slurm")
+    if args.launcher == "slurm" and args.workers > 1:
+        raise UserError("WORKERS= is for this machine: with LAUNCHER=slurm give SLURM='array_parallelism=2'")
     launcher = Slurm(args.slurm.split(), not args.detach) if args.launcher == "slurm" else Local(args.workers)
     check(launcher)
     settings, left = published(args.what)

@@ -38,6 +38,8 @@ def test_commands_are_printed_and_nothing_else():
         (["list", "glue", "--only", "tsk=rte"], "chooses no cell: their options are budget, method, task"),
         (["list", "glue", "--seeds", "a"], "a: give seeds as 1,2,3"),
         (["list", "glue", "--sedes", "1"], "unrecognized arguments: --sedes 1"),
+        (["run", "glue", "--slurm", "partition=gpu"], "SLURM= and DETACH= are for jobs: add LAUNCHER=slurm"),
+        (["run", "glue", "--launcher", "slurm", "--workers", "2"], "give SLURM='array_parallelism=2'"),
         (["list", "glue", "--only", "task=rte method=full", "precision=fp64"], "allowed are fp32, tf32, bf16, fp16"),
     ],
 )
