@@ -5,7 +5,9 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator
+import socket
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,10 +16,13 @@ from safetensors import SafetensorError
 
 from adalora.errors import UserError
 
+WRITING = ".writing-"  # how the names of temporaries start
+ABANDONED = 86400.0  # seconds after which another host's temporary is taken to be abandoned
+
 
 @contextmanager
-def writing(place: Path) -> Iterator[None]:
-    """Turn a failed write to `place` into one line for the user.
+def writing(place: Path, option: str = "run_root") -> Iterator[None]:
+    """Turn a failed write to `place`, which `option` chose, into one line for the user.
 
     Raises:
         UserError: disk full, no permission, a path that can't be a folder.
@@ -32,7 +37,7 @@ def writing(place: Path) -> Iterator[None]:
             errno.ENOSPC: "free some space and run the same command again",
             errno.EDQUOT: "free some of your quota and run the same command again",
             errno.EFBIG: "raise the file-size limit (ulimit -f) and run the same command again",
-        }.get(number, "choose a place you can write with run_root=FOLDER")
+        }.get(number, f"choose a place you can write with {option}=FOLDER")
         raise UserError(f"{place} can't be written ({os.strerror(number)}): {remedy}") from error
 
 
@@ -55,15 +60,10 @@ def sync(path: Path) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Replace `path` by `text`: written beside it, synced, renamed."""
-    with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
-        try:
-            temporary.write_text(text, encoding="utf-8")
-            sync(temporary)
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+    with writing(path), temporary(path) as place:
+        place.write_text(text, encoding="utf-8")
+        sync(place)
+        os.replace(place, path)
         sync(path.parent)
 
 
@@ -73,26 +73,84 @@ def write_json(path: Path, value: Any) -> None:
 
 
 @contextmanager
-def new_folder(path: Path) -> Iterator[Path]:
+def new_folder(path: Path, replace: bool = True, option: str = "run_root") -> Iterator[Path]:
     """A temporary folder that becomes `path` when the block ends well, and vanishes otherwise.
 
-    An existing `path` is replaced.
+    Args:
+        path: its place in the end.
+        replace: whether it takes the place of a folder that is there by then, or vanishes beside it.
+        option: what chose the place.
+
+    Raises:
+        UserError: it can't be written.
     """
-    with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        for stale in path.parent.glob(".writing-*"):
-            shutil.rmtree(stale)
-        temporary = path.parent / f".writing-{path.name}"
-        temporary.mkdir()
+    with writing(path, option), temporary(path) as place:
+        place.mkdir()
+        yield place
+        for file in place.rglob("*"):
+            sync(file)
+        sync(place)
         try:
-            yield temporary
-            for file in temporary.iterdir():
-                sync(file)
-            sync(temporary)
-            if path.exists():
-                path.rename(path.parent / f".writing-old-{path.name}")
-            temporary.rename(path)
-            shutil.rmtree(path.parent / f".writing-old-{path.name}", ignore_errors=True)
-            sync(path.parent)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+            place.rename(path)
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+                raise
+            if replace:
+                with temporary(path.with_name(f"old-{path.name}")) as old:
+                    path.rename(old)
+                    place.rename(path)
+        sync(path.parent)
+
+
+@contextmanager
+def temporary(path: Path) -> Iterator[Path]:
+    """A name beside `path` that no other process uses, for what will become `path`; nothing is there after the block.
+
+    Makes the parent folder, and removes what dead processes left there.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    remove_temporaries(path.parent)
+    place = path.with_name(f"{WRITING}{path.name}.{os.getpid()}@{socket.gethostname()}")
+    remove(place)
+    try:
+        yield place
+    finally:
+        remove(place)
+
+
+def remove_temporaries(folder: Path, whose: Callable[[Path], bool] | None = None) -> None:
+    """Remove temporaries from a folder: those of dead processes, or those that `whose` chooses."""
+    for place in folder.glob(f"{WRITING}*"):
+        if (whose or abandoned)(place):
+            remove(place)
+
+
+def abandoned(place: Path) -> bool:
+    """Whether the process that made a temporary is gone, as far as can be told from here."""
+    name, _, host = place.name.rpartition("@")
+    pid = name.rpartition(".")[2]
+    if host == socket.gethostname() and pid.isdecimal():
+        return not alive(int(pid))
+    try:
+        return time.time() - place.lstat().st_mtime > ABANDONED
+    except FileNotFoundError:  # it has just ended
+        return False
+
+
+def alive(pid: int) -> bool:
+    """Whether there is such a process on this machine."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # another user's
+        pass
+    return True
+
+
+def remove(place: Path) -> None:
+    """Remove a file, a link or a folder; nothing where there is none."""
+    if place.is_dir() and not place.is_symlink():
+        shutil.rmtree(place, ignore_errors=True)
+    else:
+        place.unlink(missing_ok=True)

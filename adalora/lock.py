@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from adalora.errors import Busy
-from adalora.files import writing
+from adalora.files import alive, writing
 
 LOCK = ".lock"
 PATIENCE = 0.3  # seconds to wait for a lock: whoever only looks whether it is held (`held`) lets go at once
@@ -101,17 +101,6 @@ def free(file: int, kind: int) -> bool:
     if supported and not gone:
         fcntl.flock(file, fcntl.LOCK_UN)
     return gone
-
-
-def alive(pid: int) -> bool:
-    """Whether there is such a process on this machine."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:  # another user's
-        pass
-    return True
 
 
 def beat(file: int, ended: threading.Event) -> None:

@@ -10,6 +10,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from adalora.backbones.load import blank, check_length
+from adalora.backbones.position_query import position_queries
 from adalora.backbones.targets import target_modules
 from adalora.budget import Setting, shapes_of, solve
 from adalora.cell import steps_of
@@ -26,6 +27,10 @@ from tasks import create as create_task
 
 LOGS = 5e6  # bytes allowed for a run's logs, wandb's offline files and pictures (ours, a guess)
 REASON = 2**40  # bytes that no single device has (ours)
+CARD_ONLY = (
+    "scripts/export.py can make neither a PEFT adapter nor a merged model of this run, as its query adapter skips "
+    "positions (D-posq); with model.pos_query_base_only=false it can"
+)
 
 
 @dataclass(frozen=True)
@@ -135,12 +140,15 @@ def resolve(options: Config, facts: Facts) -> Plan:
     if scaled:
         notes.append(f"lengths scaled from {options.recipe.total_steps} to {total_steps} steps: {', '.join(scaled)}")
     notes.extend(sized)
+    adapted = dict(create(setting.config).adapted(shapes))
+    if model.pos_query_base_only and create(method).increments and adapted.keys() & set(position_queries(built)):
+        notes.append(CARD_ONLY)
     if setting.deviation is None:
         notes.append(setting.note)
     return Plan(
         config,
         setting,
-        dict(create(setting.config).adapted(shapes)),
+        adapted,
         train_rows,
         math.ceil(train_rows / training.batch_size),
         notes,

@@ -93,6 +93,7 @@ def tiny_model(tmp_path_factory):
 
 
 WORDS = ["a", "the", "film", "plot", "cast", "is", "was", "very", "good", "great", "fine", "bad", "poor", "dull"]
+JUDGING = WORDS[8:]
 
 
 @pytest.fixture(scope="session")
@@ -123,6 +124,51 @@ def tiny_run(tiny_model, tiny_data, tmp_path):
         "task=sst2", f"task.data_dir={tiny_data}", f"model.path={tiny_model}", f"run_root={tmp_path}/runs",
         f"cache_dir={tmp_path}/cache", "tracking=none", "device=cpu", "budget=custom", "budget.params=1740",
         "training.epochs=4", "training.batch_size=16", "training.lr=0.02",
+    ]  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def articles(tmp_path_factory):
+    """Rows in XSum's columns: the summary says which word of the document judges."""
+    import random
+
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    folder, draw = tmp_path_factory.mktemp("xsum"), random.Random(0)
+    for split, count in {"train": 96, "validation": 24}.items():
+        judged = [JUDGING[i % len(JUDGING)] for i in range(count)]
+        documents = [" ".join([*draw.choices(WORDS[:7], k=draw.randint(2, 8)), word, "plot"]) for word in judged]
+        if split == "train":
+            documents[-1] = ""
+        rows = {"document": documents, "summary": [f"is {word}" for word in judged], "id": list(range(count))}
+        pq.write_table(pa.table(rows), folder / f"{split}.parquet")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_bart(tmp_path_factory, tiny_model):
+    """A folder with a random BART of two and two layers, and the tiny tokenizer."""
+    from transformers import AutoTokenizer
+
+    from tests.tiny import bart
+
+    folder = tmp_path_factory.mktemp("bart")
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
+    tokenizer.save_pretrained(folder)
+    tokens = {"pad": 0, "bos": 2, "eos": 3, "decoder_start": 3, "forced_eos": 3}
+    tokens = {f"{name}_token_id": number for name, number in tokens.items()}
+    bart(width=32, vocab_size=len(tokenizer), init_std=0.2, dropout=0.0, **tokens).float().save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def summaries(articles, tiny_bart, tmp_path):
+    return [
+        "task=xsum", f"task.data_dir={articles}", f"model.path={tiny_bart}", f"run_root={tmp_path}/runs",
+        f"cache_dir={tmp_path}/cache", "tracking=none", "device=cpu", "budget=custom", "budget.rank=2",
+        "training.epochs=4", "training.batch_size=16", "training.lr=0.01", "training.max_grad_norm=1.0",
+        "task.max_length=32", "task.max_target_length=8", "task.num_beams=2", "task.no_repeat_ngram=0",
     ]  # fmt: skip
 
 

@@ -14,6 +14,11 @@ from torch import Tensor, nn
 from transformers.models.deberta_v2.modeling_deberta_v2 import DisentangledSelfAttention
 
 
+def position_queries(model: nn.Module) -> list[str]:
+    """Paths of the query maps that positions go through too."""
+    return [f"{path}.query_proj" for path, m in model.named_modules() if isinstance(m, DisentangledSelfAttention)]
+
+
 def bypass_position_query(model: nn.Module) -> None:
     """Let the query's adapter skip its second call, in every attention layer of `model`.
 

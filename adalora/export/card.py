@@ -62,15 +62,16 @@ def card(trained: Trained, to: str, out: str) -> str:
         f"- Method: `{method}`, {trained.method.describe()}",
         f"- Budget: {budget['name']}{params}; trained {parameters['peak']:,}, kept {parameters['kept']:,}, "
         f"head {parameters['head']:,} (not in the budget)",
+        f"- Weights: of the last step, {result['last_step']:,}",
         f"- Data: {config.task.title}, {result['task']['origin']}: {rows}"
         + (" (not the official row counts)" if result["task"]["subset"] else ""),
-        f"- Training: {result['last_step']:,} steps, lr {result['training']['lr']:g}, batch "
+        f"- Training: lr {result['training']['lr']:g}, batch "
         f"{result['training']['batch_size']}, seed {result['seed']}, {result['precision']}, run {result['key']}, "
         f"commit {result['commit'] or 'unknown'}",
         *([] if result["model"]["comparable"] else ["- Not the paper's backbone: its numbers don't apply"]),
         *([f"- Classes: {', '.join(labels)}"] if (labels := getattr(config.task, "labels", None)) else []),
         f"- Task citation: {config.task.citation}", "",
-        "| metric | last step | best step |", "|---|---|---|",
+        f"| metric | last step ({result['last_step']:,}) | best step ({result['best_step']:,}) |", "|---|---|---|",
         *(f"| {name} | {value:.4f} | {result['best'][name]:.4f} |" for name, value in result["last"].items()), "",
         "## Loading", "", "```python", loading(trained, to, out, base), "```", "",
         *ranks(result["ranks"]),

@@ -13,8 +13,9 @@ from adalora.errors import UserError
 from adalora.export import merged, peft
 from adalora.export.card import base_of, card
 from adalora.export.trained import Trained, load_run
-from adalora.files import new_folder, write_text
+from adalora.files import new_folder, writing
 
+CARD = "README.md"
 ALLOWED = {"to": ("peft", "merged", "card"), "type": ("auto", "lora")}
 
 
@@ -26,7 +27,7 @@ def export(arguments: Sequence[str]) -> str:
     """
     run, options = parsed(arguments)
     out, to = Path(options["out"]).expanduser(), options["to"]
-    taken = out / "README.md" if to == "card" else out
+    taken = out / CARD if to == "card" else out
     if taken.is_file() or (to != "card" and out.is_dir() and any(out.iterdir())):
         raise UserError(f"out={options['out']}: {taken} is there already, choose another folder")
     if "push" in options and not reachable():
@@ -36,11 +37,13 @@ def export(arguments: Sequence[str]) -> str:
     trained = load_run(run)
     text = card(trained, to, options.get("push", options["out"] if to != "card" else str(run)))
     if to == "card":
-        write_text(out / "README.md", text)
+        with writing(out, "out"):
+            out.mkdir(parents=True, exist_ok=True)
+            (out / CARD).write_text(text, encoding="utf-8")
     else:
-        with new_folder(out) as place:
+        with new_folder(out, option="out") as place:
             write(place, trained, to, options)
-            (place / "README.md").write_text(text, encoding="utf-8")
+            (place / CARD).write_text(text, encoding="utf-8")
     if "push" in options:
         push(out, options["push"])
     return str(out)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from adalora.errors import UserError
 from adalora.methods.adalora import AdaLoRA, SVDLinear
-from adalora.methods.linear import AdaptedLinear
+from adalora.methods.linear import AdaptedLinear, split_query
 from adalora.methods.peft import ADAPTER, PEFT
 from adalora.methods.protocol import Method
 
@@ -60,7 +60,7 @@ def save(folder: Path, model: nn.Module, method: Method, head: Sequence[str], ba
 
 def adapter(model: nn.Module, method: Method, kind: Kind) -> Adapter:
     """PEFT's config and tensors, the head apart. Raises `UserError`."""
-    if any(getattr(module, "position_query_bypassed", False) for module in model.modules()):
+    if split_query(model):
         raise UserError(
             "this run's query adapter is left out on relative positions (model.pos_query_base_only=true), which PEFT "
             "can't express: keep the run's adapter/, or train with model.pos_query_base_only=false"

@@ -47,6 +47,7 @@ def load_run(folder: Path) -> Trained:
         raise UserError(f"{weights.folder} is not the backbone that {folder} was trained on: its content differs")
     torch.manual_seed(config.seed)  # frozen random parts of a method come again
     model, method = build_model(config, weights, create_task(config.task).outputs, torch.device("cpu"))
+    method.allocate(result["ranks"])
     load_adapter(folder / "adapter", model)
     label(model, getattr(config.task, "labels", None))
     return Trained(config, result, weights, model.eval(), method, load_tokenizer(config.model, weights))

@@ -17,6 +17,8 @@ from adalora.methods.protocol import Method
 class BitFit(Method):
     """Trains the biases."""
 
+    increments = False
+
     def __init__(self, config: BitFitConfig) -> None:
         self.config = config
 

@@ -64,7 +64,7 @@ def fresh_linear(d_in: int, d_out: int, like: Tensor, std: float) -> nn.Linear:
 class BottleneckMethod(Method):
     """A bottleneck of one width after every target."""
 
-    mergeable = False  # non-linear: see UNMERGEABLE
+    increments = False  # non-linear: see UNMERGEABLE
     block: ClassVar[type[BottleneckBlock]]  # in DeBERTa: takes the place of `....output` for `....output.dense`
     in_bart: ClassVar[type[nn.Module]]  # takes the place of the map ...
     at_norm: ClassVar[bool] = False  # ... or of the LayerNorm after it

@@ -15,7 +15,7 @@ from adalora.methods.protocol import Method
 class Full(Method):
     """Trains everything."""
 
-    mergeable = False
+    increments = False
 
     def __init__(self, config: FullConfig) -> None:
         self.config = config

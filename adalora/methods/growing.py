@@ -76,6 +76,11 @@ class GrowingLinear(AdaptedLinear):
         A, E, B = self.factors()  # noqa: N806
         return self.scale * B @ (E * A)
 
+    def low_rank_factors(self) -> tuple[Tensor, Tensor]:
+        A, E, B = self.factors()  # noqa: N806
+        active = E.squeeze(-1) != 0
+        return A[active], self.scale * B[:, active] * E[active].mT
+
 
 class Stack:
     """Modules of one shape, their factors as stacks (m, R, .), padded with zeros to the most slots R.

@@ -170,7 +170,7 @@ class IncreLoRA(Method):
         self._look_again()
 
     def _look_again(self) -> None:
-        """Bring in line with the modules' ranks what follows from them."""
+        """Recompute everything derived from the current ranks."""
         total = self.total
         self.growing = total < self.growth.target
         if total == self.growth.target:
@@ -238,7 +238,7 @@ class IncreLoRA(Method):
         self._look_again()
 
     def allocate(self, ranks: Mapping[str, int]) -> None:
-        """Give every module its rank and no reserve, values 0: the form of a finished adapter."""
+        """No reserve is left, and all values are 0."""
         for name, module in self.modules.items():
             module.build([ranks[name]], [ranks[name]])
         self._look_again()

@@ -122,11 +122,19 @@ def unmergeable(model: nn.Module) -> str | None:
     for name, module in model.named_modules():
         if reason := getattr(module, "unmergeable", None):
             return f"{name} {reason}: keep the adapter beside the base"
+    if name := split_query(model):
+        return (
+            f"{name} adapts the query on tokens only (model.pos_query_base_only=true), so its "
+            "increment can't be merged into one weight: train with model.pos_query_base_only=false"
+        )
+    return None
+
+
+def split_query(model: nn.Module) -> str | None:
+    """The first attention layer whose query map is adapted on tokens and not on positions; None without one."""
+    for name, module in model.named_modules():
         if getattr(module, "position_query_bypassed", False) and type(module.query_proj) is not nn.Linear:
-            return (
-                f"{name} adapts the query on tokens only (model.pos_query_base_only=true), so its "
-                "increment can't be merged into one weight: train with model.pos_query_base_only=false"
-            )
+            return name
     return None
 
 

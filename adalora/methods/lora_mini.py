@@ -47,16 +47,16 @@ class LoRAMiniLinear(AdaptedLinear):
         self.lora_B_inner = nn.Parameter(torch.zeros(b, r, **new))
         nn.init.uniform_(self.lora_A_inner, -(a**-0.5), a**-0.5)
 
-    def factors(self) -> tuple[Tensor, Tensor]:
+    def low_rank_factors(self) -> tuple[Tensor, Tensor]:
         """A (r, d_in) with the scale in it, and B (d_out, r)."""
         return (self.lora_A_inner * self.scale) @ self.lora_A_outer, self.lora_B_outer @ self.lora_B_inner
 
     def increment(self, x: Tensor) -> Tensor:
-        A, B = self.factors()  # noqa: N806
+        A, B = self.low_rank_factors()  # noqa: N806
         return F.linear(F.linear(F.dropout(x, self.dropout, self.training), A), B)
 
     def delta_weight(self) -> Tensor:
-        A, B = self.factors()  # noqa: N806
+        A, B = self.low_rank_factors()  # noqa: N806
         return B @ A
 
 

@@ -96,6 +96,11 @@ class LoRTALinear(AdaptedLinear):
     def delta_weight(self) -> Tensor:
         return dense(*self.factors())
 
+    def low_rank_factors(self) -> tuple[Tensor, Tensor]:
+        """Of rank q r: the slices beside each other share the right factor."""
+        left, right = self.factors()
+        return torch.block_diag(*[right] * (left.shape[1] // len(right))), left
+
 
 def dense(left: Tensor, right: Tensor) -> Tensor:
     """(p d, q r) and (r, d) -> (p d, q d)."""

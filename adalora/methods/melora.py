@@ -48,6 +48,10 @@ class MELoRALinear(AdaptedLinear):
     def delta_weight(self) -> Tensor:
         return torch.block_diag(*(self.scale * self.lora_B @ self.lora_A))
 
+    def low_rank_factors(self) -> tuple[Tensor, Tensor]:
+        """Block diagonal, of rank n r."""
+        return torch.block_diag(*self.lora_A), torch.block_diag(*(self.scale * self.lora_B))
+
 
 def check_divides(n: int, d_out: int, d_in: int) -> None:
     """Raises `UserError` unless both sides of a map can be cut into n equal slices."""

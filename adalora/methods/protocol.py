@@ -40,7 +40,7 @@ class Method(Protocol):
     a proximal step (`after_step`), own hyperparameters for some parameters (`groups`).
     """
 
-    mergeable: ClassVar[bool] = True
+    increments: ClassVar[bool] = True  # whether it adds an increment to the weights of the maps
     config: Any
 
     def size(self, shapes: Shapes) -> int | None:
@@ -124,6 +124,9 @@ class Method(Protocol):
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """The inverse of `state_dict`, after `attach`."""
+
+    def allocate(self, ranks: Mapping[str, int]) -> None:
+        """After `attach`: take the shape of a finished adapter with these ranks, where they decide it."""
 
     def finish(self) -> None:
         """After training: drop what only training needed, so that what is saved is what is kept."""

@@ -60,6 +60,10 @@ class GatedLinear(AdaptedLinear):
     def delta_weight(self) -> Tensor:
         return self.scale * (self.lora_B * self.gate) @ self.lora_A
 
+    def low_rank_factors(self) -> tuple[Tensor, Tensor]:
+        open_ = self.gate != 0
+        return self.lora_A[open_], self.scale * self.lora_B[:, open_] * self.gate[open_]
+
 
 class SoRA(Method):
     """Gates thresholded from `max_rank` a module to a mean rank of `target_rank`."""

@@ -1,0 +1,90 @@
+"""Every method in every form of export, on DeBERTa and BART: the run's own logits, or one line that says why not."""
+
+import pytest
+import torch
+from peft import PeftModel
+from transformers import AutoConfig, AutoModelForSeq2SeqLM, AutoModelForSequenceClassification, AutoTokenizer
+
+from adalora.errors import UserError
+from adalora.export.command import export
+from adalora.export.trained import load_run
+from tests.tiny import INPUTS
+
+NO_MAP = r"adapts no map by an increment, and PEFT has no form for it: to=merged may do"
+SQUARE = r"mora's increment has no low-rank factors, which PEFT's LoRA needs: use to=merged"
+BOTTLENECK = r"bottleneck with a non-linearity.*keep the adapter beside the base"
+METHODS = {  # what the run needs, why there is no PEFT adapter, why there is no merged model
+    "adalora": ({}, None, None),
+    "adalora method.form=doublets": ({}, None, None),
+    "lora": ({}, None, None),
+    "increlora": ({}, None, None),
+    "sora": ({}, None, None),
+    "melora": ({}, None, None),
+    "prilora": ({}, None, None),
+    "lorta": ({}, None, None),
+    "lora_mini": ({}, None, None),
+    "peft method.type=LORA": ({}, None, None),
+    "peft method.type=VERA": (
+        {"deberta": ["budget.params=3200"], "bart": ["budget.rank=null", "budget.params=4000"]},
+        None,
+        None,
+    ),
+    "peft method.type=ADALORA method.config.init_r=4": ({}, None, None),
+    "mora": ({"deberta": ["budget.params=1584"], "bart": ["budget.rank=null", "budget.params=3968"]}, SQUARE, None),
+    "full": ({}, NO_MAP, None),
+    "bitfit": ({}, NO_MAP, None),
+    "houlsby": ({"bart": ["budget.rank=null", "budget.params=4870"]}, NO_MAP, BOTTLENECK),
+    "pfeiffer": ({}, NO_MAP, BOTTLENECK),
+}
+BASES = {"deberta": AutoModelForSequenceClassification, "bart": AutoModelForSeq2SeqLM}
+TEXTS = {"input_ids": torch.tensor([[2, 5, 6, 3], [2, 8, 3, 0]]), "decoder_input_ids": torch.tensor([[3, 7], [3, 9]])}
+
+
+@pytest.mark.parametrize("backbone", BASES)
+@pytest.mark.parametrize("method", METHODS)
+def test_an_export_gives_the_run_s_logits_or_says_why_there_is_none(
+    start, tiny_run, summaries, tiny_model, tiny_bart, tmp_path, method, backbone
+):
+    needs, no_peft, no_merged = METHODS[method]
+    base = {"deberta": tiny_model, "bart": tiny_bart}[backbone]
+    own = [*tiny_run, "model.pos_query_base_only=false"] if backbone == "deberta" else [*summaries, "task.eval_rows=1"]
+    run = start(
+        [*own, *f"method={method}".split(), *needs.get(backbone, ()), "training.max_steps=10", "training.log_steps=10"]
+    )
+    trained = load_run(run)
+    if method == "increlora":
+        assert set(trained.method.ranks().values()) != {1}
+    inputs = INPUTS if backbone == "deberta" else TEXTS
+    ours = trained.model(**inputs).logits
+
+    def close(other):
+        return torch.allclose(other.eval()(**inputs).logits, ours, rtol=0, atol=1e-5)
+
+    def exported(to):
+        out = tmp_path / to
+        export([str(run), f"to={to}", f"out={out}"])
+        text = (out / "README.md").read_text()
+        assert "- Weights: of the last step, 10" in text
+        return out
+
+    def refused(to, reason):
+        with pytest.raises(UserError, match=reason):
+            export([str(run), f"to={to}", f"out={tmp_path / to}"])
+        assert not (tmp_path / to).exists()
+
+    exported("card")
+    if no_peft:
+        refused("peft", no_peft)
+    else:
+        out = exported("peft")
+        plain = BASES[backbone].from_pretrained(base, config=AutoConfig.from_pretrained(out), dtype=torch.float32)
+        before = plain.eval()(**inputs).logits
+        loaded = PeftModel.from_pretrained(plain, out)
+        assert close(loaded)
+        assert not torch.allclose(before, ours, rtol=0, atol=1e-3)  # the adapter does something
+    if no_merged:
+        refused("merged", no_merged)
+    else:
+        out = exported("merged")
+        assert close(BASES[backbone].from_pretrained(out))
+        assert AutoTokenizer.from_pretrained(out)("a good film")["input_ids"][0] == 2
