@@ -1,8 +1,7 @@
 """One experiment from configuration to result."""
 
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -26,7 +25,7 @@ from adalora.cell import cell_id
 from adalora.config.schema import Config, Resolved
 from adalora.counts import check_end, check_start
 from adalora.distributed import noticing_loss
-from adalora.errors import Interrupted, LostProcess
+from adalora.errors import Interrupted, LostProcess, UserError
 from adalora.files import write_json, write_text
 from adalora.plan import Plan, make_plan
 from adalora.reporting.heatmap import save_heatmap
@@ -138,18 +137,25 @@ def session(folder: RunFolder, config: Resolved) -> Iterator[dict[str, Any] | No
         result = folder.result() if folder.status == "done" else None
         if result is not None and result.get("schema") == SCHEMA:
             folder.serve()
+            folder.drop_checkpoints()
             yield result
             return
         folder.set_status("running")
         write_text(folder.path / "config.yaml", OmegaConf.to_yaml(asdict(config)))
         try:
             yield None
-        except (Interrupted, KeyboardInterrupt, LostProcess, SystemExit):
+        except LostProcess:
             raise  # still `running`: the same command goes on
+        except (Interrupted, KeyboardInterrupt, SystemExit):
+            with suppress(UserError):  # a full disk: the same command goes on all the same
+                folder.set_status("interrupted")
+            raise
         except BaseException as error:
-            folder.set_status("failed", explained(error))
+            with suppress(UserError):  # the error itself counts
+                folder.set_status("failed", explained(error))
             raise
         folder.set_status("done")
+        folder.drop_checkpoints()
 
 
 def execute(
@@ -191,7 +197,7 @@ def execute(
                 evals=splits,
                 kind=kind,
                 tokenizer=tokenizer,
-                checkpoints=folder.path / "checkpoint",
+                checkpoints=folder.checkpoints,
                 watcher=watch,
             )
         )
@@ -204,8 +210,6 @@ def execute(
             write_result(folder, result, model, plan)
         if wandb is not None:
             watch.finished(result, kind.samples(splits[0], predictions[0], SAMPLES))
-    if main:  # only now that nothing can be cut off any more
-        shutil.rmtree(folder.path / "checkpoint", ignore_errors=True)
     return result.as_dict()
 
 

@@ -4,18 +4,18 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal
 
 from adalora.cell import digest, numbers
 from adalora.config.schema import Config, Resolved
 from adalora.errors import Interrupted, LostProcess, UserError
-from adalora.files import write_json
+from adalora.files import WRITING, remove, write_json
 from adalora.lock import locked
 from adalora.start import content_digest
 
-Status = Literal["running", "done", "failed"]
+Status = Literal["running", "done", "failed", "interrupted"]
 FAILED = ".failed"  # below the run root: a folder for each cell that failed before it had a run's folder
 
 
@@ -62,9 +62,22 @@ class RunFolder:
         if self.cell not in read_status(self.path).get("cells", []):
             self.set_status("done")
 
-    def lock(self) -> AbstractContextManager[None]:
-        """Hold the folder for this process (`locked`)."""
-        return locked(self.path)
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the folder for this process (`locked`), rid of what others left in the middle of writing."""
+        with locked(self.path):
+            for place in self.path.rglob(f"{WRITING}*"):
+                remove(place)
+            yield
+
+    @property
+    def checkpoints(self) -> Path:
+        """Where checkpoints are while the run isn't done."""
+        return self.path / "checkpoint"
+
+    def drop_checkpoints(self) -> None:
+        """Once the status says `done`: before, the run may still need one."""
+        shutil.rmtree(self.checkpoints, ignore_errors=True)
 
     def result(self) -> dict[str, Any] | None:
         """The result of a finished run."""

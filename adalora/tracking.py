@@ -1,5 +1,6 @@
 """What is logged: metrics.jsonl in the run folder always, wandb beside it (docs/wandb.md lists the names)."""
 
+import hashlib
 import io
 import json
 import netrc
@@ -13,15 +14,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlparse
 
+from pydantic import BaseModel, NonNegativeInt
+
 from adalora import __version__
 from adalora.config.schema import Resolved
 from adalora.files import write_text, writing
+from adalora.reading import read_lines
 from adalora.result import commit
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 ROOT = Path(__file__).resolve().parents[1]
+
+
+class Line(BaseModel, extra="allow"):
+    """A line of a log: its step, and numbers by name."""
+
+    step: NonNegativeInt
 
 
 class Log:
@@ -32,32 +42,39 @@ class Log:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.digest = hashlib.sha256()
 
-    def start(self, step: int) -> None:
-        """Keep the lines up to `step` only."""
-        kept = [text for text, line in self._lines() if line["step"] <= step]
-        write_text(self.path, "".join(f"{text}\n" for text in kept))
+    def start(self, step: int, digest: str | None) -> bool:
+        """Keep the lines up to `step`; none at step 0, where the run begins anew.
+
+        Args:
+            step: the checkpoint's.
+            digest: `sha256` as it was then, None at step 0.
+
+        Returns:
+            Whether they are what was written then.
+        """
+        lines = read_lines(self.path, Line) if step else []
+        text = "".join(f"{text}\n" for text, line in lines if line.step <= step)
+        write_text(self.path, text)
+        self.digest = hashlib.sha256(text.encode())
+        return digest is None or self.sha256 == digest
+
+    @property
+    def sha256(self) -> str:
+        """Of all lines that this run has."""
+        return self.digest.hexdigest()
 
     def lines(self) -> list[dict[str, Any]]:
-        """All lines, but for one that was cut off in the middle."""
-        return [line for _, line in self._lines()]
-
-    def _lines(self) -> list[tuple[str, dict[str, Any]]]:
-        texts = self.path.read_text(encoding="utf-8").splitlines() if self.path.exists() else []
-        return [(text, line) for text in texts if (line := _parsed(text)) is not None]
+        """All lines, but for those that can't be read, such as one that was cut off in the middle."""
+        return [line.model_dump() for _, line in read_lines(self.path, Line)]
 
     def write(self, step: int, values: Mapping[str, Any]) -> None:
         """Append one line."""
+        line = json.dumps({"step": step, **values}) + "\n"
         with writing(self.path), self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"step": step, **values}) + "\n")
-
-
-def _parsed(line: str) -> dict[str, Any] | None:
-    try:
-        values = json.loads(line)
-        return values if isinstance(values["step"], int) else None
-    except (ValueError, KeyError, TypeError):
-        return None
+            file.write(line)
+        self.digest.update(line.encode())
 
 
 def logged_in() -> bool:

@@ -176,6 +176,8 @@ def test_ctrl_c_saves_and_the_same_command_goes_on(start, tiny_run, tmp_path, mo
     with pytest.raises(Interrupted, match="stopped after step 10"):
         start(args)
     monkeypatch.setattr(loop, "log", original)
+    (status,) = (tmp_path / "runs").rglob("status")
+    assert json.loads(status.read_text())["status"] == "interrupted"
     assert read(start(args)) == read(whole)
 
 

@@ -238,8 +238,31 @@ def test_a_line_cut_off_in_the_middle_is_dropped(tmp_path):
     with log.path.open("a") as file:
         file.write('{"step": 2, "tra')
     assert [line["step"] for line in log.lines()] == [1, 2]
-    log.start(2)
+    assert Log(log.path).start(2, log.sha256)
     assert log.path.read_text() == '{"step": 1, "train/loss": 0.1}\n{"step": 2, "train/loss": NaN}\n'
+
+
+@pytest.mark.parametrize("damage", ["gone", "flipped", "half", "bytes"])
+def test_a_log_that_is_not_what_was_written_is_noticed(tmp_path, damage):
+    log = Log(tmp_path / "metrics.jsonl")
+    for step in (0, 1, 2):
+        log.write(step, {"train/loss": 0.1 + step})
+    saved = log.sha256
+    log.write(3, {"train/loss": 3.1})
+    lines = log.path.read_bytes().splitlines(keepends=True)
+    lines[1] = {"gone": b"", "flipped": lines[1].replace(b"1.1", b"1.3"), "half": lines[1][:9] + b"\n",
+                "bytes": b"\xff\xfe" + lines[1]}[damage]  # fmt: skip
+    log.path.write_bytes(b"".join(lines))
+    again = Log(log.path)
+    assert not again.start(2, saved)
+    assert [line["step"] for line in again.lines()] == ([0, 1, 2] if damage == "flipped" else [0, 2])
+
+
+def test_a_run_that_begins_anew_keeps_no_line_of_the_one_before(tmp_path):
+    log = Log(tmp_path / "metrics.jsonl")
+    log.write(0, {"eval/loss": 0.1})
+    assert Log(log.path).start(0, None)
+    assert log.lines() == []
 
 
 def test_tokens_are_the_rows_own():

@@ -91,10 +91,10 @@ class Watch:
         if self.visible:
             console.print(text)
 
-    def started(self, step: int, damaged: list[str]) -> None:
-        if self.visible:
-            self.log.start(step)
-            self.ranks.start(step)
+    def started(self, step: int, damaged: list[str], logged: Mapping[str, str]) -> None:
+        for log in (self.log, self.ranks) if self.visible else ():
+            if not log.start(step, logged.get(log.path.name)):
+                self.say(f"{log.path} was damaged or changed: some of its lines up to step {step} are lost or altered")
         for name in damaged:
             self.say(f"checkpoint {name} is damaged: using the one before it")
         if step:
@@ -102,6 +102,9 @@ class Watch:
             self._replay()
         self.bar.update(self.task, completed=step)
         self.clock = (step, time.monotonic())
+
+    def logged(self) -> dict[str, str]:
+        return {log.path.name: log.sha256 for log in (self.log, self.ranks)}
 
     def step(self, step: int, values: Mapping[str, float]) -> None:
         since, then = self.clock

@@ -20,7 +20,7 @@ from adalora.lock import held
 from adalora.reporting.terminal import console
 from adalora.sweep.listing import duration
 from adalora.sweep.queue import SWEEPS
-from adalora.sweep.states import Content, State, last_lines, states
+from adalora.sweep.states import WAITING, Content, State, last_lines, states
 
 EVERY = 2.0  # seconds between looks at the run folders
 PLAIN_EVERY = 60.0  # seconds between lines on progress where there is no terminal
@@ -126,7 +126,7 @@ class View:
         counts = Counter(state.name for state in states.values())
         told = [
             f"{counts[name]} {name}"
-            for name in ("done", "running", "queued", "failed", "died", "missing")
+            for name in ("done", "running", "queued", "failed", "interrupted", "died", "missing")
             if counts[name]
         ]
         seconds = {line.id: line.seconds for line in self.watched.cells}
@@ -136,9 +136,7 @@ class View:
             if run["speed"] and seconds[run["line"].id]
         ]
         factor = statistics.median(pace) if pace else 1.0
-        left = sum(
-            seconds[cell] * factor for cell, state in states.items() if state.name in ("queued", "missing", "died")
-        )
+        left = sum(seconds[cell] * factor for cell, state in states.items() if state.name in WAITING)
         for run in running:
             share = 1 - run["step"] / run["total"] if run["total"] else 1.0
             left += seconds[run["line"].id] * factor * share if run["left"] is None else run["left"]

@@ -13,8 +13,9 @@ from adalora.lock import held
 from adalora.runfolder import FAILED, read_status
 from adalora.sweep.queue import queued
 
-StateName = Literal["running", "done", "queued", "failed", "died", "missing"]
-ORDER: tuple[StateName, ...] = ("running", "done", "failed", "died")  # what counts where a cell has several folders
+StateName = Literal["running", "done", "queued", "failed", "interrupted", "died", "missing"]
+ORDER: tuple[StateName, ...] = ("running", "done", "failed", "interrupted", "died")  # the first counts, of several
+WAITING = ("queued", "missing", "interrupted", "died")  # to be run, or run on
 TAIL = 65536  # bytes of metrics.jsonl that are looked at
 
 
@@ -82,8 +83,8 @@ def scan(root: Path) -> dict[str, list[Folder]]:
     for path in sorted([*root.glob("[!.]*/*/*/*/*/status"), *root.glob(f"{FAILED}/*/status")]):
         status = read_status(path.parent)
         name = status.get("status")
-        if name == "running":
-            name = "running" if held(path.parent) else "died"
+        if name in ("running", "interrupted"):  # the latter: another session may have just begun
+            name = "running" if held(path.parent) else {"running": "died"}.get(name, name)
         if name in ORDER:
             folder = Folder(path.parent, name, status.get("reason", ""), status.get("steps", 0))
             for cell in status.get("cells", []):

@@ -40,8 +40,13 @@ OTHERS = 1_000_003  # between the seeds of two processes (ours; a prime)
 class Watcher(Protocol):
     """Where the loop reports to: log files, wandb, a progress bar."""
 
-    def started(self, step: int, damaged: list[str]) -> None:
-        """Before the first step: from the checkpoint of `step` unless 0; `damaged` ones were passed over."""
+    def started(self, step: int, damaged: list[str], logged: Mapping[str, str]) -> None:
+        """Before the first step: from the checkpoint of `step` unless 0, which holds what was `logged` then;
+        `damaged` ones were passed over."""
+
+    def logged(self) -> dict[str, str]:
+        """A checksum of each log, for the checkpoint."""
+        ...
 
     def step(self, step: int, values: Mapping[str, float]) -> None:
         """After a logging step."""
@@ -102,7 +107,7 @@ def train(parts: Parts) -> tuple[Progress, list[Any]]:
     # sums since the last log: loss, regulariser, gradient norm, steps
     window = torch.zeros(4, device=accelerator.device)
     here = torch.zeros(3, device=accelerator.device)  # the first three, of this step
-    progress, saved, damaged = resume(parts)
+    progress, saved, damaged, logged = resume(parts)
     if saved is not None:
         window.copy_(saved)
     elif accelerator.process_index:  # its own dropout; process 0 goes on with what built the model
@@ -111,7 +116,7 @@ def train(parts: Parts) -> tuple[Progress, list[Any]]:
     model, optimizer = accelerator.prepare(parts.model, parts.optimizer)
     guard, agree = Guard(accelerator, parts.optimizer), Agreement(2)
     clock = Clock(training.checkpoint_minutes if accelerator.is_main_process else None)
-    parts.watcher.started(progress.step, damaged)
+    parts.watcher.started(progress.step, damaged, logged)
     predictions: list[Any] = []
     started, before = time.monotonic(), progress.seconds
     headline = named(parts.config.task.headline, parts.evals[0].name, parts.config.task)
@@ -248,12 +253,13 @@ def save(parts: Parts, progress: Progress, window: Tensor) -> None:
             tensors |= {f"process/{process}/{name}": value for name, value in values.items()}
         scaler = {} if parts.accelerator.scaler is None else parts.accelerator.scaler.state_dict()
         state |= {"progress": asdict(progress), "scaler": scaler, "processes": len(every)}
+        state["logs"] = parts.watcher.logged()
         checkpoint.save(parts.checkpoints, progress.step, tensors, state)
     parts.accelerator.wait_for_everyone()
 
 
-def resume(parts: Parts) -> tuple[Progress, Tensor | None, list[str]]:
-    """Go back to the newest sound checkpoint, if there is one; also names the damaged ones.
+def resume(parts: Parts) -> tuple[Progress, Tensor | None, list[str], dict[str, str]]:
+    """Go back to the newest sound checkpoint, if there is one; also names the damaged ones, and what was logged.
 
     Raises:
         UserError: it was written by another number of processes.
@@ -261,7 +267,7 @@ def resume(parts: Parts) -> tuple[Progress, Tensor | None, list[str]]:
     accelerator = parts.accelerator
     found = checkpoint.load(parts.checkpoints)
     if found is None:
-        return Progress(), None, []
+        return Progress(), None, [], {}
     tensors, state, damaged = found
     then, now = state["processes"], accelerator.num_processes
     if then != now:
@@ -274,7 +280,7 @@ def resume(parts: Parts) -> tuple[Progress, Tensor | None, list[str]]:
     checkpoint.set_random_state(own)
     if accelerator.scaler is not None:
         accelerator.scaler.load_state_dict(state["scaler"])
-    return Progress(**state["progress"]), own["window"], damaged
+    return Progress(**state["progress"]), own["window"], damaged, state["logs"]
 
 
 def counted(processes: int) -> str:

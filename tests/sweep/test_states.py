@@ -29,13 +29,14 @@ def test_a_cell_without_a_folder_is_missing(tmp_path, run):
     assert state_of(scan(tmp_path).get("c", ())).name == "missing"
 
 
-def test_running_means_that_somebody_holds_the_lock(tmp_path, run):
-    folder = run("a", "running")
-    assert state_of(scan(tmp_path)["c"]).name == "died"
+@pytest.mark.parametrize("status, without", [("running", "died"), ("interrupted", "interrupted")])
+def test_running_means_that_somebody_holds_the_lock(tmp_path, run, status, without):
+    folder = run("a", status)
+    assert state_of(scan(tmp_path)["c"]).name == without
     with (folder / ".lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         assert state_of(scan(tmp_path)["c"]).name == "running"
-    assert state_of(scan(tmp_path)["c"]).name == "died"
+    assert state_of(scan(tmp_path)["c"]).name == without
 
 
 def test_failures_have_their_reason_with_or_without_a_folder(tmp_path, run):

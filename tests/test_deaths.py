@@ -1,0 +1,36 @@
+"""Killed before any single change to its files, a run ends by the same command in the same bits, without litter."""
+
+import pytest
+
+from tests.deaths import trials
+
+METHODS = ["adalora", "lora", "increlora", "sora", "full"]
+SHORT = [
+    "training.max_steps=7", "training.checkpoint_steps=3", "training.log_steps=3", "training.eval_steps=4",
+]  # fmt: skip
+
+
+def every(count):
+    return range(1, count + 1)
+
+
+def some(count):
+    """In the middle, before the status says `done`, and while the checkpoints go."""
+    return count // 2, count - 11, count - 3
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_killed_before_some_changes(tiny_run, tmp_path, method):
+    run = [o for o in tiny_run if not o.startswith("run_root=")]
+    wrong, count = trials([*run, f"method={method}", *SHORT], tmp_path, some)
+    assert count == 3
+    assert wrong == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", METHODS)
+def test_killed_before_every_change(tiny_run, tmp_path, method):
+    run = [o for o in tiny_run if not o.startswith("run_root=")]
+    wrong, count = trials([*run, f"method={method}", *SHORT], tmp_path, every)
+    assert count > 60
+    assert wrong == []
