@@ -111,9 +111,9 @@ def read(config: Config) -> tuple[Weights, Data, dict[str, datasets.Dataset], Pr
     # before the minutes that tokenising may take
     check_length(config.model, architecture(config.model, kind.outputs, weights.folder), config.task.max_length)
     tokenizer = load_tokenizer(config.model, weights)
-    cache = Path(config.cache_dir).expanduser()
+    cache, warn = Path(config.cache_dir).expanduser(), partial(console.print, markup=False, soft_wrap=True)
     features = {
-        split: tokenised(table, data.digests[split], config.task, tokenizer, weights.digest, cache)
+        split: tokenised(table, data.digests[split], config.task, tokenizer, weights.digest, cache, warn)
         for split, table in data.tables.items()
     }
     for split, table in data.tables.items():

@@ -2,9 +2,7 @@
 
 import hashlib
 import json
-import os
-import shutil
-from dataclasses import asdict
+from collections.abc import Callable
 from pathlib import Path
 
 import datasets
@@ -12,10 +10,12 @@ import pyarrow as pa
 from transformers import PreTrainedTokenizerBase
 
 from adalora.config.tasks import Task
-from adalora.errors import UserError
+from adalora.files import new_folder, sha256, write_json
+from adalora.reading import Damaged, read_json
 from tasks import create
 
-LAYOUT = 3  # raised when `features` of a kind, or how a tokenizer is loaded, changes
+LAYOUT = 4  # raised when `features` of a kind, or how a tokenizer is loaded, changes
+SUMS = "sha256.json"  # checksums of an entry's files, by name
 
 
 def tokenised(
@@ -25,43 +25,48 @@ def tokenised(
     tokenizer: PreTrainedTokenizerBase,
     tokenizer_digest: str,
     cache_dir: Path,
+    warn: Callable[[str], None] = print,
 ) -> datasets.Dataset:
-    """What the model sees of the rows, from disk where it has been made before.
+    """What the model sees of the rows, from disk where it has been made before; a damaged entry is made again.
 
     Args:
         table: the rows.
         content: digest of the table.
-        task: what decides the features beside the rows.
+        task: whose `tokens` decide the features beside the rows.
         tokenizer, tokenizer_digest: the tokenizer and a digest of its files.
         cache_dir: where the result is kept, under a name made of all of the above.
+        warn: takes a line for the user.
 
     Raises:
         UserError: the cache can't be written.
     """
-    options = {name: value for name, value in asdict(task).items() if name in task.numbers}
+    options = {name: getattr(task, name) for name in task.tokens}
     parts = [LAYOUT, task.kind, options, content, tokenizer_digest]
     name = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:24]
     folder = cache_dir / "tokenised" / name
-    if not folder.is_dir():
-        datasets.disable_progress_bars()
-        write_once(create(task).features(table, tokenizer), folder)
-    return datasets.load_from_disk(folder)
-
-
-def write_once(rows: datasets.Dataset, folder: Path) -> None:
-    """Save under a temporary name, then rename: a half-written cache is never seen."""
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        temporary = folder.parent / f".writing-{folder.name}-{os.getpid()}"
-        try:
-            rows.save_to_disk(temporary)
-            os.rename(temporary, folder)
-        except OSError:
-            shutil.rmtree(temporary, ignore_errors=True)
-            if not folder.is_dir():  # another run may have been faster
-                raise
-    except OSError as error:
-        raise UserError(
-            f"the token cache {folder.parent} can't be written ({error.strerror}): "
-            "free some space, or choose another place with cache_dir=FOLDER"
-        ) from error
+        return load(folder)
+    except Damaged as error:
+        if folder.exists():
+            warn(f"the token cache's {folder} is damaged ({error.reason}): made again")
+        save(create(task).features(table, tokenizer), folder, replace=folder.exists())
+    return load(folder)
+
+
+def save(rows: datasets.Dataset, folder: Path, replace: bool = False) -> None:
+    """Write an entry with the checksums of its files; without `replace`, one that another run made meanwhile stays."""
+    datasets.disable_progress_bars()
+    with new_folder(folder, replace, option="cache_dir") as place:
+        rows.save_to_disk(place)
+        write_json(place / SUMS, {file.name: sha256(file) for file in sorted(place.iterdir())})
+
+
+def load(folder: Path) -> datasets.Dataset:
+    """An entry, every file checked. Raises `Damaged`."""
+    remedy = "remove the folder"
+    sums = read_json(folder / SUMS, dict[str, str], remedy)
+    for name, expected in sums.items():
+        file = folder / name
+        if not file.is_file() or sha256(file) != expected:
+            raise Damaged(file, "its checksum differs", remedy, missing=not file.exists())
+    return datasets.load_from_disk(folder)

@@ -5,7 +5,6 @@ against what `conf/task` says, and one digest of the content, which names the da
 """
 
 import hashlib
-import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from adalora.backbones.packaged import packaged_folder
 from adalora.config.tasks import Task
 from adalora.errors import UserError
 from tasks import create
+from tasks.digest import digest
 
 
 @dataclass(frozen=True)
@@ -154,12 +154,3 @@ def text_column(raw: pa.Table, name: str, where: str) -> pa.ChunkedArray:
     except pa.ArrowInvalid as error:
         raise UserError(f"{where}: column {name} is not UTF-8 text ({error})") from error
     return values.cast(pa.string())
-
-
-def digest(table: pa.Table) -> str:
-    """sha256 of the rows as JSON: the same rows give the same digest, however they are stored."""
-    state = hashlib.sha256(json.dumps(table.column_names).encode())
-    for batch in table.to_batches(max_chunksize=4096):
-        for row in zip(*(column.to_pylist() for column in batch.columns), strict=True):
-            state.update(json.dumps(row).encode())
-    return state.hexdigest()

@@ -17,7 +17,7 @@ from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerB
 from adalora.backbones.graft import graft
 from adalora.backbones.hub import fetch
 from adalora.backbones.normaliser import with_own_normaliser
-from adalora.backbones.packaged import packaged_folder, sha256
+from adalora.backbones.packaged import checksum, packaged_folder
 from adalora.config.schema import Model
 from adalora.errors import UserError
 
@@ -112,7 +112,7 @@ def locate(model: Model) -> Weights:
     files = sorted({path for pattern in CONTENT for path in folder.glob(pattern)})
     if not any(path.suffix in (".safetensors", ".bin") for path in files):
         raise UserError(f"{folder} holds no weights (*.safetensors or pytorch_model*.bin)")
-    digest = hashlib.sha256("".join(sha256(path) for path in files).encode()).hexdigest()
+    digest = hashlib.sha256("".join(checksum(path) for path in files).encode()).hexdigest()
     found = architecture(model, 2, folder).to_dict()
     alike = all(found[name] == number for name, number in model.config.items() if isinstance(number, int))
     return Weights(folder, origin, digest, model.comparable and alike)

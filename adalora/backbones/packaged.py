@@ -1,19 +1,18 @@
 """Weights and text that Python packages ship, found without importing them."""
 
 import functools
-import hashlib
 from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from pathlib import Path
 
 from adalora.config.schema import Package
 from adalora.errors import UserError
+from adalora.files import sha256
 
 
 @functools.cache
-def sha256(path: Path) -> str:
-    """The checksum of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def checksum(path: Path) -> str:
+    """sha256 of a file that nobody changes while this process lives."""
+    return sha256(path)
 
 
 def packaged_folder(package: Package) -> Path:
@@ -32,6 +31,6 @@ def packaged_folder(package: Package) -> Path:
     folder = Path(str(found.locate_file(package.folder)))
     for name, expected in package.sha256.items():
         path = folder / name
-        if not path.is_file() or sha256(path) != expected:
+        if not path.is_file() or checksum(path) != expected:
             raise UserError(f"{path} is missing or not the pinned file: {install} --force-reinstall")
     return folder

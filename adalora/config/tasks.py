@@ -16,6 +16,7 @@ class Task:
     kind: ClassVar[str]  # tasks/<kind>/
     known_metrics: ClassVar[tuple[str, ...]]
     numbers: ClassVar[tuple[str, ...]] = ("name", "version", "metrics", "headline", "max_length")  # decide scores
+    tokens: ClassVar[tuple[str, ...]] = ("max_length",)  # decide what the model sees of the rows
 
     name: str = MISSING
     title: str = MISSING  # as the paper's tables name it
@@ -82,6 +83,7 @@ class SquadTask(Task):
     numbers: ClassVar[tuple[str, ...]] = (
         *Task.numbers, "unanswerable", "stride", "n_best", "max_answer_length", "null_threshold",
     )  # fmt: skip
+    tokens: ClassVar[tuple[str, ...]] = (*Task.tokens, "stride")
 
     unanswerable: bool = MISSING  # whether questions without an answer occur (v2)
     stride: int = MISSING  # tokens that neighbouring windows share
@@ -109,6 +111,7 @@ class SummarizationTask(Task):
         *Task.numbers, "max_target_length", "num_beams", "min_length", "length_penalty", "early_stopping",
         "no_repeat_ngram",
     )  # fmt: skip
+    tokens: ClassVar[tuple[str, ...]] = (*Task.tokens, "max_target_length")
 
     document: str = MISSING  # column
     summary: str = MISSING  # column

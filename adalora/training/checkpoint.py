@@ -5,7 +5,6 @@ tensors' checksum. The last two are kept, so that a damaged one costs no more th
 the one before it.
 """
 
-import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -18,7 +17,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from adalora.errors import UserError
-from adalora.files import new_folder
+from adalora.files import new_folder, sha256
 from adalora.methods.protocol import Method
 
 KEPT = 2
@@ -33,7 +32,7 @@ def save(folder: Path, step: int, tensors: dict[str, Tensor], state: dict[str, A
     """
     with new_folder(folder / f"step-{step:08d}") as place:
         save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, place / TENSORS)
-        (place / STATE).write_text(json.dumps(state | {"step": step, "sha256": checksum(place / TENSORS)}))
+        (place / STATE).write_text(json.dumps(state | {"step": step, "sha256": sha256(place / TENSORS)}))
     for old in steps(folder)[:-KEPT]:
         shutil.rmtree(old)
 
@@ -44,7 +43,7 @@ def load(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any], list[str]] | 
     for place in reversed(steps(folder)):
         try:
             state = json.loads((place / STATE).read_text())
-            if state["sha256"] != checksum(place / TENSORS):
+            if state["sha256"] != sha256(place / TENSORS):
                 raise ValueError("checksum")
             return load_file(place / TENSORS), state, damaged
         except (OSError, ValueError, KeyError, SafetensorError):
@@ -59,12 +58,6 @@ def load(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any], list[str]] | 
 def steps(folder: Path) -> list[Path]:
     """The checkpoints in order."""
     return sorted(folder.glob("step-*"))
-
-
-def checksum(path: Path) -> str:
-    """sha256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def collect(model: nn.Module, optimizer: Optimizer, method: Method) -> tuple[dict[str, Tensor], dict[str, Any]]:

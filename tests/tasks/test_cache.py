@@ -9,7 +9,7 @@ from tokenizers.processors import TemplateProcessing
 from transformers import PreTrainedTokenizerFast
 
 from adalora.errors import UserError
-from tasks.cache import tokenised, write_once
+from tasks.cache import SUMS, save, tokenised
 
 VOCABULARY = ["[PAD]", "[CLS]", "[SEP]", "[UNK]", *"abcdefgh", "##s"]
 CLS, SEP, UNK = 1, 2, 3
@@ -88,9 +88,57 @@ def test_the_slower_of_two_writers_keeps_what_is_there(tokenizer, tmp_path, task
     rows = tokenised(PAIRS, "content", task(8), tokenizer, "files", tmp_path)
     (folder,) = (tmp_path / "tokenised").iterdir()
     before = sorted((path.name, path.stat().st_mtime_ns) for path in folder.iterdir())
-    write_once(rows, folder)
+    save(rows, folder)
     assert sorted((path.name, path.stat().st_mtime_ns) for path in folder.iterdir()) == before
     assert list((tmp_path / "tokenised").iterdir()) == [folder]
+
+
+def flip(file):
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+
+
+DAMAGE = {
+    "flipped": flip,
+    "cut": lambda file: file.write_bytes(file.read_bytes()[: file.stat().st_size // 2]),
+    "empty": lambda file: file.write_bytes(b""),
+    "gone": lambda file: file.unlink(),
+    "a folder": lambda file: (file.unlink(), file.mkdir()),
+    "not UTF-8": lambda file: file.write_bytes(b"\xff\xfe"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+@pytest.mark.parametrize("file", ["data-00000-of-00001.arrow", "state.json", "dataset_info.json", SUMS])
+def test_a_damaged_entry_is_made_again_and_the_user_is_told(tokenizer, tmp_path, task, file, damage):
+    before = tokenised(PAIRS, "content", task(8), tokenizer, "files", tmp_path)["input_ids"][:]
+    (folder,) = (tmp_path / "tokenised").iterdir()
+    DAMAGE[damage](folder / file)
+    told = []
+    again = tokenised(PAIRS, "content", task(8), tokenizer, "files", tmp_path, told.append)
+    assert again["input_ids"][:] == before
+    assert len(told) == 1
+    assert str(folder) in told[0]
+    assert tokenised(PAIRS, "content", task(8), refuse, "files", tmp_path, refuse)["input_ids"][:] == before
+    assert list((tmp_path / "tokenised").iterdir()) == [folder]
+
+
+def test_a_file_in_an_entry_s_place_is_replaced(tokenizer, tmp_path, task):
+    tokenised(PAIRS, "content", task(8), tokenizer, "files", tmp_path)
+    (folder,) = (tmp_path / "tokenised").iterdir()
+    folder.rename(tmp_path / "elsewhere")
+    folder.write_text("")
+    told = []
+    assert len(tokenised(PAIRS, "content", task(8), tokenizer, "files", tmp_path, told.append)) == 2
+    assert len(told) == 1
+
+
+def test_only_what_changes_tokens_makes_another_entry(compose):
+    """Every option that decides scores, changed alone: the key says whether the rows are tokenised again."""
+    assert compose("task=cnn_dailymail").task.tokens == ("max_length", "max_target_length")
+    assert compose("task=squad_v2").task.tokens == ("max_length", "stride")
+    assert compose("task=rte").task.tokens == ("max_length",)
 
 
 def test_an_unwritable_cache_is_named(tokenizer, tmp_path, task):

@@ -12,7 +12,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
 from adalora.errors import UserError
-from tasks.cache import write_once
+from tasks.cache import save
 from tasks.squad.rows import SCHEMA, checked
 from tasks.squad.windows import windows, without_window
 
@@ -245,7 +245,7 @@ def test_a_blank_context_is_one_window_without_tokens(tokenizer):
 
 def test_windows_survive_the_disk(tokenizer, tmp_path):
     cut = windows(random_rows(10), tokenizer, 40, 8)
-    write_once(cut, tmp_path / "windows")
+    save(cut, tmp_path / "windows")
     assert datasets.load_from_disk(tmp_path / "windows").to_dict() == cut.to_dict()
 
 
