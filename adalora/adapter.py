@@ -6,13 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from pydantic import BaseModel, NonNegativeInt
+from safetensors.torch import save_file
 from torch import nn
 
 from adalora.errors import UserError
 from adalora.files import new_folder
 from adalora.methods.linear import AdaptedLinear
+from adalora.reading import read_json
+from adalora.tensors import read_tensors
 
 TENSORS, MEANING = "adapter.safetensors", "adapter.json"
 
@@ -25,17 +27,21 @@ def save_adapter(folder: Path, model: nn.Module, meaning: Mapping[str, Any]) -> 
         (place / MEANING).write_text(json.dumps(meaning, indent=2) + "\n")
 
 
+class Meaning(BaseModel, extra="allow"):
+    """What adapter.json holds at least."""
+
+    ranks: dict[str, NonNegativeInt] = {}
+
+
 def load_adapter(folder: Path, model: nn.Module) -> dict[str, Any]:
     """Put saved tensors into `model`, to which the method is attached; returns their meaning.
 
     Raises:
         UserError: unreadable, or made for another model or setting.
     """
-    try:
-        tensors = load_file(folder / TENSORS)
-        meaning = json.loads((folder / MEANING).read_text())
-    except (OSError, ValueError, SafetensorError) as error:
-        raise UserError(f"{folder} holds no readable adapter ({error})") from error
+    remedy = "run it again"
+    tensors = read_tensors(folder / TENSORS, remedy)
+    meaning = read_json(folder / MEANING, Meaning, remedy).model_dump()
     parameters = own_parameters(model)
     unlike = sorted(
         parameters.keys() ^ tensors.keys()

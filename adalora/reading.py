@@ -6,11 +6,13 @@ infinity are read as Python writes them.
 
 import hashlib
 import json
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar, cast
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import AfterValidator, BaseModel, NonNegativeInt, TypeAdapter, ValidationError
 
 from adalora.errors import UserError
 
@@ -30,7 +32,7 @@ class Damaged(UserError):
 
     def __init__(self, path: Path, reason: str, remedy: str, missing: bool = False) -> None:
         super().__init__(f"{path} {'is missing' if missing else f'is damaged ({reason})'}: {remedy}")
-        self.reason, self.missing = reason, missing
+        self.path, self.reason, self.missing = path, reason, missing
 
 
 def read_text(path: Path, remedy: str) -> str:
@@ -49,7 +51,7 @@ def read_json(path: Path, kind: type[T], remedy: str) -> T:
     """What a JSON file holds, as `kind`; a checksum (`sealed`) is checked where there is one. Raises `Damaged`."""
     text = read_text(path, remedy)
     try:
-        value = adapter(kind).validate_json(text)
+        value = adapter(kind).validate_json(text, strict=True)
         if (raw := json.loads(text)) and isinstance(raw, dict) and SEAL in raw and raw[SEAL] != seal(raw):
             raise Damaged(path, "its checksum differs", remedy)
     except (ValidationError, ValueError, RecursionError) as error:
@@ -57,21 +59,72 @@ def read_json(path: Path, kind: type[T], remedy: str) -> T:
     return value
 
 
-def read_lines(path: Path, kind: type[T]) -> list[tuple[str, T]]:
-    """The lines of a log that can be read, each as its text and as `kind`. Raises `Damaged` where it isn't a file."""
+def read_dict(path: Path, kind: type[BaseModel], remedy: str) -> dict[str, Any]:
+    """`read_json` of an object that has the keys of `kind` at least, all of it as it is. Raises `Damaged`."""
+    return read_json(path, cast(type[dict[str, Any]], Annotated[dict[str, Any], holds(kind)]), remedy)
+
+
+@contextmanager
+def library_reads(path: Path, remedy: str) -> Iterator[None]:
+    """Where a library reads a file: whatever it raises, which may be anything, becomes `Damaged`."""
     try:
-        lines = path.read_bytes().splitlines()
+        yield
+    except Damaged:
+        raise
+    except Exception as error:
+        raise Damaged(path, reason(error), remedy) from error
+
+
+class Line(BaseModel, extra="allow"):
+    """A line of a run's log: its step, and numbers by name."""
+
+    __pydantic_extra__: dict[str, float]
+    step: NonNegativeInt
+
+    @property
+    def numbers(self) -> dict[str, float]:
+        """All but the step."""
+        return self.__pydantic_extra__
+
+
+def read_lines(path: Path, tail: int | None = None) -> tuple[list[tuple[str, Line]], int]:
+    """The lines of a log that can be read, each with its text, and how many can't.
+
+    Args:
+        path: the log; no file has no lines.
+        tail: so many bytes of its end only.
+
+    Raises:
+        Damaged: it isn't a file, or one that can't be read.
+    """
+    try:
+        with path.open("rb") as file:
+            file.seek(0 if tail is None else max(0, os.fstat(file.fileno()).st_size - tail))
+            texts = file.read().splitlines()
     except FileNotFoundError:
-        return []
+        return [], 0
     except OSError as error:
         raise Damaged(path, str(error.strerror).lower(), "remove it") from error
     found = []
-    for line in lines:
+    for text in texts:
         try:
-            found.append((line.decode(), adapter(kind).validate_json(line)))
+            found.append((text.decode(), Line.model_validate_json(text, strict=True)))
         except (ValidationError, ValueError):
             continue
-    return found
+    return found, len(texts) - len(found)
+
+
+def holds(kind: type[BaseModel]) -> AfterValidator:
+    """Makes a dictionary's type ask for the keys of `kind`; others stay, and so does the dictionary."""
+
+    def check(value: dict[str, Any]) -> dict[str, Any]:
+        try:
+            kind.model_validate(value, strict=True)
+        except ValidationError as error:
+            raise ValueError(reason(error)) from error
+        return value
+
+    return AfterValidator(check)
 
 
 def sealed(value: Mapping[str, Any]) -> dict[str, Any]:
@@ -98,5 +151,6 @@ def reason(error: Exception) -> str:
     if isinstance(error, ValidationError):
         first = error.errors(include_url=False)[0]
         place = ".".join(map(str, first["loc"]))
-        return f"{place}: {first['msg']}" if place else first["msg"]
+        said = f"{first['msg'][:1].lower()}{first['msg'][1:]}".removeprefix("value error, ")
+        return f"{place}: {said}" if place else said
     return next(iter(str(error).splitlines()), "") or type(error).__name__

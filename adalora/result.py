@@ -5,7 +5,7 @@ import platform
 import resource
 import subprocess
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -18,46 +18,13 @@ from adalora.backbones.load import Weights
 from adalora.cell import MODEL_OPTIONS
 from adalora.methods.protocol import Method
 from adalora.plan import Plan
+from adalora.resultfile import SCHEMA, Result
 from adalora.runfolder import RunFolder
-from adalora.training.loop import Progress
+from adalora.training.checkpoint import Progress
 from tasks import named
 from tasks.data import Data
 
-SCHEMA = 3
 PACKAGES = ("torch", "transformers", "datasets", "accelerate", "peft", "tokenizers", "numpy", "scipy", "scikit-learn")
-
-
-@dataclass(frozen=True)
-class Result:
-    """One finished run. Metrics are fractions; `best` is by the headline metric, earliest first."""
-
-    schema: int
-    key: str
-    cell: str  # the options that asked for it (adalora/cell.py)
-    model: dict[str, Any]  # name, title, comparable, origin, digest
-    task: dict[str, Any]  # name, version, origin, subset, digest, splits, rows, headline, direction
-    method: dict[str, Any]  # the resolved options
-    budget: dict[str, Any]  # name, params, deviation
-    recipe: dict[str, Any]
-    seed: int
-    precision: str
-    last: dict[str, float]
-    last_step: int
-    best: dict[str, float]
-    best_step: int
-    parameters: dict[str, int]  # peak, kept, head, total (as trained)
-    ranks: dict[str, int]  # realised, by module
-    seconds: float  # training and evaluation, over all sessions
-    peak_memory_mb: int  # of the last session: process (CPU) or allocator (GPU)
-    training: dict[str, Any]
-    command: list[str]
-    versions: dict[str, str]
-    commit: str | None  # with `-dirty` where the tree had changes
-    hardware: dict[str, Any]
-
-    def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        return asdict(self)
 
 
 def versions() -> dict[str, str]:
@@ -131,6 +98,7 @@ def record(
             "comparable": weights.comparable,
             "origin": weights.origin,
             "digest": weights.digest,
+            "files": weights.files,
             **{name: getattr(config.model, name) for name in MODEL_OPTIONS},
         },
         task={

@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -26,12 +25,13 @@ from adalora.config.schema import Config, Resolved
 from adalora.counts import check_end, check_start
 from adalora.distributed import noticing_loss
 from adalora.errors import Interrupted, LostProcess, UserError
-from adalora.files import write_json, write_text
+from adalora.files import write_text
 from adalora.plan import Plan, make_plan
 from adalora.reporting.heatmap import save_heatmap
 from adalora.reporting.terminal import console, show_plan, show_result
 from adalora.reporting.watch import Watch
-from adalora.result import SCHEMA, Result, record
+from adalora.result import record
+from adalora.resultfile import SCHEMA, Result, write_result
 from adalora.runfolder import RunFolder, explained, noting_failure, run_key
 from adalora.tracking import Wandb, about_run
 from adalora.training.loop import Parts, train
@@ -111,7 +111,7 @@ def read(config: Config) -> tuple[Weights, Data, dict[str, datasets.Dataset], Pr
     # before the minutes that tokenising may take
     check_length(config.model, architecture(config.model, kind.outputs, weights.folder), config.task.max_length)
     tokenizer = load_tokenizer(config.model, weights)
-    cache, warn = Path(config.cache_dir).expanduser(), partial(console.print, markup=False, soft_wrap=True)
+    cache = Path(config.cache_dir).expanduser()
     features = {
         split: tokenised(table, data.digests[split], config.task, tokenizer, weights.digest, cache, warn)
         for split, table in data.tables.items()
@@ -134,11 +134,9 @@ def session(folder: RunFolder, config: Resolved) -> Iterator[dict[str, Any] | No
     Gives the result where the run is done: whoever held the folder before may just have finished it.
     """
     with folder.lock():
-        result = folder.result() if folder.status == "done" else None
-        if result is not None and result.get("schema") == SCHEMA:
-            folder.serve()
+        if (result := folder.finished(warn)) is not None:
             folder.drop_checkpoints()
-            yield result
+            yield result.as_dict()
             return
         folder.set_status("running")
         write_text(folder.path / "config.yaml", OmegaConf.to_yaml(asdict(config)))
@@ -182,7 +180,6 @@ def execute(
     main = accelerator.is_main_process
     wandb = None
     if main and config.tracking == "wandb":
-        warn = partial(console.print, markup=False, soft_wrap=True)
         wandb = Wandb(folder.path, about_run(config, plan.setting.budget, folder.key), warn, folder.key)
     with Watch(plan, folder.path, wandb, main, order.tokens, accelerator.device) as watch:
         progress, predictions = train(
@@ -207,18 +204,23 @@ def execute(
         if main:
             for split, found in zip(splits, predictions, strict=True):
                 kind.save(split, found, folder.path)
-            write_result(folder, result, model, plan)
+            result = keep(folder.path, result, model, plan)
         if wandb is not None:
             watch.finished(result, kind.samples(splits[0], predictions[0], SAMPLES))
     return result.as_dict()
 
 
-def write_result(folder: RunFolder, result: Result, model: nn.Module, plan: Plan) -> None:
-    """`adapter/`, `ranks.png` and, last, `result.json`."""
+def keep(folder: Path, result: Result, model: nn.Module, plan: Plan) -> Result:
+    """`adapter/`, `ranks.png` and, last, `result.json`; returns what it says."""
     config = plan.config
     meaning = {"schema": SCHEMA, "model": result.model, "method": result.method, "ranks": result.ranks}
-    save_adapter(folder.path / "adapter", model, meaning)
+    save_adapter(folder / "adapter", model, meaning)
     if result.ranks:
         title = f"{config.method.name}, {config.task.title}, {config.model.title}, budget {result.budget['name']}"
-        save_heatmap(folder.path / "ranks.png", config.model, result.ranks, title)
-    write_json(folder.path / "result.json", result.as_dict())
+        save_heatmap(folder / "ranks.png", config.model, result.ranks, title)
+    return write_result(folder, result)
+
+
+def warn(line: str) -> None:
+    """A line for the user, as it is."""
+    console.print(line, markup=False, soft_wrap=True)

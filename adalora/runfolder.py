@@ -1,18 +1,21 @@
 """A run's folder: its key, its status, and the lock that says somebody is at work in it."""
 
-import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
+
+from pydantic import BaseModel, NonNegativeInt, PositiveInt
 
 from adalora.cell import digest, numbers
 from adalora.config.schema import Config, Resolved
 from adalora.errors import Interrupted, LostProcess, UserError
 from adalora.files import WRITING, remove, write_json
 from adalora.lock import locked
+from adalora.reading import Damaged, read_json
+from adalora.resultfile import Result, read_finished
 from adalora.start import content_digest
 
 Status = Literal["running", "done", "failed", "interrupted"]
@@ -46,21 +49,11 @@ class RunFolder:
         self.path = Path(config.run_root).expanduser().joinpath(*parts)
         self.key, self.cell, self.steps = key, cell, config.training.total_steps  # T, for those who watch
 
-    @property
-    def status(self) -> Status | None:
-        """What the last session left: None before the first."""
-        return read_status(self.path).get("status")
-
     def set_status(self, status: Status, reason: str | None = None) -> None:
         """Record the state, for which cells it holds, and why a run failed."""
-        cells = sorted({self.cell, *read_status(self.path).get("cells", [])})
+        cells = sorted({self.cell, *read_status(self.path).cells})
         found = {"status": status, "pid": os.getpid(), "cells": cells, "steps": self.steps}
         write_json(self.path / "status", found | ({"reason": reason} if reason else {}))
-
-    def serve(self) -> None:
-        """Note that this run is also the one that `cell` asks for."""
-        if self.cell not in read_status(self.path).get("cells", []):
-            self.set_status("done")
 
     @contextmanager
     def lock(self) -> Iterator[None]:
@@ -79,21 +72,52 @@ class RunFolder:
         """Once the status says `done`: before, the run may still need one."""
         shutil.rmtree(self.checkpoints, ignore_errors=True)
 
-    def result(self) -> dict[str, Any] | None:
-        """The result of a finished run."""
+    def finished(self, warn: Callable[[str], None]) -> Result | None:
+        """The result of a run that is done; None where it has to be run, or run on.
+
+        A run whose status alone is damaged is done; one without a sound result or adapter isn't.
+
+        Args:
+            warn: takes a line for the user.
+        """
         try:
-            return json.loads((self.path / "result.json").read_text())
-        except (OSError, ValueError):
+            if read_state(self.path).status != "done":
+                return None
+        except Damaged as error:
+            if error.missing:
+                return None
+            warn(f"{error.path} is damaged ({error.reason}): written anew")
+        try:
+            result = read_finished(self.path)
+        except Damaged as error:
+            warn(f"{str(error).rpartition(':')[0]}: the run is repeated")
             return None
+        if self.cell not in read_status(self.path).cells:  # the one that this cell asks for, too
+            self.set_status("done")
+        return result
 
 
-def read_status(folder: Path) -> dict[str, Any]:
-    """`status`, `pid`, `cells`, `steps` and `reason` as the last session left them; empty before the first."""
+class State(BaseModel):
+    """What `status` holds, as the last session left it: `steps` is T, `cells` those that asked for the run."""
+
+    status: Status | None = None
+    pid: PositiveInt | None = None
+    cells: list[str] = []
+    steps: NonNegativeInt = 0
+    reason: str = ""
+
+
+def read_state(folder: Path) -> State:
+    """The state of a run. Raises `Damaged`."""
+    return read_json(folder / "status", State, "run the same command again")
+
+
+def read_status(folder: Path) -> State:
+    """The state of a run; empty before the first session, and where the file is damaged: the next one writes it."""
     try:
-        found = json.loads((folder / "status").read_text())
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
+        return read_state(folder)
+    except Damaged:
+        return State()
 
 
 @contextmanager

@@ -11,15 +11,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from adalora.config.methods import MethodConfig
-from adalora.config.methods.start import CONFIG, TENSORS, Adapter
+from adalora.config.methods.start import CONFIG, REMEDY, TENSORS, Adapter
 from adalora.config.schema import Model
 from adalora.errors import UserError
 from adalora.methods.protocol import Shapes
+from adalora.reading import Damaged
+from adalora.tensors import read_tensors
 
 PREFIX = "base_model.model."
 FACTORS = {"lora_A", "lora_B", "lora_E"}
@@ -46,17 +46,19 @@ def read(config: MethodConfig) -> Start | None:
     """The adapter that `config` starts from, if any. Raises `UserError`."""
     if (adapter := config.start()) is None:
         return None
-    try:
-        tensors = load_file(adapter.folder / TENSORS)
-    except (OSError, SafetensorError) as error:
-        raise UserError(f"{adapter.folder / TENSORS} can't be read ({error})") from error
+    path = adapter.folder / TENSORS
+    tensors = read_tensors(path, REMEDY)
     maps: dict[str, dict[str, Tensor]] = {}
     rest = {}
     for key, tensor in tensors.items():
+        if not (tensor.is_floating_point() and tensor.isfinite().all()):
+            raise Damaged(path, f"{key} holds values that are no finite numbers", REMEDY)
         name = key.removeprefix(PREFIX).removesuffix(".weight")
-        path, _, last = name.rpartition(".")
+        place, _, last = name.rpartition(".")
         if last in FACTORS:
-            maps.setdefault(path, {})[last] = tensor
+            if tensor.ndim != 2:
+                raise Damaged(path, f"{key} is of shape {tuple(tensor.shape)}, not a matrix", REMEDY)
+            maps.setdefault(place, {})[last] = tensor
         else:
             rest[key.removeprefix(PREFIX)] = tensor
     return Start(adapter, maps, rest)
@@ -81,11 +83,14 @@ def check(found: Start, config: MethodConfig, backbone: Model, built: nn.Module,
             raise UserError(
                 f"{where} has {', '.join(sorted(factors))} for {path}, {', '.join(sorted(names))} are needed"
             )
+        shapes_fit = len(factors.get("lora_E", factors["lora_A"])) == len(factors["lora_A"])
         d_out, d_in, rank = factors["lora_B"].shape[0], factors["lora_A"].shape[1], factors["lora_A"].shape[0]
         if (d_out, d_in) != shapes[path]:
             ours = " x ".join(map(str, shapes[path]))
             raise UserError(f"{where} was made for another base: {path} is {d_out} x {d_in} there and {ours} here")
-        if rank > slots or factors["lora_B"].shape[1] != rank:
+        if factors["lora_B"].shape[1] != rank or not shapes_fit:
+            raise UserError(f"{where} is damaged: the factors of {path} have different ranks")
+        if rank > slots:
             raise UserError(f"{where} has rank {rank} at {path}, more than this run's {slots}: leave it open")
     parameters = {name: p for part in head for name, p in built.get_submodule(part).named_parameters(prefix=part)}
     for name, tensor in found.rest.items():

@@ -14,8 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlparse
 
-from pydantic import BaseModel, NonNegativeInt
-
 from adalora import __version__
 from adalora.config.schema import Resolved
 from adalora.files import write_text, writing
@@ -26,12 +24,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 ROOT = Path(__file__).resolve().parents[1]
-
-
-class Line(BaseModel, extra="allow"):
-    """A line of a log: its step, and numbers by name."""
-
-    step: NonNegativeInt
 
 
 class Log:
@@ -54,7 +46,7 @@ class Log:
         Returns:
             Whether they are what was written then.
         """
-        lines = read_lines(self.path, Line) if step else []
+        lines, _ = read_lines(self.path) if step else ([], 0)
         text = "".join(f"{text}\n" for text, line in lines if line.step <= step)
         write_text(self.path, text)
         self.digest = hashlib.sha256(text.encode())
@@ -67,7 +59,7 @@ class Log:
 
     def lines(self) -> list[dict[str, Any]]:
         """All lines, but for those that can't be read, such as one that was cut off in the middle."""
-        return [line.model_dump() for _, line in read_lines(self.path, Line)]
+        return [{"step": line.step, **line.numbers} for _, line in read_lines(self.path)[0]]
 
     def write(self, step: int, values: Mapping[str, Any]) -> None:
         """Append one line."""

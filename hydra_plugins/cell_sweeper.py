@@ -3,7 +3,6 @@
 It lies here because Hydra takes plugins from the namespace package `hydra_plugins` only.
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
-from adalora.errors import UserError
+from adalora.sweep.queue import read_cells
 
 
 class CellSweeper(Sweeper):
@@ -37,9 +36,5 @@ class CellSweeper(Sweeper):
     def sweep(self, arguments: list[str]) -> Any:
         """Run them all. Raises `UserError` for a file that holds no runs."""
         assert self.launcher is not None
-        try:
-            runs = json.loads(self.file.read_text())
-            batch = [[*map(str, run["overrides"]), *arguments] for run in runs]
-        except (OSError, ValueError, TypeError, KeyError) as error:
-            raise UserError(f"hydra.sweeper.file={self.file} holds no list of runs ({error})") from error
+        batch = [[*run.overrides, *arguments] for run in read_cells(self.file)]
         return [self.launcher.launch(batch, initial_job_idx=0)]

@@ -4,14 +4,12 @@ A few steps of AdaLoRA on packaged weights and text, in every precision the devi
 and stopped in the middle and resumed to the same bits. Then what the matrix products here say of a real cell's time.
 """
 
-import json
 import signal
 import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it runs uninstalled, as train.py does
 
@@ -22,6 +20,7 @@ from rich.table import Table
 from adalora.errors import UserError
 from adalora.memory import GIB, machine
 from adalora.plan import make_plan
+from adalora.resultfile import read_result
 from adalora.sweep.cells import compose
 from adalora.sweep.estimate import SHARE, rate
 from adalora.sweep.listing import duration
@@ -111,13 +110,13 @@ def main() -> int:
             table.add_column(column, justify="right" if column else "left")
         wrong = []
         for name, folder in runs.items():
-            result: dict[str, Any] = json.loads((folder / "result.json").read_text())
+            result = read_result(folder)
             equal = same(folder, runs["fp32"])
             judged = name.startswith("fp32, ")
             if judged and not equal:
                 wrong.append(name)
             table.add_row(
-                name, f"{result['seconds']:.1f}", f"{result['peak_memory_mb']:,}", f"{result['last']['loss']:.4f}",
+                name, f"{result.seconds:.1f}", f"{result.peak_memory_mb:,}", f"{result.last['loss']:.4f}",
                 ("yes" if equal else "NO") if judged else "",
             )  # fmt: skip
     console.print(table)

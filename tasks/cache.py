@@ -49,13 +49,13 @@ def tokenised(
     except Damaged as error:
         if folder.exists():
             warn(f"the token cache's {folder} is damaged ({error.reason}): made again")
+        datasets.disable_progress_bars()
         save(create(task).features(table, tokenizer), folder, replace=folder.exists())
     return load(folder)
 
 
 def save(rows: datasets.Dataset, folder: Path, replace: bool = False) -> None:
     """Write an entry with the checksums of its files; without `replace`, one that another run made meanwhile stays."""
-    datasets.disable_progress_bars()
     with new_folder(folder, replace, option="cache_dir") as place:
         rows.save_to_disk(place)
         write_json(place / SUMS, {file.name: sha256(file) for file in sorted(place.iterdir())})

@@ -7,7 +7,7 @@ from adalora.backbones.targets import target_modules
 from adalora.budget import shapes_of, solve
 from adalora.errors import UserError
 from adalora.memory import GIB, Machine
-from adalora.plan import make_plan
+from adalora.plan import CARD_ONLY, make_plan
 
 LORA = {1: 165_888, 2: 331_776, 4: 663_552, 8: 1_327_104}
 HEAD = 592_130
@@ -290,7 +290,7 @@ def test_the_plan_of_the_headline_command(compose, monkeypatch):
     monkeypatch.setattr("adalora.plan.machine", lambda device: Machine("a GPU", 80 * GIB, 1))
     config = compose("task=rte", "method=adalora", "budget=0.3M")
     plan = make_plan(config, config.task.rows)
-    assert (plan.total_steps, plan.steps_per_epoch, plan.notes) == (3900, 78, [])
+    assert (plan.total_steps, plan.steps_per_epoch, plan.notes) == (3900, 78, [CARD_ONLY])
     method = plan.config.method
     assert (method.initial_steps, method.final_steps, method.mask_interval) == (600, 1800, 1)
 

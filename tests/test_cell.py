@@ -77,15 +77,15 @@ def test_status_and_result_name_the_cell(start, tiny_run, prepared):
     expected = prepared(args).folder.cell
     assert json.loads((folder / "result.json").read_text())["cell"] == expected
     status = read_status(folder)
-    assert (status["status"], status["cells"], status["steps"]) == ("done", [expected], 2)
+    assert (status.status, status.cells, status.steps) == ("done", [expected], 2)
 
 
 def test_other_options_that_come_to_the_same_run_are_served_by_it(start, tiny_run, prepared):
     folder = start([*tiny_run, "method=lora", "training.epochs=1"])
     other = [*tiny_run, "method=lora", "training.max_steps=6"]  # one epoch of 96 rows, not of the official 67,349
     assert start(other) == folder
-    assert len(read_status(folder)["cells"]) == 2
-    assert prepared(other).folder.cell in read_status(folder)["cells"]
+    assert len(read_status(folder).cells) == 2
+    assert prepared(other).folder.cell in read_status(folder).cells
 
 
 def test_a_run_that_another_process_ended_meanwhile_is_not_repeated(start, tiny_run, prepared):
@@ -132,8 +132,8 @@ def test_a_failure_before_there_is_a_folder_is_recorded_until_it_gets_further(ti
         run(bad, args)
     (status,) = (tmp_path / "runs" / FAILED).rglob("status")
     found = read_status(status.parent)
-    assert found["status"] == "failed"
-    assert "no such folder" in found["reason"]
+    assert found.status == "failed"
+    assert "no such folder" in found.reason
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
         run(validated(hydra.compose("config", overrides=args)), args)
     assert not status.exists()

@@ -86,7 +86,7 @@ def test_stopped_and_killed_it_ends_in_the_same_bits(tiny_run, tmp_path, method,
     step = newest_step(tmp_path / "runs")
     (checkpoints,) = (tmp_path / "runs").rglob("checkpoint")
     tensors, state, _ = load(checkpoints)
-    assert state["step"] == step
+    assert state.step == step
     assert not tensors["process/0/cpu"].equal(tensors["process/1/cpu"])  # other masks
 
     assert "was begun by 2 processes and this is 1 process: start it with 2" in error_of(run("train.py", *args))

@@ -49,7 +49,7 @@ def result_of(folder):
 def content(folder):
     """What two equal runs share to the bit."""
     result = result_of(folder)
-    for name in ("seconds", "peak_memory_mb", "command", "commit"):
+    for name in ("seconds", "peak_memory_mb", "command", "commit", "sha256"):
         del result[name]
     return result, (folder / "metrics.jsonl").read_text(), (folder / "adapter" / "adapter.safetensors").read_bytes()
 

@@ -52,7 +52,7 @@ REACHABLE = {"mora": ["budget.params=1584"]}  # where a tiny model has no settin
 def read(folder):
     """A run's result without what may differ between two equal runs."""
     result = json.loads((folder / "result.json").read_text())
-    for name in ("seconds", "peak_memory_mb", "command", "commit"):
+    for name in ("seconds", "peak_memory_mb", "command", "commit", "sha256"):
         del result[name]
     log = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     return result, log, (folder / "adapter" / "adapter.safetensors").read_bytes()

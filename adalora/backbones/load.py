@@ -1,15 +1,16 @@
 """Build a backbone: without weights for counting, with them for training."""
 
 import hashlib
-import json
+from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Annotated, Any, TypeAlias, cast
 
 import torch
 import transformers
-from safetensors import SafetensorError
+from pydantic import BaseModel, Field
 from safetensors.torch import load_file
 from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -20,6 +21,7 @@ from adalora.backbones.normaliser import with_own_normaliser
 from adalora.backbones.packaged import checksum, packaged_folder
 from adalora.config.schema import Model
 from adalora.errors import UserError
+from adalora.reading import library_reads, read_dict
 
 CONFIGS: dict[str, type[PreTrainedConfig]] = {
     "deberta-v2": transformers.DebertaV2Config,
@@ -30,12 +32,37 @@ CLASSES: dict[tuple[str, str], type[PreTrainedModel]] = {  # by architecture and
     ("deberta-v2", "squad"): transformers.DebertaV2ForQuestionAnswering,
     ("bart", "summarization"): transformers.BartForConditionalGeneration,
 }
-CONTENT = ("*.safetensors", "pytorch_model*.bin", "*.json", "*.model", "vocab*", "merges*")  # what decides a model
+REMEDY = "model.path needs a folder with the config, weights and tokenizer that transformers saved"
+CONTENT = (  # what decides a model beside its weights
+    "config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
+    "added_tokens.json", "vocab.json", "vocab.txt", "merges.txt", "*.model",
+)  # fmt: skip
+SAFE = ("model.safetensors", "model-*-of-*.safetensors", "model.safetensors.index.json")
+PICKLED = ("pytorch_model.bin", "pytorch_model-*-of-*.bin", "pytorch_model.bin.index.json")
+Side: TypeAlias = Annotated[int, Field(ge=1, le=2**20)]
+Count: TypeAlias = Annotated[int, Field(ge=1, le=2**10)]
+
+
+class Architecture(BaseModel):
+    """What config.json holds: sizes that a model can have, where it gives them."""
+
+    model_type: str
+    hidden_size: Side = 1
+    d_model: Side = 1
+    intermediate_size: Side = 1
+    encoder_ffn_dim: Side = 1
+    decoder_ffn_dim: Side = 1
+    max_position_embeddings: Side = 1
+    vocab_size: Annotated[int, Field(ge=1, le=2**24)] = 1
+    num_hidden_layers: Count = 1
+    encoder_layers: Count = 1
+    decoder_layers: Count = 1
+    num_attention_heads: Count = 1
 
 
 @dataclass(frozen=True)
 class Weights:
-    """Where a backbone's files are: folder, how to name them, and a digest of their content.
+    """Where a backbone's files are: folder, how to name them, a digest of their content, and which hold the weights.
 
     `comparable`: whether they are of the paper's backbone, as far as the architecture tells.
     """
@@ -44,6 +71,7 @@ class Weights:
     origin: str
     digest: str
     comparable: bool
+    files: list[str]
 
 
 def architecture(model: Model, num_labels: int, folder: Path | None = None) -> PreTrainedConfig:
@@ -52,21 +80,16 @@ def architecture(model: Model, num_labels: int, folder: Path | None = None) -> P
     Raises:
         UserError: the folder has no readable config.json, or one of another architecture.
     """
-    numbers = dict(model.config)
+    numbers, path = dict(model.config), (folder or Path()) / "config.json"
     if folder is not None and model.package is None:
-        path = folder / "config.json"
-        try:
-            numbers = json.loads(path.read_text())
-        except (OSError, json.JSONDecodeError) as error:
-            raise UserError(f"{path} can't be read ({error}): model.path needs a folder with config.json") from error
-        if numbers.get("model_type") != model.model_type:
-            raise UserError(
-                f"{path} is of type {numbers.get('model_type')}, model={model.name} needs {model.model_type}"
-            )
+        numbers = read_dict(path, Architecture, REMEDY)
+        if numbers["model_type"] != model.model_type:
+            raise UserError(f"{path} is of type {numbers['model_type']}, model={model.name} needs {model.model_type}")
     if model.model_type == "deberta-v2":
         numbers |= {"num_labels": num_labels, "cls_dropout": model.classifier_dropout}
     attention = "eager" if model.model_type == "deberta-v2" else model.attention  # backbones/attention.py has DeBERTa's
-    return CONFIGS[model.model_type].from_dict(numbers, attn_implementation=attention)
+    with library_reads(path, REMEDY):
+        return CONFIGS[model.model_type].from_dict(numbers, attn_implementation=attention)
 
 
 def check_length(model: Model, config: PreTrainedConfig, tokens: int) -> None:
@@ -84,7 +107,7 @@ def blank(model: Model, num_labels: int, folder: Path | None = None) -> PreTrain
     config = architecture(model, num_labels, folder)
     key = (model.kind, config.to_json_string())
     if key not in blanks:
-        with torch.device("meta"):
+        with torch.device("meta"), library_reads((folder or Path()) / "config.json", REMEDY):
             blanks[key] = CLASSES[model.model_type, model.kind](config)
     return deepcopy(blanks[key])
 
@@ -107,15 +130,24 @@ def locate(model: Model) -> Weights:
         origin = f"package {model.package.name}=={model.package.version}"
     else:
         assert model.hub, "conf/model gives a hub repository, a package or a path"
-        folder = fetch(model.hub, model.revision, CONTENT, "model", "model.path=FOLDER")
+        repository = partial(fetch, model.hub, model.revision, kind="model", remedy="model.path=FOLDER")
+        folder = repository([*CONTENT, *SAFE])
+        if not found(folder, SAFE):
+            folder = repository([*CONTENT, *PICKLED])
         origin = f"hub {model.hub}@{folder.name}"
-    files = sorted({path for pattern in CONTENT for path in folder.glob(pattern)})
-    if not any(path.suffix in (".safetensors", ".bin") for path in files):
-        raise UserError(f"{folder} holds no weights (*.safetensors or pytorch_model*.bin)")
+    weights = found(folder, SAFE) or found(folder, PICKLED)
+    if not weights:
+        raise UserError(f"{folder} holds no weights (model*.safetensors or pytorch_model*.bin)")
+    files = sorted({*found(folder, CONTENT), *weights})
     digest = hashlib.sha256("".join(checksum(path) for path in files).encode()).hexdigest()
-    found = architecture(model, 2, folder).to_dict()
-    alike = all(found[name] == number for name, number in model.config.items() if isinstance(number, int))
-    return Weights(folder, origin, digest, model.comparable and alike)
+    numbers = architecture(model, 2, folder).to_dict()
+    alike = all(numbers.get(name) == number for name, number in model.config.items() if isinstance(number, int))
+    return Weights(folder, origin, digest, model.comparable and alike, [path.name for path in weights])
+
+
+def found(folder: Path, patterns: Sequence[str]) -> list[Path]:
+    """The files of a folder that match any pattern, by name."""
+    return sorted({path for pattern in patterns for path in folder.glob(pattern) if path.is_file()})
 
 
 def load_model(model: Model, weights: Weights, num_labels: int) -> nn.Module:
@@ -132,12 +164,15 @@ def load_model(model: Model, weights: Weights, num_labels: int) -> nn.Module:
         built = cls(config)
         graft(load_file(weights.folder / "model.safetensors"), built.base_model)
         return built
-    try:
+    with library_reads(weights.folder, REMEDY):
         loaded, info = cast(Any, cls).from_pretrained(  # two values, which its type doesn't say
-            weights.folder, config=config, dtype=torch.float32, output_loading_info=True
+            weights.folder,
+            config=config,
+            dtype=torch.float32,
+            output_loading_info=True,
+            use_safetensors=weights.files[0].endswith((".safetensors", ".safetensors.index.json")),
+            weights_only=True,  # a pickle that holds anything but tensors is refused
         )
-    except (OSError, RuntimeError, ValueError, SafetensorError) as error:
-        raise UserError(f"the weights in {weights.folder} can't be loaded: {str(error).splitlines()[0]}") from error
     head = tuple(f"{name}." for name in model.head)
     missing = sorted(key for key in info["missing_keys"] if not key.startswith(head))
     if missing:
@@ -151,10 +186,8 @@ def load_tokenizer(model: Model, weights: Weights) -> PreTrainedTokenizerBase:
     Raises:
         UserError: there is none, or it can't be read.
     """
-    try:
+    with library_reads(weights.folder, f"it needs the tokenizer of {model.title} beside the weights"):
         tokenizer: PreTrainedTokenizerBase = transformers.AutoTokenizer.from_pretrained(weights.folder)
-    except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"no tokenizer for {model.title} in {weights.folder}: {str(error).splitlines()[0]}") from error
     if model.model_type == "deberta-v2":
         tokenizer = with_own_normaliser(tokenizer, weights.folder)
     if model.model_type == "bart" and tokenizer.eos_token is None:

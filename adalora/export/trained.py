@@ -1,16 +1,13 @@
 """A finished run as a model again."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 from torch import nn
 from transformers import PreTrainedTokenizerBase
-from yaml import YAMLError
 
 from adalora.adapter import load_adapter
 from adalora.backbones.load import Weights, load_tokenizer, locate
@@ -20,6 +17,8 @@ from adalora.config.schema import Budget, Model, PlannedTraining, Recipe, Resolv
 from adalora.config.tasks import TASK_CONFIGS
 from adalora.errors import UserError
 from adalora.methods.protocol import Method
+from adalora.reading import library_reads, read_text
+from adalora.resultfile import read_finished
 from tasks import create as create_task
 
 
@@ -41,7 +40,7 @@ def load_run(folder: Path) -> Trained:
     Raises:
         UserError: no finished run, or the backbone is not the one that it was trained on.
     """
-    config, result = load_config(folder), load_result(folder)
+    config, result = load_config(folder), read_finished(folder).as_dict()
     weights = locate(config.model)
     if weights.digest != result["model"]["digest"]:
         raise UserError(f"{weights.folder} is not the backbone that {folder} was trained on: its content differs")
@@ -53,18 +52,12 @@ def load_run(folder: Path) -> Trained:
     return Trained(config, result, weights, model.eval(), method, load_tokenizer(config.model, weights))
 
 
-def load_result(folder: Path) -> dict[str, Any]:
-    """A finished run's result.json. Raises `UserError` where there is none."""
-    try:
-        return json.loads((folder / "result.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{folder} is not the folder of a finished run: it has no readable result.json") from error
-
-
 def load_config(folder: Path) -> Resolved:
-    """The configuration in force, from config.yaml. Raises `UserError` where it can't be read."""
-    try:
-        raw: Any = OmegaConf.to_container(OmegaConf.load(folder / "config.yaml"))
+    """The configuration in force, from config.yaml. Raises `Damaged` where it can't be read."""
+    path, remedy = folder / "config.yaml", "give the folder of a finished run, or run it again"
+    text = read_text(path, remedy)
+    with library_reads(path, f"it isn't the configuration of a run, {remedy}"):
+        raw: Any = OmegaConf.to_container(OmegaConf.create(text))
         raw["method"].pop("init_from", None)  # where training started says nothing of where it ended
         types = {
             "model": Model,
@@ -79,8 +72,6 @@ def load_config(folder: Path) -> Resolved:
             for name, kind in types.items()
         }
         return Resolved(**(raw | parts))
-    except (OSError, ValueError, KeyError, TypeError, YAMLError, OmegaConfBaseException) as error:
-        raise UserError(f"{folder / 'config.yaml'} can't be read as the configuration of a run") from error
 
 
 def label(model: Any, labels: list[str] | None) -> None:

@@ -4,7 +4,6 @@ Jobs may run in other processes or on other machines, so each leaves its outcome
 folder of the sweep, and the process that started the sweep reads them.
 """
 
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
 from adalora.files import write_json
+from adalora.reading import Damaged, read_json
 
 OUTCOME = "outcome.json"
 
@@ -21,6 +21,14 @@ OUTCOME = "outcome.json"
 def note_job(folder: str, overrides: Sequence[str], outcome: dict[str, Any]) -> None:
     """Leave a job's outcome: `started`, a result, a plan, `error`, or `busy` where another process does the work."""
     write_json(Path(folder) / OUTCOME, {"overrides": list(overrides), **outcome})
+
+
+def read_outcome(folder: Path) -> dict[str, Any]:
+    """A job's outcome; one that can't be read is an `error`."""
+    try:
+        return read_json(folder / OUTCOME, dict[str, Any], "run the same command again")
+    except Damaged as error:
+        return {"overrides": [], "error": str(error)}
 
 
 class Report(Callback):
@@ -31,7 +39,7 @@ class Report(Callback):
         from adalora.reporting.terminal import console
 
         paths = sorted(Path(config.hydra.sweep.dir).glob(f"*/{OUTCOME}"), key=lambda path: int(path.parent.name))
-        outcomes = [json.loads(path.read_text()) for path in paths]
+        outcomes = [read_outcome(path.parent) for path in paths]
         plans = [outcome for outcome in outcomes if "setting" in outcome]
         results = [outcome for outcome in outcomes if "last" in outcome]
         failed = [outcome for outcome in outcomes if "error" in outcome]

@@ -23,7 +23,8 @@ from adalora.reporting.paper import model_of, read_paper, scores
 from adalora.reporting.results import Run
 from adalora.reporting.terminal import console
 from adalora.reporting.variants import variant_of
-from adalora.result import Result, peak_memory_mb
+from adalora.result import peak_memory_mb
+from adalora.resultfile import Result
 from adalora.tracking import Log, Wandb
 from tasks.kind import Samples
 

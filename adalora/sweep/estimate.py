@@ -1,7 +1,6 @@
 """How long a cell takes on this machine: as finished runs did, or by its FLOPs."""
 
 import functools
-import json
 import statistics
 import time
 from collections import defaultdict
@@ -13,7 +12,9 @@ import torch
 
 from adalora.errors import UserError
 from adalora.plan import Plan, make_plan
+from adalora.reading import Damaged
 from adalora.result import hardware
+from adalora.resultfile import read_result
 from adalora.sweep.cells import Cell
 
 SHARE = 0.5  # of the rate of matrix products that training reaches (ours; docs/reproduce.md has what was seen)
@@ -69,14 +70,14 @@ def finished(root: Path) -> History:
     found = defaultdict(list)
     for path in root.glob("[!.]*/*/*/*/*/result.json"):
         try:
-            run = json.loads(path.read_text())
-            machine = run["hardware"]
-            alone = machine.get("processes", 1) == 1
-            if alone and all(machine[name] == here[machine["device"]][name] for name in ("name", "cores", "system")):
-                key = (run["model"]["name"], run["task"]["name"], run["method"]["name"], run["precision"])
-                found[key].append(run["seconds"] / run["last_step"])
-        except (OSError, ValueError, KeyError, TypeError, ZeroDivisionError):
+            run = read_result(path.parent)
+        except Damaged:
             continue  # tables name damaged results; here they only don't count
+        machine = here.get(str(run.hardware.get("device")), {})
+        alone = run.hardware.get("processes", 1) == 1
+        if alone and all(run.hardware.get(name) == machine.get(name, ...) for name in ("name", "cores", "system")):
+            key = (run.model["name"], run.task["name"], run.method["name"], run.precision)
+            found[key].append(run.seconds / max(run.last_step, 1))
     return found
 
 

@@ -1,6 +1,5 @@
 """The live view of a sweep. It reads run folders only, so a second terminal sees the same."""
 
-import json
 import statistics
 import time
 from collections import Counter
@@ -17,6 +16,7 @@ from rich.text import Text
 from adalora.errors import UserError
 from adalora.files import write_json
 from adalora.lock import held
+from adalora.reading import Damaged, read_json
 from adalora.reporting.terminal import console
 from adalora.sweep.listing import duration
 from adalora.sweep.queue import SWEEPS
@@ -54,12 +54,8 @@ def newest(root: Path) -> tuple[Path, Watched]:
     """The folder of the newest sweep below a run root, and its cells. Raises `UserError` where there is none."""
     for path in sorted(root.glob(f"{SWEEPS}/*/{VIEW}"), reverse=True):
         try:
-            found = json.loads(path.read_text())
-            lines = [
-                Line(**{**line, "content": line["content"] and Content(*line["content"])}) for line in found["cells"]
-            ]
-            return path.parent, Watched(found["run_root"], found["workers"], lines)
-        except (OSError, ValueError, KeyError, TypeError):
+            return path.parent, read_json(path, Watched, "start another sweep")
+        except Damaged:
             continue
     raise UserError(f"{root} has no sweep to watch: start one with make reproduce-glue, or give RUNS=FOLDER")
 
@@ -189,11 +185,10 @@ def written(run: dict[str, Any]) -> tuple[str, str, str, str]:
 def headline(state: State) -> str:
     """A finished run's headline metric."""
     assert state.folder is not None
-    try:
-        name = state.folder.result["task"]["headline"]
-        return f": {name} {state.folder.result['last'][name]:.4f}"
-    except (KeyError, TypeError, ValueError):
+    if (result := state.folder.result) is None:
         return ""
+    name = result.task["headline"]
+    return f": {name} {result.last[name]:.4f}"
 
 
 def watch(root: Path) -> None:

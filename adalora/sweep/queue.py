@@ -1,14 +1,16 @@
 """What waits or runs in SLURM's queue of the cells that sweeps have submitted. Reads files and asks `squeue`."""
 
 import functools
-import json
 import shutil
 import subprocess
 import time
 from contextlib import suppress
 from pathlib import Path
 
+from pydantic import BaseModel
+
 from adalora.errors import UserError
+from adalora.reading import Damaged, read_json
 
 SWEEPS = ".multirun"  # below the run root: a folder for each sweep
 CELLS = "cells.json"  # in a round's folder: the runs it starts
@@ -30,11 +32,21 @@ def queued(root: Path) -> dict[str, str]:
     for job in unfinished(int(time.monotonic() // ASK_EVERY)):
         if (folder := folders.get(job)) is not None:
             _, _, number = job.partition("_")
-            with suppress(
-                OSError, ValueError, KeyError, IndexError, TypeError
-            ):  # damaged: not queued then, and its lock keeps two from one run
-                found[json.loads((folder.parents[1] / CELLS).read_text())[int(number or 0)]["cell"]] = job
+            with suppress(Damaged, IndexError):  # not queued then, and its lock keeps two from one run
+                found[read_cells(folder.parents[1] / CELLS)[int(number or 0)].cell] = job
     return found
+
+
+class Start(BaseModel):
+    """A run that a round starts."""
+
+    cell: str
+    overrides: list[str]
+
+
+def read_cells(path: Path) -> list[Start]:
+    """The runs of a round. Raises `Damaged`."""
+    return read_json(path, list[Start], "start the sweep again")
 
 
 @functools.lru_cache(1)

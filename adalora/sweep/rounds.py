@@ -5,7 +5,6 @@ that are left. A cell that was at work when a round broke is run again alone, si
 whose process then dies again counts as failed. SLURM's jobs die alone, so they need no suspects.
 """
 
-import json
 import os
 import subprocess
 import sys
@@ -19,7 +18,7 @@ from typing import Any
 
 from adalora.errors import UserError
 from adalora.files import write_json
-from adalora.reporting.multirun import OUTCOME
+from adalora.reporting.multirun import OUTCOME, read_outcome
 from adalora.runfolder import note_failure
 from adalora.sweep.cells import Cell
 from adalora.sweep.launchers import Launcher, Local, Slurm
@@ -131,10 +130,9 @@ class Sweep:
         """Read what a round's runs left, and count the deaths of workers."""
         started = 0
         for number, cell in enumerate(batch):
-            try:
-                outcome = json.loads((place / str(number) / OUTCOME).read_text())
-            except (OSError, ValueError):
+            if not (place / str(number) / OUTCOME).exists():
                 continue  # never started
+            outcome = read_outcome(place / str(number))
             started += 1
             if "started" not in outcome:
                 self.outcomes[cell.id] = outcome

@@ -1,15 +1,15 @@
 """What the run folders say of cells. Reads files only; imports no torch."""
 
-import json
-import os
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 from adalora.lock import held
+from adalora.reading import Damaged, read_lines
+from adalora.resultfile import Result, read_result
 from adalora.runfolder import FAILED, read_status
 from adalora.sweep.queue import queued
 
@@ -36,21 +36,17 @@ class Folder:
     steps: int  # T
 
     @cached_property
-    def result(self) -> dict[str, Any]:
-        """The result, empty before there is one."""
+    def result(self) -> Result | None:
+        """The result, where there is a sound one."""
         try:
-            found = json.loads((self.path / "result.json").read_text())
-        except (OSError, ValueError):
-            return {}
-        return found if isinstance(found, dict) else {}
+            return read_result(self.path)
+        except Damaged:
+            return None
 
     @property
     def content(self) -> Content | None:
         """What a finished run was of."""
-        try:
-            return Content(self.result["model"]["digest"], self.result["task"]["digest"])
-        except (KeyError, TypeError):
-            return None
+        return Content(self.result.model["digest"], self.result.task["digest"]) if self.result else None
 
 
 @dataclass(frozen=True)
@@ -82,12 +78,14 @@ def scan(root: Path) -> dict[str, list[Folder]]:
     found = defaultdict(list)
     for path in sorted([*root.glob("[!.]*/*/*/*/*/status"), *root.glob(f"{FAILED}/*/status")]):
         status = read_status(path.parent)
-        name = status.get("status")
-        if name in ("running", "interrupted"):  # the latter: another session may have just begun
-            name = "running" if held(path.parent) else {"running": "died"}.get(name, name)
+        name: StateName | None = status.status
+        if name in ("running", "interrupted") and held(path.parent):  # the latter: a session that has just begun
+            name = "running"
+        elif name == "running":
+            name = "died"
         if name in ORDER:
-            folder = Folder(path.parent, name, status.get("reason", ""), status.get("steps", 0))
-            for cell in status.get("cells", []):
+            folder = Folder(path.parent, name, status.reason, status.steps)
+            for cell in status.cells:
                 found[cell].append(folder)
     return found
 
@@ -125,18 +123,12 @@ def last_lines(folder: Path) -> tuple[int, Mapping[str, float]]:
     """The step a run has logged last, and its last evaluation."""
     step, evaluation = 0, dict[str, float]()
     try:
-        with (folder / "metrics.jsonl").open("rb") as file:
-            file.seek(max(0, os.fstat(file.fileno()).st_size - TAIL))
-            lines = file.read().splitlines()
-    except OSError:
+        lines, _ = read_lines(folder / "metrics.jsonl", TAIL)
+    except Damaged:
         return step, evaluation
-    for line in reversed(lines):
-        try:
-            values = json.loads(line)
-        except ValueError:  # half a line: at the start of the tail, or being written
-            continue
-        step = max(step, values.get("step", 0))
-        if any(name.startswith("eval/") for name in values):
-            evaluation = {name.removeprefix("eval/"): value for name, value in values.items() if name != "step"}
+    for _, line in reversed(lines):
+        step = max(step, line.step)
+        if found := {name: value for name, value in line.numbers.items() if name.startswith("eval/")}:
+            evaluation = {name.removeprefix("eval/"): value for name, value in found.items()}
             break
     return step, evaluation

@@ -1,27 +1,61 @@
 """Checkpoints: what is trained and the state around it, written whole or not at all.
 
-A checkpoint is a folder `step-<n>` with `state.safetensors` and `state.json`, which holds the
-tensors' checksum. The last two are kept, so that a damaged one costs no more than the steps since
+A checkpoint is a folder `step-<n>` with `state.safetensors` and `state.json`, which holds the tensors' checksum
+and its own. The last two are kept, so that a damaged one costs no more than the steps since
 the one before it.
 """
 
-import json
 import shutil
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from pydantic import BaseModel, NonNegativeFloat, NonNegativeInt, PositiveInt
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from adalora.errors import UserError
-from adalora.files import new_folder, sha256
+from adalora.files import new_folder, sha256, write_json
 from adalora.methods.protocol import Method
+from adalora.reading import Damaged, read_json, sealed
+from adalora.tensors import read_tensors
 
 KEPT = 2
 TENSORS, STATE = "state.safetensors", "state.json"
+REMEDY = "remove the folder to start this run anew"
+
+
+@dataclass
+class Progress:
+    """What a run has come to; travels with its checkpoints."""
+
+    step: NonNegativeInt = 0
+    skipped: NonNegativeInt = 0  # fp16: batches that were no optimizer step
+    last: dict[str, float] = field(default_factory=dict)
+    best: dict[str, float] = field(default_factory=dict)
+    best_step: NonNegativeInt = 0
+    seconds: NonNegativeFloat = 0.0  # of training and evaluation, over all sessions
+
+    def record(self, results: dict[str, float], headline: str, direction: str) -> None:
+        """Keep the last evaluation and the best, the earliest of equally good ones (D-last-best)."""
+        sign = 1 if direction == "max" else -1
+        self.last = results
+        if not self.best or sign * results[headline] > sign * self.best[headline]:
+            self.best, self.best_step = results, self.step
+
+
+class State(BaseModel):
+    """What a checkpoint's JSON holds."""
+
+    step: PositiveInt
+    tensors: str  # sha256 of the other file
+    groups: list[dict[str, Any]]  # the optimizer's
+    progress: Progress
+    scaler: dict[str, Any]
+    processes: PositiveInt
+    logs: dict[str, str]  # sha256 of each, by name
 
 
 def save(folder: Path, step: int, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
@@ -32,26 +66,26 @@ def save(folder: Path, step: int, tensors: dict[str, Tensor], state: dict[str, A
     """
     with new_folder(folder / f"step-{step:08d}") as place:
         save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, place / TENSORS)
-        (place / STATE).write_text(json.dumps(state | {"step": step, "sha256": sha256(place / TENSORS)}))
+        write_json(place / STATE, sealed(state | {"step": step, "tensors": sha256(place / TENSORS)}))
     for old in steps(folder)[:-KEPT]:
         shutil.rmtree(old)
 
 
-def load(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any], list[str]] | None:
+def load(folder: Path) -> tuple[dict[str, Tensor], State, list[str]] | None:
     """The newest sound checkpoint and the names of damaged ones; None if there is none to go on from."""
     damaged: list[str] = []
     for place in reversed(steps(folder)):
         try:
-            state = json.loads((place / STATE).read_text())
-            if state["sha256"] != sha256(place / TENSORS):
-                raise ValueError("checksum")
-            return load_file(place / TENSORS), state, damaged
-        except (OSError, ValueError, KeyError, SafetensorError):
+            state = read_json(place / STATE, State, REMEDY)
+            tensors = read_tensors(place / TENSORS, REMEDY)
+            if state.tensors != sha256(place / TENSORS):
+                raise Damaged(place / TENSORS, "its checksum differs", REMEDY)
+        except Damaged:
             damaged.append(place.name)
+        else:
+            return tensors, state, damaged
     if damaged:
-        raise UserError(
-            f"all checkpoints in {folder} are damaged ({', '.join(damaged)}): remove the folder to start this run anew"
-        )
+        raise UserError(f"all checkpoints in {folder} are damaged ({', '.join(damaged)}): {REMEDY}")
     return None
 
 
@@ -60,8 +94,12 @@ def steps(folder: Path) -> list[Path]:
     return sorted(folder.glob("step-*"))
 
 
-def collect(model: nn.Module, optimizer: Optimizer, method: Method) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Everything that decides the next step, beside each process's own: trained parameters, optimizer, method."""
+def collect(model: nn.Module, optimizer: Optimizer, method: Method) -> tuple[dict[str, Tensor], list[dict[str, Any]]]:
+    """Everything that decides the next step, beside each process's own: trained parameters, optimizer, method.
+
+    Returns:
+        Tensors by name, and the optimizer's groups with the names of their parameters.
+    """
     trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
     names = {id(p): name for name, p in trained.items()}
     tensors = {f"model/{name}": p.detach() for name, p in trained.items()}
@@ -73,11 +111,11 @@ def collect(model: nn.Module, optimizer: Optimizer, method: Method) -> tuple[dic
         for parameter in group["params"]:
             for key, value in optimizer.state.get(parameter, {}).items():
                 tensors[f"optimizer/{key}/{names[id(parameter)]}"] = value
-    return tensors, {"groups": groups}
+    return tensors, groups
 
 
 def restore(
-    tensors: dict[str, Tensor], state: dict[str, Any], model: nn.Module, optimizer: Optimizer, method: Method
+    tensors: dict[str, Tensor], groups: list[dict[str, Any]], model: nn.Module, optimizer: Optimizer, method: Method
 ) -> None:
     """The inverse of `collect`, into freshly built parts."""
     method.load_state_dict(section(tensors, "method/"))
@@ -86,7 +124,7 @@ def restore(
         for name, tensor in section(tensors, "model/").items():
             parameters[name].copy_(tensor)
     optimizer.param_groups.clear()
-    for group in state["groups"]:
+    for group in groups:
         options = {key: tuple(value) if key == "betas" else value for key, value in group.items() if key != "names"}
         optimizer.add_param_group({"params": [parameters[name] for name in group["names"]], **options})
     for name, tensor in section(tensors, "optimizer/").items():

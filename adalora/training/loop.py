@@ -9,7 +9,7 @@ import math
 import time
 from collections.abc import Mapping
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -28,6 +28,7 @@ from adalora.methods.protocol import Method
 from adalora.signals import stop_signals
 from adalora.training import checkpoint
 from adalora.training.batches import LengthGroups
+from adalora.training.checkpoint import Progress
 from adalora.training.evaluate import evaluate
 from adalora.training.optimizer import set_lr
 from adalora.training.stability import Guard
@@ -56,25 +57,6 @@ class Watcher(Protocol):
 
     def evaluation(self, step: int, values: Mapping[str, float], ranks: Mapping[str, int]) -> None:
         """After an evaluation."""
-
-
-@dataclass
-class Progress:
-    """What a run has come to; travels with its checkpoints."""
-
-    step: int = 0
-    skipped: int = 0  # fp16: batches that were no optimizer step
-    last: dict[str, float] = field(default_factory=dict)
-    best: dict[str, float] = field(default_factory=dict)
-    best_step: int = 0
-    seconds: float = 0.0  # of training and evaluation, over all sessions
-
-    def record(self, results: dict[str, float], headline: str, direction: str) -> None:
-        """Keep the last evaluation and the best, the earliest of equally good ones (D-last-best)."""
-        sign = 1 if direction == "max" else -1
-        self.last = results
-        if not self.best or sign * results[headline] > sign * self.best[headline]:
-            self.best, self.best_step = results, self.step
 
 
 @dataclass
@@ -248,11 +230,16 @@ def save(parts: Parts, progress: Progress, window: Tensor) -> None:
     own = checkpoint.random_state() | {"window": window.cpu()}
     every = gather_object([own])
     if parts.accelerator.is_main_process:
-        tensors, state = checkpoint.collect(parts.model, parts.optimizer, parts.method)
+        tensors, groups = checkpoint.collect(parts.model, parts.optimizer, parts.method)
         for process, values in enumerate(every):
             tensors |= {f"process/{process}/{name}": value for name, value in values.items()}
         scaler = {} if parts.accelerator.scaler is None else parts.accelerator.scaler.state_dict()
-        state |= {"progress": asdict(progress), "scaler": scaler, "processes": len(every)}
+        state: dict[str, Any] = {
+            "groups": groups,
+            "progress": asdict(progress),
+            "scaler": scaler,
+            "processes": len(every),
+        }
         state["logs"] = parts.watcher.logged()
         checkpoint.save(parts.checkpoints, progress.step, tensors, state)
     parts.accelerator.wait_for_everyone()
@@ -269,18 +256,18 @@ def resume(parts: Parts) -> tuple[Progress, Tensor | None, list[str], dict[str, 
     if found is None:
         return Progress(), None, [], {}
     tensors, state, damaged = found
-    then, now = state["processes"], accelerator.num_processes
+    then, now = state.processes, accelerator.num_processes
     if then != now:
         raise UserError(
             f"{parts.checkpoints.parent} was begun by {counted(then)} and this is {counted(now)}: start it with "
             f"{then} to go on, or remove the folder to begin anew"
         )
-    checkpoint.restore(tensors, state, parts.model, parts.optimizer, parts.method)
+    checkpoint.restore(tensors, state.groups, parts.model, parts.optimizer, parts.method)
     own = checkpoint.section(tensors, f"process/{accelerator.process_index}/")
     checkpoint.set_random_state(own)
     if accelerator.scaler is not None:
-        accelerator.scaler.load_state_dict(state["scaler"])
-    return Progress(**state["progress"]), own["window"], damaged, state["logs"]
+        accelerator.scaler.load_state_dict(state.scaler)
+    return state.progress, own["window"], damaged, state.logs
 
 
 def counted(processes: int) -> str:

@@ -1,11 +1,13 @@
 """Results as runs write them, forged for the tests of what reads them."""
 
 import csv
+import dataclasses
 import io
 import json
 
+from adalora.reading import sealed
 from adalora.reporting.cells import GLUE
-from adalora.result import SCHEMA, Result
+from adalora.resultfile import SCHEMA, Result
 
 MINILM = {"name": "deberta_minilm", "title": "MiniLM_L6 & co", "comparable": False}
 METRICS = {task: [column.metric for column in GLUE if column.task == task] for task in {c.task for c in GLUE}}
@@ -43,11 +45,13 @@ def make(task="rte", method="adalora", budget="0.3M", seed=1, last=0.8628, best=
             parts[part][key] = value
         else:
             top[name] = value
-    return Result(
+    fields = dict(
         **parts, **top, seed=seed, last=dict.fromkeys(metrics, last) | {"loss": 0.5}, last_step=3900,
         best=dict.fromkeys(metrics, best) | {"loss": 0.4}, best_step=3100, ranks={"a": 2},
-        command=["train.py"], versions={}, hardware={},
-    ).as_dict()  # fmt: skip
+        command=["train.py"], versions={}, hardware={}, adapter="",
+    )  # fmt: skip
+    assert fields.keys() == {field.name for field in dataclasses.fields(Result)}
+    return fields
 
 
 def put(root, *results):
@@ -59,7 +63,7 @@ def put(root, *results):
         place = root / model / task / result["method"]["name"] / result["budget"]["name"]
         folder = place / f"seed{result['seed']}-{result['key']}"
         folder.mkdir(parents=True)
-        (folder / "result.json").write_text(json.dumps(result))
+        (folder / "result.json").write_text(json.dumps(sealed(result)))
     return root
 
 

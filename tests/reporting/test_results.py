@@ -8,7 +8,7 @@ from adalora.reporting.cells import rows_of
 from adalora.reporting.findings import gather
 from adalora.reporting.results import read_results
 from adalora.reporting.tables import write_tables
-from adalora.result import SCHEMA
+from adalora.resultfile import SCHEMA
 from tests.reporting.forged import lines_of, make, put
 
 
@@ -99,7 +99,10 @@ def test_broken_results_are_named_skipped_and_counted(tmp_path):
         "half/result.json": whole.read_text()[:300],
         "list/result.json": "[]",
         "other/result.json": '{"schema": "x"}',
-        "missing/result.json": json.dumps({k: v for k, v in json.loads(whole.read_text()).items() if k != "best"}),
+        "missing/result.json": json.dumps(
+            {k: v for k, v in json.loads(whole.read_text()).items() if k not in ("best", "sha256")}
+        ),
+        "altered/result.json": whole.read_text().replace("0.8628", "0.8828"),
         "seed9-abc/result.json": whole.read_text(),
         f"copy/{whole.parent.name}/result.json": whole.read_text(),
     }
@@ -109,14 +112,16 @@ def test_broken_results_are_named_skipped_and_counted(tmp_path):
     (runs / "binary").mkdir()
     (runs / "binary" / "result.json").write_bytes(b"\xff\xfe\x00")
     good, skipped = read_results(runs)
-    assert len(good) == 1 and len(skipped) == 15
+    assert len(good) == 1 and len(skipped) == 16
     assert all("\n" not in line and "result.json: " in line for line in skipped)
     told = "\n".join(skipped)
-    for reason in ("not readable as JSON", "not a result of this suite", f"result schema {SCHEMA - 1}", "has no best",
-                   "last.accuracy is 86.3, not a fraction", "is nan", "task.digest is 7", "commit is a int",
-                   "epochs is 0.0", "last.loss is None, not a number", "last.loss is nan, not finite",
-                   "but lies in seed9-abc", "the same run as"):  # fmt: skip
+    for reason in ("invalid JSON", "not UTF-8", "not a result of this suite", f"result schema {SCHEMA - 1}",
+                   "best: field required", "last: accuracy is 86.3, not a fraction", "last.accuracy: input should be",
+                   "task: digest: input should be a valid string", "commit: input should be a valid string",
+                   "epochs: input should be greater than 0", "last.loss: input should be a valid number",
+                   "last.loss: input should be a finite number", "but lies in seed9-abc", "the same run as",
+                   "altered/result.json: its checksum differs"):  # fmt: skip
         assert reason in told
     _, lines = write_tables(gather(runs), tmp_path / "tables")
     assert [line for line in lines if line.startswith("skipped ")] == [f"skipped {line}" for line in skipped]
-    assert "Left out: 15 result.json" in (tmp_path / "tables/glue.md").read_text()
+    assert "Left out: 16 result.json" in (tmp_path / "tables/glue.md").read_text()

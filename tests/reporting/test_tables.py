@@ -191,7 +191,7 @@ def test_the_command_line(tmp_path):
     done = call("--runs", runs, "--out", out)
     assert done.code == 0
     assert (
-        done.stderr.startswith("warning: skipped seed3-x/result.json: not readable") and "1 result.json" in done.stdout
+        done.stderr.startswith("warning: skipped seed3-x/result.json: invalid JSON") and "1 result.json" in done.stdout
     )
     assert {path.name for path in out.iterdir()} == {
         f"{t}.{e}" for t in (*PAGES, "packaged", "claims") for e in ("md", "csv", "tex")

@@ -6,6 +6,7 @@ import json
 import pytest
 
 from adalora.sweep.states import Content, last_lines, scan, state_of
+from tests.reporting.forged import make as forged
 
 
 @pytest.fixture
@@ -17,7 +18,7 @@ def run(tmp_path):
         folder.mkdir(parents=True)
         (folder / "status").write_text(json.dumps({"status": status, "cells": list(cells), "steps": 9, **more}))
         if status == "done":
-            result = {"model": {"digest": weights}, "task": {"digest": data}}
+            result = forged(model__digest=weights, task__digest=data)
             (folder / "result.json").write_text(json.dumps(result))
         return folder
 

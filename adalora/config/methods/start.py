@@ -1,16 +1,41 @@
 """`method.init_from`: a PEFT adapter that training starts from. Read here as far as it needs no torch."""
 
-import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import BaseModel, Field, FiniteFloat, PositiveInt
 
 from adalora.config.methods.base import require
-from adalora.errors import UserError
+from adalora.reading import read_dict
 
 CONFIG, TENSORS = "adapter_config.json", "adapter_model.safetensors"
+REMEDY = "method.init_from needs a folder that PEFT saved"
 UNLIKE_OURS = ("use_dora", "lora_bias", "fan_in_fan_out", "use_qalora", "layer_replication", "target_parameters")
+
+
+class AnyAdapter(BaseModel):
+    """What adapter_config.json holds at least."""
+
+    peft_type: str
+
+
+class LoRAAdapter(AnyAdapter):
+    """That of a LoRA adapter."""
+
+    r: PositiveInt
+    lora_alpha: Annotated[FiniteFloat, Field(gt=0)]
+    rank_pattern: dict[str, PositiveInt] | None = None
+    alpha_pattern: dict[str, Annotated[FiniteFloat, Field(gt=0)]] | None = None
+    use_rslora: bool | None = None
+
+
+class AdaLoRAAdapter(AnyAdapter):
+    """That of an AdaLoRA adapter."""
+
+    init_r: PositiveInt
+    lora_alpha: Annotated[FiniteFloat, Field(gt=0)]
 
 
 @dataclass(frozen=True)
@@ -49,16 +74,11 @@ def read_adapter(where: str, method: str, kind: str) -> Adapter:
         require(
             (folder / name).is_file(), f"method.init_from={where} has no {name}: a folder that PEFT saved is needed"
         )
-    try:
-        options = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-        found = options["peft_type"]
-        require(found == kind, f"method.init_from={where} is of PEFT's type {found}, method={method} takes {kind} only")
-        for name in ("init_r", "lora_alpha") if kind == "ADALORA" else ("r", "lora_alpha"):
-            require(options[name] > 0, f"method.init_from={where}: {CONFIG} has {name}={options[name]}")
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(
-            f"method.init_from={where}: {CONFIG} can't be read ({type(error).__name__}: {error})"
-        ) from error
+    options = read_dict(folder / CONFIG, AnyAdapter, REMEDY)
+    found = options["peft_type"]
+    require(found == kind, f"method.init_from={where} is of PEFT's type {found}, method={method} takes {kind} only")
+    needed = AdaLoRAAdapter if kind == "ADALORA" else LoRAAdapter
+    options = read_dict(folder / CONFIG, needed, REMEDY)
     for name in UNLIKE_OURS:
         require(not options.get(name), f"method.init_from={where} has {name}, which method={method} can't express")
     return Adapter(folder, options)

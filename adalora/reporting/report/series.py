@@ -1,6 +1,5 @@
 """What runs logged over their steps, averaged over seeds."""
 
-import json
 import statistics
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -8,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from adalora.backbones.targets import layer_of, matches
+from adalora.reading import Damaged, read_lines
 
 POINTS = 60  # of a curve: at 270 pixels more can hardly be seen
 
@@ -16,16 +16,15 @@ Lines = list[dict[str, Any]]
 
 def read_log(path: Path) -> tuple[Lines, str | None]:
     """The lines of a metrics.jsonl or ranks.jsonl, and what is wrong with it: it is missing, or ends early."""
-    lines: Lines = []
+    place = f"{path.parent.name}/{path.name}"
     try:
-        for text in path.read_text(encoding="utf-8").splitlines():
-            line = json.loads(text)
-            if not isinstance(line, dict) or not isinstance(line.get("step"), int):
-                raise ValueError("a line without a step")
-            lines.append(line)
-    except (OSError, ValueError) as error:
-        return lines, f"{path.parent.name}/{path.name}: {getattr(error, 'strerror', None) or error}"
-    return lines, None
+        found, unreadable = read_lines(path)
+    except Damaged as error:
+        return [], f"{place}: {error.reason}"
+    lines: Lines = [{"step": line.step, **line.numbers} for _, line in found]
+    if not lines:
+        return lines, f"{place}: no such file, or an empty one"
+    return lines, f"{place}: {unreadable} lines can't be read" if unreadable else None
 
 
 def logged(key: str, scale: float = 1.0) -> Callable[[Mapping[str, Any]], float | None]:

@@ -1,0 +1,164 @@
+"""What result.json holds, written and read back. Imports no torch."""
+
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    Field,
+    FiniteFloat,
+    NonNegativeInt,
+    PositiveInt,
+)
+
+from adalora.files import sha256, write_json
+from adalora.reading import Damaged, holds, read_json, sealed
+
+SCHEMA = 4
+NAME, ADAPTER = "result.json", "adapter/adapter.safetensors"  # in a run's folder
+
+
+class Model(BaseModel):
+    """What `model` holds at least."""
+
+    name: str
+    title: str
+    comparable: bool
+    origin: str
+    digest: str
+    files: list[str] = []  # the weights
+
+
+class Task(BaseModel):
+    """What `task` holds at least."""
+
+    name: str
+    version: int
+    origin: str
+    subset: bool
+    digest: str
+    rows: dict[str, NonNegativeInt]
+    train_split: str
+    headline: str
+
+
+class Method(BaseModel):
+    """What `method` holds at least."""
+
+    name: str
+
+
+class Budget(BaseModel):
+    """What `budget` holds at least."""
+
+    name: str
+    params: NonNegativeInt | None
+
+
+class Recipe(BaseModel):
+    """What `recipe` holds at least."""
+
+    protocol: str | None
+    source: str | None
+    total_steps: PositiveInt | None
+    lengths: dict[str, NonNegativeInt]
+    values: dict[str, dict[str, Any]]
+
+
+class Parameters(BaseModel):
+    """What `parameters` holds at least."""
+
+    kept: NonNegativeInt
+
+
+class Training(BaseModel):
+    """What `training` holds at least."""
+
+    epochs: Annotated[FiniteFloat, Field(gt=0)]
+    max_steps: PositiveInt | None
+    total_steps: PositiveInt
+
+
+def fractions(scores: dict[str, float]) -> dict[str, float]:
+    """Scores as they are. Raises `ValueError` for one that is no fraction; losses and thresholds of logits need not."""
+    for name, value in scores.items():
+        unbounded = name == "loss" or name.endswith("_threshold")
+        if not unbounded and not -1 <= value <= 1:
+            raise ValueError(f"{name} is {value!r}, not a fraction")
+    return scores
+
+
+Scores = Annotated[dict[str, FiniteFloat], AfterValidator(fractions)]
+Part = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Result:
+    """One finished run. Metrics are fractions; `best` is by the headline metric, earliest first."""
+
+    schema: int
+    key: str
+    cell: str  # the options that asked for it (adalora/cell.py)
+    model: Annotated[Part, holds(Model)]
+    task: Annotated[Part, holds(Task)]
+    method: Annotated[Part, holds(Method)]  # the resolved options
+    budget: Annotated[Part, holds(Budget)]
+    recipe: Annotated[Part, holds(Recipe)]
+    seed: NonNegativeInt
+    precision: str
+    last: Scores
+    last_step: NonNegativeInt
+    best: Scores
+    best_step: NonNegativeInt
+    parameters: Annotated[Part, holds(Parameters)]  # peak, kept, head, total (as trained)
+    ranks: dict[str, NonNegativeInt]  # realised, by module
+    seconds: Annotated[FiniteFloat, Field(ge=0)]  # training and evaluation, over all sessions
+    peak_memory_mb: NonNegativeInt  # of the last session: process (CPU) or allocator (GPU)
+    training: Annotated[Part, holds(Training)]
+    command: list[str]
+    versions: dict[str, str]
+    commit: str | None  # with `-dirty` where the tree had changes
+    hardware: Part
+    adapter: str = ""  # sha256 of `ADAPTER`
+
+    def __post_init__(self) -> None:
+        for step in ("last", "best"):
+            if self.task.get("headline") not in getattr(self, step):
+                raise ValueError(f"{step} has no {self.task.get('headline')}")
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self)
+
+
+def write_result(folder: Path, result: Result) -> Result:
+    """Write result.json into a run's folder, with checksums of the adapter there and of itself; returns what it says.
+
+    Raises:
+        UserError: it can't be written.
+    """
+    result = replace(result, adapter=sha256(folder / ADAPTER))
+    write_json(folder / NAME, sealed(result.as_dict()))
+    return result
+
+
+def read_result(folder: Path) -> Result:
+    """The result of the run in `folder`. Raises `Damaged`: none, of another schema, or not as it was written."""
+    path, remedy = folder / NAME, "run it again"
+    schema = read_json(path, dict[str, Any], remedy).get("schema")
+    if schema != SCHEMA:
+        of = f"of result schema {schema}" if isinstance(schema, int) else "not a result of this suite"
+        raise Damaged(path, f"{of}, this suite reads {SCHEMA}", remedy)
+    return read_json(path, Result, remedy)
+
+
+def read_finished(folder: Path) -> Result:
+    """`read_result`, and the adapter must be the one that the result was written with. Raises `Damaged`."""
+    result, adapter = read_result(folder), folder / ADAPTER
+    if not adapter.is_file():
+        raise Damaged(adapter, "not a file", "run it again", missing=not adapter.exists())
+    if sha256(adapter) != result.adapter:
+        raise Damaged(adapter, "its checksum differs", "run it again")
+    return result
