@@ -49,7 +49,14 @@ def test_an_export_gives_the_run_s_logits_or_says_why_there_is_none(
     base = {"deberta": tiny_model, "bart": tiny_bart}[backbone]
     own = [*tiny_run, "model.pos_query_base_only=false"] if backbone == "deberta" else [*summaries, "task.eval_rows=1"]
     run = start(
-        [*own, *f"method={method}".split(), *needs.get(backbone, ()), "training.max_steps=10", "training.log_steps=10"]
+        [
+            *own,
+            *f"method={method}".split(),
+            *needs.get(backbone, ()),
+            "training.max_steps=10",
+            "training.log_steps=10",
+            "training.eval_steps=10",
+        ]
     )
     trained = load_run(run)
     if method == "increlora":
