@@ -4,6 +4,9 @@ import functools
 import os
 import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Literal, TypeVar
 
@@ -16,10 +19,13 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
+from huggingface_hub.file_download import repo_folder_name
 
 from adalora.errors import UserError
+from adalora.reading import reason
 
 PROBE_SECONDS = 3.0
+PATIENCE, LEAST = 30.0, 10_000  # seconds, and the bytes that a download must bring in them
 Found = TypeVar("Found")
 
 
@@ -93,18 +99,20 @@ def fetch(
 
     Raises:
         NotAvailable: the hub is away and the files are not cached.
-        UserError: the hub refuses (no such repository or revision, no access), or breaks off.
+        UserError: the hub refuses (no such repository or revision, no access), breaks off, stalls, or what answers
+            isn't a hub.
     """
+    download = partial(
+        snapshot_download,
+        repo,
+        revision=revision,
+        repo_type=kind,
+        allow_patterns=list(patterns),
+        local_files_only=not reachable(),
+    )
+    place = Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=repo, repo_type=kind)
     try:
-        return Path(
-            snapshot_download(
-                repo,
-                revision=revision,
-                repo_type=kind,
-                allow_patterns=list(patterns),
-                local_files_only=not reachable(),
-            )
-        )
+        return Path(watched(download, place))
     except LocalEntryNotFoundError as error:
         raise NotAvailable(f"{kind} {repo} ({revision})", remedy) from error
     except (RepositoryNotFoundError, RevisionNotFoundError, GatedRepoError) as error:
@@ -114,6 +122,59 @@ def fetch(
         ) from error
     except (HfHubHTTPError, httpx2.HTTPError, OSError, RuntimeError) as error:  # RuntimeError: hf-xet's
         raise UserError(
-            f"the download of {kind} {repo} broke off ({type(error).__name__}: {error}): run the same "
+            f"the download of {kind} {repo} broke off ({type(error).__name__}: {reason(error)}): run the same "
             f"command again, it goes on where it stopped, or give {remedy}"
         ) from error
+    except Stalled as error:
+        raise UserError(
+            f"the download of {kind} {repo} stands still ({error}): run the same command again, it goes on where it "
+            f"stopped, or give {remedy}"
+        ) from error
+    except Exception as error:  # a library that takes an answer for the hub's may raise anything
+        raise UserError(
+            f"what answers at {constants.ENDPOINT} isn't the hub ({type(error).__name__}: {reason(error)}): log in to "
+            f"the network, check HF_ENDPOINT, or give {remedy}"
+        ) from error
+
+
+class Stalled(Exception):
+    """A download that makes no progress."""
+
+
+def watched(download: Callable[[], Found], place: Path) -> Found:
+    """The result of a download, which must put at least `LEAST` bytes below `place` every `PATIENCE` seconds.
+
+    It runs in a thread, which can't be stopped: where it hangs, it is left behind.
+
+    Raises:
+        Stalled: it doesn't.
+    """
+    outcome: Future[Found] = Future()
+
+    def work() -> None:
+        try:
+            outcome.set_result(download())
+        except BaseException as error:  # noqa: BLE001 - raised where the result is asked for
+            outcome.set_exception(error)
+
+    threading.Thread(target=work, daemon=True).start()
+    before = size(place)
+    while True:
+        try:
+            return outcome.result(PATIENCE)
+        except TimeoutError:
+            if outcome.done():  # its own
+                raise
+            now = size(place)
+            if now - before < LEAST:
+                raise Stalled(f"{now - before:,} bytes in {PATIENCE:.0f} seconds") from None
+            before = now
+
+
+def size(folder: Path) -> int:
+    """Bytes of the files below a folder; files may go while this looks."""
+    total = 0
+    for path in folder.rglob("*"):
+        with suppress(OSError):
+            total += path.lstat().st_size
+    return total

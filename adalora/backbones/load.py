@@ -6,6 +6,7 @@ from copy import deepcopy
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Annotated, Any, TypeAlias, cast
 
 import torch
@@ -21,7 +22,7 @@ from adalora.backbones.normaliser import with_own_normaliser
 from adalora.backbones.packaged import checksum, packaged_folder
 from adalora.config.schema import Model
 from adalora.errors import UserError
-from adalora.reading import library_reads, read_dict
+from adalora.reading import Damaged, library_reads, read_dict
 
 CONFIGS: dict[str, type[PreTrainedConfig]] = {
     "deberta-v2": transformers.DebertaV2Config,
@@ -32,7 +33,10 @@ CLASSES: dict[tuple[str, str], type[PreTrainedModel]] = {  # by architecture and
     ("deberta-v2", "squad"): transformers.DebertaV2ForQuestionAnswering,
     ("bart", "summarization"): transformers.BartForConditionalGeneration,
 }
-REMEDY = "model.path needs a folder with the config, weights and tokenizer that transformers saved"
+REMEDY = (
+    "give a folder with config, weights and tokenizer as transformers saves them (model.path=FOLDER); a damaged "
+    "download is fetched again once its file is removed"
+)
 CONTENT = (  # what decides a model beside its weights
     "config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
     "added_tokens.json", "vocab.json", "vocab.txt", "merges.txt", "*.model",
@@ -165,14 +169,18 @@ def load_model(model: Model, weights: Weights, num_labels: int) -> nn.Module:
         graft(load_file(weights.folder / "model.safetensors"), built.base_model)
         return built
     with library_reads(weights.folder, REMEDY):
-        loaded, info = cast(Any, cls).from_pretrained(  # two values, which its type doesn't say
-            weights.folder,
-            config=config,
-            dtype=torch.float32,
-            output_loading_info=True,
-            use_safetensors=weights.files[0].endswith((".safetensors", ".safetensors.index.json")),
-            weights_only=True,  # a pickle that holds anything but tensors is refused
-        )
+        try:
+            loaded, info = cast(Any, cls).from_pretrained(  # two values, which its type doesn't say
+                weights.folder,
+                config=config,
+                dtype=torch.float32,
+                output_loading_info=True,
+                use_safetensors=weights.files[0].startswith("model"),
+                weights_only=True,
+            )
+        except UnpicklingError as error:
+            place, what = weights.folder / weights.files[0], "a pickle of more than tensors, which could run any code"
+            raise Damaged(place, what, "give the weights as safetensors") from error
     head = tuple(f"{name}." for name in model.head)
     missing = sorted(key for key in info["missing_keys"] if not key.startswith(head))
     if missing:
