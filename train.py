@@ -17,9 +17,10 @@ from omegaconf import DictConfig
 
 from adalora import processes
 from adalora.config import register, validated
-from adalora.config.mistakes import explained
+from adalora.config.mistakes import check_groups, explained
 from adalora.config.usage import usage
 from adalora.errors import Busy, Interrupted, UserError
+from adalora.files import REMEDIES, unwritable
 from adalora.reporting.multirun import note_job
 from adalora.signals import hand_on
 from adalora.sweep.worker import end_with_sweep, share_machine
@@ -81,10 +82,16 @@ if __name__ == "__main__":
     try:
         if processes.count() > 1 and {"--multirun", "-m"} & set(sys.argv):
             raise UserError("--multirun starts runs of one process each: give every run its own torchrun")
+        check_groups(sys.argv[1:])
         register()
         main()
     except (HydraException, UserError) as error:
         tell(f"error: {explained(error)}")
+        sys.exit(1)
+    except OSError as error:
+        if error.filename is None or error.errno not in REMEDIES:
+            raise
+        tell(f"error: {unwritable(error.filename, error.errno)}")  # Hydra's own folders
         sys.exit(1)
     except KeyboardInterrupt:
         tell("\nstopped: the same command goes on from the last checkpoint, if there is one")

@@ -7,10 +7,12 @@ from copy import deepcopy
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
+from omegaconf import OmegaConf
 from torch import nn
 
 from adalora.config.methods import MethodConfig, PlacedConfig
 from adalora.config.schema import Budget, Model
+from adalora.config.sources import CONF
 from adalora.errors import UserError
 from adalora.methods import create
 from adalora.methods.protocol import Count, Method, Shapes
@@ -99,6 +101,11 @@ def solve(model: Model, method: MethodConfig, budget: Budget, built: nn.Module, 
 
     count = create(chosen).count(shapes)
     deviation = (count.kept - params) / params
+    if abs(deviation) > TOLERANCE and note == "as given":
+        raise UserError(
+            f"{create(chosen).describe()}, as method.* sets it, comes to {count.kept:,} adapter parameters, "
+            f"budget={budget.name} is {params:,}: leave it out, or use {' or '.join(budgets_of(count.kept))}"
+        )
     if abs(deviation) > TOLERANCE and note != "the budget's own setting":
         raise UserError(refusal(bare, budget.name, params, count, shapes, model))
     return Setting(chosen, budget.name, params, Counts(count.peak, count.kept, head), deviation, note)
@@ -152,6 +159,13 @@ def below_and_above(method: Method, params: int, shapes: Shapes) -> tuple[int, i
         middle = (low + high) // 2
         low, high = (middle, high) if kept_at(method, middle, shapes) < params else (low, middle)
     return low, high
+
+
+def budgets_of(kept: int) -> list[str]:
+    """What on the command line asks for so many parameters."""
+    files = sorted((CONF / "budget").glob("*.yaml"))
+    named = [file.stem for file in files if OmegaConf.select(OmegaConf.load(file), "params") == kept]
+    return [f"budget={name}" for name in [*named, f"custom budget.params={kept}"]]
 
 
 def refusal(method: Method, budget: str, params: int, count: Count, shapes: Shapes, model: Model) -> str:

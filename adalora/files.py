@@ -17,6 +17,16 @@ from safetensors import SafetensorError
 
 from adalora.errors import UserError
 
+REMEDIES = {  # what can't be helped by another place, or (empty) can
+    errno.ENOSPC: "free some space and run the same command again",
+    errno.EDQUOT: "free some of your quota and run the same command again",
+    errno.EFBIG: "raise the file-size limit (ulimit -f) and run the same command again",
+    errno.EACCES: "",
+    errno.EPERM: "",
+    errno.EROFS: "",
+    errno.ENOTDIR: "",
+    errno.ENOENT: "",
+}
 WRITING = ".writing-"  # how the names of temporaries start
 ABANDONED = 86400.0  # seconds after which another host's temporary is taken to be abandoned
 
@@ -34,12 +44,13 @@ def writing(place: Path, option: str = "run_root") -> Iterator[None]:
         number = error_number(error)
         if number is None:
             raise
-        remedy = {
-            errno.ENOSPC: "free some space and run the same command again",
-            errno.EDQUOT: "free some of your quota and run the same command again",
-            errno.EFBIG: "raise the file-size limit (ulimit -f) and run the same command again",
-        }.get(number, f"choose a place you can write with {option}=FOLDER")
-        raise UserError(f"{place} can't be written ({os.strerror(number)}): {remedy}") from error
+        raise UserError(unwritable(place, number, option)) from error
+
+
+def unwritable(place: Path | str, number: int, option: str = "run_root") -> str:
+    """One line for the system's error `number` in writing to `place`, which `option` chose."""
+    remedy = REMEDIES.get(number) or f"choose a place you can write with {option}=FOLDER"
+    return f"{place} can't be written ({os.strerror(number)}): {remedy}"
 
 
 def error_number(error: Exception) -> int | None:

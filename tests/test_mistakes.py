@@ -30,6 +30,17 @@ def fails(*overrides, **how):
             "training.batch_size: value 'many' of type 'str' could not be converted to Integer",
         ),
         ("a b", "overrides are key=value"),
+        ("budget=0.3", "budget=0.3 is not there: allowed are 0.3M, "),
+        ("budget=null", "budget=null is not there: allowed are custom, "),
+        ("hydra/launcher=mine", "hydra/launcher=mine is not there: allowed are "),
+        ("task.labels=null", "a regression, which has no "),
+        ("model.hub=null", "model.hub, model.package and model.path are all null"),
+        ("method.target_rank=nan", "method.target_rank=nan: must be a finite number"),
+        ("training.lr=inf", "training.lr=inf: must be a finite number"),
+        ("~training", "training has no value: give one, or leave ~training out"),
+        ("task.name=../x", "task.name=../x: it names a folder"),
+        ("model.name=a/b", "model.name=a/b: it names a folder"),
+        ("budget.name=..", "budget.name=..: it names a folder"),
     ],
 )
 def test_an_unknown_option_names_the_nearest_first(override, message):
@@ -107,3 +118,16 @@ def test_a_file_size_limit_while_a_checkpoint_is_written(tiny_run, tmp_path):
     assert found["status"] == "failed"
     assert not list((tmp_path / "runs").rglob(".writing-*"))
     assert run("train.py", *args).code == 0  # the same command, the limit gone
+
+
+def test_a_run_root_that_cannot_be_made_is_one_line_in_a_multirun_too(tiny_run, tmp_path):
+    (tmp_path / "file").write_text("")
+    for multirun in ((), ("--multirun",)):
+        line = fails(*multirun, *tiny_run, f"run_root={tmp_path}/file/x", "seed=1", "method=lora")
+        assert "can't be written (Not a directory): choose a place you can write with run_root=FOLDER" in line
+
+
+def test_a_rank_of_another_size_names_the_budget_that_has_it():
+    line = fails("task=rte", "method=lora", "method.rank=4", "dry_run=true")
+    assert "rank 4, as method.* sets it, comes to 663,552 adapter parameters, budget=0.3M is 331,776" in line
+    assert "use budget=0.32% or budget=0.6M or budget=custom budget.params=663552" in line

@@ -1,6 +1,7 @@
 """Mistakes on the command line, in one line each: what is wrong, and what is allowed, nearest first."""
 
 import re
+from collections.abc import Iterable
 from dataclasses import fields, is_dataclass
 
 from hydra.errors import ConfigCompositionException, MissingConfigException, OverrideParseException
@@ -8,6 +9,8 @@ from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 
 from adalora.config import schema
 from adalora.config.methods import METHOD_CONFIGS, nearest
+from adalora.config.sources import CONF
+from adalora.errors import UserError
 
 TYPES = {
     node.__name__: [field.name for field in fields(node)]
@@ -21,6 +24,31 @@ LAUNCHERS = (
     ("slurm", "submitit_slurm", "hydra-submitit-launcher"),
 )
 """Ours, what they are made of, and the package that has it."""
+
+
+def check_groups(overrides: Iterable[str]) -> None:
+    """Refuse a number or null where a group's option is chosen (`budget=0.3`): Hydra has only a traceback for it.
+
+    Raises:
+        UserError: with the nearest options.
+    """
+    for override in overrides:
+        group, _, values = override.partition("=")
+        for value in values.split(","):
+            if (CONF / group).is_dir() and group and no_name(value):
+                options = [path.stem for path in (CONF / group).glob("[!_]*.yaml")]
+                raise UserError(f"{group}={value} is not there: allowed are {nearest(value, options)}")
+
+
+def no_name(text: str) -> bool:
+    """Whether YAML would take it for a number, or for null."""
+    if text in ("null", ""):
+        return True
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def explained(error: Exception) -> str:

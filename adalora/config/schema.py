@@ -7,6 +7,7 @@ from typing import Any
 from omegaconf import MISSING
 
 from adalora.config.methods import METHOD_CONFIGS, MethodConfig, PlacedConfig, nearest, require
+from adalora.config.methods.base import check_name
 from adalora.config.sources import Package
 from adalora.config.tasks import Task
 
@@ -36,6 +37,11 @@ class Model:
     classifier_dropout: float = MISSING
 
     def __post_init__(self) -> None:
+        check_name("model.name", self.name)
+        require(
+            bool(self.hub or self.package or self.path),
+            "model.hub, model.package and model.path are all null: one of them must say where the weights are",
+        )
         require(
             self.model_type in ("deberta-v2", "bart"),
             f"model.model_type={self.model_type}: allowed are deberta-v2, bart",
@@ -80,6 +86,7 @@ class Budget:
     settings: dict[str, dict[str, dict[str, Any]]] = MISSING  # model -> method -> its setting
 
     def __post_init__(self) -> None:
+        check_name("budget.name", self.name)
         require(
             self.params is not None or self.rank is not None,
             "budget=custom needs budget.params=N, the number of adapter parameters (or budget.rank=R, a mean rank)",

@@ -6,6 +6,7 @@ from typing import ClassVar
 from omegaconf import MISSING
 
 from adalora.config.methods import require
+from adalora.config.methods.base import check_name
 from adalora.config.sources import Package, Source
 
 
@@ -39,6 +40,7 @@ class Task:
     eval_rows: int | None = MISSING
 
     def __post_init__(self) -> None:
+        check_name("task.name", self.name)
         require(self.max_length >= 3, f"task.max_length={self.max_length}: at least 3 is needed")
         require(
             self.mean_length is None or self.mean_length > 0,
@@ -58,20 +60,32 @@ class Task:
         )
 
 
+OF_CLASSES = ("accuracy", "f1", "macro_f1", "matthews")
+OF_NUMBERS = ("pearson", "spearman", "pearson_spearman")
+
+
 @dataclass
 class ClassificationTask(Task):
     """One or two texts to a class, or to a number where `labels` is None."""
 
     kind: ClassVar[str] = "classification"
-    known_metrics: ClassVar[tuple[str, ...]] = (
-        "accuracy", "f1", "macro_f1", "matthews", "pearson", "spearman", "pearson_spearman",
-    )  # fmt: skip
+    known_metrics: ClassVar[tuple[str, ...]] = (*OF_CLASSES, *OF_NUMBERS)
     numbers: ClassVar[tuple[str, ...]] = (*Task.numbers, "labels")
 
     text: list[str] = MISSING  # one or two text columns, in order
     label: str = MISSING
     labels: list[str] | None = MISSING  # label names in order; null for regression
     label_range: list[float] | None = MISSING  # regression only
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        what, fitting = ("classification", OF_CLASSES) if self.labels else ("regression", OF_NUMBERS)
+        for metric in self.metrics:
+            require(
+                metric in fitting,
+                f"task.labels={self.labels or 'null'} makes {self.name} a {what}, which has no {metric}: give other "
+                f"labels, or task.metrics and task.headline out of {', '.join(fitting)}",
+            )
 
 
 @dataclass

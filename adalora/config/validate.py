@@ -1,7 +1,9 @@
 """From the composed tree to checked dataclasses, before anything is loaded."""
 
+import math
+from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
-from typing import cast
+from typing import Any, cast
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -16,6 +18,7 @@ def validated(tree: DictConfig) -> Config:
     Raises:
         UserError: a value is of the wrong type, missing or out of range.
     """
+    refuse_gaps(tree)
     try:
         config = cast(Config, OmegaConf.to_object(tree))
     except OmegaConfBaseException as error:
@@ -24,6 +27,25 @@ def validated(tree: DictConfig) -> Config:
     if tree.model.get("head") or tree.model.get("kind"):
         raise UserError("model.head and model.kind follow from the task: give model.heads.KIND=[...] instead")
     return config
+
+
+def refuse_gaps(tree: DictConfig) -> None:
+    """Options without a value, and numbers that aren't finite. Raises `UserError`."""
+    gone = [field.name for field in fields(Config) if field.name not in tree]
+    for key in sorted({*gone, *OmegaConf.missing_keys(tree)}):
+        raise UserError(f"{key} has no value: give one, or leave ~{key.partition('.')[0]} out")
+    for key, value in leaves(OmegaConf.to_container(tree, resolve=True), ""):
+        if isinstance(value, float) and not math.isfinite(value):
+            raise UserError(f"{key}={value}: must be a finite number")
+
+
+def leaves(node: Any, path: str) -> Iterator[tuple[str, Any]]:
+    """The values of a tree with their keys; lists count as values."""
+    if not isinstance(node, dict):
+        yield path, node
+        return
+    for key, part in node.items():
+        yield from leaves(part, f"{path}.{key}" if path else str(key))
 
 
 def refuse_unknown(node: object, path: str) -> None:

@@ -12,7 +12,7 @@ from joblib import Parallel, delayed
 
 from adalora.cell import cell_id
 from adalora.config import register, validated
-from adalora.config.mistakes import explained
+from adalora.config.mistakes import check_groups, explained
 from adalora.config.schema import Config
 from adalora.config.sources import CONF
 from adalora.errors import UserError
@@ -141,6 +141,7 @@ def compose(overrides: Sequence[str]) -> Config | str:
     register()
     GlobalHydra.instance().clear()
     try:
+        check_groups(overrides)
         with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
             return validated(hydra.compose("config", overrides=list(overrides)))
     except HydraException as error:

@@ -32,7 +32,7 @@ from adalora.errors import UserError
         ),
         ("training.eval_steps=0", r"training\.eval_steps=0: must be positive or null"),
         ("training.lr=0", r"training\.lr=0.*: must be positive"),
-        ("training.lr=nan", r"training\.lr=nan: must be positive"),
+        ("training.lr=nan", r"training\.lr=nan: must be a finite number"),
         ("training.warmup_steps=-1", r"training\.warmup_steps=-1: must be finite and not negative"),
         ("training.weight_decay=-0.1", r"training\.weight_decay=-0\.1: must be finite and not negative"),
         ("training.max_grad_norm=0", r"training\.max_grad_norm=0.*: must be positive or null"),

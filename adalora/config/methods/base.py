@@ -1,6 +1,7 @@
 """What the options of all methods share."""
 
 import math
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from difflib import SequenceMatcher
@@ -16,6 +17,14 @@ def require(good: bool, message: str) -> None:
     """Raise `UserError(message)` unless `good`."""
     if not good:
         raise UserError(message)
+
+
+def check_name(key: str, name: str) -> None:
+    """A name that becomes a folder's. Raises `UserError`."""
+    require(
+        re.fullmatch(r"\w[\w.%+-]*", name) is not None,
+        f"{key}={name}: it names a folder, so letters, digits and . _ - + % are allowed, the first a letter or digit",
+    )
 
 
 def nearest(wrong: str, allowed: Iterable[str]) -> str:
