@@ -80,6 +80,7 @@ class Plan:
             "model": self.config.model.name,
             "task": self.config.task.name,
             "method": self.config.method.name,
+            "seed": self.config.seed,
             "setting": create(self.config.method).describe(),
             "budget": {"name": setting.budget, "params": setting.params, "deviation": setting.deviation},
             "parameters": asdict(setting.counts),

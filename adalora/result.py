@@ -33,16 +33,21 @@ def versions() -> dict[str, str]:
 
 
 def commit() -> str | None:
-    """The commit this code is at, `-dirty` with local changes; None outside a checkout."""
-    here = Path(__file__).resolve().parent
+    """The commit this code is at; `-dirty` with local changes, or files that git doesn't know where code and options
+    lie. None outside a checkout."""
+    head = git("rev-parse", "HEAD")
+    new = git("status", "--porcelain", "--untracked-files=all", "--", "adalora", "conf", "tasks")
+    changed = git("status", "--porcelain", "--untracked-files=no") or new
+    return f"{head}-dirty" if head and changed else head or None
+
+
+def git(*arguments: str) -> str:
+    """What git says of this checkout; nothing where there is none."""
+    root = Path(__file__).resolve().parents[1]
     try:
-        run = subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
-            cwd=here, capture_output=True, text=True, timeout=10,
-        )  # fmt: skip
+        return subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, timeout=10).stdout.strip()
     except (OSError, subprocess.TimeoutExpired):
-        return None
-    return run.stdout.strip() or None
+        return ""
 
 
 def hardware(device: torch.device) -> dict[str, Any]:

@@ -72,7 +72,7 @@ def run(config: Config, overrides: Sequence[str]) -> dict[str, Any]:
             show_plan(plan)
             result = execute(**vars(prepared), command=command)
         else:
-            console.print(f"{folder.path} is done: its result again (remove the folder to repeat the run)")
+            warn(f"{folder.path} is done: its result again (remove the folder to repeat the run)")
         accelerator.end_training()
     show_result(result, plan, folder.path)
     return result
@@ -223,4 +223,4 @@ def keep(folder: Path, result: Result, model: nn.Module, plan: Plan) -> Result:
 
 def warn(line: str) -> None:
     """A line for the user, as it is."""
-    console.print(line, markup=False, soft_wrap=True)
+    console.print(line, soft_wrap=True)

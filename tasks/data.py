@@ -18,6 +18,8 @@ from adalora.errors import UserError
 from tasks import create
 from tasks.digest import digest
 
+SHOWN = 10  # names of a folder's files in a message
+
 
 @dataclass(frozen=True)
 class Data:
@@ -99,8 +101,7 @@ def read_split(task: Task, split: str, single: str | None) -> tuple[pa.Table, st
         return read_parquet([path]), f"file {path.name}", str(path)
     if task.data_dir:
         path = Path(task.data_dir).expanduser() / f"{split}.parquet"
-        if not path.parent.is_dir():
-            raise UserError(f"task.data_dir={task.data_dir}: no such folder")
+        check_split(task, path, "task.train_split" if split == task.train_split else "task.eval_split")
         return read_parquet([path]), f"folder {path.parent.name}", str(path)
     if task.package:
         assert task.package.files, "conf/task names the package's files"
@@ -113,6 +114,27 @@ def read_split(task: Task, split: str, single: str | None) -> tuple[pa.Table, st
     if not files:
         raise UserError(f"{task.source.hub} has no split {split} of {task.name}: check task.eval_split")
     return read_parquet(files), f"hub {task.source.hub}@{folder.name}", f"{task.source.hub} {split}"
+
+
+def check_split(task: Task, path: Path, option: str) -> None:
+    """Refuse a data folder that isn't one, or lacks a split. Raises `UserError`.
+
+    Args:
+        task: whose `data_dir` it is.
+        path: of the split's file.
+        option: what names another split.
+    """
+    folder = path.parent
+    if folder.is_file():
+        raise UserError(
+            f"task.data_dir={task.data_dir} is a file, and a folder with {path.name} is needed: "
+            "task.train_file and task.eval_file take single files"
+        )
+    if not folder.is_dir():
+        raise UserError(f"task.data_dir={task.data_dir}: no such folder")
+    if not path.is_file():
+        there = ", ".join(sorted(file.name for file in folder.iterdir())[:SHOWN]) or "nothing"
+        raise UserError(f"{path}: no such file (the folder has {there}): {option}=NAME chooses NAME.parquet")
 
 
 def read_parquet(files: list[Path]) -> pa.Table:

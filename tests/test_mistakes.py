@@ -70,6 +70,16 @@ def test_wrong_rows(tiny_run, tmp_path, columns, message):
     assert str(tmp_path / "train.parquet") in line
 
 
+def test_a_data_folder_without_the_split_says_what_it_has(tiny_run, tmp_path):
+    rows(tmp_path, "train")
+    rows(tmp_path, "dev")
+    line = fails(*tiny_run, f"task.data_dir={tmp_path}")
+    assert "validation.parquet: no such file (the folder has dev.parquet, train.parquet)" in line
+    assert "task.eval_split=NAME chooses NAME.parquet" in line
+    line = fails(*tiny_run, f"task.data_dir={tmp_path}/train.parquet")
+    assert "train.parquet is a file, and a folder with train.parquet is needed: task.train_file" in line
+
+
 def test_an_unreadable_parquet(tiny_run, tmp_path):
     rows(tmp_path, "validation")
     (tmp_path / "train.parquet").write_bytes(b"PAR1 and then nothing")

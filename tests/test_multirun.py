@@ -24,6 +24,7 @@ def test_a_failing_job_is_one_line_and_the_rest_goes_on(tiny_run, tmp_path):
     assert "precision=fp16 needs a GPU" in lines[1]
     assert len(list((tmp_path / "runs").rglob("result.json"))) == 1
     assert output.count("failed: ") == 2
+    assert "allowed are fp32" not in output  # said once
 
 
 def test_dry_runs_end_with_the_table_of_plans(tmp_path):

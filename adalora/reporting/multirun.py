@@ -40,6 +40,7 @@ class Report(Callback):
 
         paths = sorted(Path(config.hydra.sweep.dir).glob(f"*/{OUTCOME}"), key=lambda path: int(path.parent.name))
         outcomes = [read_outcome(path.parent) for path in paths]
+        elsewhere = "submitit" in config.hydra.launcher._target_
         plans = [outcome for outcome in outcomes if "setting" in outcome]
         results = [outcome for outcome in outcomes if "last" in outcome]
         failed = [outcome for outcome in outcomes if "error" in outcome]
@@ -49,9 +50,11 @@ class Report(Callback):
             console.print(run_table(results))
         for outcome in outcomes:
             if "busy" in outcome:
-                console.print(f"left to others: {' '.join(outcome['overrides'])}: {outcome['busy']}", markup=False)
+                told = f": {outcome['busy']}" if elsewhere else ""
+                console.print(f"left to others: {' '.join(outcome['overrides'])}{told}", soft_wrap=True)
         for outcome in failed:
-            console.print(f"failed: {' '.join(outcome['overrides'])}: {outcome['error']}", markup=False)
+            told = f": {outcome['error']}" if elsewhere else ""  # a job here has said why
+            console.print(f"failed: {' '.join(outcome['overrides'])}{told}", soft_wrap=True)
         if failed:
             sys.exit(1)
 
@@ -65,6 +68,7 @@ def plan_table(plans: Sequence[dict[str, Any]]) -> Any:
         "model",
         "task",
         "method",
+        "seed",
         "setting",
         "budget",
         "adapter kept",
@@ -73,11 +77,12 @@ def plan_table(plans: Sequence[dict[str, Any]]) -> Any:
         "head",
         "steps",
     ):
-        table.add_column(column, justify="left" if column in ("model", "task", "method", "setting") else "right")
+        words = column in ("model", "task", "method", "setting")
+        table.add_column(column, justify="left" if words else "right", overflow="fold")
     for plan in plans:
         deviation, counts = plan["budget"]["deviation"], plan["parameters"]
         table.add_row(
-            *(plan[name] for name in ("model", "task", "method", "setting")),
+            *(str(plan[name]) for name in ("model", "task", "method", "seed", "setting")),
             plan["budget"]["name"],
             f"{counts['kept']:,}",
             "" if deviation is None else f"{deviation:+.1%}",

@@ -142,10 +142,10 @@ def run_table(results: Sequence[Run]) -> Table:
     """What a multirun ran, a row per job, in the order given."""
     table = Table(box=None)
     for name in ("task", "method", "budget", "seed"):
-        table.add_column(name)
+        table.add_column(name, overflow="fold")
     for name in ("adapter kept", "metric", "last %", "best %", "time"):
-        table.add_column(name, justify="left" if name == "metric" else "right")
-    table.add_column("folder")
+        table.add_column(name, justify="left" if name == "metric" else "right", overflow="fold")
+    table.add_column("folder", overflow="fold")
     for run in results:
         headline, seconds = run["task"]["headline"], round(run["seconds"])
         table.add_row(

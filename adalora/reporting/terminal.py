@@ -1,20 +1,23 @@
 """What the terminal shows: the plan before, a progress bar, one table at the end."""
 
-from collections.abc import Mapping
+import re
+import shlex
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console, Group
 from rich.table import Table
+from rich.text import Text
 
 from adalora.methods import create
 from adalora.plan import Plan
 from adalora.reporting.heatmap import rank_table
 from adalora.reporting.variants import written
 
-console = Console(highlight=False)
+console = Console(highlight=False, markup=False)  # paths and titles may have brackets
 if not console.is_terminal:
-    console = Console(highlight=False, width=120)  # a log file has no width of its own
+    console = Console(highlight=False, markup=False, width=120)  # a log file has no width of its own
 
 
 def show_plan(plan: Plan) -> None:
@@ -23,7 +26,7 @@ def show_plan(plan: Plan) -> None:
     method = create(config.method)
     table = Table(box=None, show_header=False, padding=(0, 1))
     table.add_column(style="bold")
-    table.add_column()
+    table.add_column(overflow="fold")
     params = config.budget.params or 0
     deviation = plan.setting.deviation
     table.add_row("model", f"{config.model.title}, {len(plan.shapes)} adapted maps")
@@ -81,14 +84,14 @@ def show_result(result: Mapping[str, Any], plan: Plan, folder: Path) -> None:
     config, parameters = plan.config, result["parameters"]
     table = Table(box=None)
     for column in ("", "last", "best"):
-        table.add_column(column, justify="left" if not column else "right")
+        table.add_column(column, justify="left" if not column else "right", overflow="fold")
     table.add_row("step", str(result["last_step"]), str(result["best_step"]), style="dim")
     for name, value in result["last"].items():
         style = "bold" if name == result["task"]["headline"] else None
         table.add_row(name, f"{value:.4f}", f"{result['best'][name]:.4f}", style=style)
     facts = Table(box=None, show_header=False)
     facts.add_column(style="bold")
-    facts.add_column()
+    facts.add_column(overflow="fold")
     facts.add_row("adapter", f"{parameters['peak']:,} trained (peak), {parameters['kept']:,} kept")
     facts.add_row("head", f"{parameters['head']:,} (trained, not in the budget)")
     facts.add_row("total", f"{parameters['total']:,} trained")
@@ -98,13 +101,23 @@ def show_result(result: Mapping[str, Any], plan: Plan, folder: Path) -> None:
     if not result["model"]["comparable"]:
         facts.add_row("note", f"{result['model']['title']}: the paper's numbers don't apply")
     facts.add_row("time", f"{result['seconds']:.0f} s, peak memory {result['peak_memory_mb']:,} MiB")
-    facts.add_row("folder", str(folder))
-    other = "lora" if config.method.name == "adalora" else "adalora"
-    here = f"python train.py model={config.model.name} task={config.task.name}"
-    facts.add_row("next", f"{here} budget={config.budget.name} method={other}")
-    facts.add_row("", f"{here.replace('train.py', 'train.py --multirun')} method=adalora,lora seed=1,2,3")
-    title = f"\n[bold]{config.method.name} on {config.task.title}, {result['model']['title']}[/bold]"
+    title = Text(f"\n{config.method.name} on {config.task.title}, {result['model']['title']}", style="bold")
     parts: list[Any] = [title, table, facts, ""]
     if result["ranks"]:
         parts.append(rank_table(config.model, result["ranks"]))
     console.print(Group(*parts))
+    console.print(f"folder  {folder}", soft_wrap=True)  # whole, however narrow the terminal, as it may be copied
+    for command in following(result["command"][1:], config.method.name):
+        console.print(f"next    {command}", soft_wrap=True)
+
+
+def following(overrides: Sequence[str], method: str) -> list[str]:
+    """Commands to go on with: the same run by another method, and both with three seeds."""
+    same = [text for text in overrides if not re.match(r"\+*method[=.]", text)]
+    unseeded = [text for text in same if not text.startswith("seed=")]
+    other = "lora" if method == "adalora" else "adalora"
+    several = [*unseeded, f"method={method},{other}", "seed=1,2,3"]
+    return [
+        f"python train.py {shlex.join([*same, f'method={other}'])}",
+        f"python train.py --multirun {shlex.join(several)}",
+    ]

@@ -12,7 +12,17 @@ from types import TracebackType
 from typing import Any, Self
 
 import torch
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)  # fmt: skip
+from rich.text import Text
 
 from adalora.backbones.targets import target_grid
 from adalora.errors import Interrupted, UserError
@@ -29,6 +39,13 @@ from adalora.tracking import Log, Wandb
 from tasks.kind import Samples
 
 TOLD_EVERY = 30  # seconds between lines on a slow evaluation, where there is no progress bar
+
+
+class Speed(ProgressColumn):
+    """Steps, or rows, a second."""
+
+    def render(self, task: Task) -> Text:
+        return Text(f"{task.speed:.3g}/s" if task.speed else "")
 
 
 class Watch:
@@ -59,10 +76,11 @@ class Watch:
         self.shown: Mapping[str, int] = {}  # the ranks of the last heat map
         self.highest = 0  # of any rank so far: the heat maps' common scale
         self.bar = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[what]}"),
+            Speed(),
+            TextColumn("{task.fields[what]}", markup=False),
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(),
@@ -90,7 +108,7 @@ class Watch:
     def say(self, text: str) -> None:
         """A line above the bar."""
         if self.visible:
-            console.print(text)
+            console.print(text, soft_wrap=True)
 
     def started(self, step: int, damaged: list[str], logged: Mapping[str, str]) -> None:
         for log in (self.log, self.ranks) if self.visible else ():
@@ -101,8 +119,12 @@ class Watch:
         if step:
             self.say(f"going on from the checkpoint of step {step}")
             self._replay()
-        self.bar.update(self.task, completed=step)
+        self.bar.reset(self.task, completed=step, total=self.total)  # what came before says nothing of the speed
         self.clock = (step, time.monotonic())
+
+    def advanced(self, step: int) -> None:
+        if not self.bar.disable:
+            self.bar.update(self.task, completed=step)
 
     def logged(self) -> dict[str, str]:
         return {log.path.name: log.sha256 for log in (self.log, self.ranks)}
@@ -117,7 +139,7 @@ class Watch:
             what += f"  ranks {values['allocation/budget']:.0f}"
         if self.bar.disable:
             self.say(f"step {step}/{self.total}  {what}  lr {values['train/lr']:.2e}")
-        self.bar.update(self.task, completed=step, what=what)
+        self.bar.update(self.task, what=what)
 
     def evaluating(self, split: str, done: int, rows: int) -> None:
         now = time.monotonic()

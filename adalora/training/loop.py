@@ -49,6 +49,9 @@ class Watcher(Protocol):
         """A checksum of each log, for the checkpoint."""
         ...
 
+    def advanced(self, step: int) -> None:
+        """After every step."""
+
     def step(self, step: int, values: Mapping[str, float]) -> None:
         """After a logging step."""
 
@@ -154,6 +157,7 @@ def train(parts: Parts) -> tuple[Progress, list[Any]]:
                 window[3] += 1
                 here.zero_()
                 step = progress.step = t + 1
+                parts.watcher.advanced(step)
 
                 if at(training.log_steps, step, T):
                     guard.check()

@@ -1,0 +1,130 @@
+"""What the terminal shows is what a user can copy: nothing cut, brackets as they are, commands that run."""
+
+import shlex
+import time
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from adalora.reporting import terminal, watch
+from adalora.reporting.multirun import plan_table
+from adalora.reporting.tables import run_table
+from adalora.reporting.terminal import following
+from tests.reporting.forged import make
+
+
+@pytest.fixture
+def narrow(monkeypatch):
+    """A terminal of 60 columns, in place of the suite's."""
+    console = Console(width=60, highlight=False, markup=False, record=True, force_terminal=True)
+    for module in (terminal, watch):
+        monkeypatch.setattr(module, "console", console)
+    monkeypatch.setattr("adalora.run.console", console)
+    return console
+
+
+def test_at_60_columns_paths_and_commands_are_whole_and_brackets_stay(start, tiny_run, tmp_path, narrow):
+    root = tmp_path / "a [v2] [bold]b[/bold]"
+    run = [o for o in tiny_run if not o.startswith("run_root=")] + [f"run_root='{root}'", "task.title='SST [v2]'"]
+    folder = start([*run, "method=lora", "training.max_steps=2"])
+    lines = [line.rstrip() for line in narrow.export_text(clear=False).splitlines()]
+    assert f"folder  {folder}" in lines
+    assert any("SST [v2]" in line for line in lines)
+    again = start([*run, "method=lora", "training.max_steps=2"])
+    assert again == folder
+    lines = [line.rstrip() for line in narrow.export_text().splitlines()]
+    assert f"{folder} is done: its result again (remove the folder to repeat the run)" in lines
+
+
+def test_what_comes_next_runs_as_printed(start, tiny_run, tmp_path, narrow):
+    folder = start([*tiny_run, "model.pos_query_base_only=false", "method=lora", "method.dropout=0.1", "seed=3"])
+    lines = narrow.export_text().splitlines()
+    commands = [shlex.split(line.partition("python train.py ")[2]) for line in lines if line.startswith("next ")]
+    assert len(commands) == 2
+    other = start([*commands[0], f"run_root={tmp_path}/other"])
+    assert other.parts[-3:-1] == ("adalora", "custom")
+    assert other.name.startswith("seed3-")
+    assert commands[1][0] == "--multirun"
+    assert commands[1][-2:] == ["method=lora,adalora", "seed=1,2,3"]
+    assert not {"seed=3", "method.dropout=0.1"} & set(commands[1])
+    assert folder != other
+
+
+def test_hints_keep_the_run_s_own_options():
+    overrides = ["task=rte", "method=sora", "+method.x=1", "task.data_dir=/a b/[c]", "training.max_steps=5", "seed=2"]
+    one, several = following(overrides, "sora")
+    assert one == "python train.py task=rte 'task.data_dir=/a b/[c]' training.max_steps=5 seed=2 method=adalora"
+    assert several.endswith("training.max_steps=5 method=sora,adalora seed=1,2,3")
+
+
+@pytest.mark.parametrize("table", ["plans", "runs"])
+def test_tables_fold_instead_of_cutting(table):
+    plan = {"model": "deberta_v3_base", "task": "cnn_dailymail", "method": "adalora", "seed": 7,
+            "setting": "rank 4 -> 2", "budget": {"name": "custom [x]", "params": 1, "deviation": 0.0},
+            "parameters": {"kept": 1, "peak": 2, "head": 3}, "steps": 4}  # fmt: skip
+    shown = plan_table([plan]) if table == "plans" else run_table([make(seed=7)])
+    console = Console(width=60, markup=False, record=True)
+    console.print(shown)
+    text = console.export_text()
+    assert "…" not in text
+    assert " 7 " in text
+    assert "seed" in "".join(text.split())
+
+
+def test_the_bar_moves_every_step_and_shows_its_speed(tmp_path, narrow):
+    class Plan:
+        total_steps = 100
+
+    seen = watch.Watch(Plan, tmp_path, None, True, lambda a, b: 0, None)
+    seen.bar.start()
+    seen.started(40, [], {})
+    (task, _) = seen.bar.tasks
+    assert (task.completed, task.speed) == (40, None)
+    for step in (41, 42, 43):
+        time.sleep(0.01)
+        seen.advanced(step)
+        assert task.completed == step
+    assert 0 < task.speed < 200  # what came before the resumption doesn't count
+    assert watch.Speed().render(task).plain.endswith("/s")
+    seen.bar.stop()
+
+
+def test_generated_folders_are_ignored_and_new_options_are_dirty(tmp_path):
+    """In a repository of its own."""
+    import subprocess
+
+    from adalora import result
+
+    root = Path(result.__file__).parents[1]
+    repository = tmp_path / "repository"
+    for name in ("adalora", "conf", "tasks", "results/tables", "results/runs", "results/leet"):
+        (repository / name).mkdir(parents=True)
+    for name in ("adalora/result.py", "adalora/__init__.py", ".gitignore"):
+        (repository / name).write_bytes((root / name).read_bytes())
+
+    def git(*arguments):
+        who = ("-c", "user.name=x", "-c", "user.email=x@y")
+        subprocess.run(["git", *who, *arguments], cwd=repository, check=True, capture_output=True)
+
+    def commit():
+        module = type(result)("copy")
+        module.__dict__.update(vars(result), __file__=str(repository / "adalora" / "result.py"))
+        code = (repository / "adalora" / "result.py").read_text()
+        exec(compile(code, module.__file__, "exec"), module.__dict__)  # noqa: S102
+        return module.commit()
+
+    assert commit() is None
+    git("init", "-q")
+    git("add", ".")
+    git("commit", "-qm", "all")
+    clean = commit()
+    assert len(clean) == 40
+    for name in ("results/tables/glue.md", "results/runs/x", "results/leet/y", "notes.txt"):
+        (repository / name).write_text("")
+    assert commit() == clean
+    (repository / "conf" / "mine.yaml").write_text("")
+    assert commit() == f"{clean}-dirty"
+    (repository / "conf" / "mine.yaml").unlink()
+    (repository / "adalora" / "__init__.py").write_text("changed")
+    assert commit() == f"{clean}-dirty"
