@@ -133,6 +133,16 @@ def retensor(folder, change):
     save_file({name: change(name, tensor).contiguous() for name, tensor in load_file(path).items()}, path)
 
 
+def test_killed_before_its_first_checkpoint_it_repeats_no_line(start, killed, tiny_run, peft_adapter):
+    folder, _ = peft_adapter(lora())
+    run = [*tiny_run, SAME, "method=lora", "budget.params=2688", f"method.init_from={folder}", "training.max_steps=4",
+           "training.log_steps=1", "training.checkpoint_steps=3"]  # fmt: skip
+    killed(run, 2)
+    steps = [json.loads(line)["step"] for line in (start(run) / "metrics.jsonl").read_text().splitlines()]
+    assert steps.count(0) == 1
+    assert steps == sorted(steps)
+
+
 @pytest.mark.parametrize(
     "spoil, overrides, message",
     [
