@@ -1,5 +1,6 @@
 """The record of a run, with all that is needed to judge and repeat it."""
 
+import functools
 import os
 import platform
 import resource
@@ -32,6 +33,7 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version(), "adalora": __version__} | {name: version(name) for name in PACKAGES}
 
 
+@functools.cache
 def commit() -> str | None:
     """The commit this code is at; `-dirty` with local changes, or files that git doesn't know where code and options
     lie. None outside a checkout."""

@@ -65,13 +65,12 @@ def trials(overrides, folder, choose):
 def trials_here(overrides, folder, choose, writer):
     """`trials`, in a process of its own."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-    import hydra
-
     import adalora.run
     from adalora.config import register, validated
-    from tests.conftest import CONF
+    from tests.conftest import composed_tree
 
     register()
+    composed_tree(overrides)
 
     def once(root, last=None):
         """The exit code, the changes made, and the steps: where the run began and where it ended."""
@@ -91,8 +90,7 @@ def trials_here(overrides, folder, choose, writer):
             adalora.training.loop.set_lr = noted
             code = 1
             try:
-                with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
-                    tree = hydra.compose("config", overrides=[*overrides, f"run_root={root}"])
+                tree = composed_tree([*overrides, f"run_root={root}"])
                 adalora.run.run(validated(tree), overrides)
                 Path(folder, "count").write_text(str(changes.count))
                 code = 0
