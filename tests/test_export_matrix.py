@@ -36,12 +36,19 @@ METHODS = {  # what the run needs, why there is no PEFT adapter, why there is no
     "houlsby": ({"bart": ["budget.rank=null", "budget.params=4870"]}, NO_MAP, BOTTLENECK),
     "pfeiffer": ({}, NO_MAP, BOTTLENECK),
 }
+ON_BART = ("adalora", "lora", "increlora", "lorta", "mora", "full", "peft method.type=ADALORA method.config.init_r=4")
 BASES = {"deberta": AutoModelForSequenceClassification, "bart": AutoModelForSeq2SeqLM}
 TEXTS = {"input_ids": torch.tensor([[2, 5, 6, 3], [2, 8, 3, 0]]), "decoder_input_ids": torch.tensor([[3, 7], [3, 9]])}
 
 
-@pytest.mark.parametrize("backbone", BASES)
-@pytest.mark.parametrize("method", METHODS)
+def pairs():
+    """Every method on both backbones; on BART some of them by default, the others among the slow tests."""
+    for method in METHODS:
+        yield method, "deberta"
+        yield pytest.param(method, "bart", marks=[] if method in ON_BART else pytest.mark.slow)
+
+
+@pytest.mark.parametrize(("method", "backbone"), pairs())
 def test_an_export_gives_the_run_s_logits_or_says_why_there_is_none(
     start, tiny_run, summaries, tiny_model, tiny_bart, tmp_path, method, backbone
 ):

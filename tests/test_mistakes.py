@@ -7,6 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from adalora.sweep.cells import compose
 from tests.programs import error_of, run
 
 
@@ -31,20 +32,31 @@ def fails(*overrides, **how):
         ),
         ("a b", "overrides are key=value"),
         ("budget=0.3", "budget=0.3 is not there: allowed are 0.3M, "),
-        ("budget=null", "budget=null is not there: allowed are custom, "),
         ("hydra/launcher=mine", "hydra/launcher=mine is not there: allowed are "),
+        ("~training", "training has no value: give one, or leave ~training out"),
+    ],
+)
+def test_an_unknown_option_names_the_nearest_first(override, message):
+    assert message in fails(override)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("budget=null", "budget=null is not there: allowed are custom, "),
         ("task.labels=null", "a regression, which has no "),
         ("model.hub=null", "model.hub, model.package and model.path are all null"),
         ("method.target_rank=nan", "method.target_rank=nan: must be a finite number"),
         ("training.lr=inf", "training.lr=inf: must be a finite number"),
-        ("~training", "training has no value: give one, or leave ~training out"),
         ("task.name=../x", "task.name=../x: it names a folder"),
         ("model.name=a/b", "model.name=a/b: it names a folder"),
         ("budget.name=..", "budget.name=..: it names a folder"),
     ],
 )
-def test_an_unknown_option_names_the_nearest_first(override, message):
-    assert message in fails(override)
+def test_a_value_that_cannot_be_is_refused_before_anything_is_read(override, message):
+    found = compose(["task=sst2", override])
+    assert isinstance(found, str)
+    assert message in found
 
 
 def rows(folder, split, **columns):

@@ -59,7 +59,9 @@ def read(folder):
 
 
 @pytest.mark.parametrize(
-    "method, precision", [(method, "fp32") for method in METHODS] + [(method, "bf16") for method in BF16]
+    "method, precision",
+    [(method, "fp32") for method in METHODS]
+    + [pytest.param(m, "bf16", marks=[] if m in ("adalora", "full", "increlora") else pytest.mark.slow) for m in BF16],
 )
 def test_a_run_learns_and_writes_everything(start, tiny_run, method, precision):
     folder = start(
