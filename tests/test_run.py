@@ -36,6 +36,14 @@ LEARNS = {
     "peft method.type=VERA budget.params=3200": ["training.epochs=40", "training.lr=0.05"],
 }
 METHODS = list(LEARNS)
+STATELESS = ("pfeiffer", "bitfit", "melora", "lorta", "peft method.type=VERA budget.params=3200")  # as LoRA is
+
+
+def stateless_last(methods):
+    """The methods for a test of what a step leaves behind; those without anything are among the slow tests."""
+    return [pytest.param(method, marks=[pytest.mark.slow] if method in STATELESS else []) for method in methods]
+
+
 BF16 = [
     "adalora",
     "lora",
@@ -99,7 +107,7 @@ def test_a_finished_run_is_not_repeated(start, tiny_run):
     assert (folder / "result.json").stat().st_mtime_ns == before
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", stateless_last(METHODS))
 def test_resumed_runs_end_in_the_same_bits(start, killed, tiny_run, tmp_path, method):
     args = [
         *tiny_run,
