@@ -69,7 +69,7 @@ def library_reads(path: Path, remedy: str) -> Iterator[None]:
     """Where a library reads a file: whatever it raises, which may be anything, becomes `Damaged`."""
     try:
         yield
-    except Damaged:
+    except (Damaged, MemoryError):
         raise
     except Exception as error:
         raise Damaged(path, reason(error), remedy) from error

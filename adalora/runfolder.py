@@ -15,7 +15,7 @@ from adalora.errors import Interrupted, LostProcess, UserError
 from adalora.files import WRITING, remove, write_json
 from adalora.lock import locked
 from adalora.reading import Damaged, read_json
-from adalora.resultfile import Result, read_finished
+from adalora.resultfile import NAME, Result, read_finished
 from adalora.start import content_digest
 
 Status = Literal["running", "done", "failed", "interrupted"]
@@ -81,12 +81,13 @@ class RunFolder:
             warn: takes a line for the user.
         """
         try:
-            if read_state(self.path).status != "done":
-                return None
+            done = read_state(self.path).status == "done"
         except Damaged as error:
-            if error.missing:
-                return None
-            warn(f"{error.path} is damaged ({error.reason}): written anew")
+            done = not error.missing and (self.path / NAME).exists()
+            if not error.missing:
+                warn(f"{error.path} is damaged ({error.reason}): written anew")
+        if not done:
+            return None
         try:
             result = read_finished(self.path)
         except Damaged as error:

@@ -32,5 +32,6 @@ def test_killed_before_some_changes(tiny_run, tmp_path, method):
 def test_killed_before_every_change(tiny_run, tmp_path, method):
     run = [o for o in tiny_run if not o.startswith("run_root=")]
     wrong, count = trials([*run, f"method={method}", *SHORT], tmp_path, every)
+    print(f"{method}: killed before each of {count} changes")
     assert count > 60
     assert wrong == []
