@@ -168,6 +168,17 @@ def test_a_configuration_is_read_or_named(finished):
         load_config(finished)
 
 
+@pytest.mark.parametrize(
+    "change", [("alpha: ", "alpha: 1"), ("pos_query_base_only: true", "pos_query_base_only: false")]
+)
+def test_a_configuration_that_is_not_the_result_s_makes_no_model(finished, change):
+    file = finished / "config.yaml"
+    assert change[0] in file.read_text()
+    file.write_text(file.read_text().replace(*change))
+    with pytest.raises(Damaged, match=r"config.yaml is damaged \(m\w+.\w+ is .*in result.json\)"):
+        load_run(finished)
+
+
 @pytest.mark.parametrize("file", ["adapter/adapter.json", "adapter/adapter.safetensors"])
 def test_an_adapter_that_is_damaged_is_named(finished, file):
     for name in trials(finished / file, whole=WHOLE | JSON):

@@ -1,6 +1,7 @@
 """A finished run as a model again."""
 
-from dataclasses import dataclass
+import json
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,13 @@ from transformers import PreTrainedTokenizerBase
 from adalora.adapter import load_adapter
 from adalora.backbones.load import Weights, load_tokenizer, locate
 from adalora.build import build_model
+from adalora.cell import MODEL_OPTIONS
 from adalora.config.methods import METHOD_CONFIGS
 from adalora.config.schema import Budget, Model, PlannedTraining, Recipe, Resolved
 from adalora.config.tasks import TASK_CONFIGS
 from adalora.errors import UserError
 from adalora.methods.protocol import Method
-from adalora.reading import library_reads, read_text
+from adalora.reading import Damaged, library_reads, read_text
 from adalora.resultfile import read_finished
 from tasks import create as create_task
 
@@ -41,6 +43,7 @@ def load_run(folder: Path) -> Trained:
         UserError: no finished run, or the backbone is not the one that it was trained on.
     """
     config, result = load_config(folder), read_finished(folder).as_dict()
+    check_same(folder, config, result)
     weights = locate(config.model)
     if weights.digest != result["model"]["digest"]:
         raise UserError(f"{weights.folder} is not the backbone that {folder} was trained on: its content differs")
@@ -72,6 +75,17 @@ def load_config(folder: Path) -> Resolved:
             for name, kind in types.items()
         }
         return Resolved(**(raw | parts))
+
+
+def check_same(folder: Path, config: Resolved, result: dict[str, Any]) -> None:
+    """Refuse a configuration that isn't the result's, which has a checksum. Raises `Damaged`."""
+    model = {name: getattr(config.model, name) for name in MODEL_OPTIONS}
+    for part, options in (("model", model), ("method", asdict(config.method))):
+        for key, value in json.loads(json.dumps(options)).items():
+            recorded = result[part].get(key, value)  # a run from before an option has the option's default
+            if key != "init_from" and value != recorded:
+                reason = f"{part}.{key} is {value}, and {recorded} in result.json"
+                raise Damaged(folder / "config.yaml", reason, "put the run's own back, or run it again")
 
 
 def label(model: Any, labels: list[str] | None) -> None:

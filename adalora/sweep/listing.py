@@ -19,7 +19,7 @@ def listing(
         estimate: `estimator`.
         left: lines on what isn't among the cells.
     """
-    lines = [f"{'state':<8} {'time':>8}   {'budget':>7} {'kept':>11}   command"]
+    lines = [f"{'state':<11} {'time':>8}   {'budget':>7} {'kept':>11}   command"]
     seconds: dict[str, float] = defaultdict(float)  # of what is not done, by table
     flops: dict[str, float] = defaultdict(float)
     steps: Counter[str] = Counter()
@@ -29,7 +29,7 @@ def listing(
         state, found = states[cell.id], estimate(cell)
         names.setdefault(cell.table, Counter())[state.name] += 1
         if isinstance(found, str):
-            lines.append(f"{state.name:<8} {'-':>8}   {'-':>7} {'-':>11}   {cell.command}   can't run: {found}")
+            lines.append(f"{state.name:<11} {'-':>8}   {'-':>7} {'-':>11}   {cell.command}   can't run: {found}")
             continue
         estimates.append(found)
         setting = found.plan.setting
@@ -39,7 +39,7 @@ def listing(
             seconds[cell.table] += found.seconds
         remark = "; ".join(filter(None, [state.reason, state.remark]))
         lines.append(
-            f"{state.name:<8} {duration(found.seconds):>8}{'' if found.measured else '~':<2} {setting.budget:>7} "
+            f"{state.name:<11} {duration(found.seconds):>8}{'' if found.measured else '~':<2} {setting.budget:>7} "
             f"{setting.counts.kept:>11,}   {cell.command}" + (f"   ({remark})" if remark else "")
         )
     lines.append("")
