@@ -77,12 +77,12 @@ def test_preempted_and_timed_out_a_sweep_ends_in_a_serial_one_s_bits(sweep, tiny
     long = ["training.max_steps=1500", "training.eval_steps=1500", "training.log_steps=250",
             "training.checkpoint_steps=100000"]  # fmt: skip
     process = sweep("--launcher", "slurm", "--slurm", SMALL, *long)
-    told = {}
+    told, signals = {}, []
     for _ in range(2):
         job = until(lambda: [job for job in jobs("RUNNING") if job not in told and started(tmp_path, job)])[0]
         before = len(checkpoints(tmp_path))
         # not waited for: the job is queued again before scancel is content, and it tries for a minute
-        subprocess.Popen(["scancel", "--signal=USR2", job], stderr=subprocess.DEVNULL)
+        signals.append(subprocess.Popen(["scancel", "--signal=USR2", job], stderr=subprocess.DEVNULL))
         until(lambda before=before: len(checkpoints(tmp_path)) > before)
         told[job] = until(lambda job=job: job in jobs("PENDING"))
         assert "queued" in listed(tiny_run + long, tmp_path / "runs")
@@ -91,6 +91,8 @@ def test_preempted_and_timed_out_a_sweep_ends_in_a_serial_one_s_bits(sweep, tiny
     assert again.code == 0, again.stderr
     assert "queued already" in again.stdout
     assert len(list((tmp_path / "runs/.multirun").glob("*/round-*"))) == 1
+    for signal in signals:  # it would signal the job again, once that runs again
+        signal.wait(120)
     while process.poll() is None:  # SLURM holds what was queued again back for two minutes
         for job in set(told) & set(jobs("PENDING")):
             subprocess.run(["scontrol", "update", f"jobid={job}", "starttime=now"], check=False, capture_output=True)
