@@ -20,7 +20,7 @@ from adalora.config import register, validated
 from adalora.config.mistakes import check_groups, explained
 from adalora.config.usage import usage
 from adalora.errors import Busy, Interrupted, UserError
-from adalora.files import REMEDIES, unwritable
+from adalora.files import unwritable
 from adalora.reporting.multirun import note_job
 from adalora.signals import hand_on
 from adalora.sweep.worker import end_with_sweep, share_machine
@@ -79,8 +79,9 @@ if __name__ == "__main__":
         sys.exit()
     end_with_sweep()
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors come here whole, not in Hydra's many lines
+    several = bool({"--multirun", "-m"} & set(sys.argv))
     try:
-        if processes.count() > 1 and {"--multirun", "-m"} & set(sys.argv):
+        if processes.count() > 1 and several:
             raise UserError("--multirun starts runs of one process each: give every run its own torchrun")
         check_groups(sys.argv[1:])
         register()
@@ -89,9 +90,9 @@ if __name__ == "__main__":
         tell(f"error: {explained(error)}")
         sys.exit(1)
     except OSError as error:
-        if error.filename is None or error.errno not in REMEDIES:
+        if not several or error.filename is None or error.errno is None:
             raise
-        tell(f"error: {unwritable(error.filename, error.errno)}")  # Hydra's own folders
+        tell(f"error: {unwritable(error.filename, error.errno)}")  # a sweep's folder: a job's errors don't come here
         sys.exit(1)
     except KeyboardInterrupt:
         tell("\nstopped: the same command goes on from the last checkpoint, if there is one")

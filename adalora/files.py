@@ -8,7 +8,7 @@ import re
 import shutil
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,15 +17,10 @@ from safetensors import SafetensorError
 
 from adalora.errors import UserError
 
-REMEDIES = {  # what can't be helped by another place, or (empty) can
+REMEDIES = {  # of what another place needn't help
     errno.ENOSPC: "free some space and run the same command again",
     errno.EDQUOT: "free some of your quota and run the same command again",
     errno.EFBIG: "raise the file-size limit (ulimit -f) and run the same command again",
-    errno.EACCES: "",
-    errno.EPERM: "",
-    errno.EROFS: "",
-    errno.ENOTDIR: "",
-    errno.ENOENT: "",
 }
 WRITING = ".writing-"  # how the names of temporaries start
 ABANDONED = 86400.0  # seconds after which another host's temporary is taken to be abandoned
@@ -49,7 +44,7 @@ def writing(place: Path, option: str = "run_root") -> Iterator[None]:
 
 def unwritable(place: Path | str, number: int, option: str = "run_root") -> str:
     """One line for the system's error `number` in writing to `place`, which `option` chose."""
-    remedy = REMEDIES.get(number) or f"choose a place you can write with {option}=FOLDER"
+    remedy = REMEDIES.get(number, f"choose a place you can write with {option}=FOLDER")
     return f"{place} can't be written ({os.strerror(number)}): {remedy}"
 
 
@@ -136,10 +131,10 @@ def temporary(path: Path) -> Iterator[Path]:
         remove(place)
 
 
-def remove_temporaries(folder: Path, whose: Callable[[Path], bool] | None = None) -> None:
-    """Remove temporaries from a folder: those of dead processes, or those that `whose` chooses."""
+def remove_temporaries(folder: Path) -> None:
+    """Remove from a folder what dead processes were writing there."""
     for place in folder.glob(f"{WRITING}*"):
-        if (whose or abandoned)(place):
+        if abandoned(place):
             remove(place)
 
 

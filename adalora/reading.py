@@ -9,6 +9,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, cast
 
@@ -114,6 +115,7 @@ def read_lines(path: Path, tail: int | None = None) -> tuple[list[tuple[str, Lin
     return found, len(texts) - len(found)
 
 
+@cache  # so that its reader is built once
 def holds(kind: type[BaseModel]) -> AfterValidator:
     """Makes a dictionary's type ask for the keys of `kind`; others stay, and so does the dictionary."""
 

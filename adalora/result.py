@@ -25,6 +25,7 @@ from adalora.training.checkpoint import Progress
 from tasks import named
 from tasks.data import Data
 
+ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("torch", "transformers", "datasets", "accelerate", "peft", "tokenizers", "numpy", "scipy", "scikit-learn")
 
 
@@ -34,18 +35,19 @@ def versions() -> dict[str, str]:
 
 
 @functools.cache
-def commit() -> str | None:
-    """The commit this code is at; `-dirty` with local changes, or files that git doesn't know where code and options
-    lie. None outside a checkout."""
-    head = git("rev-parse", "HEAD")
-    new = git("status", "--porcelain", "--untracked-files=all", "--", "adalora", "conf", "tasks")
-    changed = git("status", "--porcelain", "--untracked-files=no") or new
+def commit(root: Path = ROOT) -> str | None:
+    """The commit that a checkout, this one by default, is at; None where there is none.
+
+    It ends in `-dirty` with local changes, or with files that git doesn't know where code and options lie.
+    """
+    head = git(root, "rev-parse", "HEAD")
+    new = git(root, "status", "--porcelain", "--untracked-files=all", "--", "adalora", "conf", "tasks")
+    changed = git(root, "status", "--porcelain", "--untracked-files=no") or new
     return f"{head}-dirty" if head and changed else head or None
 
 
-def git(*arguments: str) -> str:
-    """What git says of this checkout; nothing where there is none."""
-    root = Path(__file__).resolve().parents[1]
+def git(root: Path, *arguments: str) -> str:
+    """What git says of a checkout; nothing where there is none."""
     try:
         return subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, timeout=10).stdout.strip()
     except (OSError, subprocess.TimeoutExpired):

@@ -20,7 +20,7 @@ SCHEMA = 4
 NAME, ADAPTER = "result.json", "adapter/adapter.safetensors"  # in a run's folder
 
 
-class Model(BaseModel):
+class ModelPart(BaseModel):
     """What `model` holds at least."""
 
     name: str
@@ -31,7 +31,7 @@ class Model(BaseModel):
     files: list[str] = []  # the weights
 
 
-class Task(BaseModel):
+class TaskPart(BaseModel):
     """What `task` holds at least."""
 
     name: str
@@ -44,20 +44,20 @@ class Task(BaseModel):
     headline: str
 
 
-class Method(BaseModel):
+class MethodPart(BaseModel):
     """What `method` holds at least."""
 
     name: str
 
 
-class Budget(BaseModel):
+class BudgetPart(BaseModel):
     """What `budget` holds at least."""
 
     name: str
     params: NonNegativeInt | None
 
 
-class Recipe(BaseModel):
+class RecipePart(BaseModel):
     """What `recipe` holds at least."""
 
     protocol: str | None
@@ -67,13 +67,13 @@ class Recipe(BaseModel):
     values: dict[str, dict[str, Any]]
 
 
-class Parameters(BaseModel):
+class ParametersPart(BaseModel):
     """What `parameters` holds at least."""
 
     kept: NonNegativeInt
 
 
-class Training(BaseModel):
+class TrainingPart(BaseModel):
     """What `training` holds at least."""
 
     epochs: Annotated[FiniteFloat, Field(gt=0)]
@@ -101,22 +101,22 @@ class Result:
     schema: int
     key: str
     cell: str  # the options that asked for it (adalora/cell.py)
-    model: Annotated[Part, holds(Model)]
-    task: Annotated[Part, holds(Task)]
-    method: Annotated[Part, holds(Method)]  # the resolved options
-    budget: Annotated[Part, holds(Budget)]
-    recipe: Annotated[Part, holds(Recipe)]
+    model: Annotated[Part, holds(ModelPart)]
+    task: Annotated[Part, holds(TaskPart)]
+    method: Annotated[Part, holds(MethodPart)]  # the resolved options
+    budget: Annotated[Part, holds(BudgetPart)]
+    recipe: Annotated[Part, holds(RecipePart)]
     seed: NonNegativeInt
     precision: str
     last: Scores
     last_step: NonNegativeInt
     best: Scores
     best_step: NonNegativeInt
-    parameters: Annotated[Part, holds(Parameters)]  # peak, kept, head, total (as trained)
+    parameters: Annotated[Part, holds(ParametersPart)]  # peak, kept, head, total (as trained)
     ranks: dict[str, NonNegativeInt]  # realised, by module
     seconds: Annotated[FiniteFloat, Field(ge=0)]  # training and evaluation, over all sessions
     peak_memory_mb: NonNegativeInt  # of the last session: process (CPU) or allocator (GPU)
-    training: Annotated[Part, holds(Training)]
+    training: Annotated[Part, holds(TrainingPart)]
     command: list[str]
     versions: dict[str, str]
     commit: str | None  # with `-dirty` where the tree had changes

@@ -83,12 +83,11 @@ def check(found: Start, config: MethodConfig, backbone: Model, built: nn.Module,
             raise UserError(
                 f"{where} has {', '.join(sorted(factors))} for {path}, {', '.join(sorted(names))} are needed"
             )
-        shapes_fit = len(factors.get("lora_E", factors["lora_A"])) == len(factors["lora_A"])
         d_out, d_in, rank = factors["lora_B"].shape[0], factors["lora_A"].shape[1], factors["lora_A"].shape[0]
         if (d_out, d_in) != shapes[path]:
             ours = " x ".join(map(str, shapes[path]))
             raise UserError(f"{where} was made for another base: {path} is {d_out} x {d_in} there and {ours} here")
-        if factors["lora_B"].shape[1] != rank or not shapes_fit:
+        if {factors["lora_B"].shape[1], len(factors.get("lora_E", factors["lora_A"]))} != {rank}:
             raise UserError(f"{where} is damaged: the factors of {path} have different ranks")
         if rank > slots:
             raise UserError(f"{where} has rank {rank} at {path}, more than this run's {slots}: leave it open")

@@ -18,12 +18,10 @@ from adalora import __version__
 from adalora.config.schema import Resolved
 from adalora.files import write_text, writing
 from adalora.reading import read_lines
-from adalora.result import commit
+from adalora.result import ROOT, commit
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-ROOT = Path(__file__).resolve().parents[1]
 
 
 class Log:

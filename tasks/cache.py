@@ -51,7 +51,7 @@ def tokenised(
             warn(f"the token cache's {folder} is damaged ({error.reason}): made again")
         datasets.disable_progress_bars()
         save(create(task).features(table, tokenizer), folder, replace=folder.exists())
-    return load(folder)
+    return datasets.load_from_disk(folder)
 
 
 def save(rows: datasets.Dataset, folder: Path, replace: bool = False) -> None:

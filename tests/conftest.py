@@ -17,6 +17,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # the tests run side by side, on 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("WANDB_MODE", "offline")
 
+UNEQUAL = ("seconds", "peak_memory_mb", "command", "commit", "sha256")  # of a result: what two equal runs needn't share
 GOLDEN = Path(__file__).parent / "golden"
 CONF = Path(__file__).parents[1] / "conf"
 
@@ -118,13 +119,20 @@ def tiny_data(tmp_path_factory):
     return folder
 
 
+def short_run(folder):
+    """The options of every tiny run: its files in a folder of the test's, and a few epochs."""
+    return [
+        f"run_root={folder}/runs", f"cache_dir={folder}/cache", "tracking=none", "device=cpu", "budget=custom",
+        "training.epochs=4", "training.batch_size=16",
+    ]  # fmt: skip
+
+
 @pytest.fixture
 def tiny_run(tiny_model, tiny_data, tmp_path):
     """The overrides of a run that takes a second: `train.py *tiny_run method=lora`."""
     return [
-        "task=sst2", f"task.data_dir={tiny_data}", f"model.path={tiny_model}", f"run_root={tmp_path}/runs",
-        f"cache_dir={tmp_path}/cache", "tracking=none", "device=cpu", "budget=custom", "budget.params=1740",
-        "training.epochs=4", "training.batch_size=16", "training.lr=0.02",
+        "task=sst2", f"task.data_dir={tiny_data}", f"model.path={tiny_model}", *short_run(tmp_path),
+        "budget.params=1740", "training.lr=0.02",
     ]  # fmt: skip
 
 
@@ -166,9 +174,8 @@ def tiny_bart(tmp_path_factory, tiny_model):
 @pytest.fixture
 def summaries(articles, tiny_bart, tmp_path):
     return [
-        "task=xsum", f"task.data_dir={articles}", f"model.path={tiny_bart}", f"run_root={tmp_path}/runs",
-        f"cache_dir={tmp_path}/cache", "tracking=none", "device=cpu", "budget=custom", "budget.rank=2",
-        "training.epochs=4", "training.batch_size=16", "training.lr=0.01", "training.max_grad_norm=1.0",
+        "task=xsum", f"task.data_dir={articles}", f"model.path={tiny_bart}", *short_run(tmp_path), "budget.rank=2",
+        "training.lr=0.01", "training.max_grad_norm=1.0",
         "task.max_length=32", "task.max_target_length=8", "task.num_beams=2", "task.no_repeat_ngram=0",
     ]  # fmt: skip
 

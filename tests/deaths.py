@@ -12,11 +12,11 @@ import sys
 import traceback
 from pathlib import Path
 
+from tests.conftest import UNEQUAL, composed_tree
 from tests.programs import SERVER
 
 CHANGES = ("os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.truncate", "os.link", "os.symlink", "os.utime")
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
-UNEQUAL = ("seconds", "peak_memory_mb", "command", "commit", "sha256")  # what two equal runs needn't share
 
 
 class Changes:
@@ -67,7 +67,6 @@ def trials_here(overrides, folder, choose, writer):
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     import adalora.run
     from adalora.config import register, validated
-    from tests.conftest import composed_tree
 
     register()
     composed_tree(overrides)

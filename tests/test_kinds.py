@@ -10,7 +10,7 @@ import pytest
 from adalora.errors import UserError
 from tasks.squad.scores import scores
 from tasks.summarization.rouge import Rouge
-from tests.conftest import JUDGING, WORDS
+from tests.conftest import JUDGING, UNEQUAL, WORDS, short_run
 
 PLAIN = WORDS[:7]
 
@@ -36,9 +36,8 @@ def questions(tmp_path_factory):
 @pytest.fixture
 def squad(questions, tiny_model, tmp_path):
     return [
-        "task=squad_v1", f"task.data_dir={questions}", f"model.path={tiny_model}", f"run_root={tmp_path}/runs",
-        f"cache_dir={tmp_path}/cache", "tracking=none", "device=cpu", "budget=custom", "budget.params=1740",
-        "training.epochs=4", "training.batch_size=16", "training.lr=0.02", "task.max_length=24", "task.stride=6",
+        "task=squad_v1", f"task.data_dir={questions}", f"model.path={tiny_model}", *short_run(tmp_path),
+        "budget.params=1740", "training.lr=0.02", "task.max_length=24", "task.stride=6",
     ]  # fmt: skip
 
 
@@ -49,7 +48,7 @@ def result_of(folder):
 def content(folder):
     """What two equal runs share to the bit."""
     result = result_of(folder)
-    for name in ("seconds", "peak_memory_mb", "command", "commit", "sha256"):
+    for name in UNEQUAL:
         del result[name]
     return result, (folder / "metrics.jsonl").read_text(), (folder / "adapter" / "adapter.safetensors").read_bytes()
 

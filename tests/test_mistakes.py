@@ -1,5 +1,6 @@
 """What goes wrong, and the one line that a person sees, through the command line."""
 
+import errno
 import json
 import resource
 
@@ -153,3 +154,20 @@ def test_a_rank_of_another_size_names_the_budget_that_has_it():
     line = fails("task=rte", "method=lora", "method.rank=4", "dry_run=true")
     assert "rank 4, as method.* sets it, comes to 663,552 adapter parameters, budget=0.3M is 331,776" in line
     assert "use budget=0.32% or budget=0.6M or budget=custom budget.params=663552" in line
+
+
+def lose_a_file():
+    """A mistake of ours: a file that isn't there."""
+    import adalora.run
+
+    def read(config, overrides):
+        raise FileNotFoundError(errno.ENOENT, "No such file or directory", "x")
+
+    adalora.run.run = read
+
+
+def test_an_error_of_ours_keeps_its_traceback(tiny_run):
+    done = run("train.py", *tiny_run, "method=lora", before=lose_a_file)
+    assert done.code == 1
+    assert "Traceback" in done.stderr
+    assert "can't be written" not in done.stderr

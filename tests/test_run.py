@@ -16,7 +16,7 @@ from adalora.errors import Interrupted, UserError
 from adalora.methods import create
 from adalora.training import checkpoint, loop
 from tasks.classification import kind as classification
-from tests.conftest import Killed
+from tests.conftest import UNEQUAL, Killed
 
 LEARNS = {
     "adalora": ["training.lr=0.03", "method.alpha=32"],
@@ -60,7 +60,7 @@ REACHABLE = {"mora": ["budget.params=1584"]}  # where a tiny model has no settin
 def read(folder):
     """A run's result without what may differ between two equal runs."""
     result = json.loads((folder / "result.json").read_text())
-    for name in ("seconds", "peak_memory_mb", "command", "commit", "sha256"):
+    for name in UNEQUAL:
         del result[name]
     log = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     return result, log, (folder / "adapter" / "adapter.safetensors").read_bytes()

@@ -35,7 +35,7 @@ def check_groups(overrides: Iterable[str]) -> None:
     for override in overrides:
         group, _, values = override.partition("=")
         for value in values.split(","):
-            if (CONF / group).is_dir() and group and no_name(value):
+            if group and (CONF / group).is_dir() and no_name(value):
                 options = [path.stem for path in (CONF / group).glob("[!_]*.yaml")]
                 raise UserError(f"{group}={value} is not there: allowed are {nearest(value, options)}")
 

@@ -15,12 +15,8 @@ from adalora.files import writing
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-LEFT, RIGHT, BOTTOM, TOP = (
-    1.0,
-    0.9,
-    0.9,
-    0.4,
-)  # inches around the grid; matplotlib's own layout takes 0.4 s to find them
+# inches around the grid; matplotlib's own layout takes 0.4 s to find them
+LEFT, RIGHT, BOTTOM, TOP = 1.0, 0.9, 0.9, 0.4
 
 
 def rank_table(model: Model, ranks: Mapping[str, int]) -> Table:

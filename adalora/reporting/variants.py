@@ -15,7 +15,7 @@ from adalora.config.methods import METHOD_CONFIGS, AdaLoRAConfig, MethodConfig
 from adalora.config.methods.adalora import FORMS
 from adalora.config.sources import CONF
 from adalora.reporting.results import Run, budget_of, folder_of
-from adalora.resultfile import Model, Task
+from adalora.resultfile import ModelPart, TaskPart
 
 CONTENT = {"data": "data digests", "task version": "task versions", "weights": "weight digests"}
 TOLD = ("direction", "notes")  # of a task: no options
@@ -38,8 +38,8 @@ def options(run: Run) -> dict[str, Any]:
         "data": task["digest"][:10],
         "task version": task["version"],
         "weights": model["digest"][:10],
-        **{f"model.{key}": value for key, value in model.items() if key not in Model.model_fields},
-        **{f"task.{key}": value for key, value in task.items() if key not in Task.model_fields and key not in TOLD},
+        **{f"model.{key}": value for key, value in model.items() if key not in ModelPart.model_fields},
+        **{f"task.{key}": value for key, value in task.items() if key not in TaskPart.model_fields and key not in TOLD},
         **{f"method.{key}": value for key, value in run["method"].items()},
         **{f"training.{key}": value for key, value in training.items() if key not in UNCOUNTED},
     }

@@ -238,13 +238,13 @@ def save(parts: Parts, progress: Progress, window: Tensor) -> None:
         for process, values in enumerate(every):
             tensors |= {f"process/{process}/{name}": value for name, value in values.items()}
         scaler = {} if parts.accelerator.scaler is None else parts.accelerator.scaler.state_dict()
-        state: dict[str, Any] = {
+        state = {
             "groups": groups,
             "progress": asdict(progress),
             "scaler": scaler,
             "processes": len(every),
+            "logs": parts.watcher.logged(),
         }
-        state["logs"] = parts.watcher.logged()
         checkpoint.save(parts.checkpoints, progress.step, tensors, state)
     parts.accelerator.wait_for_everyone()
 

@@ -1,12 +1,13 @@
 """What the terminal shows is what a user can copy: nothing cut, brackets as they are, commands that run."""
 
 import shlex
+import subprocess
 import time
-from pathlib import Path
 
 import pytest
 from rich.console import Console
 
+from adalora import result
 from adalora.reporting import terminal, watch
 from adalora.reporting.multirun import plan_table
 from adalora.reporting.tables import run_table
@@ -91,29 +92,19 @@ def test_the_bar_moves_every_step_and_shows_its_speed(tmp_path, narrow):
 
 
 def test_generated_folders_are_ignored_and_new_options_are_dirty(tmp_path):
-    """In a repository of its own."""
-    import subprocess
-
-    from adalora import result
-
-    root = Path(result.__file__).parents[1]
-    repository = tmp_path / "repository"
-    for name in ("adalora", "conf", "tasks", "results/tables", "results/runs", "results/leet"):
-        (repository / name).mkdir(parents=True)
-    for name in ("adalora/result.py", "adalora/__init__.py", ".gitignore"):
-        (repository / name).write_bytes((root / name).read_bytes())
+    """In a repository of its own, with this one's .gitignore."""
 
     def git(*arguments):
         who = ("-c", "user.name=x", "-c", "user.email=x@y")
-        subprocess.run(["git", *who, *arguments], cwd=repository, check=True, capture_output=True)
+        subprocess.run(["git", *who, *arguments], cwd=tmp_path, check=True, capture_output=True)
 
     def commit():
-        module = type(result)("copy")
-        module.__dict__.update(vars(result), __file__=str(repository / "adalora" / "result.py"))
-        code = (repository / "adalora" / "result.py").read_text()
-        exec(compile(code, module.__file__, "exec"), module.__dict__)  # noqa: S102
-        return module.commit()
+        return result.commit.__wrapped__(tmp_path)  # which isn't kept
 
+    for name in ("adalora", "conf", "tasks", "results/tables", "results/runs", "results/leet"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / ".gitignore").write_bytes((result.ROOT / ".gitignore").read_bytes())
+    (tmp_path / "adalora" / "code.py").write_text("")
     assert commit() is None
     git("init", "-q")
     git("add", ".")
@@ -121,10 +112,10 @@ def test_generated_folders_are_ignored_and_new_options_are_dirty(tmp_path):
     clean = commit()
     assert len(clean) == 40
     for name in ("results/tables/glue.md", "results/runs/x", "results/leet/y", "notes.txt"):
-        (repository / name).write_text("")
+        (tmp_path / name).write_text("")
     assert commit() == clean
-    (repository / "conf" / "mine.yaml").write_text("")
+    (tmp_path / "conf" / "mine.yaml").write_text("")
     assert commit() == f"{clean}-dirty"
-    (repository / "conf" / "mine.yaml").unlink()
-    (repository / "adalora" / "__init__.py").write_text("changed")
+    (tmp_path / "conf" / "mine.yaml").unlink()
+    (tmp_path / "adalora" / "code.py").write_text("changed")
     assert commit() == f"{clean}-dirty"

@@ -25,7 +25,8 @@ def tokenizer():
         pair="[CLS] $A [SEP] $B [SEP]",
         special_tokens=[("[CLS]", CLS), ("[SEP]", SEP)],
     )
-    return PreTrainedTokenizerFast(tokenizer_object=model, pad_token="[PAD]", unk_token="[UNK]")
+    special = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
+    return PreTrainedTokenizerFast(tokenizer_object=model, **special)
 
 
 @pytest.fixture
@@ -134,11 +135,34 @@ def test_a_file_in_an_entry_s_place_is_replaced(tokenizer, tmp_path, task):
     assert len(told) == 1
 
 
-def test_only_what_changes_tokens_makes_another_entry(compose):
-    """Every option that decides scores, changed alone: the key says whether the rows are tokenised again."""
-    assert compose("task=cnn_dailymail").task.tokens == ("max_length", "max_target_length")
-    assert compose("task=squad_v2").task.tokens == ("max_length", "stride")
-    assert compose("task=rte").task.tokens == ("max_length",)
+KINDS = {  # rows, and for each kind of task an option that changes tokens
+    "rte": (PAIRS, "task.max_length=8"),
+    "cnn_dailymail": (pa.table({"source": ["a b c d"], "target": ["e f g h"]}), "task.max_target_length=5"),
+    "squad_v2": (pa.table({"id": ["1"], "question": ["a"], "context": ["b c d e f g h a b c"],
+                           "answers": [{"text": ["c"], "answer_start": [2]}]}), "task.stride=2"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "name, scores",
+    [
+        ("rte", ["task.metrics=[accuracy,f1]"]),
+        (
+            "cnn_dailymail",
+            ["task.num_beams=2", "task.min_length=4", "task.length_penalty=1.5", "task.no_repeat_ngram=2"],
+        ),
+        ("squad_v2", ["task.n_best=3", "task.max_answer_length=7", "task.null_threshold=1.0"]),
+    ],
+)
+def test_only_what_changes_tokens_makes_another_entry(tokenizer, tmp_path, compose, name, scores):
+    table, tokens = KINDS[name]
+    start = (f"task={name}", "task.max_length=12", *(["task.stride=1"] if name == "squad_v2" else []))
+    first = tokenised(table, "content", compose(*start).task, tokenizer, "files", tmp_path)["input_ids"][:]
+    for option in scores:
+        found = tokenised(table, "content", compose(*start, option).task, refuse, "files", tmp_path)
+        assert found["input_ids"][:] == first
+    with pytest.raises((AssertionError, AttributeError)):  # tokenised again, by what is no tokenizer
+        tokenised(table, "content", compose(*start, tokens).task, refuse, "files", tmp_path)
 
 
 def test_an_unwritable_cache_is_named(tokenizer, tmp_path, task):
