@@ -41,7 +41,7 @@ def main(tree: DictConfig) -> float | None:
     try:
         share_machine()
         config = validated(tree)
-        from adalora.run import run  # torch and transformers: not for --help or a typing mistake
+        from adalora.run import run
 
         outcome = run(config, job.overrides.task)
     except UserError as error:
@@ -75,7 +75,10 @@ def tell(line: str) -> None:
 
 if __name__ == "__main__":
     if {"--help", "-h"} & set(sys.argv):  # Hydra's own walks every group twice, for seconds
-        print(usage())
+        try:
+            print(usage(sys.argv[1:]))
+        except UserError as error:
+            sys.exit(f"error: {error}")
         sys.exit()
     end_with_sweep()
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors come here whole, not in Hydra's many lines

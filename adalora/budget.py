@@ -10,12 +10,12 @@ from typing import Any, cast
 from omegaconf import OmegaConf
 from torch import nn
 
-from adalora.config.methods import MethodConfig, PlacedConfig
 from adalora.config.schema import Budget, Model
 from adalora.config.sources import CONF
 from adalora.errors import UserError
-from adalora.methods import create
-from adalora.methods.protocol import Count, Method, Shapes
+from adalora.methods.discovery import create
+from adalora.methods.options import Count, MethodConfig, PlacedConfig, Shapes
+from adalora.methods.protocol import Method
 
 TOLERANCE = 0.05  # share of the budget by which a setting may miss it
 
@@ -78,36 +78,35 @@ def solve(model: Model, method: MethodConfig, budget: Budget, built: nn.Module, 
     """
     head, params = head_size(built, model.head), in_parameters(budget, built)
     method = method.fitted(built.config)
-    bare = create(method)
     if not method.has_budget:
-        adapter = trained_in_place(bare, built, shapes, model.head)
+        adapter = trained_in_place(create(method), built, shapes, model.head)
         counts = Counts(adapter, adapter, head)
         note = f"{method.name} has no choice of budget: {budget.name} is ignored"
         return Setting(method, "any", params, counts, None, note)
 
     published = {} if model.path else budget.settings.get(model.name, {}).get(method.name, {})
     if isinstance(method, PlacedConfig):
-        places = (config.places(model.model_type) for config in (method, type(method)()))
-        published = published if next(places) == next(places) else {}  # it belongs to the paper's modules
-    paper, size = filled(method, published), bare.size(shapes)
+        usual = type(method)().places(model.targets)
+        published = published if method.places(model.targets) == usual else {}  # it belongs to the paper's modules
+    paper, size = filled(method, published), method.size(shapes)
     if published and paper == replace(method, **published):
         chosen, note = paper, "the budget's own setting"
     elif size is not None:
-        chosen, note = bare.sized(size, shapes), "as given"
-    elif budget.rank is not None and (ranked := at_rank(bare, budget.rank, params, shapes)) is not None:
+        chosen, note = method.sized(size, shapes), "as given"
+    elif budget.rank is not None and (ranked := at_rank(method, budget.rank, params, shapes)) is not None:
         chosen, note = ranked, "the mean rank as given"
     else:
-        chosen, note = bare.sized(nearest(bare, params, shapes), shapes), "nearest to the budget"
+        chosen, note = method.sized(nearest(method, params, shapes), shapes), "nearest to the budget"
 
-    count = create(chosen).count(shapes)
+    count = chosen.count(shapes)
     deviation = (count.kept - params) / params
     if abs(deviation) > TOLERANCE and note == "as given":
         raise UserError(
-            f"{create(chosen).describe()}, as method.* sets it, comes to {count.kept:,} adapter parameters, "
+            f"{chosen.describe()}, as method.* sets it, comes to {count.kept:,} adapter parameters, "
             f"budget={budget.name} is {params:,}: leave it out, or use {' or '.join(budgets_of(count.kept))}"
         )
     if abs(deviation) > TOLERANCE and note != "the budget's own setting":
-        raise UserError(refusal(bare, budget.name, params, count, shapes, model))
+        raise UserError(refusal(method, budget.name, params, count, shapes, model))
     return Setting(chosen, budget.name, params, Counts(count.peak, count.kept, head), deviation, note)
 
 
@@ -124,29 +123,29 @@ def filled(config: MethodConfig, values: dict[str, Any]) -> MethodConfig:
     return replace(config, **{key: value for key, value in values.items() if getattr(config, key) is None})
 
 
-def at_rank(method: Method, rank: float, params: int, shapes: Shapes) -> MethodConfig | None:
+def at_rank(method: MethodConfig, rank: float, params: int, shapes: Shapes) -> MethodConfig | None:
     """The setting of mean rank `rank`, where the method adapts all of the maps whose budget that is (`params` of
     them) and has a mean rank; its scalars (AdaLoRA's singular values) come on top."""
     if round(rank * sum(map(sum, method.adapted(shapes).values()))) != params:
         return None
-    config = method.config.at_rank(rank)
-    size = None if config is None else create(config).size(shapes)
-    return None if size is None else create(config).sized(size, shapes)
+    config = method.at_rank(rank)
+    size = None if config is None else config.size(shapes)
+    return None if config is None or size is None else config.sized(size, shapes)
 
 
-def nearest(method: Method, params: int, shapes: Shapes) -> int:
+def nearest(method: MethodConfig, params: int, shapes: Shapes) -> int:
     """The size whose kept count is nearest to `params` (the smaller of two equally near)."""
     low, high = below_and_above(method, params, shapes)
     off = {size: abs(kept_at(method, size, shapes) - params) for size in (low, high)}
     return low if off[low] <= off[high] else high
 
 
-def kept_at(method: Method, size: int, shapes: Shapes) -> int:
+def kept_at(method: MethodConfig, size: int, shapes: Shapes) -> int:
     """Kept parameters at a size."""
-    return create(method.sized(size, shapes)).count(shapes).kept
+    return method.sized(size, shapes).count(shapes).kept
 
 
-def below_and_above(method: Method, params: int, shapes: Shapes) -> tuple[int, int]:
+def below_and_above(method: MethodConfig, params: int, shapes: Shapes) -> tuple[int, int]:
     """Neighbouring sizes around `params`, by bisection; twice the same at an end of what there is."""
     if kept_at(method, 1, shapes) >= params:
         return 1, 1
@@ -168,14 +167,14 @@ def budgets_of(kept: int) -> list[str]:
     return [f"budget={name}" for name in [*named, f"custom budget.params={kept}"]]
 
 
-def refusal(method: Method, budget: str, params: int, count: Count, shapes: Shapes, model: Model) -> str:
+def refusal(method: MethodConfig, budget: str, params: int, count: Count, shapes: Shapes, model: Model) -> str:
     """Why a budget is out of reach, and what is within it."""
     reachable = []
     for size in sorted(set(below_and_above(method, params, shapes))):
         config = method.sized(size, shapes)
-        reachable.append(f"{create(config).describe()} = {kept_at(method, size, shapes):,}")
+        reachable.append(f"{config.describe()} = {kept_at(method, size, shapes):,}")
     return (
-        f"budget={budget} is {params:,} adapter parameters, but {method.config.name} on {model.title} "
+        f"budget={budget} is {params:,} adapter parameters, but {method.name} on {model.title} "
         f"comes to {count.kept:,}, more than {TOLERANCE:.0%} off; nearest are {' and '.join(reachable)}: "
         "use one of these as budget=custom budget.params=N"
     )

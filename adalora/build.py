@@ -22,9 +22,9 @@ from adalora.backbones.recompute import recompute_activations
 from adalora.backbones.targets import target_modules
 from adalora.config.schema import Config, Resolved
 from adalora.errors import UserError
-from adalora.methods import create
+from adalora.methods.discovery import create
+from adalora.methods.init_from import load_initial
 from adalora.methods.protocol import Method
-from adalora.start import start
 from adalora.training.batches import ByLength, LengthGroups, loader
 from tasks.data import Data
 from tasks.kind import Kind, Split
@@ -67,7 +67,7 @@ def build_model(config: Resolved, weights: Weights, outputs: int, device: torch.
     method.attach(model, target_modules(model, config.model), config.training.total_steps)
     for name in config.model.head:
         model.get_submodule(name).requires_grad_(True)
-    start(config.method, model)
+    load_initial(config.method, model)
     if config.model.attention == "exact":
         use_exact_attention(model)
     if config.model.pos_query_base_only:

@@ -5,7 +5,8 @@ from torch.optim import Optimizer
 
 from adalora.budget import Counts
 from adalora.errors import UserError
-from adalora.methods.protocol import Method, Shapes
+from adalora.methods.options import Shapes
+from adalora.methods.protocol import Method
 
 
 def check_start(model: nn.Module, optimizer: Optimizer, method: Method, declared: Counts, shapes: Shapes) -> None:
@@ -21,7 +22,7 @@ def check_start(model: nn.Module, optimizer: Optimizer, method: Method, declared
     Raises:
         UserError: naming both numbers.
     """
-    first = method.initial(shapes)
+    first = method.config.initial(shapes)
     compare("at the start", model, optimizer, declared, declared.peak if first is None else first)
 
 

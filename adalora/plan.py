@@ -15,14 +15,14 @@ from adalora.backbones.targets import target_modules
 from adalora.budget import Setting, shapes_of, solve
 from adalora.cell import steps_of
 from adalora.config.lengths import fit_lengths
-from adalora.config.methods import MethodConfig
 from adalora.config.recipes import departures
 from adalora.config.schema import Config, Resolved
 from adalora.errors import UserError
 from adalora.memory import Machine, evaluation_memory, fitted, machine, training_memory
-from adalora.methods import create
-from adalora.methods.protocol import Shapes
-from adalora.start import Start, check, read
+from adalora.methods.discovery import create
+from adalora.methods.init_from import InitialAdapter, check_initial, read_initial
+from adalora.methods.options import MethodConfig, Shapes
+from adalora.options import require
 from tasks import create as create_task
 
 LOGS = 5e6  # bytes allowed for a run's logs, wandb's offline files and pictures (ours, a guess)
@@ -51,7 +51,7 @@ class Facts:
 
     rows: Mapping[str, int]  # by split, training's and the evaluated ones
     built: PreTrainedModel  # the backbone with its head, without weights
-    start: Start | None  # the adapter that `method.init_from` names
+    initial: InitialAdapter | None  # the adapter that `method.init_from` names
     machine: Machine  # where it would run
 
 
@@ -81,7 +81,7 @@ class Plan:
             "task": self.config.task.name,
             "method": self.config.method.name,
             "seed": self.config.seed,
-            "setting": create(self.config.method).describe(),
+            "setting": self.config.method.describe(),
             "budget": {"name": setting.budget, "params": setting.params, "deviation": setting.deviation},
             "parameters": asdict(setting.counts),
             "steps": self.total_steps,
@@ -94,7 +94,7 @@ def make_plan(options: Config, rows: Mapping[str, int], folder: Path | None = No
     if folder is None and options.model.path:
         folder = Path(options.model.path).expanduser()
     built = blank(options.backbone, create_task(options.task).outputs, folder)
-    return resolve(options, Facts(rows, built, read(options.method), machine(options.device)))
+    return resolve(options, Facts(rows, built, read_initial(options.method), machine(options.device)))
 
 
 def resolve(options: Config, facts: Facts) -> Plan:
@@ -104,14 +104,19 @@ def resolve(options: Config, facts: Facts) -> Plan:
     Raises:
         UserError: what can't run: a budget, rank, length or memory that can't be had.
     """
-    model, task, built, start = options.backbone, options.task, facts.built, facts.start
+    model, task, built, initial = options.backbone, options.task, facts.built, facts.initial
     if model.pos_query_base_only and model.model_type != "deberta-v2":
         raise UserError(f"model.pos_query_base_only=true is DeBERTa's, {model.title} has no relative positions")
     check_length(model, built.config, task.max_length)
     shapes = shapes_of(target_modules(built, model))
-    method = options.method if start is None else options.method.from_rank(start.adapter.rank)
-    if start is not None:
-        check(start, method, model, built, shapes)
+    method = options.method
+    if initial is not None:
+        method = method.from_rank(initial.adapter.rank)
+        require(
+            not model.pos_query_base_only,
+            "method.init_from: PEFT adapts the relative-position query too, set model.pos_query_base_only=false",
+        )
+        check_initial(initial, method, model.head, built, shapes)
     setting = solve(model, method, options.budget, built, shapes)
     check_rank(setting.config, shapes)
 
@@ -119,7 +124,7 @@ def resolve(options: Config, facts: Facts) -> Plan:
     total_steps = steps_of(options.training, train_rows)
     eval_rows = sum(facts.rows.values()) - train_rows
     training, method, scaled = fit_lengths(options, setting.config, total_steps, eval_rows)
-    create(method).check(shapes, total_steps)
+    method.check(shapes, total_steps)
     budget = replace(options.budget, params=setting.params, rank=None)
     config = Resolved.of(options, model=model, method=method, budget=budget, training=training)
     trained = setting.counts.total
@@ -141,7 +146,7 @@ def resolve(options: Config, facts: Facts) -> Plan:
     if scaled:
         notes.append(f"lengths scaled from {options.recipe.total_steps} to {total_steps} steps: {', '.join(scaled)}")
     notes.extend(sized)
-    adapted = dict(create(setting.config).adapted(shapes))
+    adapted = dict(setting.config.adapted(shapes))
     if model.pos_query_base_only and create(method).increments and adapted.keys() & set(position_queries(built)):
         notes.append(CARD_ONLY)
     if setting.deviation is None:

@@ -14,9 +14,9 @@ from adalora.config.schema import Config, Resolved
 from adalora.errors import Interrupted, LostProcess, UserError
 from adalora.files import WRITING, remove, write_json
 from adalora.lock import locked
+from adalora.methods.init_from import content_digest
 from adalora.reading import Damaged, read_json
 from adalora.resultfile import NAME, Result, read_finished
-from adalora.start import content_digest
 
 Status = Literal["running", "done", "failed", "interrupted"]
 FAILED = ".failed"  # below the run root: a folder for each cell that failed before it had a run's folder
@@ -28,7 +28,7 @@ def run_key(config: Resolved, data_digest: str, weights_digest: str) -> str:
     options = numbers(config)
     options["model"]["weights"] = weights_digest
     options["task"]["rows"] = data_digest
-    if (adapter := config.method.start()) is not None:
+    if (adapter := config.method.initial_adapter()) is not None:
         options["method"]["init_from"] = content_digest(adapter)
     return digest(options)
 

@@ -34,7 +34,7 @@ def measure(method: str, again: bool, batch: int, length: int, steps: int, preci
     from adalora.backbones.recompute import recompute_activations
     from adalora.backbones.targets import target_modules
     from adalora.memory import training_memory, weights_memory
-    from adalora.methods import create
+    from adalora.methods.discovery import create
     from adalora.plan import make_plan
     from adalora.sweep.cells import compose
     from tasks.classification.kind import task_loss

@@ -24,7 +24,7 @@ def main() -> int:
         print(__doc__)
         return 0
     try:
-        from adalora.export.command import export  # torch and transformers: not for --help
+        from adalora.export.command import export
 
         print(export(arguments))
     except UserError as error:

@@ -5,8 +5,8 @@ import torch
 from torch import nn
 
 from adalora.allocation import Importance, Schedule, prune
-from adalora.config.methods import AdaLoRAConfig
-from adalora.methods.adalora import AdaLoRA
+from adalora.methods.adalora.layer import AdaLoRA
+from adalora.methods.adalora.options import AdaLoRAConfig
 
 
 def test_the_budget_falls_from_b0_to_bT_as_a_cubic():

@@ -44,7 +44,7 @@ def test_help_shows_what_a_user_chooses_from(flag):
 @pytest.mark.parametrize(
     ("argument", "message"),
     [
-        ("training.lr=-1", "training.lr=-1.0: must be positive and finite"),
+        ("training.lr=-1", "training.lr=-1: must be positive and finite"),
         ("method.importance=size", "allowed are smoothed, sensitivity, magnitude"),
         ("model=bart_minilm", "serves summarization only"),
         ("budget=custom", "budget.params=N"),

@@ -7,11 +7,12 @@ import torch
 
 from adalora import run
 from adalora.errors import UserError
-from adalora.methods.adalora import AdaLoRA
-from adalora.methods.increlora import IncreLoRA
-from adalora.methods.lora import LoRA
-from adalora.methods.protocol import Count
-from adalora.methods.sora import SoRA
+from adalora.methods.adalora.layer import AdaLoRA
+from adalora.methods.increlora.layer import IncreLoRA
+from adalora.methods.increlora.options import IncreLoRAConfig
+from adalora.methods.lora.options import LoRAConfig
+from adalora.methods.options import Count
+from adalora.methods.sora.layer import SoRA
 
 HEAD = 32 * 32 + 32 + 32 * 2 + 2  # pooler and classifier of the tiny model
 RANK_1 = 8 * (32 + 32) + 4 * (32 + 64)  # 12 maps
@@ -27,13 +28,13 @@ def numbers(message):
 
 
 def test_a_count_that_differs_from_what_is_trained(start, short, monkeypatch, tmp_path):
-    original = LoRA.count
+    original = LoRAConfig.count
 
     def lies(self, shapes):
         peak, kept = original(self, shapes)
         return Count(peak + 7, kept + 7)
 
-    monkeypatch.setattr(LoRA, "count", lies)
+    monkeypatch.setattr(LoRAConfig, "count", lies)
     with pytest.raises(UserError, match="at the start") as error:
         start([*short, "method=lora"])
     assert numbers(str(error.value)) == [2 * RANK_1 + HEAD, 2 * RANK_1 + 7, HEAD]
@@ -42,7 +43,7 @@ def test_a_count_that_differs_from_what_is_trained(start, short, monkeypatch, tm
 
 
 def test_a_growing_method_starts_below_its_peak(start, short, monkeypatch):
-    monkeypatch.setattr(IncreLoRA, "initial", lambda self, shapes: None)
+    monkeypatch.setattr(IncreLoRAConfig, "initial", lambda self, shapes: None)
     with pytest.raises(UserError, match="at the start") as error:
         start([*short, "method=increlora"])
     found, declared, _ = numbers(str(error.value))

@@ -10,15 +10,15 @@ from safetensors.torch import load_file, save_file
 
 from adalora.backbones import packaged
 from adalora.backbones.load import load_model, load_tokenizer, locate
-from adalora.config.methods.start import read_adapter
 from adalora.errors import UserError
 from adalora.export.command import export
 from adalora.export.trained import load_config, load_run
+from adalora.methods.init_from import read_initial
+from adalora.methods.saved_adapter import read_adapter
 from adalora.reading import Damaged, read_json, sealed
 from adalora.reporting.results import read_results
 from adalora.resultfile import read_finished
 from adalora.runfolder import read_state, read_status
-from adalora.start import read
 from adalora.sweep.states import last_lines, scan
 from adalora.tracking import Log
 from adalora.training import checkpoint
@@ -248,14 +248,14 @@ def test_a_peft_adapter_that_is_damaged_is_one_line(start, tiny_run, tmp_path):
     export([str(run), "to=peft", f"out={out}"])
 
     class Options:
-        def start(self):
+        def initial_adapter(self):
             return read_adapter(str(out), "lora", "LORA")
 
     count = 0
     for file, depth, ways in (("adapter_config.json", 1, WHOLE | JSON), ("adapter_model.safetensors", 0, WHOLE)):
         for name in trials(out / file, depth, ways):
             try:
-                read(Options())
+                read_initial(Options())
             except UserError as error:
                 assert is_one_line(error), (name, str(error))
                 count += 1
@@ -265,4 +265,4 @@ def test_a_peft_adapter_that_is_damaged_is_one_line(start, tiny_run, tmp_path):
     for change in (lambda t: t / 0, lambda t: t.flatten(), lambda t: t.int(), lambda t: t[0, 0]):
         save_file(tensors | {key: change(tensors[key]).contiguous()}, out / "adapter_model.safetensors")
         with pytest.raises(Damaged, match=key):
-            read(Options())
+            read_initial(Options())

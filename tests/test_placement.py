@@ -8,8 +8,7 @@ import pytest
 from adalora.backbones.load import blank
 from adalora.backbones.targets import target_modules
 from adalora.budget import shapes_of, trained_in_place
-from adalora.config.methods import METHOD_CONFIGS
-from adalora.methods import create
+from adalora.methods.discovery import METHODS, create
 
 TABLE = (Path(__file__).parents[1] / "docs/placement.md").read_text()
 ROWS = re.findall(r"^\| (\w+) \| (\S+) \| ([\d,]+) \| ([\d,]+) \|$", TABLE, flags=re.M)
@@ -20,7 +19,7 @@ CASES = [
 
 
 def test_every_method_of_the_first_table_has_counts():
-    placed = {method for method in METHOD_CONFIGS if f"| {method} | both |" in TABLE or f"| {method} | BART |" in TABLE}
+    placed = {method for method in METHODS if f"| {method} | both |" in TABLE or f"| {method} | BART |" in TABLE}
     assert placed == {row[0] for row in ROWS} >= {"adalora", "lora", "houlsby", "pfeiffer", "bitfit", "full"}
 
 
@@ -31,12 +30,11 @@ def test_a_count_is_the_code_s(compose, method, setting, model, printed):
         options.append("method.init_rank=12")
     config = compose(f"model={model}", f"method={method}", *options)
     built = blank(config.backbone, 2)
-    bare = create(config.method)
     shapes = shapes_of(target_modules(built, config.backbone))
     counted = (
-        bare.count(shapes).kept
-        if bare.config.has_budget
-        else trained_in_place(bare, built, shapes, config.backbone.head)
+        config.method.count(shapes).kept
+        if config.method.has_budget
+        else trained_in_place(create(config.method), built, shapes, config.backbone.head)
     )
     assert f"{counted:,}" == printed
 

@@ -7,10 +7,13 @@ import pytest
 
 from adalora.backbones.load import blank
 from adalora.backbones.targets import target_modules
-from adalora.config.methods import METHOD_CONFIGS, AdaLoRAConfig, IncreLoRAConfig, PRILoRAConfig, SoRAConfig
 from adalora.errors import UserError
 from adalora.memory import GIB, Machine
-from adalora.methods import create
+from adalora.methods.adalora.options import AdaLoRAConfig
+from adalora.methods.discovery import METHODS, create
+from adalora.methods.increlora.options import IncreLoRAConfig
+from adalora.methods.prilora.options import PRILoRAConfig
+from adalora.methods.sora.options import SoRAConfig
 from adalora.plan import Facts, make_plan, resolve
 from adalora.reporting.terminal import show_plan
 
@@ -22,7 +25,7 @@ def shape(model):
     ]
 
 
-@pytest.mark.parametrize("method", METHOD_CONFIGS)
+@pytest.mark.parametrize("method", METHODS)
 def test_resolving_changes_neither_options_nor_facts(compose, method):
     options = compose("task=rte", f"method={method}", "method.modules=[query]" if method == "lora" else "seed=1")
     facts = Facts(options.task.rows, blank(options.backbone, 2), None, Machine("a GPU", 80 * GIB, 1))
@@ -33,7 +36,7 @@ def test_resolving_changes_neither_options_nor_facts(compose, method):
     assert resolve(options, facts) == plan
 
 
-@pytest.mark.parametrize("method", METHOD_CONFIGS)
+@pytest.mark.parametrize("method", METHODS)
 def test_a_plan_leaves_no_length_and_no_size_open(compose, method):
     plan = make_plan(options := compose("task=rte", f"method={method}"), options.task.rows)
     assert all(getattr(plan.config.method, name) is not None for name in plan.config.method.lengths)
@@ -88,11 +91,11 @@ def attach(compose, method):
     method.attach(model, target_modules(model, backbone), total_steps=10)
 
 
-@pytest.mark.parametrize("name", [name for name in METHOD_CONFIGS if name not in SIZELESS])
+@pytest.mark.parametrize("name", [name for name in METHODS if name not in SIZELESS])
 def test_a_method_without_its_size_says_so(compose, name):
     """No budget has filled the options."""
     with pytest.raises(UserError, match=r"method\.\w+ is open: give it, or solve it from a budget"):
-        attach(compose, create(METHOD_CONFIGS[name]().planned(10)))
+        attach(compose, create(METHODS[name]().planned(10)))
 
 
 @pytest.mark.parametrize(

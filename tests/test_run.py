@@ -11,9 +11,9 @@ from safetensors.torch import load_file
 from adalora.adapter import load_adapter
 from adalora.backbones.load import load_model, locate
 from adalora.backbones.targets import target_modules
-from adalora.config.methods import AdaLoRAConfig
 from adalora.errors import Interrupted, UserError
-from adalora.methods import create
+from adalora.methods.adalora.options import AdaLoRAConfig
+from adalora.methods.discovery import create
 from adalora.training import checkpoint, loop
 from tasks.classification import kind as classification
 from tests.conftest import UNEQUAL, Killed

@@ -13,6 +13,11 @@ from typing import Any
 from torch import Tensor, nn
 from transformers.models.deberta_v2.modeling_deberta_v2 import DisentangledSelfAttention
 
+SPLIT = (
+    "adapts the query on tokens only (model.pos_query_base_only=true), so its increment can't be merged into one "
+    "weight: train with model.pos_query_base_only=false"
+)
+
 
 def position_queries(model: nn.Module) -> list[str]:
     """Paths of the query maps that positions go through too."""
@@ -20,7 +25,7 @@ def position_queries(model: nn.Module) -> list[str]:
 
 
 def bypass_position_query(model: nn.Module) -> None:
-    """Let the query's adapter skip its second call, in every attention layer of `model`.
+    """Let the query's adapter, attached before, skip its second call in every attention layer of `model`.
 
     The library makes that call in `disentangled_attention_bias`, where `query_proj` sees positions
     only; attention.py makes it in `position_query`.
@@ -28,6 +33,8 @@ def bypass_position_query(model: nn.Module) -> None:
     for attention in model.modules():
         if isinstance(attention, DisentangledSelfAttention):
             attention.position_query_bypassed = True  # type: ignore[assignment]
+            if type(attention.query_proj) is not nn.Linear:
+                attention.unmergeable = SPLIT  # type: ignore[assignment]
             attention.disentangled_attention_bias = _without_adapter(  # type: ignore[method-assign]
                 attention, attention.disentangled_attention_bias
             )

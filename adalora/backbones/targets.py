@@ -37,37 +37,3 @@ def target_modules(model: nn.Module, config: Model) -> dict[str, nn.Linear]:
             f"({type(model).__name__}): give the paths of this architecture in model.targets"
         )
     return found
-
-
-def target_grid(config: Model, names: list[str]) -> tuple[list[str], list[list[str | None]]]:
-    """Module paths as a layer x map grid: the short names, and one row of paths a layer."""
-    known = set(names)
-    rows: list[list[str | None]] = []
-    while True:
-        row = [path.format(layer=len(rows)) for path in config.targets.values()]
-        if not known.intersection(row):
-            return list(config.targets), rows
-        rows.append([path if path in known else None for path in row])
-
-
-def layer_of(path: str) -> tuple[str, int]:
-    """A target's place: the stack of layers that it lies in, and the layer's number there, from 0.
-
-    The first number in a module path is its layer's: `deberta.encoder.layer.3.output.dense` gives
-    ("deberta.encoder.layer", 3), and BART's encoder and decoder are two stacks.
-
-    Raises:
-        UserError: the path has no number.
-    """
-    parts = path.split(".")
-    for i, part in enumerate(parts):
-        if part.isdecimal():
-            return ".".join(parts[:i]), int(part)
-    raise UserError(f"model.targets names {path}, which lies in no numbered layer, as this method needs")
-
-
-def matches(path: str, pattern: str) -> bool:
-    """Whether a module path is `pattern` for some {layer}."""
-    head, _, tail = pattern.partition("{layer}")
-    middle = path.removeprefix(head).removesuffix(tail)
-    return path.startswith(head) and path.endswith(tail) and middle.isdecimal()

@@ -4,8 +4,8 @@ import math
 from dataclasses import replace
 from typing import Any, cast
 
-from adalora.config.methods import MethodConfig
 from adalora.config.schema import Config, PlannedTraining
+from adalora.methods.options import MethodConfig
 
 NEAR = 0.05  # a T this near to the recipe's is the same training: SQuAD's windows depend on the tokenizer
 

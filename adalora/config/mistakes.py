@@ -8,13 +8,15 @@ from hydra.errors import ConfigCompositionException, MissingConfigException, Ove
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 
 from adalora.config import schema
-from adalora.config.methods import METHOD_CONFIGS, nearest
 from adalora.config.sources import CONF
+from adalora.config.usage import names
 from adalora.errors import UserError
+from adalora.methods.discovery import METHODS
+from adalora.options import nearest
 
 TYPES = {
     node.__name__: [field.name for field in fields(node)]
-    for node in (*vars(schema).values(), *METHOD_CONFIGS.values())
+    for node in (*vars(schema).values(), *METHODS.values())
     if is_dataclass(node) and isinstance(node, type)
 }
 """The options of every part of the configuration, by the name of its dataclass."""
@@ -36,8 +38,7 @@ def check_groups(overrides: Iterable[str]) -> None:
         group, _, values = override.partition("=")
         for value in values.split(","):
             if group and (CONF / group).is_dir() and no_name(value):
-                options = [path.stem for path in (CONF / group).glob("[!_]*.yaml")]
-                raise UserError(f"{group}={value} is not there: allowed are {nearest(value, options)}")
+                raise UserError(f"{group}={value} is not there: allowed are {nearest(value, names(group))}")
 
 
 def no_name(text: str) -> bool:

@@ -18,10 +18,12 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from adalora.config.methods import METHOD_CONFIGS, MethodConfig, nearest, require
 from adalora.config.schema import TRAINING_LENGTHS, Config, Training
 from adalora.config.sources import CONF
 from adalora.errors import UserError
+from adalora.methods.discovery import METHODS
+from adalora.methods.options import MethodConfig
+from adalora.options import nearest, require
 
 FOLDER = CONF / "recipes"
 PLACES = {
@@ -112,9 +114,9 @@ def rows_of(block: Block) -> Iterator[tuple[str, Row]]:
 
 def node(row: Row, source: str, method: str | None) -> dict[str, Any]:
     """A row as a part of the configuration, its source at `recipe.<source>`. Raises `UserError`."""
-    if method is not None and method not in METHOD_CONFIGS:
-        raise UserError(f"conf/recipes: no method is called '{method}', allowed are {nearest(method, METHOD_CONFIGS)}")
-    config = MethodConfig if method is None else METHOD_CONFIGS[method]
+    if method is not None and method not in METHODS:
+        raise UserError(f"conf/recipes: no method is called '{method}', allowed are {nearest(method, METHODS)}")
+    config = MethodConfig if method is None else METHODS[method]
     options = [option.name for option in fields(config)]
     lengths: dict[str, int] = {}
     values: dict[str, Any] = {}

@@ -6,26 +6,30 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.plugins import Plugins
 from omegaconf import DictConfig, OmegaConf
 
-from adalora.config.methods import METHOD_CONFIGS
 from adalora.config.recipe_source import RecipeSearchPath, RecipeSource
 from adalora.config.schema import Budget, Config, Model, Recipe
+from adalora.config.sources import CONF
 from adalora.config.tasks import TASK_CONFIGS
+from adalora.methods.discovery import METHODS
 
 
 @cache  # a sweep composes hundreds of settings in one process
 def register() -> None:
-    """Store the schemas: `schema` for the tree, `_schema` (or `_<method>`, `_<kind of task>`) in each group;
-    and let Hydra find the rows of `conf/recipes`."""
+    """Store the schemas: `schema` for the tree, `_schema` (or `_<method>`, `_<kind of task>`) in each group, and
+    methods that have no file in conf/method; and let Hydra find the rows of `conf/recipes`."""
     store = ConfigStore.instance()
     store.store(name="schema", node=Config)
     for group, node in {"model": Model, "budget": Budget, "recipe": Recipe}.items():
         store.store(group=group, name="_schema", node=node)
-    for name, config in METHOD_CONFIGS.items():
+    for name, config in METHODS.items():
         options = OmegaConf.structured(config)
         for part in options.values():
             if isinstance(part, DictConfig):  # open, so that method.config.r=4 needs no `+`
                 OmegaConf.set_struct(part, False)
         store.store(group="method", name=f"_{name}", node=options)
+        if not (CONF / "method" / f"{name}.yaml").exists():  # a method of the user's own
+            own = {"method": options, "training": {"lr": config.default_lr}}
+            store.store(group="method", name=name, node=own, package="_global_")
     for name, kind in TASK_CONFIGS.items():
         store.store(group="task", name=f"_{name}", node=kind)
     plugins = Plugins.instance()

@@ -1,15 +1,26 @@
 """The configuration tree as types; values and comments are in `conf/`."""
 
-import math
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from omegaconf import MISSING
 
-from adalora.config.methods import METHOD_CONFIGS, MethodConfig, PlacedConfig, nearest, require
-from adalora.config.methods.base import check_name
 from adalora.config.sources import Package
 from adalora.config.tasks import Task
+from adalora.methods.discovery import METHODS
+from adalora.methods.options import MethodConfig, PlacedConfig
+from adalora.options import (
+    between,
+    check_options,
+    folder_name,
+    nearest,
+    not_negative,
+    one_of,
+    option,
+    positive,
+    require,
+    share,
+)
 
 TRAINING_LENGTHS = ("warmup_steps", "eval_steps")
 
@@ -18,9 +29,9 @@ TRAINING_LENGTHS = ("warmup_steps", "eval_steps")
 class Model:
     """A backbone: where its weights are, which maps are adapted, which part is the head."""
 
-    name: str = MISSING
+    name: str = option(MISSING, folder_name)
     title: str = MISSING  # how results name it
-    model_type: str = MISSING  # transformers' name of the architecture
+    model_type: str = option(MISSING, one_of("deberta-v2", "bart"))  # transformers' name of the architecture
     comparable: bool = MISSING  # whether the paper's numbers apply
     hub: str | None = MISSING
     revision: str = MISSING
@@ -34,26 +45,18 @@ class Model:
     head: list[str] = field(default_factory=list)  # its head: `Config.backbone` has both
     pos_query_base_only: bool = MISSING
     attention: str = MISSING
-    classifier_dropout: float = MISSING
+    classifier_dropout: float = option(MISSING, share)
 
     def __post_init__(self) -> None:
-        check_name("model.name", self.name)
+        check_options(self, "model")
         require(
             bool(self.hub or self.package or self.path),
             "model.hub, model.package and model.path are all null: one of them must say where the weights are",
-        )
-        require(
-            self.model_type in ("deberta-v2", "bart"),
-            f"model.model_type={self.model_type}: allowed are deberta-v2, bart",
         )
         kinds = ("exact", "eager") if self.model_type == "deberta-v2" else ("eager", "sdpa")
         require(
             self.attention in kinds,
             f"model.attention={self.attention}: allowed for {self.model_type} are {', '.join(kinds)}",
-        )
-        require(
-            0 <= self.classifier_dropout < 1,
-            f"model.classifier_dropout={self.classifier_dropout}: must lie in [0, 1)",
         )
 
     def serving(self, task: Task) -> "Model":
@@ -80,13 +83,13 @@ class Budget:
     """A number of adapter parameters, head excluded: `params`, or what every linear map of the backbone
     comes to at the mean rank `rank` (budget.py turns the latter into the former)."""
 
-    name: str = MISSING
-    params: int | None = MISSING
-    rank: float | None = None
+    name: str = option(MISSING, folder_name)
+    params: int | None = option(MISSING, positive)
+    rank: float | None = option(None, positive)
     settings: dict[str, dict[str, dict[str, Any]]] = MISSING  # model -> method -> its setting
 
     def __post_init__(self) -> None:
-        check_name("budget.name", self.name)
+        check_options(self, "budget")
         require(
             self.params is not None or self.rank is not None,
             "budget=custom needs budget.params=N, the number of adapter parameters (or budget.rank=R, a mean rank)",
@@ -94,14 +97,6 @@ class Budget:
         require(
             self.params is None or self.rank is None,
             f"budget.params={self.params} and budget.rank={self.rank} both set the size: set the other to null",
-        )
-        require(
-            self.rank is None or 0 < self.rank < math.inf,
-            f"budget.rank={self.rank}: must be positive and finite",
-        )
-        require(
-            self.params is None or self.params > 0,
-            f"budget.params={self.params}: must be positive",
         )
 
 
@@ -115,54 +110,46 @@ class Recipe:
     """
 
     name: str = MISSING
-    total_steps: int | None = MISSING
+    total_steps: int | None = option(MISSING, positive)
     lengths: dict[str, int] = MISSING
     values: dict[str, dict[str, Any]] = field(default_factory=dict)
     protocol: str | None = MISSING  # set by conf/recipes/protocol-<model>.yaml
     source: str | None = MISSING  # set by conf/recipes/<recipe>-<model>.yaml
+
+    def __post_init__(self) -> None:
+        check_options(self, "recipe")
+
+
+def whole_or_auto(value: Any) -> str | None:
+    """A positive int, or auto."""
+    good = value == "auto" or (isinstance(value, int) and value > 0)
+    return None if good else "must be a positive whole number, or auto (what fits the device's memory)"
 
 
 @dataclass
 class Training:
     """One run's training. Lengths are optimizer steps; null: the recipe's."""
 
-    epochs: float = MISSING
-    max_steps: int | None = MISSING
-    batch_size: int = MISSING
-    micro_batches: Any = MISSING  # int, or `auto` until plan.py has settled it; OmegaConf's unions can't be merged
+    epochs: float = option(MISSING, positive)
+    max_steps: int | None = option(MISSING, positive)
+    batch_size: int = option(MISSING, positive)
+    micro_batches: Any = option(MISSING, whole_or_auto)  # int, or `auto` until plan.py settles it: OmegaConf's unions
     activation_checkpointing: bool = MISSING
-    eval_batch_size: Any = MISSING  # as micro_batches
-    lr: float = MISSING
-    warmup_steps: int | None = MISSING
-    weight_decay: float = MISSING
-    max_grad_norm: float | None = MISSING
-    adam_beta1: float = MISSING
-    adam_beta2: float = MISSING
-    adam_eps: float = MISSING
-    eval_steps: int | None = MISSING
-    log_steps: int = MISSING
-    checkpoint_minutes: float | None = MISSING
-    checkpoint_steps: int | None = MISSING
+    eval_batch_size: Any = option(MISSING, whole_or_auto)  # can't be merged
+    lr: float = option(MISSING, positive)
+    warmup_steps: int | None = option(MISSING, not_negative)
+    weight_decay: float = option(MISSING, not_negative)
+    max_grad_norm: float | None = option(MISSING, positive)
+    adam_beta1: float = option(MISSING, share)
+    adam_beta2: float = option(MISSING, share)
+    adam_eps: float = option(MISSING, positive)
+    eval_steps: int | None = option(MISSING, positive)
+    log_steps: int = option(MISSING, positive)
+    checkpoint_minutes: float | None = option(MISSING, positive)
+    checkpoint_steps: int | None = option(MISSING, positive)
 
     def __post_init__(self) -> None:
-        for key in ("epochs", "batch_size", "lr", "adam_eps", "log_steps"):
-            value = getattr(self, key)
-            require(0 < value < math.inf, f"training.{key}={value}: must be positive and finite")
-        for key in ("micro_batches", "eval_batch_size"):
-            value = getattr(self, key)
-            require(
-                value == "auto" or (isinstance(value, int) and value > 0),
-                f"training.{key}={value}: must be a positive whole number, or auto (what fits the device's memory)",
-            )
-        for key in ("max_steps", "eval_steps", "max_grad_norm", "checkpoint_minutes", "checkpoint_steps"):
-            value = getattr(self, key)
-            require(value is None or value > 0, f"training.{key}={value}: must be positive or null")
-        for key in ("warmup_steps", "weight_decay"):
-            value = getattr(self, key)
-            require(value is None or 0 <= value < math.inf, f"training.{key}={value}: must be finite and not negative")
-        for key in ("adam_beta1", "adam_beta2"):
-            value = getattr(self, key)
-            require(0 <= value < 1, f"training.{key}={value}: must lie in [0, 1)")
+        check_options(self, "training")
         require(
             isinstance(self.micro_batches, str) or self.batch_size % self.micro_batches == 0,
             f"training.micro_batches={self.micro_batches} must divide training.batch_size={self.batch_size}",
@@ -188,50 +175,34 @@ class Config:
     budget: Budget = MISSING
     recipe: Recipe = MISSING
     training: Training = MISSING
-    seed: int = MISSING
-    precision: str = MISSING
-    device: str = MISSING
+    seed: int = option(MISSING, between(0, 2**31))
+    precision: str = option(MISSING, one_of("fp32", "tf32", "bf16", "fp16"))
+    device: str = option(MISSING, one_of("auto", "cpu", "cuda"))
     data_root: str | None = MISSING
     run_root: str = MISSING
     cache_dir: str = MISSING
-    tracking: str = MISSING
+    tracking: str = option(MISSING, one_of("wandb", "none"))
     dry_run: bool = MISSING
     debug: bool = MISSING
 
     def __post_init__(self) -> None:
-        choices = {
-            "precision": ("fp32", "tf32", "bf16", "fp16"),
-            "device": ("auto", "cpu", "cuda"),
-            "tracking": ("wandb", "none"),
-        }
-        for key, values in choices.items():
-            value = getattr(self, key)
-            require(value in values, f"{key}={value}: allowed are {', '.join(values)}")
-        require(0 <= self.seed < 2**31, f"seed={self.seed}: must lie in [0, 2^31)")
+        check_options(self, "")
         name = self.method.name
         require(
-            METHOD_CONFIGS.get(name) is type(self.method),
-            f"method.name={name} can't be set by hand: choose with method=..., allowed are {', '.join(METHOD_CONFIGS)}",
-        )
-        types = self.method.model_types
-        require(
-            not types or self.model.model_type in types,
-            f"method={name} has its place in {', '.join(types)} only, {self.model.title} is of type "
-            f"{self.model.model_type}: choose another method or model",
+            METHODS.get(name) is type(self.method),
+            f"method.name={name} can't be set by hand: choose with method=..., allowed are {', '.join(METHODS)}",
         )
         _ = self.backbone  # raises where there is none
         allowed = (*TRAINING_LENGTHS, *self.method.lengths)
         for key, value in self.recipe.lengths.items():
             require(key in allowed, f"recipe.lengths.{key}: method={name} has {nearest(key, allowed)}")
             require(value >= 0, f"recipe.lengths.{key}={value}: must not be negative")
-        steps = self.recipe.total_steps
-        require(steps is None or steps > 0, f"recipe.total_steps={steps}: must be positive or null")
 
     @property
     def backbone(self) -> Model:
         """The model with the task's head, its targets the maps that the method adapts. Raises `UserError`."""
         model = self.model.serving(self.task)
-        places = self.method.places(model.model_type) if isinstance(self.method, PlacedConfig) else None
+        places = self.method.places(model.targets) if isinstance(self.method, PlacedConfig) else None
         return model if places is None else model.narrowed(places)
 
 

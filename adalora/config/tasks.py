@@ -5,9 +5,8 @@ from typing import ClassVar
 
 from omegaconf import MISSING
 
-from adalora.config.methods import require
-from adalora.config.methods.base import check_name
 from adalora.config.sources import Package, Source
+from adalora.options import at_least, check_options, folder_name, not_negative, one_of, option, positive, require
 
 
 @dataclass
@@ -19,7 +18,7 @@ class Task:
     numbers: ClassVar[tuple[str, ...]] = ("name", "version", "metrics", "headline", "max_length")  # decide scores
     tokens: ClassVar[tuple[str, ...]] = ("max_length",)  # decide what the model sees of the rows
 
-    name: str = MISSING
+    name: str = option(MISSING, folder_name)
     title: str = MISSING  # as the paper's tables name it
     version: int = MISSING  # raised when a change alters scores
     source: Source | None = MISSING
@@ -29,34 +28,26 @@ class Task:
     rows: dict[str, int] = MISSING  # official row counts by split
     metrics: list[str] = MISSING
     headline: str = MISSING
-    direction: str = MISSING
-    max_length: int = MISSING  # tokens of an input
-    mean_length: float | None = None  # tokens of an input, for estimates of cost only; None: max_length
+    direction: str = option(MISSING, one_of("max", "min"))
+    max_length: int = option(MISSING, at_least(3))  # tokens of an input
+    mean_length: float | None = option(
+        None, positive
+    )  # tokens of an input, for estimates of cost only; None: max_length
     citation: str = MISSING
     data_dir: str | None = MISSING
     train_file: str | None = MISSING
     eval_file: str | None = MISSING
     eval_split: str | None = MISSING
-    eval_rows: int | None = MISSING
+    eval_rows: int | None = option(MISSING, at_least(1))
 
     def __post_init__(self) -> None:
-        check_name("task.name", self.name)
-        require(self.max_length >= 3, f"task.max_length={self.max_length}: at least 3 is needed")
-        require(
-            self.mean_length is None or self.mean_length > 0,
-            f"task.mean_length={self.mean_length}: must be positive, or null for task.max_length",
-        )
+        check_options(self, "task")
         for metric in self.metrics:
             allowed = ", ".join(self.known_metrics)
             require(metric in self.known_metrics, f"task.metrics: {metric} is unknown, allowed are {allowed}")
         require(
             self.headline in self.metrics,
             f"task.headline={self.headline}: allowed are task.metrics, {', '.join(self.metrics)}",
-        )
-        require(self.direction in ("max", "min"), f"task.direction={self.direction}: allowed are max, min")
-        require(
-            self.eval_rows is None or self.eval_rows >= 1,
-            f"task.eval_rows={self.eval_rows}: at least 1 is needed, or null for all",
         )
 
 
@@ -101,8 +92,8 @@ class SquadTask(Task):
 
     unanswerable: bool = MISSING  # whether questions without an answer occur (v2)
     stride: int = MISSING  # tokens that neighbouring windows share
-    n_best: int = MISSING
-    max_answer_length: int = MISSING
+    n_best: int = option(MISSING, at_least(1))
+    max_answer_length: int = option(MISSING, at_least(1))
     null_threshold: float = MISSING
 
     def __post_init__(self) -> None:
@@ -111,8 +102,6 @@ class SquadTask(Task):
             0 <= self.stride < self.max_length - 3,
             f"task.stride={self.stride}: must lie in [0, task.max_length - 3), that is below {self.max_length - 3}",
         )
-        for key in ("n_best", "max_answer_length"):
-            require(getattr(self, key) >= 1, f"task.{key}={getattr(self, key)}: at least 1 is needed")
 
 
 @dataclass
@@ -129,20 +118,18 @@ class SummarizationTask(Task):
 
     document: str = MISSING  # column
     summary: str = MISSING  # column
-    max_target_length: int = MISSING  # tokens, trained on and generated
-    mean_target_length: float | None = None  # tokens, for estimates of cost only; None: max_target_length
-    num_beams: int = MISSING
-    min_length: int = MISSING  # tokens
+    max_target_length: int = option(MISSING, at_least(3))  # tokens, trained on and generated
+    mean_target_length: float | None = option(
+        None, positive
+    )  # tokens, for estimates of cost only; None: max_target_length
+    num_beams: int = option(MISSING, at_least(1))
+    min_length: int = option(MISSING, not_negative)  # tokens
     length_penalty: float = MISSING
     early_stopping: bool = MISSING
-    no_repeat_ngram: int = MISSING  # 0: any
+    no_repeat_ngram: int = option(MISSING, not_negative)  # 0: any
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(self.max_target_length >= 3, f"task.max_target_length={self.max_target_length}: at least 3 is needed")
-        require(self.num_beams >= 1, f"task.num_beams={self.num_beams}: at least 1 is needed")
-        for key in ("min_length", "no_repeat_ngram"):
-            require(getattr(self, key) >= 0, f"task.{key}={getattr(self, key)}: must not be negative")
         require(
             self.min_length < self.max_target_length,
             f"task.min_length={self.min_length}: must be below task.max_target_length={self.max_target_length}",

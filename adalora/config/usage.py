@@ -2,12 +2,18 @@
 
 import shutil
 import textwrap
+from collections.abc import Iterable
+from dataclasses import fields
+
+from omegaconf import OmegaConf
 
 from adalora.config.sources import CONF
+from adalora.methods.discovery import METHODS
+from adalora.options import nearest, require
 
 GROUPS = {
     "task": "data, metric; summarization tasks choose bart_large by themselves",
-    "method": "what is trained",
+    "method": "what is trained; python train.py method=NAME --help has its options",
     "budget": "adapter parameters; any number: budget=custom budget.params=250_000",
     "model": "the backbone; the minilm ones come as a package, without a hub",
     "recipe": "the published hyperparameters, picked for model, task and method",
@@ -23,9 +29,17 @@ EXAMPLES = {
 }
 
 
-def usage() -> str:
-    """The help text, at the terminal's width."""
+def usage(arguments: Iterable[str] = ()) -> str:
+    """The help text, at the terminal's width: with `method=NAME` among the arguments the options of that method.
+
+    Raises:
+        UserError: there is no such method.
+    """
     width = min(shutil.get_terminal_size((100, 24)).columns, 120)
+    for argument in arguments:
+        group, _, name = argument.partition("=")
+        if group == "method":
+            return method_usage(name, width)
     longest = max(map(len, EXAMPLES))
     lines = ["Train one cell of a table, or sweep many.", ""]
     lines += [f"  {command:<{longest}}  # {what}" for command, what in EXAMPLES.items()]
@@ -37,6 +51,23 @@ def usage() -> str:
     return "\n".join(lines)
 
 
+def method_usage(name: str, width: int) -> str:
+    """The options of a method with their defaults. Raises `UserError`."""
+    require(name in METHODS, f"method={name} is not there: allowed are {nearest(name, METHODS)}")
+    config = METHODS[name]
+    values = OmegaConf.to_yaml(OmegaConf.structured(config)).splitlines()
+    shown = {option.name: value for option, value in zip(fields(config), values, strict=True) if option.name != "name"}
+    longest = max([len(value) for value in shown.values()], default=0) + len("method.")
+    lines = [f"method={name}: {(config.__doc__ or '').splitlines()[0]}", ""]
+    for option in fields(config):
+        if option.name in shown:
+            start = f"  method.{shown[option.name]}".replace(": ", "=", 1).ljust(longest + 4)
+            lines += textwrap.wrap(start + option.metadata.get("help", ""), width, subsequent_indent=" " * len(start))
+    lines += ["  none"] if not shown else []
+    return "\n".join([*lines, "", "A recipe or a budget may set others: dry_run=true shows what is in force."])
+
+
 def names(group: str) -> list[str]:
     """What a user can choose: names with `_` are shared parts."""
-    return sorted(path.stem for path in (CONF / group).glob("[!_]*.yaml"))
+    own = METHODS if group == "method" else ()
+    return sorted({*own, *(path.stem for path in (CONF / group).glob("[!_]*.yaml"))})

@@ -59,7 +59,7 @@ def card(trained: Trained, to: str, out: str) -> str:
     lines = [
         "---", *(f"{key}: {json.dumps(value)}" for key, value in head.items()), "---", "",
         f"# {result['model']['title']}, {config.task.title}, {method}", "",
-        f"- Method: `{method}`, {trained.method.describe()}",
+        f"- Method: `{method}`, {trained.method.config.describe()}",
         f"- Budget: {budget['name']}{params}; trained {parameters['peak']:,}, kept {parameters['kept']:,}, "
         f"head {parameters['head']:,} (not in the budget)",
         f"- Weights: of the last step, {result['last_step']:,}",

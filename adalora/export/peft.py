@@ -16,9 +16,10 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from adalora.errors import UserError
-from adalora.methods.adalora import AdaLoRA, SVDLinear
-from adalora.methods.linear import AdaptedLinear, split_query
-from adalora.methods.peft import ADAPTER, PEFT
+from adalora.methods.adalora.layer import AdaLoRA, SVDLinear
+from adalora.methods.linear import AdaptedLinear, unmergeable
+from adalora.methods.peft.injection import ADAPTER
+from adalora.methods.peft.layer import PEFT
 from adalora.methods.protocol import Method
 
 PREFIX = "base_model.model."
@@ -60,14 +61,11 @@ def save(folder: Path, model: nn.Module, method: Method, head: Sequence[str], ba
 
 def adapter(model: nn.Module, method: Method, kind: Kind) -> Adapter:
     """PEFT's config and tensors, the head apart. Raises `UserError`."""
-    if split_query(model):
-        raise UserError(
-            "this run's query adapter is left out on relative positions (model.pos_query_base_only=true), which PEFT "
-            "can't express: keep the run's adapter/, or train with model.pos_query_base_only=false"
-        )
+    maps = {path: module for path, module in model.named_modules() if isinstance(module, AdaptedLinear)}
+    if (maps or isinstance(method, PEFT)) and (reason := unmergeable(model)):
+        raise UserError(f"PEFT can't express this adapter: {reason}")
     if isinstance(method, PEFT):
         return own(method)
-    maps = {path: module for path, module in model.named_modules() if isinstance(module, AdaptedLinear)}
     if isinstance(method, AdaLoRA) and method.triplets and kind == "auto":
         return triplets(method)
     name = method.config.name

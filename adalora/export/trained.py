@@ -14,10 +14,10 @@ from adalora.adapter import load_adapter
 from adalora.backbones.load import Weights, load_tokenizer, locate
 from adalora.build import build_model
 from adalora.cell import MODEL_OPTIONS
-from adalora.config.methods import METHOD_CONFIGS
 from adalora.config.schema import Budget, Model, PlannedTraining, Recipe, Resolved
 from adalora.config.tasks import TASK_CONFIGS
 from adalora.errors import UserError
+from adalora.methods.discovery import METHODS
 from adalora.methods.protocol import Method
 from adalora.reading import Damaged, library_reads, read_text
 from adalora.resultfile import read_finished
@@ -65,7 +65,7 @@ def load_config(folder: Path) -> Resolved:
         types = {
             "model": Model,
             "task": TASK_CONFIGS[raw["model"]["kind"]],
-            "method": METHOD_CONFIGS[raw["method"]["name"]],
+            "method": METHODS[raw["method"]["name"]],
             "budget": Budget,
             "recipe": Recipe,
             "training": PlannedTraining,

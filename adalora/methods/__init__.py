@@ -1,15 +1,4 @@
-"""The methods: one file each, the maths and nothing else.
+"""The methods, a folder each: `options.py` (values, checks, sizing; no torch) and `layer.py` (the maths).
 
-`create(config)` gives the method that `config.name` names: the class `METHOD` of the module of
-that name.
+`discovery.py` finds them; modules beside the folders are shared. docs/extending.md adds one.
 """
-
-from importlib import import_module
-
-from adalora.config.methods import MethodConfig
-from adalora.methods.protocol import Method
-
-
-def create(config: MethodConfig) -> Method:
-    """The method for a configuration."""
-    return import_module(f"adalora.methods.{config.name}").METHOD(config)

@@ -116,25 +116,12 @@ def replace_modules(model: nn.Module, targets: Mapping[str, nn.Module], build: C
 def unmergeable(model: nn.Module) -> str | None:
     """Why the increments can't be folded into the base weights; None where they can.
 
-    A bottleneck can't, nor a query that is adapted on tokens but not on positions, which no single
-    weight does. `model` may be wrapped, in DistributedDataParallel say.
+    A module says so by an attribute `unmergeable`: a bottleneck (methods/houlsby), or a query that is adapted on
+    tokens and not on positions (backbones/position_query.py). `model` may be wrapped, in DistributedDataParallel say.
     """
     for name, module in model.named_modules():
         if reason := getattr(module, "unmergeable", None):
-            return f"{name} {reason}: keep the adapter beside the base"
-    if name := split_query(model):
-        return (
-            f"{name} adapts the query on tokens only (model.pos_query_base_only=true), so its "
-            "increment can't be merged into one weight: train with model.pos_query_base_only=false"
-        )
-    return None
-
-
-def split_query(model: nn.Module) -> str | None:
-    """The first attention layer whose query map is adapted on tokens and not on positions; None without one."""
-    for name, module in model.named_modules():
-        if getattr(module, "position_query_bypassed", False) and type(module.query_proj) is not nn.Linear:
-            return name
+            return f"{name} {reason}"
     return None
 
 

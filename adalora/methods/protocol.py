@@ -1,24 +1,13 @@
 """What a method is to the training loop. A method overrides what it needs."""
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, NamedTuple, Protocol
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from adalora.config.methods import MethodConfig
 from adalora.methods.linear import merge
-
-Shapes = Mapping[str, tuple[int, int]]
-"""Target path -> (d_out, d_in) of its weight."""
-
-
-class Count(NamedTuple):
-    """Adapter parameters, head excluded: the most that are trained at once, and what is kept."""
-
-    peak: int
-    kept: int
 
 
 class Method(Protocol):
@@ -42,25 +31,6 @@ class Method(Protocol):
 
     increments: ClassVar[bool] = True  # whether it adds an increment to the weights of the maps
     config: Any
-
-    def size(self, shapes: Shapes) -> int | None:
-        """The size that the configuration sets by hand, None where the budget decides."""
-        return None
-
-    def sized(self, size: int, shapes: Shapes) -> MethodConfig:
-        """The configuration of integer size `size` >= 1: more size, more parameters."""
-        raise TypeError(f"{self.config.name} has no size to choose")
-
-    def adapted(self, shapes: Shapes) -> Shapes:
-        """Those of the targets that it really adapts."""
-        return shapes
-
-    def count(self, shapes: Shapes) -> Count:
-        """Parameters of the configured setting; an adaptive method counts a uniform allocation."""
-        raise TypeError(f"{self.config.name} has no size to count")
-
-    def check(self, shapes: Shapes, total_steps: int) -> None:
-        """Refuse a planned configuration that doesn't fit into the training. Raises `UserError`."""
 
     def attach(self, model: nn.Module, targets: Mapping[str, nn.Linear], total_steps: int) -> None:
         """Make the method's parameters part of `model`, whose own are all frozen by now.
@@ -90,10 +60,6 @@ class Method(Protocol):
     def ranks(self) -> dict[str, int]:
         """Realised rank of every target, where the method has ranks."""
         return {}
-
-    def initial(self, shapes: Shapes) -> int | None:
-        """Adapter parameters trained at first, where ranks grow; None: the peak that `count` says."""
-        return None
 
     def peak(self) -> int | None:
         """Adapter parameters trained at once at most, by the end; None: what `count` says."""
@@ -130,11 +96,3 @@ class Method(Protocol):
 
     def finish(self) -> None:
         """After training: drop what only training needed, so that what is saved is what is kept."""
-
-    def describe(self) -> str:
-        """The setting in words, such as `rank 4 -> 2`."""
-        ...
-
-    def phases(self, shapes: Shapes, total_steps: int) -> str | None:
-        """The parts of the training in words and steps, where the method has them."""
-        return None

@@ -9,8 +9,9 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from adalora.config.methods import METHOD_CONFIGS, nearest
 from adalora.errors import UserError
+from adalora.methods.discovery import METHODS
+from adalora.options import nearest
 from adalora.reporting.paper import FOLDER, lora_ranks, read_all
 
 KINDS, OVER, STEPS = ("scores", "ranks", "cost"), ("each", "average"), ("last", "best")
@@ -88,8 +89,8 @@ def claim_of(entry: dict[str, Any]) -> Claim:
     sides = [Side(**entry["one"]), *(Side(**other) for other in entry.get("others", ()))]
     claim = Claim(**(entry | {"one": sides[0], "others": sides[1:]}))
     for side in sides:
-        if side.method not in METHOD_CONFIGS:
-            raise UserError(f"claim {name}: method {side.method}: allowed are {nearest(side.method, METHOD_CONFIGS)}")
+        if side.method not in METHODS:
+            raise UserError(f"claim {name}: method {side.method}: allowed are {nearest(side.method, METHODS)}")
     for key, allowed in {"kind": KINDS, "over": OVER, "step": STEPS}.items():
         if getattr(claim, key) not in allowed:
             raise UserError(f"claim {name}: {key}={getattr(claim, key)}: allowed are {', '.join(allowed)}")

@@ -10,8 +10,9 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Table
 
-from adalora.config.methods import METHOD_CONFIGS, nearest
 from adalora.errors import UserError
+from adalora.methods.discovery import METHODS
+from adalora.options import nearest
 from adalora.reporting.cells import scores_of
 from adalora.reporting.claimpage import probability, span
 from adalora.reporting.pairs import one_setting
@@ -52,11 +53,11 @@ def side_of(text: str) -> Side:
         UserError: neither a method nor a commit.
     """
     method, *rest = text.split(maxsplit=1) or [""]
-    if method in METHOD_CONFIGS:
+    if method in METHODS:
         return Side(text, method, *rest)
     if re.fullmatch(r"[0-9a-f]{7,40}(-dirty)?", text):
         return Side(text, commit=text)
-    allowed = nearest(method, METHOD_CONFIGS)
+    allowed = nearest(method, METHODS)
     raise UserError(f"{text!r}: give a method ({allowed}), with options of its variant, or a commit's first 7 digits")
 
 

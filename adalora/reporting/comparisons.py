@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from adalora.backbones.targets import layer_of, matches
+from adalora.paths import layer_of, matches
 from adalora.reporting.cells import GLUE, numbers_of
 from adalora.reporting.claims import Claim, Side
 from adalora.reporting.pairs import Cells, sides

@@ -8,9 +8,9 @@ from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
-from adalora.backbones.targets import target_grid
 from adalora.config.schema import Model
 from adalora.files import writing
+from adalora.paths import target_grid
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -21,7 +21,7 @@ LEFT, RIGHT, BOTTOM, TOP = 1.0, 0.9, 0.9, 0.4
 
 def rank_table(model: Model, ranks: Mapping[str, int]) -> Table:
     """One row a layer, one column a map: the number, on a ground that darkens with it."""
-    columns, rows = target_grid(model, list(ranks))
+    columns, rows = target_grid(model.targets, list(ranks))
     highest = max(ranks.values())
     table = Table(title=f"realised ranks ({sum(ranks.values())} in {len(ranks)} modules)", box=None)
     table.add_column("layer", justify="right")
@@ -55,7 +55,7 @@ def rank_figure(model: Model, ranks: Mapping[str, int], title: str, highest: int
     """The same as a matplotlib figure; `highest` is the rank of the darkest ground (of these ranks)."""
     from matplotlib.figure import Figure  # half a second, and only here
 
-    columns, rows = target_grid(model, list(ranks))
+    columns, rows = target_grid(model.targets, list(ranks))
     highest = max(ranks.values()) if highest is None else highest
     values = [[ranks[name] if name else float("nan") for name in row] for row in rows]
     width, height = 0.8 * len(columns), 0.4 * len(rows)  # of the grid, in inches

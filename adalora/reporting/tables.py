@@ -13,14 +13,7 @@ from rich.table import Table
 
 from adalora.errors import UserError
 from adalora.files import write_text
-from adalora.reporting.cells import (
-    AVERAGE,
-    Cell,
-    Column,
-    Section,
-    commits,
-    difference,
-)
+from adalora.reporting.cells import AVERAGE, Cell, Column, Section, commits, difference
 from adalora.reporting.claimpage import claims_document, claims_table
 from adalora.reporting.findings import Findings
 from adalora.reporting.longform import long_form

@@ -10,7 +10,6 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
-from adalora.methods import create
 from adalora.plan import Plan
 from adalora.reporting.heatmap import rank_table
 from adalora.reporting.variants import written
@@ -23,7 +22,7 @@ if not console.is_terminal:
 def show_plan(plan: Plan) -> None:
     """Modules, counts, steps, phases, cost, and where the hyperparameters come from."""
     config, counts = plan.config, plan.setting.counts
-    method = create(config.method)
+    method = config.method
     table = Table(box=None, show_header=False, padding=(0, 1))
     table.add_column(style="bold")
     table.add_column(overflow="fold")

@@ -11,9 +11,10 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from adalora.cell import UNCOUNTED
-from adalora.config.methods import METHOD_CONFIGS, AdaLoRAConfig, MethodConfig
-from adalora.config.methods.adalora import FORMS
 from adalora.config.sources import CONF
+from adalora.methods.adalora.options import FORMS, AdaLoRAConfig
+from adalora.methods.discovery import METHODS
+from adalora.methods.options import MethodConfig
 from adalora.reporting.results import Run, budget_of, folder_of
 from adalora.resultfile import ModelPart, TaskPart
 
@@ -64,7 +65,7 @@ def told_apart(runs: Sequence[Run]) -> dict[str, list[Run]]:
         groups[json.dumps(options(run), sort_keys=True)].append(run)
     sets = [json.loads(text) for text in groups]
     apart = {name for name in set().union(*sets) if len({written(each.get(name, "absent")) for each in sets}) > 1}
-    lengths = METHOD_CONFIGS.get(runs[0]["method"]["name"], MethodConfig).lengths
+    lengths = METHODS.get(runs[0]["method"]["name"], MethodConfig).lengths
     following = {"training.total_steps", "training.warmup_steps", "training.eval_steps"}
     following |= {f"method.{name}" for name in lengths}
     short = apart - following if "length" in apart else apart
@@ -142,7 +143,7 @@ def stated_values(run: Run) -> tuple[dict[str, Any], dict[str, Any]]:
 
 def default_method(run: Run) -> MethodConfig:
     """The defaults of a run's method, of its own form where it has several."""
-    kind, form = METHOD_CONFIGS.get(run["method"]["name"], MethodConfig), run["method"].get("form")
+    kind, form = METHODS.get(run["method"]["name"], MethodConfig), run["method"].get("form")
     return AdaLoRAConfig(form=form) if kind is AdaLoRAConfig and form in FORMS else kind()
 
 

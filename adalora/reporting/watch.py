@@ -24,8 +24,8 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from adalora.backbones.targets import target_grid
 from adalora.errors import Interrupted, UserError
+from adalora.paths import target_grid
 from adalora.plan import Plan
 from adalora.reporting.cells import scores_of
 from adalora.reporting.heatmap import rank_figure
@@ -211,7 +211,7 @@ class Watch:
         lines = self.ranks.lines()
         if not lines:
             return []
-        columns, grid = target_grid(self.plan.config.model, [name for name in lines[0] if name != "step"])
+        columns, grid = target_grid(self.plan.config.model.targets, [name for name in lines[0] if name != "step"])
         return [
             (line["step"], layer, column, name, line[name])
             for line in lines

@@ -116,7 +116,7 @@ def train(parts: Parts) -> tuple[Progress, list[Any]]:
         parts.watcher.evaluation(step, results, method.ranks())
         return predictions
 
-    if progress.step == 0 and parts.config.method.start() is not None:
+    if progress.step == 0 and parts.config.method.initial_adapter() is not None:
         score(0)  # what was imported, as it came
 
     with stop_signals() as stop:

@@ -6,8 +6,8 @@ from transformers import DebertaV2Config, DebertaV2ForSequenceClassification
 
 from adalora.backbones.attention import distance_buckets, use_exact_attention
 from adalora.backbones.position_query import bypass_position_query
-from adalora.config.methods import AdaLoRAConfig
-from adalora.methods import create
+from adalora.methods.adalora.options import AdaLoRAConfig
+from adalora.methods.discovery import create
 
 MAPS = ("attention.self.query_proj", "attention.self.key_proj", "attention.self.value_proj")
 

@@ -7,8 +7,12 @@ from transformers import DebertaV2Config, DebertaV2ForSequenceClassification
 
 from adalora.backbones.attention import use_exact_attention
 from adalora.backbones.position_query import bypass_position_query
-from adalora.config.methods import AdaLoRAConfig, BitFitConfig, HoulsbyConfig, LoRAConfig, PfeifferConfig
-from adalora.methods import create
+from adalora.methods.adalora.options import AdaLoRAConfig
+from adalora.methods.bitfit.options import BitFitConfig
+from adalora.methods.discovery import create
+from adalora.methods.houlsby.options import HoulsbyConfig
+from adalora.methods.lora.options import LoRAConfig
+from adalora.methods.pfeiffer.options import PfeifferConfig
 from tasks.classification.kind import task_loss
 
 PER_LAYER = (

@@ -5,7 +5,7 @@ import torch
 
 from adalora.backbones.attention import use_exact_attention
 from adalora.backbones.recompute import recompute_activations
-from adalora.methods import create
+from adalora.methods.discovery import create
 from tests.methods.test_methods import CONFIGS
 from tests.tiny import INPUTS, bart, classifier, targets_of, trained, wake
 

@@ -1,7 +1,7 @@
 """Every committed configuration composes, and finds the recipe that is meant for it."""
 
 import re
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from itertools import product
 from pathlib import Path
 
@@ -14,10 +14,10 @@ from omegaconf import OmegaConf
 
 from adalora.config import recipes as tables
 from adalora.config import register
-from adalora.config.methods import METHOD_CONFIGS
 from adalora.config.mistakes import explained
 from adalora.config.recipes import protocols, recipes
 from adalora.errors import UserError
+from adalora.methods.discovery import METHODS
 from adalora.plan import make_plan
 
 CONF = Path(__file__).parents[2] / "conf"
@@ -115,7 +115,7 @@ def test_without_a_published_row_the_method_keeps_its_defaults(compose):
     config = compose("task=rte", "method=sora")
     assert config.recipe.protocol  # the task's
     assert config.recipe.source is None
-    assert asdict(config.method) == asdict(METHOD_CONFIGS["sora"]())
+    assert asdict(config.method) == asdict(METHODS["sora"]())
 
 
 @pytest.mark.parametrize("task, recipe", product(GLUE, options("recipe")))
@@ -256,14 +256,21 @@ def test_the_command_line_wins_over_the_demo_s_precision(compose):
 
 
 def test_every_method_has_options_and_a_dataclass():
-    assert options("method") == sorted(METHOD_CONFIGS)
+    assert options("method") == sorted(METHODS)
 
 
 @pytest.mark.parametrize("method", options("method"))
-def test_yaml_and_dataclass_have_the_same_defaults(method):
-    node = OmegaConf.to_container(OmegaConf.load(CONF / "method" / f"{method}.yaml").method)
-    assert node == asdict(METHOD_CONFIGS[method]())
-    assert node["name"] == method
+def test_a_method_s_file_repeats_none_of_its_options(method):
+    """Each default is written once, in the method's dataclass."""
+    node = OmegaConf.load(CONF / "method" / f"{method}.yaml")
+    assert set(node) == {"defaults", "training"}
+    assert set(node.training) == {"lr"}
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_option_of_a_method_has_a_line_of_help(method):
+    lines = {option.name: option.metadata.get("help") for option in fields(METHODS[method]) if option.name != "name"}
+    assert all(lines.values()), lines
 
 
 @pytest.mark.parametrize(

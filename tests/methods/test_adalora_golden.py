@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch import nn
 
-from adalora.config.methods import AdaLoRAConfig
-from adalora.methods.adalora import AdaLoRA
+from adalora.methods.adalora.layer import AdaLoRA
+from adalora.methods.adalora.options import AdaLoRAConfig
 from adalora.training.optimizer import build_optimizer, set_lr
 from tests.tiny import Chain, training
 

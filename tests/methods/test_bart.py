@@ -8,17 +8,15 @@ import torch.nn.functional as F
 from torch import nn
 
 from adalora.budget import shapes_of
-from adalora.config.methods import (
-    AdaLoRAConfig,
-    BitFitConfig,
-    FullConfig,
-    HoulsbyConfig,
-    LoRAConfig,
-    PfeifferConfig,
-)
 from adalora.errors import UserError
-from adalora.methods import create
+from adalora.methods.adalora.options import AdaLoRAConfig
+from adalora.methods.bitfit.options import BitFitConfig
+from adalora.methods.discovery import create
+from adalora.methods.full.options import FullConfig
+from adalora.methods.houlsby.options import HoulsbyConfig
 from adalora.methods.linear import AdaptedLinear, merge, merged, unmergeable
+from adalora.methods.lora.options import LoRAConfig
+from adalora.methods.pfeiffer.options import PfeifferConfig
 from adalora.training.optimizer import build_optimizer
 from tests.tiny import bart, targets_of, trained, wake
 
@@ -53,7 +51,7 @@ def attach(model, compose):
     def go(name):
         targets = targets_of(model, compose("model=bart_large", f"method={CONFIGS[name].name}"))
         method = create(CONFIGS[name].planned(20))
-        counted = method.count(shapes_of(targets)).peak if name in LOW_RANK + BOTTLENECK else None
+        counted = method.config.count(shapes_of(targets)).peak if name in LOW_RANK + BOTTLENECK else None
         method.attach(model, targets, total_steps=20)
         return method, counted
 

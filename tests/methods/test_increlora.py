@@ -9,11 +9,11 @@ from torch import nn
 from adalora.backbones.load import blank
 from adalora.backbones.targets import target_modules
 from adalora.budget import shapes_of
-from adalora.config.methods import IncreLoRAConfig
 from adalora.errors import UserError
-from adalora.growth import Growth
-from adalora.methods.growing import GrowingLinear, Stack
-from adalora.methods.increlora import IncreLoRA
+from adalora.methods.increlora.growing import GrowingLinear, Stack
+from adalora.methods.increlora.growth import Growth
+from adalora.methods.increlora.layer import IncreLoRA
+from adalora.methods.increlora.options import IncreLoRAConfig
 from adalora.methods.linear import merge, merged
 from adalora.training.optimizer import set_lr
 
@@ -234,7 +234,7 @@ def test_counts_are_the_active_ranks_and_the_peak_has_the_reserve():
     slots = {"a": 11, "b": 11, "c": 11}
     assert method.kept() == sum(rank * (slots[name] + 1) for name, rank in method.ranks().items())
     assert method.peak() == method.kept() + 3 * 11 == sum(p.numel() for p in trained(net))
-    assert method.count(dict.fromkeys("abc", (5, 6))) == (3 * 3 * 12 + 3 * 11, 3 * 3 * 12)
+    assert method.config.count(dict.fromkeys("abc", (5, 6))) == (3 * 3 * 12 + 3 * 11, 3 * 3 * 12)
 
 
 def test_finishing_and_merging_keep_the_function_and_only_what_is_kept():
@@ -325,15 +325,15 @@ def test_a_training_too_short_to_grow_is_refused_with_what_to_do():
     config = IncreLoRAConfig(target_rank=4, add_rank=1, top_h=1, interval=10).planned(100)
     shapes = {f"m{i}": (4, 4) for i in range(10)}
     with pytest.raises(UserError, match=r"40 ranks at step 310.*has 100.*method\.top_h=1.*method\.interval=10"):
-        IncreLoRA(config).check(shapes, 100)
-    IncreLoRA(config).check(shapes, 311)
+        config.check(shapes, 100)
+    config.check(shapes, 311)
 
 
 @pytest.mark.parametrize("total_steps", [24, 100, 3900])
 @pytest.mark.parametrize("rank", [1.2, 2, 8])
 def test_what_is_left_open_ends_within_40_percent(rank, total_steps):
     config = IncreLoRAConfig(target_rank=rank).planned(total_steps)
-    growth = Growth.planned(config, 72, total_steps)
+    growth = config.growth(72, total_steps)
     assert 0 < growth.last_step() <= 0.4 * total_steps
     if total_steps >= 100 and rank >= 2:
         assert growth.top_h < 40
@@ -346,7 +346,7 @@ def test_it_grows_on_bart(compose):
     full = shapes_of(
         target_modules(blank(compose("model=bart_large").backbone, 2), compose("model=bart_large").backbone)
     )
-    assert IncreLoRA(IncreLoRAConfig(target_rank=2)).count(full).kept == 2 * (540_672 + 192)
+    assert IncreLoRAConfig(target_rank=2).count(full).kept == 2 * (540_672 + 192)
     torch.manual_seed(0)
     small = BartForConditionalGeneration(
         BartConfig(vocab_size=20, d_model=16, encoder_layers=2, decoder_layers=2, encoder_attention_heads=2,

@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch import nn
 
-from adalora.config.methods import IncreLoRAConfig
-from adalora.methods.increlora import IncreLoRA
+from adalora.methods.increlora.layer import IncreLoRA
+from adalora.methods.increlora.options import IncreLoRAConfig
 from adalora.training.optimizer import build_optimizer, set_lr
 from tests.tiny import Chain, training
 

@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from adalora.config.methods import LoRAConfig
 from adalora.errors import UserError
-from adalora.methods.lora import LoRA, LoRALinear
+from adalora.methods.lora.layer import LoRA, LoRALinear
+from adalora.methods.lora.options import LoRAConfig
 
 
 @pytest.mark.parametrize("d_in", [300, 1200])

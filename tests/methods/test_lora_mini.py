@@ -7,10 +7,10 @@ import torch
 from torch import nn
 
 from adalora.adapter import load_adapter, save_adapter
-from adalora.config.methods import LoRAMiniConfig
 from adalora.errors import UserError
-from adalora.methods import create
-from adalora.methods.lora_mini import LoRAMiniLinear
+from adalora.methods.discovery import create
+from adalora.methods.lora_mini.layer import LoRAMiniLinear
+from adalora.methods.lora_mini.options import LoRAMiniConfig
 
 
 def layer(d_out, d_in, **options):
@@ -90,7 +90,7 @@ def test_the_count_doesn_t_depend_on_the_shapes(seed):
     inner_in, inner_out = rank + draw.randint(0, 9), rank + draw.randint(0, 9)
     config = LoRAMiniConfig(rank=rank, inner_in=inner_in, inner_out=inner_out)
     shapes = {str(i): (draw.randint(15, 50), draw.randint(15, 50)) for i in range(draw.randint(1, 6))}
-    count = create(config).count(shapes)
+    count = config.count(shapes)
     assert count.peak == count.kept == len(shapes) * rank * (inner_in + inner_out)
     bases = [nn.Linear(d_in, d_out).requires_grad_(False) for d_out, d_in in shapes.values()]
     trained = [p for base in bases for p in LoRAMiniLinear(base, config).parameters() if p.requires_grad]
@@ -109,13 +109,13 @@ def test_the_count_doesn_t_depend_on_the_shapes(seed):
     ],
 )
 def test_what_is_open_follows_the_size(given, size, sizes):
-    found = create(LoRAMiniConfig(**given)).sized(size, {"a": (20, 30)})
+    found = LoRAMiniConfig(**given).sized(size, {"a": (20, 30)})
     assert (found.rank, found.inner_in, found.inner_out) == sizes
 
 
 def test_a_subspace_wider_than_a_side_is_refused():
     config = LoRAMiniConfig(rank=1, inner_in=5, inner_out=5)
     with pytest.raises(UserError, match=r"method\.inner_out=5 is more than a map of 4 x 8 has: at most 4"):
-        create(config).count({"a": (4, 8)})
+        config.count({"a": (4, 8)})
     with pytest.raises(UserError, match=r"method\.inner_in=5"):
         LoRAMiniLinear(nn.Linear(4, 8), config)

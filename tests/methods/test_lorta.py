@@ -10,10 +10,10 @@ from safetensors.torch import load_file
 from torch import nn
 
 from adalora.adapter import load_adapter, save_adapter
-from adalora.config.methods import LoRTAConfig
 from adalora.errors import UserError
-from adalora.methods import create
+from adalora.methods.discovery import create
 from adalora.methods.linear import AdaptedLinear, merge
+from adalora.methods.lorta.options import LoRTAConfig
 
 FACTORS = ("A", "B", "C_h", "C_l", "C_m")
 
@@ -105,7 +105,9 @@ def test_ffn_maps_are_slices_by_their_cp_sum(rank):
     net = Net(2, 4, wide=12)
     method = attached(net, rank=rank, heads=2, alpha=3, modules=[*"qkvo", "up", "down"])
     assert (len(net.lorta.C_l), len(net.lorta.C_m)) == (2, 10)  # 4 + 3 + 3 squares a layer
-    assert method.count({p: m.weight.shape for p, m in net.targets().items()}).peak == rank * (4 + 2 + 2 + 2 + 10)
+    assert method.config.count({p: m.weight.shape for p, m in net.targets().items()}).peak == rank * (
+        4 + 2 + 2 + 2 + 10
+    )
     with torch.no_grad():
         for layer, maps in enumerate(net.layers):
             for name, start in (("up", 4), ("down", 7)):
@@ -128,7 +130,7 @@ def test_without_modules_only_the_square_maps_are_adapted():
     adapted = {path for path, module in net.targets().items() if isinstance(module, AdaptedLinear)}
     assert adapted == {path for path in net.targets() if path[-1] in "qkvo"}
     shapes = {path: tuple(module.weight.shape) for path, module in net.targets().items()}
-    assert set(method.adapted(shapes)) == adapted
+    assert set(method.config.adapted(shapes)) == adapted
 
 
 @pytest.mark.parametrize("rank", [2, 20])
@@ -226,7 +228,7 @@ def test_the_count_of_random_shapes(seed):
     for modules, matrices in ((None, 4), (names, 4 + (2 * times if times > 1 else 0)), (["q", "v"], 2)):
         config = LoRTAConfig(rank=rank, heads=heads, modules=modules)
         shapes = {p: tuple(m.weight.shape) for p, m in net.targets().items() if p[-1] in "qv" or modules != ["q", "v"]}
-        count = create(config).count(shapes)
+        count = config.count(shapes)
         assert count.peak == count.kept == rank * (d + head + heads + layers + matrices)
 
 
@@ -242,4 +244,4 @@ def test_the_count_of_random_shapes(seed):
 )
 def test_what_doesn_t_fit_is_refused(shapes, options, message):
     with pytest.raises(UserError, match=message):
-        create(LoRTAConfig(rank=1, **{"heads": 2} | options)).count(shapes)
+        LoRTAConfig(rank=1, **{"heads": 2} | options).count(shapes)

@@ -8,11 +8,11 @@ import torch
 from peft.tuners import lora as tuners
 from torch import nn
 
-from adalora.config.methods import LoRAConfig, MELoRAConfig
 from adalora.errors import UserError
-from adalora.methods import create
-from adalora.methods.lora import LoRALinear
-from adalora.methods.melora import MELoRALinear
+from adalora.methods.lora.layer import LoRALinear
+from adalora.methods.lora.options import LoRAConfig
+from adalora.methods.melora.layer import MELoRALinear
+from adalora.methods.melora.options import MELoRAConfig
 
 
 def layer(d_out, d_in, **options):
@@ -113,8 +113,8 @@ def test_the_count_of_random_shapes_is_lora_s_whatever_the_minis(seed):
     draw = random.Random(seed)
     rank, n = draw.randint(1, 9), draw.randint(1, 6)
     shapes = {str(i): (n * draw.randint(1, 50), n * draw.randint(1, 50)) for i in range(5)}
-    count = create(MELoRAConfig(rank=rank, minis=n)).count(shapes)
-    assert count == create(LoRAConfig(rank=rank)).count(shapes)
+    count = MELoRAConfig(rank=rank, minis=n).count(shapes)
+    assert count == LoRAConfig(rank=rank).count(shapes)
     layers = [layer(*shape, rank=rank, minis=n) for shape in shapes.values()]
     assert count.peak == sum(found.lora_A.numel() + found.lora_B.numel() for found in layers)
 
@@ -122,6 +122,6 @@ def test_the_count_of_random_shapes_is_lora_s_whatever_the_minis(seed):
 def test_minis_that_don_t_divide_a_side_are_refused():
     message = r"method\.minis=5 doesn't divide both sides of a map of 10 x 12"
     with pytest.raises(UserError, match=message):
-        create(MELoRAConfig(rank=1, minis=5)).count({"a": (10, 12)})
+        MELoRAConfig(rank=1, minis=5).count({"a": (10, 12)})
     with pytest.raises(UserError, match=message):
         layer(10, 12, rank=1, minis=5)

@@ -8,29 +8,27 @@ from torch import nn
 
 from adalora.backbones.position_query import bypass_position_query
 from adalora.budget import shapes_of
-from adalora.config.methods import (
-    AdaLoRAConfig,
-    BitFitConfig,
-    FullConfig,
-    HoulsbyConfig,
-    IncreLoRAConfig,
-    LoRAConfig,
-    LoRAMiniConfig,
-    LoRTAConfig,
-    MELoRAConfig,
-    MoRAConfig,
-    PfeifferConfig,
-    PRILoRAConfig,
-    SoRAConfig,
-)
 from adalora.errors import UserError
-from adalora.methods import create
-from adalora.methods.adalora import SVDLinear
-from adalora.methods.bottleneck import BottleneckBlock
-from adalora.methods.houlsby import HoulsbyBlock
+from adalora.methods.adalora.layer import SVDLinear
+from adalora.methods.adalora.options import AdaLoRAConfig
+from adalora.methods.bitfit.options import BitFitConfig
+from adalora.methods.discovery import create
+from adalora.methods.full.options import FullConfig
+from adalora.methods.houlsby.bottleneck import BottleneckBlock
+from adalora.methods.houlsby.layer import HoulsbyBlock
+from adalora.methods.houlsby.options import HoulsbyConfig
+from adalora.methods.increlora.options import IncreLoRAConfig
 from adalora.methods.linear import AdaptedLinear, merge, merged
-from adalora.methods.lora import LoRALinear
-from adalora.methods.pfeiffer import PfeifferBlock
+from adalora.methods.lora.layer import LoRALinear
+from adalora.methods.lora.options import LoRAConfig
+from adalora.methods.lora_mini.options import LoRAMiniConfig
+from adalora.methods.lorta.options import LoRTAConfig
+from adalora.methods.melora.options import MELoRAConfig
+from adalora.methods.mora.options import MoRAConfig
+from adalora.methods.pfeiffer.layer import PfeifferBlock
+from adalora.methods.pfeiffer.options import PfeifferConfig
+from adalora.methods.prilora.options import PRILoRAConfig
+from adalora.methods.sora.options import SoRAConfig
 from tests.tiny import INPUTS, bart, classifier, targets_of, trained, wake
 
 CONFIGS = {  # the test matrix: a row a method
@@ -110,7 +108,9 @@ class Block(nn.Module):
 
 def test_a_bottleneck_refuses_a_map_outside_such_a_block():
     model = nn.Sequential(nn.Sequential(nn.Linear(4, 4)))
-    with pytest.raises(UserError, match=r"pfeiffer has no place at 0\.0: .*LayerNorm, or self_attn\.out_proj"):
+    with pytest.raises(
+        UserError, match=r"pfeiffer has no place at 0\.0: .*LayerNorm, or the output maps of layers of BART"
+    ):
         create(PfeifferConfig(width=2)).attach(model, {"0.0": model[0][0]}, 10)
 
 
@@ -156,7 +156,7 @@ def test_the_count_is_the_number_of_trained_parameters(model, compose, name):
     shapes = shapes_of(targets)
     method = attach(model, name, compose)
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    assert method.count(shapes).peak == trained
+    assert method.config.count(shapes).peak == trained
 
 
 @pytest.mark.parametrize("name", LINEAR)
@@ -217,9 +217,9 @@ def test_bart_s_maps_are_adapted_and_merge(compose, name):
     shapes = shapes_of(targets)
     method = create(CONFIGS[name].fitted(model.config).planned(20))
     method.attach(model, targets, total_steps=20)
-    assert method.count(shapes).peak == sum(p.numel() for p in trained(model))
+    assert method.config.count(shapes).peak == sum(p.numel() for p in trained(model))
     adapted = {path for path, module in model.named_modules() if isinstance(module, AdaptedLinear)}
-    assert adapted == set(method.adapted(shapes))
+    assert adapted == set(method.config.adapted(shapes))
     assert len(adapted) == (24 if name == "lorta" else 32)
     inputs = {"input_ids": torch.tensor([[0, 5, 6, 2]]), "decoder_input_ids": torch.tensor([[2, 0, 7]])}
     fresh = model(**inputs).logits

@@ -8,10 +8,9 @@ import pytest
 import torch
 from torch import nn
 
-from adalora.config.methods import MoRAConfig
 from adalora.errors import UserError
-from adalora.methods import create
-from adalora.methods.mora import MoRALinear, rotation
+from adalora.methods.mora.layer import MoRALinear, rotation
+from adalora.methods.mora.options import MoRAConfig
 
 
 def layer(d_out, d_in, **options):
@@ -97,12 +96,12 @@ def test_the_count_of_random_shapes_is_near_lora_s_and_never_more_than_the_map(k
     draw = random.Random(seed)
     rank, shapes = draw.randint(1, 9), {str(i): (draw.randint(16, 300), draw.randint(16, 300)) for i in range(9)}
     for d_out, d_in in shapes.values():
-        (count, kept) = create(MoRAConfig(rank=rank, type=kind)).count({"": (d_out, d_in)})
+        (count, kept) = MoRAConfig(rank=rank, type=kind).count({"": (d_out, d_in)})
         lora = rank * (d_out + d_in)
         assert count == kept <= min(d_out, d_in) ** 2
         if lora <= min(d_out, d_in) ** 2:  # the side is off the root by at most 1/2 up and 1 1/2 down
             assert (math.sqrt(lora) - (0.5 if kind == 1 else 1.5)) ** 2 <= count <= (math.sqrt(lora) + 0.5) ** 2
-    total = create(MoRAConfig(rank=rank, type=kind)).count(shapes).peak
+    total = MoRAConfig(rank=rank, type=kind).count(shapes).peak
     assert total == sum(layer(*shape, rank=rank, type=kind).mora_M.numel() for shape in shapes.values())
 
 
@@ -114,5 +113,5 @@ def test_the_tables_move_with_the_model_and_are_in_no_state_dict():
 
 def test_a_map_too_small_to_rotate_is_refused():
     with pytest.raises(UserError, match=r"8 x 1 is too small.*method\.type=1"):
-        create(MoRAConfig(rank=1)).count({"a": (8, 1)})
-    assert create(MoRAConfig(rank=1, type=1)).count({"a": (8, 1)}).peak == 1
+        MoRAConfig(rank=1).count({"a": (8, 1)})
+    assert MoRAConfig(rank=1, type=1).count({"a": (8, 1)}).peak == 1

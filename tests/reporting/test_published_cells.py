@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from adalora.config.lengths import fit_lengths
-from adalora.config.methods import METHOD_CONFIGS
+from adalora.methods.discovery import METHODS
 from adalora.reporting.paper import FOLDER
 from adalora.reporting.variants import variant_of
 from adalora.reporting.watch import beside_paper
@@ -35,7 +35,7 @@ def forged(setting, **changes):
     name = given["method"]
     options = {key.removeprefix("method."): yaml.safe_load(value) for key, value in given.items() if "." in key}
     result = make(given["task"], name, given.get("budget", "any"), **{"recipe__values": {}} | changes)
-    result["method"] = asdict(METHOD_CONFIGS[name](**(RANKS.get(name, {}) | options)))
+    result["method"] = asdict(METHODS[name](**(RANKS.get(name, {}) | options)))
     return result
 
 

@@ -6,9 +6,11 @@ from torch import nn
 from torch.optim import SGD
 from transformers import get_linear_schedule_with_warmup
 
-from adalora.config.methods import AdaLoRAConfig, FullConfig, LoRAConfig
-from adalora.methods import create
-from adalora.methods.full import Full
+from adalora.methods.adalora.options import AdaLoRAConfig
+from adalora.methods.discovery import create
+from adalora.methods.full.layer import Full
+from adalora.methods.full.options import FullConfig
+from adalora.methods.lora.options import LoRAConfig
 from adalora.training.optimizer import build_optimizer, linear, set_lr
 from tests.tiny import training
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from adalora.backbones.targets import layer_of, matches
+from adalora.paths import layer_of, matches
 from adalora.reading import Damaged, read_lines
 
 POINTS = 60  # of a curve: at 270 pixels more can hardly be seen

@@ -1,0 +1,31 @@
+"""BitFit (Ben Zaken et al., ACL 2022, arXiv 2106.10199): only the biases of the backbone are trained.
+
+Every parameter named `bias`, those of the LayerNorms among them; LayerNorm weights stay frozen.
+There is no choice of budget: 102,912 on DeBERTaV3-base, 19,968 of them in LayerNorms; 333,824 on
+BART-large, whose `final_logits_bias` is a buffer of zeros, no parameter, and stays. Nothing is added
+to the model, so there is nothing to merge. docs/deviations.md: D-bitfit.
+"""
+
+from collections.abc import Mapping
+
+from torch import nn
+
+from adalora.methods.bitfit.options import BitFitConfig
+from adalora.methods.protocol import Method
+
+
+class BitFit(Method):
+    """Trains the biases."""
+
+    increments = False
+
+    def __init__(self, config: BitFitConfig) -> None:
+        self.config = config
+
+    def attach(self, model: nn.Module, targets: Mapping[str, nn.Linear], total_steps: int) -> None:
+        for name, parameter in model.named_parameters():
+            if name.rpartition(".")[2] == "bias":
+                parameter.requires_grad_(True)
+
+
+METHOD = BitFit

@@ -1,0 +1,22 @@
+"""Options of BitFit: none."""
+
+from dataclasses import dataclass
+
+from adalora.methods.options import MethodConfig
+
+
+@dataclass
+class BitFitConfig(MethodConfig):
+    """The biases are trained: there is no choice of budget."""
+
+    name: str = "bitfit"
+
+    @property
+    def has_budget(self) -> bool:
+        return False
+
+    def describe(self) -> str:
+        return "all biases"
+
+
+OPTIONS = BitFitConfig

@@ -1,0 +1,76 @@
+"""Finds the methods: every folder here, and packages that name themselves as entry points. Imports no torch.
+
+A package of the user's own is found by an entry point of the group `adalora.methods`: the method's name, and the
+package that has `options.py` and `layer.py`. Whatever is wrong with it costs one warning, and its method is missing.
+
+    [project.entry-points."adalora.methods"]
+    gated_lora = "gated_lora"
+"""
+
+import logging
+from dataclasses import is_dataclass
+from importlib import import_module
+from importlib.metadata import entry_points
+from importlib.util import find_spec
+from pathlib import Path
+from pkgutil import iter_modules
+from typing import TYPE_CHECKING
+
+from adalora.errors import UserError
+from adalora.methods.options import MethodConfig
+from adalora.options import require
+
+if TYPE_CHECKING:
+    from adalora.methods.protocol import Method
+
+GROUP = "adalora.methods"
+
+
+def find_methods() -> dict[str, type[MethodConfig]]:
+    """The options of every method, by the method's name."""
+    package = __name__.rpartition(".")[0]
+    names = [module.name for module in iter_modules([str(Path(__file__).parent)]) if module.ispkg]
+    found = {name: options_of(name, f"{package}.{name}") for name in names}
+    for entry in entry_points(group=GROUP):
+        try:
+            require(entry.name not in names, "its name is taken by a method of the suite")
+            found[entry.name] = options_of(entry.name, entry.value)
+        except Exception as error:  # noqa: BLE001 - a stranger's package may raise anything
+            reason = " ".join(str(error).split()) or type(error).__name__
+            logging.getLogger(__name__).warning("method %s is left out: %s", entry.name, reason)
+    return found
+
+
+def options_of(name: str, package: str) -> type[MethodConfig]:
+    """The options of the method `name` that lies in `package`.
+
+    Raises:
+        UserError: the step that is missing.
+    """
+    module = f"{package}.options"
+    require(find_spec(module) is not None, f"there is no module {module}, which has the method's options")
+    options = getattr(import_module(module), "OPTIONS", None)
+    good = isinstance(options, type) and issubclass(options, MethodConfig) and is_dataclass(options)
+    if not good or options is None:
+        raise UserError(f"{module} has no OPTIONS, the method's dataclass, a subclass of MethodConfig")
+    require(
+        options.name == name, f'{module}: {options.__name__}.name is "{options.name}", and the method is called {name}'
+    )
+    require(find_spec(f"{package}.layer") is not None, f"there is no module {package}.layer, which has the method")
+    return options
+
+
+def create(config: MethodConfig) -> "Method":
+    """The method of these options: `METHOD` in the `layer.py` beside them.
+
+    Raises:
+        UserError: there is none.
+    """
+    layer = f"{type(config).__module__.rpartition('.')[0]}.layer"
+    method = getattr(import_module(layer), "METHOD", None)
+    if method is None:
+        raise UserError(f"{layer} has no METHOD, the class of the method {config.name}")
+    return method(config)
+
+
+METHODS = find_methods()

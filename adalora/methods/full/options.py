@@ -1,0 +1,22 @@
+"""Options of full fine-tuning: none."""
+
+from dataclasses import dataclass
+
+from adalora.methods.options import MethodConfig
+
+
+@dataclass
+class FullConfig(MethodConfig):
+    """Every parameter is trained: there is no choice of budget."""
+
+    name: str = "full"
+
+    @property
+    def has_budget(self) -> bool:
+        return False
+
+    def describe(self) -> str:
+        return "all parameters"
+
+
+OPTIONS = FullConfig

@@ -1,0 +1,1 @@
+"""Adapters of Houlsby et al. (arXiv 1902.00751)."""

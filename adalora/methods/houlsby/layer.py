@@ -1,0 +1,56 @@
+"""Adapters of Houlsby et al. (ICML 2019, arXiv 1902.00751) as in the released AdaLoRA code.
+
+    h = dropout(dense(x)),   out = LayerNorm(h + up(silu(down(h))) + residual)
+
+After every attention's output map and after the FFN's: two in an encoder layer, three in a decoder
+layer (bottleneck.py has initial values). The original also trains the LayerNorms; the released code
+doesn't (docs/deviations.md: D-bottleneck-norm). In BART the layer itself drops out, after the
+bottleneck instead of before it (D-houlsby-bart):
+
+    out = LayerNorm(dropout(h + up(silu(down(h)))) + residual),   h = dense(x)
+
+Parameters on DeBERTaV3-base: 24 (1,537 m + 768), so 313,536, 608,640 and 1,198,848 for m = 8, 16, 32;
+the paper prints 0.31M, 0.61M and 1.22M (D-adapter-counts). On BART-large: 60 (2,049 m + 1,024).
+"""
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from adalora.methods.houlsby.bottleneck import UNMERGEABLE, BottleneckBlock, BottleneckMethod, bottleneck
+from adalora.methods.houlsby.options import BottleneckConfig
+
+
+class HoulsbyBlock(BottleneckBlock):
+    """The bottleneck between the dense map and the residual."""
+
+    def forward(self, x: Tensor, residual: Tensor) -> Tensor:
+        h = self.dropout(self.dense(x))
+        h = h + self.up(F.silu(self.down(h))).to(h.dtype)
+        return self.LayerNorm(h + residual)
+
+
+class HoulsbyLinear(nn.Linear):
+    """h + up(silu(down(h))) with h = W x + b: W (d, d_in) and b (d) are those of the map it replaces."""
+
+    unmergeable = UNMERGEABLE
+
+    def __init__(self, base: nn.Linear, config: BottleneckConfig) -> None:
+        nn.Module.__init__(self)  # nn.Linear's own would allocate a weight
+        self.in_features, self.out_features = base.in_features, base.out_features
+        self.weight, self.bias = base.weight, base.bias
+        self.down, self.up = bottleneck(base.out_features, base.weight, config)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., d_in) -> (..., d)."""
+        h = F.linear(x, self.weight, self.bias)
+        return h + self.up(F.silu(self.down(h))).to(h.dtype)
+
+
+class Houlsby(BottleneckMethod):
+    """A bottleneck after every attention and the FFN."""
+
+    block = HoulsbyBlock
+    in_bart = HoulsbyLinear
+
+
+METHOD = Houlsby

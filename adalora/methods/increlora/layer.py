@@ -1,0 +1,222 @@
+"""IncreLoRA (Zhang F. et al., arXiv 2308.12043), by its released code (FeiyuZhang98/IncreLoRA).
+
+    y = W x + b + alpha / (r + 1e-5) B diag(E) A dropout(x)
+
+with A (r, d_in), E (r, 1), B (d_out, r); r is the module's own rank, which starts at `init_rank` and
+grows, so the divisor follows it (`rescale` keeps the update as it was). A, B ~ N(0, 0.02^2), E = 0.
+
+After step 0 every module holds `add_rank` reserve ranks, whose A and B learn in advance while E is
+held at 1e-5. Each step scores the modules by their increment dW and its gradient G, task loss alone:
+
+    S = sum |dW o G| / sqrt(d_out d_in),   G = dL/d(dW),
+
+smoothed as in AdaLoRA to I_bar U_bar. Every `interval` steps the `top_h` best modules turn their
+reserve into ranks and get a new one, until all ranks together are n `target_rank`; then what is left
+of the reserve is silenced (E = 0). What a growth adds is one optimizer group, whose learning rate
+warms up anew. Loss: task loss + gamma R, R as in AdaLoRA over all rows, the reserve's too.
+
+G is not kept by autograd: it is gathered beside the low-rank products while ranks grow, over all
+calls of a module, micro-batches and processes. Parameters: sum of r_k (d_in + d_out + 1), and in
+training A and B of the reserve.
+
+Deviations from paper and released code (docs/deviations.md): D-incre-score, D-incre-calls,
+D-incre-scale, D-incre-total, D-incre-ties, D-incre-order, D-incre-groups, D-incre-reserve, D-incre-dense.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from adalora.allocation import Importance
+from adalora.errors import UserError
+from adalora.methods.increlora.growing import GrowingLinear, Stack
+from adalora.methods.increlora.options import IncreLoRAConfig
+from adalora.methods.linear import replace_modules
+from adalora.methods.protocol import Method
+
+SILENT = 1e-5  # E of a reserve that learns in advance (released code)
+
+
+class IncreLoRA(Method):
+    """Ranks grown from `init_rank` a module to a mean of `target_rank`, wherever they matter most."""
+
+    def __init__(self, config: IncreLoRAConfig) -> None:
+        self.config: Any = config
+        self.modules: dict[str, GrowingLinear] = {}
+
+    # -- training
+
+    def attach(self, model: nn.Module, targets: Mapping[str, nn.Linear], total_steps: int) -> None:
+        config = self.config
+        self.modules = replace_modules(model, targets, lambda base: GrowingLinear(base, config))
+        self.growth = config.growth(len(targets), total_steps)
+        # the same on every process, and apart from what dropout draws
+        self.generator = torch.Generator().manual_seed(int(torch.randint(2**62, ())))
+        rows: dict[torch.Size, list[int]] = {}
+        for row, module in enumerate(self.modules.values()):
+            rows.setdefault(module.weight.shape, []).append(row)
+        modules = self._modules = list(self.modules.values())
+        self.stacks = [Stack(found, [modules[row] for row in found]) for found in rows.values()]
+        place: dict[str, Any] = {"dtype": modules[0].weight.dtype, "device": modules[0].weight.device}
+        self.order = torch.tensor([row for stack in self.stacks for row in stack.rows]).argsort().to(place["device"])
+        self.S = torch.zeros(len(modules), **place)
+        self.importance = Importance.like(self.S)
+        self.threshold = torch.full((), float("nan"), **place)
+        self._look_again()
+
+    @property
+    def total(self) -> int:
+        """Active ranks of all modules."""
+        return sum(module.rank for module in self._modules)
+
+    def regulariser(self) -> Tensor:
+        """gamma R."""
+        if self.config.orthogonality == 0:
+            return torch.zeros(())
+        return self.config.orthogonality * torch.cat([stack.orthogonality() for stack in self.stacks]).mean()
+
+    @torch.no_grad()
+    def before_step(self, t: int, optimizer: Optimizer) -> None:
+        """Score with this step's dW and G, then grow where it is time: the only wait for the device."""
+        if not self.growing:
+            return
+        S = torch.cat([stack.score() for stack in self.stacks])[self.order]  # noqa: N806
+        if (scaler := getattr(optimizer, "scaler", None)) is not None:  # fp16: G is of the scaled loss
+            S = S / scaler.get_scale()  # noqa: N806
+        self.S = S
+        self.importance.average(S, self.config.beta1, self.config.beta2)
+        if t == 0:
+            self._open(optimizer, t, [p for module in self._modules for p in self._reserve(module, self.growth.add)])
+        elif self.growth.due(t):
+            self._grow(t, optimizer)
+
+    def skip_step(self) -> None:
+        for stack in self.stacks:
+            stack.forget()
+
+    def _grow(self, t: int, optimizer: Optimizer) -> None:
+        scores = self.importance.score()
+        order = torch.argsort(scores, descending=True, stable=True)
+        amounts = self.growth.amounts(self.total)
+        self.threshold = scores[order[len(amounts) - 1]]
+        if not self.growth.exact:  # all that tie with the last are chosen too
+            amounts = [self.growth.add] * int((scores >= self.threshold).sum())
+        added: list[nn.Parameter] = []
+        for row, g in zip(order.tolist(), amounts, strict=False):
+            module = self._modules[row]
+            old = module.scale
+            module.lora_E.append(module.silent[:g].clone())  # they end where the reserve began
+            module.rank += g
+            if self.config.rescale:
+                torch._foreach_mul_(list(module.lora_E), old / module.scale)
+            added.append(module.lora_E[-1])
+            if not self.config.advance_learning:
+                added += [module.lora_A[-1].requires_grad_(), module.lora_B[-1].requires_grad_()]
+            module.silent = module.silent[g:]
+            added += self._reserve(module, g)
+        self._open(optimizer, t, added)
+
+    def _reserve(self, module: GrowingLinear, g: int) -> list[nn.Parameter]:
+        """Add g reserve slots to a module; returns what of them is trained."""
+        learns, std, like = self.config.advance_learning, self.config.init_std, module.weight
+        for factor, shape in ((module.lora_A, (g, module.in_features)), (module.lora_B, (module.out_features, g))):
+            values = torch.empty(shape, dtype=like.dtype).normal_(std=std, generator=self.generator)
+            factor.append(nn.Parameter(values.to(like.device), requires_grad=learns))
+        module.silent = torch.cat([module.silent, like.new_full((g, 1), SILENT if learns else 0.0)])
+        return [module.lora_A[-1], module.lora_B[-1]] if learns else []
+
+    def _open(self, optimizer: Optimizer, t: int, added: list[nn.Parameter]) -> None:
+        """Start an optimizer group (see training/optimizer.py) for what has been added after step t."""
+        if added:
+            born = t if self.config.restart_warmup else 0
+            optimizer.add_param_group({"params": added, "peak_lr": optimizer.defaults["lr"], "born": born})
+        self._look_again()
+
+    def _look_again(self) -> None:
+        """Recompute everything derived from the current ranks."""
+        total = self.total
+        self.growing = total < self.growth.target
+        if total == self.growth.target:
+            for module in self._modules:
+                module.silent = torch.zeros_like(module.silent)
+        for stack in self.stacks:
+            stack.reindex()
+            if self.growing != (stack.G is not None):
+                stack.watch(self.growing)
+
+    # -- results and resumption
+
+    def ranks(self) -> dict[str, int]:
+        return {name: module.rank for name, module in self.modules.items()}
+
+    def kept(self) -> int:
+        return sum(m.rank * (m.in_features + m.out_features + 1) for m in self._modules)
+
+    def check_end(self) -> None:
+        """All ranks have grown; `compat=released` may end above the target."""
+        total, target = self.total, self.growth.target
+        if total < target or (self.growth.exact and total > target):
+            raise UserError(f"IncreLoRA ended with {total} ranks and {target} were declared")
+
+    def peak(self) -> int:
+        chunks = [p for m in self._modules for p in (*m.lora_A, *m.lora_E, *m.lora_B)]
+        return sum(p.numel() for p in chunks if p.requires_grad)
+
+    def metrics(self) -> dict[str, Tensor | float]:
+        return {"budget": float(self.total), "threshold": self.threshold}
+
+    def state_dict(self) -> dict[str, Tensor]:
+        state = {
+            "ranks": torch.tensor([module.rank for module in self._modules]),
+            "reserve": torch.tensor(len(self._modules[0].silent)),
+            "S": self.S,
+            "sensitivity": self.importance.sensitivity,
+            "uncertainty": self.importance.uncertainty,
+            "threshold": self.threshold,
+            "generator": self.generator.get_state(),
+        }
+        for i, module in enumerate(self._modules):  # what is not trained, no one else saves
+            frozen = {"A": module.lora_A[-1], "B": module.lora_B[-1]}
+            state |= {f"{key}.{i}": p.detach() for key, p in frozen.items() if not p.requires_grad}
+        return state
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        first, add, reserve = self.config.init_rank, self.growth.add, int(state["reserve"])
+        for i, (module, rank) in enumerate(zip(self._modules, state["ranks"].tolist(), strict=True)):
+            whole, rest = divmod(rank - first, add)  # a growth by less than `add` is the last
+            grown = [add] * whole + [rest] * (rest > 0)
+            module.build([first, *grown], [first, *([reserve] if reserve else []), *grown])
+            module.silent.fill_(SILENT if self.config.advance_learning else 0.0)
+            for key, factor in {"A": module.lora_A, "B": module.lora_B}.items():
+                if f"{key}.{i}" in state:
+                    factor[-1].requires_grad_(False).copy_(state[f"{key}.{i}"])
+        self.S = state["S"].to(self.S)
+        self.importance.sensitivity.copy_(state["sensitivity"])
+        self.importance.uncertainty.copy_(state["uncertainty"])
+        self.threshold = state["threshold"].to(self.threshold)
+        self.generator.set_state(state["generator"].cpu())
+        self._look_again()
+
+    def allocate(self, ranks: Mapping[str, int]) -> None:
+        """No reserve is left, and all values are 0."""
+        for name, module in self.modules.items():
+            module.build([ranks[name]], [ranks[name]])
+        self._look_again()
+
+    @torch.no_grad()
+    def finish(self) -> None:
+        """Drop the reserve, and make one chunk of each factor."""
+        factors = {name: module.factors() for name, module in self.modules.items()}
+        self.allocate(self.ranks())
+        for name, (A, E, B) in factors.items():  # noqa: N806
+            module = self.modules[name]
+            r = module.rank
+            module.lora_A[0].copy_(A[:r])
+            module.lora_E[0].copy_(E[:r])
+            module.lora_B[0].copy_(B[:, :r])
+
+
+METHOD = IncreLoRA

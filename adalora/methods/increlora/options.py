@@ -1,0 +1,136 @@
+"""Options of IncreLoRA."""
+
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Self
+
+from adalora.errors import UserError
+from adalora.methods.increlora.growth import GROWTH_SHARE, GROWTHS, Growth
+from adalora.methods.options import Count, PlacedConfig, Shapes, given
+from adalora.options import at_least, not_negative, one_of, option, positive, require, share
+
+
+@dataclass
+class IncreLoRAConfig(PlacedConfig):
+    """W x + alpha / (rank + 1e-5) B diag(E) A x, with ranks grown to a shared budget."""
+
+    lengths: ClassVar[tuple[str, ...]] = ("initial_steps", "interval")
+    rank_of_maps: ClassVar[str | None] = "target_rank"
+
+    name: str = "increlora"
+    init_rank: int = option(1, at_least(1), help="rank of every module at the start (paper, Section 3.2; every script)")
+    target_rank: float | None = option(None, help="mean rank at the end, may be fractional; null: from the budget")
+    add_rank: int | None = option(
+        None,
+        at_least(1),
+        help="ranks that a chosen module gains, and holds in reserve; null: half the target rank, at least 1 "
+        "(released map: 1, 2, 3, 4 for 2, 4, 6, 8)",
+    )
+    top_h: int | None = option(
+        None,
+        at_least(1),
+        help="modules chosen at once; null: as many as growing within 40 % of T takes (ours); released scripts: 1 "
+        "to 22",
+    )
+    alpha: float = option(16.0, positive, help="released scripts: 16 or 32 by task; over the current rank")
+    dropout: float = option(0.0, share, help="on the input of A; released scripts: 0 to 0.3")
+    init_std: float = option(0.02, positive, help="of A and B; E starts at 0 (released code)")
+    orthogonality: float = option(
+        0.1,
+        not_negative,
+        help="gamma, weight of the mean unsquared norm (released form); scripts: 0.1 or 0.3; 0: none",
+    )
+    beta1: float = option(0.85, share, help="averaging of the module score (released scripts)")
+    beta2: float = option(0.85, share, help="averaging of its uncertainty (released scripts)")
+    initial_steps: int | None = option(
+        None, not_negative, help="steps before the first growth; null: as interval (every script has them equal)"
+    )
+    interval: int | None = option(
+        None,
+        at_least(1),
+        help="steps between growths; null: 15 growths within 40 % of T (ours); scripts: 100 to 1000",
+    )
+    advance_learning: bool = option(
+        True, help="reserve ranks learn A and B while their E is held at 1e-5; false: all held, E at 0"
+    )
+    restart_warmup: bool = option(
+        True,
+        help="what a growth adds warms up anew and ends with the rest (released: multi_lr); false: it follows the "
+        "schedule of all",
+    )
+    rescale: bool = option(False, help="true: a growth keeps the update as it is, by scaling the module's E (ours)")
+    compat: str = option(
+        "none",
+        one_of("none", "released"),
+        help="none (ends at the target exactly), released (its overshoot and ties)",
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.target_rank is not None:
+            require(
+                self.target_rank >= self.init_rank,
+                f"method.target_rank={self.target_rank:g} is below method.init_rank={self.init_rank}: "
+                "IncreLoRA only grows; lower init_rank",
+            )
+            if self.add_rank is None:  # the released map 2, 4, 6, 8 -> 1, 2, 3, 4, for any target
+                self.add_rank = max(1, round(self.target_rank / 2))
+
+    def size(self, shapes: Shapes) -> int | None:
+        n = len(shapes)
+        return None if self.target_rank is None else round(self.target_rank * n) - n * self.init_rank + 1
+
+    def sized(self, size: int, shapes: Shapes) -> Self:
+        """`size` - 1 ranks in all beyond the initial ones."""
+        return replace(self, target_rank=self.init_rank + (size - 1) / len(shapes))
+
+    def count(self, shapes: Shapes) -> Count:
+        solved: Any = self
+        a_rank = sum(map(sum, shapes.values()))
+        total = round(solved.target_rank * len(shapes))
+        kept = round(total / len(shapes) * (a_rank + len(shapes)))
+        learns = self.advance_learning and total > len(shapes) * self.init_rank
+        return Count(kept + learns * solved.add_rank * a_rank, kept)
+
+    def initial(self, shapes: Shapes) -> int:
+        return self.init_rank * sum(d_out + d_in + 1 for d_out, d_in in shapes.values())
+
+    def at_rank(self, rank: float) -> Self | None:
+        return replace(self, target_rank=rank) if rank >= self.init_rank else None
+
+    def describe(self) -> str:
+        if self.target_rank == self.init_rank:
+            return f"rank {self.init_rank}, fixed"
+        return f"rank {self.init_rank} -> {self.target_rank:.4g}, {self.add_rank} at a time"
+
+    def planned(self, total_steps: int) -> Self:
+        """Growth over the first 40 % of T in up to 15 events where nothing else is said, and the first
+        at twice the interval (the published scripts: 20 to 65 % of T, 6 to 42 events)."""
+        interval = self.interval or max(1, int(GROWTH_SHARE * total_steps) // (GROWTHS + 1))
+        initial = interval if self.initial_steps is None else self.initial_steps
+        return replace(self, interval=interval, initial_steps=initial)
+
+    def growth(self, n: int, total_steps: int) -> Growth:
+        """When n modules grow, and by how much."""
+        return Growth.planned(
+            n,
+            total_steps,
+            init_rank=self.init_rank,
+            target_rank=given(self, "target_rank"),
+            add=given(self, "add_rank"),
+            top_h=self.top_h,
+            initial_steps=given(self, "initial_steps"),
+            interval=given(self, "interval"),
+            exact=self.compat == "none",
+        )
+
+    def check(self, shapes: Shapes, total_steps: int) -> None:
+        """Refuse a training that ends before the target is reached."""
+        growth = self.growth(len(shapes), total_steps)
+        if (last := growth.last_step()) >= total_steps:
+            raise UserError(
+                f"IncreLoRA would reach its {growth.target} ranks at step {last}, but training has {total_steps}: "
+                f"raise method.top_h={growth.top_h}, lower method.interval={growth.interval}, or train longer"
+            )
+
+
+OPTIONS = IncreLoRAConfig

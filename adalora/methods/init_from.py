@@ -1,0 +1,124 @@
+"""Start from a PEFT adapter instead of fresh values (`method.init_from`).
+
+The function is PEFT's from the first step: a difference in scale goes into B (LoRA) or lambda (AdaLoRA).
+A map gets all of its slots: those that the adapter lacks are fresh and without effect (B or lambda 0).
+So AdaLoRA's budget counts from the slots that are really there, and ends at b_T. PEFT's own resume keeps
+only the surviving slots and still subtracts from all, which prunes too many (docs/deviations.md: D-start).
+"""
+
+import hashlib
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from adalora.errors import UserError
+from adalora.methods.options import MethodConfig, Shapes
+from adalora.methods.saved_adapter import CONFIG, REMEDY, TENSORS, SavedAdapter
+from adalora.reading import Damaged
+from adalora.tensors import read_tensors
+
+PREFIX = "base_model.model."
+FACTORS = {"lora_A", "lora_B", "lora_E"}
+
+
+def content_digest(adapter: SavedAdapter) -> str:
+    """sha256 over what was saved."""
+    digest = hashlib.sha256()
+    for name in (CONFIG, TENSORS):
+        digest.update(hashlib.sha256((adapter.folder / name).read_bytes()).digest())
+    return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class InitialAdapter:
+    """An adapter to start from, read."""
+
+    adapter: SavedAdapter
+    maps: dict[str, dict[str, Tensor]]  # factors by map
+    rest: dict[str, Tensor]  # everything else (the head), by its name in the model
+
+
+def read_initial(config: MethodConfig) -> InitialAdapter | None:
+    """The adapter that `config` starts from, if any. Raises `UserError`."""
+    if (adapter := config.initial_adapter()) is None:
+        return None
+    path = adapter.folder / TENSORS
+    tensors = read_tensors(path, REMEDY)
+    maps: dict[str, dict[str, Tensor]] = {}
+    rest = {}
+    for key, tensor in tensors.items():
+        if not (tensor.is_floating_point() and tensor.isfinite().all()):
+            raise Damaged(path, f"{key} holds values that are no finite numbers", REMEDY)
+        name = key.removeprefix(PREFIX).removesuffix(".weight")
+        place, _, last = name.rpartition(".")
+        if last in FACTORS:
+            if tensor.ndim != 2:
+                raise Damaged(path, f"{key} is of shape {tuple(tensor.shape)}, not a matrix", REMEDY)
+            maps.setdefault(place, {})[last] = tensor
+        else:
+            rest[key.removeprefix(PREFIX)] = tensor
+    return InitialAdapter(adapter, maps, rest)
+
+
+def check_initial(
+    initial: InitialAdapter, config: MethodConfig, head: list[str], built: nn.Module, shapes: Shapes
+) -> None:
+    """Refuse an adapter of another base or task, from shapes alone.
+
+    Raises:
+        UserError: a map that this run doesn't adapt, other shapes, a higher rank, or tensors without a place.
+    """
+    where = f"method.init_from={initial.adapter.folder}"
+    options: Any = config
+    slots = options.rank if options.name == "lora" else options.init_rank
+    names = FACTORS if options.name == "adalora" else FACTORS - {"lora_E"}
+    for path, factors in initial.maps.items():
+        if path not in shapes:
+            raise UserError(f"{where} adapts {path}, which this run doesn't: another model, or another method.modules")
+        if factors.keys() != names:
+            raise UserError(
+                f"{where} has {', '.join(sorted(factors))} for {path}, {', '.join(sorted(names))} are needed"
+            )
+        d_out, d_in, rank = factors["lora_B"].shape[0], factors["lora_A"].shape[1], factors["lora_A"].shape[0]
+        if (d_out, d_in) != shapes[path]:
+            ours = " x ".join(map(str, shapes[path]))
+            raise UserError(f"{where} was made for another base: {path} is {d_out} x {d_in} there and {ours} here")
+        if {factors["lora_B"].shape[1], len(factors.get("lora_E", factors["lora_A"]))} != {rank}:
+            raise UserError(f"{where} is damaged: the factors of {path} have different ranks")
+        if rank > slots:
+            raise UserError(f"{where} has rank {rank} at {path}, more than this run's {slots}: leave it open")
+    parameters = {name: p for part in head for name, p in built.get_submodule(part).named_parameters(prefix=part)}
+    for name, tensor in initial.rest.items():
+        if name not in parameters:
+            raise UserError(
+                f"{where} holds {name}, which has no place in this run: its head is {', '.join(head) or '-'}"
+            )
+        if parameters[name].shape != tensor.shape:
+            raise UserError(
+                f"{where} was made for another task: {name} is {tuple(tensor.shape)} there and "
+                f"{tuple(parameters[name].shape)} here"
+            )
+
+
+@torch.no_grad()
+def load_initial(config: MethodConfig, model: nn.Module) -> None:
+    """Put the adapter, checked before, into `model`, to which the method is attached; nothing where there is none."""
+    if (initial := read_initial(config)) is None:
+        return
+    for path, factors in initial.maps.items():
+        module: Any = model.get_submodule(path)
+        rank = factors["lora_A"].shape[0]
+        module.lora_A[:rank] = factors["lora_A"].to(module.lora_A)
+        if rank == 0:
+            continue
+        relative = initial.adapter.scale(path, rank) / module.scale
+        if "lora_E" in factors:
+            module.lora_B[:, :rank] = factors["lora_B"].to(module.lora_B)
+            module.lora_E[:rank] = factors["lora_E"].to(module.lora_E) * relative
+        else:
+            module.lora_B[:, :rank] = factors["lora_B"].to(module.lora_B) * relative
+    parameters = dict(model.named_parameters())
+    for name, tensor in initial.rest.items():
+        parameters[name].copy_(tensor)

@@ -1,0 +1,91 @@
+"""LoRA (Hu et al., arXiv 2106.09685) as in the released AdaLoRA code.
+
+    y = W x + b + (alpha / r) B A dropout(x),   A (r, d_in), B (d_out, r)
+
+B = 0, and A by `init`: N(0, 0.02^2), as the released DeBERTa model has it on GLUE, or kaiming,
+U(-1 / sqrt(d_in), 1 / sqrt(d_in)), the library's, which stands on SQuAD and BART (docs/deviations.md: D-lora-init).
+alpha is constant over ranks. Parameters: sum over modules of r (d_in + d_out).
+
+With `orthogonality` gamma > 0 (LoRA-regu, Table 5 of arXiv 2303.10512), the loss has gamma R, in the released form
+
+    R = mean over the 2n matrices of the mean over i != j of |cos(M_i, M_j)|,   M_i the rows of A, columns of B;
+
+at rank 1 there is no pair, and R = 0 (released: 0 / 0; D-lora-orth).
+"""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from adalora.methods.linear import AdaptedLinear, replace_modules
+from adalora.methods.lora.options import LoRAConfig
+from adalora.methods.options import given
+from adalora.methods.protocol import Method
+
+
+class LoRALinear(AdaptedLinear):
+    """One adapted map: `lora_A` (r, d_in), `lora_B` (d_out, r)."""
+
+    def __init__(self, base: nn.Linear, config: LoRAConfig) -> None:
+        super().__init__(base)
+        r = given(config, "rank")
+        self.scale, self.dropout = config.alpha / r, config.dropout
+        new: dict[str, Any] = {"dtype": base.weight.dtype, "device": base.weight.device}
+        self.lora_A = nn.Parameter(torch.empty(r, base.in_features, **new))
+        self.lora_B = nn.Parameter(torch.zeros(base.out_features, r, **new))
+        if config.init == "kaiming":
+            nn.init.kaiming_uniform_(self.lora_A, a=math.sqrt(5))
+        else:
+            nn.init.normal_(self.lora_A, std=config.init_std)
+
+    def increment(self, x: Tensor) -> Tensor:
+        x = F.dropout(x, self.dropout, self.training)
+        return F.linear(F.linear(x, self.lora_A), self.lora_B) * self.scale
+
+    def delta_weight(self) -> Tensor:
+        return self.scale * self.lora_B @ self.lora_A
+
+    def low_rank_factors(self) -> tuple[Tensor, Tensor]:
+        alive = (self.lora_B != 0).any(0) & (self.lora_A != 0).any(1)  # AdaLoRA's doublets prune here
+        return self.lora_A[alive], self.scale * self.lora_B[:, alive]
+
+
+class LoRA(Method):
+    """Low-rank adaptation at one rank everywhere."""
+
+    def __init__(self, config: LoRAConfig) -> None:
+        self.config: Any = config
+        self.modules: dict[str, LoRALinear] = {}
+
+    def attach(self, model: nn.Module, targets: Mapping[str, nn.Linear], total_steps: int) -> None:
+        self.modules = replace_modules(model, targets, lambda base: LoRALinear(base, self.config))
+        self.factors: dict[tuple[bool, torch.Size], list[Tensor]] = {}  # A and B of equal shape
+        for module in self.modules.values():
+            for is_B, factor in ((False, module.lora_A), (True, module.lora_B)):  # noqa: N806
+                self.factors.setdefault((is_B, factor.shape), []).append(factor)
+
+    def regulariser(self) -> Tensor:
+        """gamma R."""
+        if self.config.orthogonality == 0 or self.config.rank == 1:
+            return torch.zeros(())
+        stacks = {key: torch.stack(factors) for key, factors in self.factors.items()}
+        cosines = [mean_cosine(stack.mT if is_B else stack) for (is_B, _), stack in stacks.items()]
+        return self.config.orthogonality * torch.cat(cosines).mean()
+
+    def ranks(self) -> dict[str, int]:
+        return {name: module.lora_A.shape[0] for name, module in self.modules.items()}
+
+
+def mean_cosine(rows: Tensor) -> Tensor:
+    """Mean over i != j of |cos(M_i, M_j)| of each M (r, d) in a stack (m, r, d): (m,). A row of zeros has cosine 0."""
+    r = rows.shape[1]
+    unit = F.normalize(rows, dim=-1)
+    cosines = (unit @ unit.mT).abs()
+    return (cosines.sum((1, 2)) - cosines.diagonal(dim1=1, dim2=2).sum(1)) / (r * r - r)
+
+
+METHOD = LoRA

@@ -1,0 +1,58 @@
+"""Options of LoRA."""
+
+from dataclasses import dataclass, replace
+from typing import ClassVar, Self
+
+from adalora.methods.options import Count, PlacedConfig, Shapes
+from adalora.methods.saved_adapter import SavedAdapter, read_adapter
+from adalora.options import at_least, not_negative, one_of, option, positive, share
+
+
+@dataclass
+class LoRAConfig(PlacedConfig):
+    """W x + (alpha / rank) B A x."""
+
+    rank_of_maps: ClassVar[str | None] = "rank"
+
+    name: str = "lora"
+    rank: int | None = option(None, at_least(1), help="null: from the budget")
+    alpha: float = option(16.0, positive, help="released AdaLoRA scripts: 16 or 32 by task, constant over ranks")
+    dropout: float = option(0.0, share, help="on the input of A; 0 in the official runs")
+    init: str = option(
+        "normal",
+        one_of("normal", "kaiming"),
+        help="of A: normal (released DeBERTa model on GLUE), kaiming (the library's; recipes of SQuAD and BART); "
+        "B starts at 0",
+    )
+    init_std: float = option(0.02, positive, help="of normal")
+    orthogonality: float = option(
+        0.0, not_negative, help="gamma, weight of the mean |cosine| within A and B (LoRA-regu, Table 5); 0: none"
+    )
+    init_from: str | None = option(
+        None, help="a folder with a PEFT LoRA adapter to start from, head included; null: fresh values"
+    )
+
+    def size(self, shapes: Shapes) -> int | None:
+        return self.rank
+
+    def sized(self, size: int, shapes: Shapes) -> Self:
+        return replace(self, rank=size)
+
+    def count(self, shapes: Shapes) -> Count:
+        total = (self.rank or 0) * sum(map(sum, shapes.values()))
+        return Count(total, total)
+
+    def at_rank(self, rank: float) -> Self | None:
+        return replace(self, rank=int(rank)) if float(rank).is_integer() else None
+
+    def describe(self) -> str:
+        return f"rank {self.rank}"
+
+    def initial_adapter(self) -> SavedAdapter | None:
+        return None if self.init_from is None else read_adapter(self.init_from, self.name, "LORA")
+
+    def from_rank(self, rank: int) -> Self:
+        return replace(self, rank=rank) if self.rank is None else self
+
+
+OPTIONS = LoRAConfig

@@ -1,0 +1,104 @@
+"""LoRA-Mini (Singh et al., arXiv 2411.15804): LoRA's factors split in two, the inner halves trained.
+
+    y = W x + b + (alpha / r) B A dropout(x),   A = A_in A_out,   B = B_out B_in
+
+with A_out (a, d_in) and B_out (d_out, b) frozen, A_in (r, a) and B_in (b, r) trained: the update stays
+in fixed random subspaces of a inputs and b outputs. The products A and B, with LoRA's shapes, are
+formed first, so that the work on x is LoRA's of rank r.
+
+A_out has orthonormal rows and B_out orthonormal columns (`outer` = "gaussian": N(0, 1/d_in) and
+N(0, 1/d_out)), drawn in fp32 on the CPU from the run's seed; A_in is Kaiming uniform, +- 1/sqrt(a);
+B_in = 0. They are saved with the adapter, which is larger for it; a checkpoint holds their checksum.
+Parameters: sum of r (a + b); frozen beside them a d_in + b d_out a map, which no budget counts.
+
+Neither code nor the body of the paper was to be had: D-mini-outer, D-mini-sizes (docs/deviations.md).
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from adalora.errors import UserError
+from adalora.methods.linear import AdaptedLinear, replace_modules
+from adalora.methods.lora_mini.options import LoRAMiniConfig
+from adalora.methods.options import given
+from adalora.methods.protocol import Method
+
+
+class LoRAMiniLinear(AdaptedLinear):
+    """One adapted map: `lora_A_inner` (r, a), `lora_B_inner` (b, r); frozen `lora_A_outer` (a, d_in),
+    `lora_B_outer` (d_out, b)."""
+
+    frozen = ("lora_A_outer", "lora_B_outer")
+
+    def __init__(self, base: nn.Linear, config: LoRAMiniConfig) -> None:
+        super().__init__(base)
+        r, a, b = (given(config, name) for name in ("rank", "inner_in", "inner_out"))
+        config.check_fits(base.out_features, base.in_features)
+        self.scale, self.dropout = config.alpha / r, config.dropout
+        new: dict[str, Any] = {"dtype": base.weight.dtype, "device": base.weight.device}
+        self.lora_A_outer = frozen(outer(a, base.in_features, config.outer).to(**new))
+        self.lora_B_outer = frozen(outer(b, base.out_features, config.outer).mT.contiguous().to(**new))
+        self.lora_A_inner = nn.Parameter(torch.empty(r, a, **new))
+        self.lora_B_inner = nn.Parameter(torch.zeros(b, r, **new))
+        nn.init.uniform_(self.lora_A_inner, -(a**-0.5), a**-0.5)
+
+    def low_rank_factors(self) -> tuple[Tensor, Tensor]:
+        """A (r, d_in) with the scale in it, and B (d_out, r)."""
+        return (self.lora_A_inner * self.scale) @ self.lora_A_outer, self.lora_B_outer @ self.lora_B_inner
+
+    def increment(self, x: Tensor) -> Tensor:
+        A, B = self.low_rank_factors()  # noqa: N806
+        return F.linear(F.linear(F.dropout(x, self.dropout, self.training), A), B)
+
+    def delta_weight(self) -> Tensor:
+        A, B = self.low_rank_factors()  # noqa: N806
+        return B @ A
+
+
+def outer(m: int, d: int, kind: str) -> Tensor:
+    """(m, d) in fp32: random orthonormal rows, or entries ~ N(0, 1/d)."""
+    rows = torch.empty(m, d)
+    return nn.init.orthogonal_(rows) if kind == "orthonormal" else nn.init.normal_(rows, std=d**-0.5)
+
+
+def frozen(tensor: Tensor) -> nn.Parameter:
+    """A parameter that is never trained."""
+    return nn.Parameter(tensor, requires_grad=False)
+
+
+class LoRAMini(Method):
+    """The same inner sizes at every map."""
+
+    def __init__(self, config: LoRAMiniConfig) -> None:
+        self.config: Any = config
+        self.modules: dict[str, LoRAMiniLinear] = {}
+
+    def attach(self, model: nn.Module, targets: Mapping[str, nn.Linear], total_steps: int) -> None:
+        self.modules = replace_modules(model, targets, lambda base: LoRAMiniLinear(base, self.config))
+
+    def ranks(self) -> dict[str, int]:
+        return {name: module.lora_A_inner.shape[0] for name, module in self.modules.items()}
+
+    def state_dict(self) -> dict[str, Tensor]:
+        return {"outer_checksum": self._checksum()}
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Raises `UserError` where the frozen factors came out otherwise than before."""
+        found = self._checksum()
+        if not torch.equal(found, state["outer_checksum"].to(found.device)):
+            raise UserError(
+                "LoRA-Mini's frozen factors come out otherwise than in the checkpoint, which is of another machine "
+                "or torch: remove the run's folder to start it anew"
+            )
+
+    def _checksum(self) -> Tensor:
+        """Sums of the frozen factors, two a map."""
+        outers = [p for module in self.modules.values() for p in (module.lora_A_outer, module.lora_B_outer)]
+        return torch.stack([p.detach().double().sum() for p in outers])
+
+
+METHOD = LoRAMini

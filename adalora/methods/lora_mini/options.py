@@ -1,0 +1,71 @@
+"""Options of LoRA-Mini."""
+
+from dataclasses import dataclass, replace
+from math import ceil
+from typing import Any, Self
+
+from adalora.methods.options import Count, PlacedConfig, Shapes
+from adalora.options import at_least, one_of, option, positive, require, share
+
+
+@dataclass
+class LoRAMiniConfig(PlacedConfig):
+    """W x + (alpha / rank) B_out B_in A_in A_out x, of which the inner two are trained."""
+
+    name: str = "lora_mini"
+    rank: int | None = option(None, at_least(1), help="r of the inner factors; null: from the budget")
+    inner_in: int | None = option(
+        None, at_least(1), help="a, dimension of the fixed subspace of inputs; null: from the budget, 2 rank"
+    )
+    inner_out: int | None = option(None, at_least(1), help="b, the same of the outputs")
+    outer: str = option(
+        "orthonormal",
+        one_of("orthonormal", "gaussian"),
+        help="frozen factors: orthonormal (ours), gaussian (the same size on average)",
+    )
+    alpha: float = option(16.0, positive, help="ours, as for LoRA")
+    dropout: float = option(0.0, share, help="on the input of A_out")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for key in ("inner_in", "inner_out"):
+            inner = getattr(self, key)
+            require(
+                self.rank is None or inner is None or self.rank <= inner,
+                f"method.rank={self.rank} is above method.{key}={inner}, which bounds the update's rank: lower it",
+            )
+
+    def size(self, shapes: Shapes) -> int | None:
+        return None if None in (self.rank, self.inner_in, self.inner_out) else self.rank
+
+    def sized(self, size: int, shapes: Shapes) -> Self:
+        """What is open: r = `size` where a and b are given; a = b = r - 1 + `size` where r is; else a = b =
+        `size` and r half of that (ours). Never more than the maps' sides, or than a and b."""
+        least = min(map(min, shapes.values()))
+        if self.inner_in and self.inner_out:
+            return replace(self, rank=min(size, self.inner_in, self.inner_out))
+        wide = min((self.rank or 1) - 1 + size, least)
+        inner_in, inner_out = self.inner_in or wide, self.inner_out or wide
+        rank = self.rank or min(ceil(size / 2), inner_in, inner_out)
+        return replace(self, rank=rank, inner_in=inner_in, inner_out=inner_out)
+
+    def count(self, shapes: Shapes) -> Count:
+        for d_out, d_in in shapes.values():
+            self.check_fits(d_out, d_in)
+        solved: Any = self
+        total = len(shapes) * solved.rank * (solved.inner_in + solved.inner_out)
+        return Count(total, total)
+
+    def check_fits(self, d_out: int, d_in: int) -> None:
+        """Raises `UserError` unless the subspaces fit into a map's sides."""
+        for key, wide, d in (("inner_in", self.inner_in, d_in), ("inner_out", self.inner_out, d_out)):
+            require(
+                wide is None or wide <= d,
+                f"method.{key}={wide} is more than a map of {d_out} x {d_in} has: at most {d}",
+            )
+
+    def describe(self) -> str:
+        return f"rank {self.rank} between {self.inner_out} and {self.inner_in}"
+
+
+OPTIONS = LoRAMiniConfig

@@ -1,0 +1,116 @@
+"""LoRTA (Hounie et al., arXiv 2410.04060): the updates of the whole model as one tensor in CP form.
+
+    y = W x + b + delta_lm dropout(x)
+    delta_lm = s [G_lm1 ... G_lmH],   G_lmh = A diag(C_h[h] * C_l[l] * C_m[m]) B   (d, d_h = d / H)
+
+for layer l, matrix m (query, key, value, output projection) and head h, with one set of factors for
+the whole model: A (d, r), B (r, d_h), C_h (H, r), C_l (L, r), C_m (M, r). s = alpha / r, or
+alpha / sqrt(r) if `rank_stabilised`. Heads lie along the input side of every matrix as in the released
+code, or along the output side of q, k, v (`head_side`: D-lorta-heads).
+
+All heads together are one matrix K (r, d) with K[:, h] = diag(C_h[h]) B that every layer shares:
+
+    delta_lm = s A diag(c_lm) K,   c_lm = C_l[l] * C_m[m]
+
+so K and all c are formed once a forward pass, and a map costs what LoRA of rank r does; where r is so
+large that delta_lm itself is cheaper, that is formed.
+
+A ~ U(+- 1/sqrt(r)), B = 0, C ~ U(+- sqrt(6 / ((1 + 5 s0^2) r))) with s0 = `init_scale` (released code).
+Matrices are numbered in the order of the backbone's maps, M to a layer; so BART has a layer an attention
+block. Maps other than d x d, which the authors leave out, are cut into d x d slices, a matrix each
+(D-lorta-slices). Parameters: r (d + d_h + H + L + M).
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from adalora.methods.linear import AdaptedLinear, SharedFactors, replace_modules
+from adalora.methods.lorta.options import Grid, LoRTAConfig
+from adalora.methods.options import given
+from adalora.methods.protocol import Method
+
+
+class Factors(SharedFactors):
+    """`A`, `B`, `C_h`, `C_l`, `C_m`, and what all maps need of them."""
+
+    def __init__(self, grid: Grid, config: LoRTAConfig, like: Tensor) -> None:
+        super().__init__()
+        r, heads = given(config, "rank"), given(config, "heads")
+        self.scale = config.alpha / (r**0.5 if config.rank_stabilised else r)
+
+        def uniform(rows: int, bound: float) -> nn.Parameter:
+            new = torch.empty(rows, r, dtype=like.dtype, device=like.device)
+            return nn.Parameter(nn.init.uniform_(new, -bound, bound))
+
+        bound = (6 / ((1 + 5 * config.init_scale**2) * r)) ** 0.5
+        self.A = uniform(grid.d, r**-0.5)
+        self.B = nn.Parameter(torch.zeros(r, grid.d // heads, dtype=like.dtype, device=like.device))
+        self.C_h, self.C_l, self.C_m = (uniform(rows, bound) for rows in (heads, grid.layers, grid.matrices))
+
+    def products(self) -> tuple[Tensor, Tensor]:
+        """K (r, d) and s c_lm of all slices (L M, r)."""
+        K = (self.C_h.T[:, :, None] * self.B[:, None, :]).flatten(1)  # noqa: N806
+        return K, (self.C_l[:, None] * self.C_m * self.scale).flatten(0, 1)
+
+
+class LoRTALinear(AdaptedLinear):
+    """One adapted map of p x q slices; `shared` are the model's factors."""
+
+    def __init__(self, base: nn.Linear, factors: Factors, first: int, config: LoRTAConfig) -> None:
+        super().__init__(base)
+        d, M = len(factors.A), len(factors.C_m)  # noqa: N806
+        self.shared = (factors,)  # in a tuple, as they are a part of the model and not of this map
+        self.grid = (base.out_features // d, base.in_features // d)
+        self.first, self.dropout = first, config.dropout
+        self.heads_out = config.head_side == "output_for_qkv" and first % M < 3
+
+    def factors(self) -> tuple[Tensor, Tensor]:
+        """Left (p d, q r) and right (r, d): for one slice, delta = left @ right."""
+        (shared,), (p, q) = self.shared, self.grid
+        K, c = shared.current()  # noqa: N806
+        c = c[self.first : self.first + p * q].unflatten(0, (p, q))
+        left = (shared.A[:, None] * c[:, None]).flatten(2).flatten(0, 1)  # (p, d, q, r) -> (p d, q r)
+        return (K.T, left.T) if self.heads_out else (left, K)
+
+    def increment(self, x: Tensor) -> Tensor:
+        x = F.dropout(x, self.dropout, self.training)
+        left, right = self.factors()
+        (p, q), (r, d), tokens = self.grid, right.shape, x.numel() // self.in_features
+        if tokens * r * (1 + p) > p * d * (r + tokens):  # multiplications by slice of the input, over d
+            return F.linear(x, dense(left, right))
+        return F.linear(F.linear(x.unflatten(-1, (q, d)), right).flatten(-2), left)
+
+    def delta_weight(self) -> Tensor:
+        return dense(*self.factors())
+
+    def low_rank_factors(self) -> tuple[Tensor, Tensor]:
+        """Of rank q r: the slices beside each other share the right factor."""
+        left, right = self.factors()
+        return torch.block_diag(*[right] * (left.shape[1] // len(right))), left
+
+
+def dense(left: Tensor, right: Tensor) -> Tensor:
+    """(p d, q r) and (r, d) -> (p d, q d)."""
+    return (left.unflatten(-1, (-1, len(right))) @ right).flatten(1)
+
+
+class LoRTA(Method):
+    """One CP tensor of one rank for all maps."""
+
+    def __init__(self, config: LoRTAConfig) -> None:
+        self.config: Any = config
+
+    def attach(self, model: nn.Module, targets: Mapping[str, nn.Linear], total_steps: int) -> None:
+        grid = self.config.grid({path: (base.out_features, base.in_features) for path, base in targets.items()})
+        chosen = {path: targets[path] for path in grid.first}
+        factors = Factors(grid, self.config, next(iter(chosen.values())).weight)
+        starts = iter(grid.first.values())
+        replace_modules(model, chosen, lambda base: LoRTALinear(base, factors, next(starts), self.config))
+        factors.join(model, "lorta")
+
+
+METHOD = LoRTA

@@ -1,0 +1,118 @@
+"""Options of LoRTA."""
+
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple, Self
+
+from adalora.methods.options import Count, PlacedConfig, Shapes, given
+from adalora.options import at_least, not_negative, one_of, option, positive, require, share
+
+
+class Grid(NamedTuple):
+    """How the maps fill the tensor: d, L, M, and of every map its first slice."""
+
+    d: int
+    layers: int
+    matrices: int
+    first: dict[str, int]
+
+
+@dataclass
+class LoRTAConfig(PlacedConfig):
+    """All updates as one CP tensor of rank `rank`. `modules` null: the square maps, so the attention's."""
+
+    name: str = "lorta"
+    modules: list[str] | None = option(
+        None,
+        help="short names of model.targets; null: the square ones, so the attention's (as published); others are cut "
+        "into squares of the smallest side",
+    )
+    rank: int | None = option(None, at_least(1), help="r of the CP form, for the whole model; null: from the budget")
+    heads: int | None = option(
+        None, at_least(1), help="H, must divide the side of the squares; null: the backbone's attention heads"
+    )
+    matrices: int | None = option(
+        None,
+        at_least(1),
+        help="M, squares a layer of the tensor; null: 4 (q, k, v, o of an attention block), with modules given all "
+        "squares of a layer",
+    )
+    head_side: str = option(
+        "as_released",
+        one_of("as_released", "output_for_qkv"),
+        help="side of an update along which the heads lie. as_released: the input's, for all; output_for_qkv: the "
+        "output's for q, k, v (ours, after the paper's tensor)",
+    )
+    alpha: float = option(8.0, positive, help="released code")
+    rank_stabilised: bool = option(False, help="true: alpha / sqrt(rank) instead of alpha / rank")
+    dropout: float = option(0.0, share, help="on the input")
+    init_scale: float = option(
+        0.0, not_negative, help="s: C ~ U(-b, b), b^2 = 6 / ((1 + 5 s^2) r), so more is smaller (released code)"
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(
+            self.head_side == "as_released" or (self.modules is None and self.matrices in (None, 4)),
+            f"method.head_side={self.head_side} means the first three of q, k, v and output projection: "
+            "it needs method.modules=null and method.matrices=null",
+        )
+
+    def fitted(self, backbone: Any) -> Self:
+        """`heads` is the backbone's unless it is given."""
+        return replace(self, heads=backbone.num_attention_heads) if self.heads is None else self
+
+    def size(self, shapes: Shapes) -> int | None:
+        return self.rank
+
+    def sized(self, size: int, shapes: Shapes) -> Self:
+        return replace(self, rank=size)
+
+    def count(self, shapes: Shapes) -> Count:
+        grid, heads = self.grid(shapes), given(self, "heads")
+        total = given(self, "rank") * (grid.d + grid.d // heads + heads + grid.layers + grid.matrices)
+        return Count(total, total)
+
+    def adapted(self, shapes: Shapes) -> Shapes:
+        """The square maps, unless modules are named.
+
+        Raises:
+            UserError: there is none.
+        """
+        if self.modules is not None:
+            return shapes
+        square = {path: shape for path, shape in shapes.items() if shape[0] == shape[1]}
+        require(bool(square), "method=lorta takes the square maps, and there are none: name others in method.modules")
+        return square
+
+    def grid(self, shapes: Shapes) -> Grid:
+        """Where every map lies in the tensor.
+
+        Raises:
+            UserError: the maps' sides, `heads` or `matrices` don't fit each other.
+        """
+        shapes = self.adapted(shapes)
+        d = min(map(min, shapes.values()))
+        first, slices = {}, 0
+        for path, (d_out, d_in) in shapes.items():
+            require(
+                d_out % d == d_in % d == 0,
+                f"method=lorta can't cut {path} of {d_out} x {d_in} into squares of {d}, the smallest side: "
+                "choose others in method.modules",
+            )
+            first[path] = slices
+            slices += (d_out // d) * (d_in // d)
+        heads = given(self, "heads")
+        require(d % heads == 0, f"method.heads={heads} doesn't divide {d}: choose a divisor")
+        a_layer = 4 if self.modules is None else slices * len(self.modules) // len(shapes)
+        matrices = self.matrices or a_layer
+        require(
+            slices % matrices == 0,
+            f"method.matrices={matrices} doesn't divide the {slices} squares of {d} x {d}: choose a divisor",
+        )
+        return Grid(d, slices // matrices, matrices, first)
+
+    def describe(self) -> str:
+        return f"CP rank {self.rank}"
+
+
+OPTIONS = LoRTAConfig

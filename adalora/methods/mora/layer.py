@@ -1,0 +1,103 @@
+"""MoRA (Jiang et al., arXiv 2405.12130), types 1 and 6: one square matrix between fixed maps.
+
+    y = W x + b + f_dec(M f_comp(dropout(x))),   M (s, s) trained, M = 0 at the start, no scale
+
+s ("r hat") is the side at which M has as many entries as LoRA of rank r: the root of r (d_in + d_out),
+rounded. With x' = x followed by its own first entries up to a whole number c of blocks X_i of size s:
+
+    type 1 (sharing, eq. 6):   u = sum_i X_i,   v = M u,   y_o = v[o mod s]
+    type 6 (rotation, eq. 9):  v_i = M R_i X_i,   y = v_0, v_1, ... cut, or repeated, to d_out
+
+R_i rotates the pairs (j, j + s/2) of a block by i theta_j, theta_j = 10000^(-2j/s). The rotation is
+moved into M: M R_i are c small matrices, and nothing but products is done on x.
+
+An update of type 1 has rank <= s, one of type 6 up to min(d_in, d_out). Where d_in > d_out, type 6
+leaves all inputs out of account but about the first d_out; `narrowing_type` = 1 gives such maps type 1.
+Parameters: sum of s^2.
+
+Deviations from paper and released code (docs/deviations.md): D-mora-side, D-mora-narrow, D-mora-tables.
+"""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from adalora.methods.linear import AdaptedLinear, replace_modules
+from adalora.methods.mora.options import MoRAConfig
+from adalora.methods.protocol import Method
+
+
+class MoRALinear(AdaptedLinear):
+    """One adapted map: `mora_M` (s, s)."""
+
+    def __init__(self, base: nn.Linear, config: MoRAConfig) -> None:
+        super().__init__(base)
+        d_out, d_in = base.out_features, base.in_features
+        self.rotates = config.type_of(d_out, d_in) == 6
+        s = self.side = config.side(d_out, d_in)
+        self.dropout = config.dropout
+        new: dict[str, Any] = {"dtype": base.weight.dtype, "device": base.weight.device}
+        self.mora_M = nn.Parameter(torch.zeros(s, s, **new))
+        # type 6 computes only blocks whose output survives the cut to d_out
+        self.blocks = math.ceil(d_in / s)
+        if self.rotates:
+            self.blocks = min(self.blocks, math.ceil(d_out / s))
+            for name, table in zip(("cos", "sin"), rotation(self.blocks, s), strict=True):
+                self.register_buffer(name, table.to(**new), persistent=False)
+
+    def increment(self, x: Tensor) -> Tensor:
+        s, c, shape = self.side, self.blocks, x.shape[:-1]
+        x = F.dropout(x, self.dropout, self.training)
+        pad = c * s - self.in_features
+        x = torch.cat((x, x[..., :pad]), -1) if pad > 0 else x[..., : c * s]
+        if self.rotates:
+            blocks = x.reshape(-1, c, s).transpose(0, 1) @ self.rotated().mT  # (c, tokens, s)
+            v = blocks.transpose(0, 1).reshape(*shape, c * s)
+        else:
+            v = F.linear(x.unflatten(-1, (c, s)).sum(-2), self.mora_M)
+        return torch.cat([v] * math.ceil(self.out_features / v.shape[-1]), -1)[..., : self.out_features]
+
+    def rotated(self) -> Tensor:
+        """M R_i of every block: (c, s, s)."""
+        M, h = self.mora_M, self.side // 2  # noqa: N806
+        cos, sin = self.get_buffer("cos"), self.get_buffer("sin")  # (c, 1, s)
+        return M * cos + torch.cat((M[:, h:], -M[:, :h]), -1) * sin
+
+    def delta_weight(self) -> Tensor:
+        """Entry by entry: which of M's falls on output o and padded input p."""
+        s, c, d_in = self.side, self.blocks, self.in_features
+        output = torch.arange(self.out_features, device=self.mora_M.device)[:, None]
+        padded = torch.arange(c * s, device=self.mora_M.device)
+        if self.rotates:
+            output = output % (c * s)
+            on_block = output // s == padded // s
+            delta = self.rotated()[padded // s, output % s, padded % s] * on_block
+        else:
+            delta = self.mora_M[output % s, padded % s]
+        # a padded input is one of the first ones again
+        whole = delta.new_zeros(self.out_features, d_in)
+        return whole.index_add(1, padded % d_in, delta)
+
+
+def rotation(blocks: int, s: int) -> tuple[Tensor, Tensor]:
+    """cos and sin of i theta_j in float64: (blocks, 1, s) each, the two halves alike."""
+    theta = 10000.0 ** (-torch.arange(0, s, 2, dtype=torch.float64) / s)
+    angles = torch.arange(blocks, dtype=torch.float64)[:, None, None] * theta.repeat(2)
+    return angles.cos(), angles.sin()
+
+
+class MoRA(Method):
+    """A square matrix of LoRA's size at every map."""
+
+    def __init__(self, config: MoRAConfig) -> None:
+        self.config: Any = config
+
+    def attach(self, model: nn.Module, targets: Mapping[str, nn.Linear], total_steps: int) -> None:
+        replace_modules(model, targets, lambda base: MoRALinear(base, self.config))
+
+
+METHOD = MoRA

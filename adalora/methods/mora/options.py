@@ -1,0 +1,56 @@
+"""Options of MoRA."""
+
+import math
+from dataclasses import dataclass, replace
+from typing import Self
+
+from adalora.methods.options import Count, PlacedConfig, Shapes, given
+from adalora.options import at_least, one_of, option, require, share
+
+TYPES = (1, 6)
+
+
+@dataclass
+class MoRAConfig(PlacedConfig):
+    """W x + f_dec(M f_comp(x)), M square with about as many entries as LoRA of rank `rank`."""
+
+    name: str = "mora"
+    rank: int | None = option(None, at_least(1), help="of the LoRA that has as many parameters; null: from the budget")
+    type: int = option(
+        6, one_of(*TYPES), help="6: rotation, for small ranks; 1: sharing, for large ones (authors' README)"
+    )
+    narrowing_type: int | None = option(
+        None,
+        one_of(*TYPES),
+        help="type where d_in > d_out; null: as type. 1 is ours: type 6 leaves most inputs of such a map unused (72 % "
+        "in the FFN's output map)",
+    )
+    dropout: float = option(0.0, share, help="on the input of f_comp")
+
+    def size(self, shapes: Shapes) -> int | None:
+        return self.rank
+
+    def sized(self, size: int, shapes: Shapes) -> Self:
+        return replace(self, rank=size)
+
+    def count(self, shapes: Shapes) -> Count:
+        total = sum(self.side(*shape) ** 2 for shape in shapes.values())
+        return Count(total, total)
+
+    def type_of(self, d_out: int, d_in: int) -> int:
+        """1 or 6: which a map of this shape gets."""
+        return self.narrowing_type or self.type if d_in > d_out else self.type
+
+    def side(self, d_out: int, d_in: int) -> int:
+        """s: the rounded root of r (d_in + d_out), at most the map's smaller side, and even in type 6."""
+        s = min(int(math.sqrt((d_in + d_out) * given(self, "rank")) + 0.5), d_in, d_out)
+        if self.type_of(d_out, d_in) == 6:
+            s -= s % 2
+            require(s > 0, f"a map of {d_out} x {d_in} is too small for MoRA's rotation: use method.type=1")
+        return s
+
+    def describe(self) -> str:
+        return f"type {self.type}, the size of LoRA's rank {self.rank}"
+
+
+OPTIONS = MoRAConfig

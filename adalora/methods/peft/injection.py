@@ -1,0 +1,65 @@
+"""Putting a PEFT tuner on given maps, and counting what it trains there."""
+
+import functools
+import json
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from peft import PEFT_TYPE_TO_TUNER_MAPPING, PeftType
+from torch import nn
+
+from adalora.errors import UserError
+from adalora.methods.options import Shapes
+from adalora.methods.peft.tuners import REFUSALS, TUNERS, reason, tuner_config
+
+ADAPTER = "default"  # PEFT's name for the one adapter
+
+
+def inject(kind: str, config: Mapping[str, Any], model: nn.Module, targets: Sequence[str], total_steps: int) -> Any:
+    """Put a tuner on `targets` in place; returns PEFT's object around it. Raises `UserError` with PEFT's reason."""
+    options = tuner_config(kind, config, targets, total_steps)
+    try:
+        tuner = PEFT_TYPE_TO_TUNER_MAPPING[PeftType(kind)](model, options, ADAPTER)
+    except REFUSALS as error:
+        raise UserError(f"method.type={kind}: {reason(error)}") from error
+    if kind == "ADALORA":
+        for path in targets:  # its constant divisor, which PEFT unfreezes where it converts type or device
+            model.get_submodule(path).get_parameter(f"ranknum.{ADAPTER}").requires_grad_(False)
+    return tuner
+
+
+@functools.lru_cache(maxsize=256)  # the budget's solver asks for many sizes, some of them twice
+def trained_parameters(kind: str, options: str, shapes: tuple[tuple[str, tuple[int, int]], ...]) -> int:
+    """What a tuner trains on maps of these shapes; `options` as JSON.
+
+    Maps of one shape cost the same, so one of each is injected, but for tuners that share parameters.
+    """
+    alone = {shape: path for path, shape in shapes}
+    paths = [path for path, _ in shapes] if TUNERS[kind].shared else list(alone.values())
+    tree = blank_maps({path: shape for path, shape in shapes if path in set(paths)})
+    with warnings.catch_warnings(action="ignore", category=UserWarning):  # they come again with the real thing
+        inject(kind, json.loads(options), tree, paths, total_steps=2**31)
+    if TUNERS[kind].shared:
+        return trained(tree)
+    each = {shape: trained(tree.get_submodule(path)) for shape, path in alone.items()}
+    return sum(each[shape] for _, shape in shapes)
+
+
+def trained(module: nn.Module) -> int:
+    """Trained parameters of a module."""
+    return sum(p.numel() for p in module.parameters() if p.requires_grad)
+
+
+def blank_maps(shapes: Shapes) -> nn.Module:
+    """Linear maps without weights at these paths."""
+    root = nn.Module()
+    for path, (d_out, d_in) in shapes.items():
+        *parents, name = path.split(".")
+        place = root
+        for parent in parents:
+            if not hasattr(place, parent):
+                place.add_module(parent, nn.Module())
+            place = place.get_submodule(parent)
+        place.add_module(name, nn.Linear(d_in, d_out, device="meta"))
+    return root.requires_grad_(False)

@@ -1,0 +1,1 @@
+"""Adapters of Pfeiffer et al. (arXiv 2005.00247)."""

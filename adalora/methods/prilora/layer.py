@@ -1,0 +1,178 @@
+"""PRILoRA (Benedek and Wolf, Findings of EACL 2024, arXiv 2401.11316): ranks grow with the layer, A is pruned.
+
+    y = W x + b + (alpha / r_l) B A dropout(x),   A (r_l, d_in), B (d_out, r_l)
+
+LoRA's layer with LoRA's initial values. All maps of layer l = 1 .. L have rank
+
+    r_l = r_s + (r_f - r_s) (l - 1) / (L - 1),   r_s, r_f = mean_rank (1 -+ spread)
+
+in whole numbers (`linear_ranks`); encoder and decoder each run from r_s to r_f. After every optimizer step
+the norm of each input feature over the tokens of the batch is averaged, and every `mask_interval` steps, and
+after the last one, the share rho of each row of A that matters least becomes 0:
+
+    n <- beta n + (1 - beta) m,   m_j = sqrt(sum over tokens of x_j^2);     S_ij = |A_ij| n_j
+
+Pruned entries keep gradient and moments, and may grow until the next pruning. n starts at 0 without bias
+correction, as its scale orders nothing. Parameters: sum of r_l (d_in + d_out), before and after pruning;
+the entries left are logged as `nonzero`.
+
+The paper's text and code were not to be had: what is ours, and what else differs, is in docs/deviations.md:
+D-prilora-ranks, D-prilora-scale, D-prilora-pruning, D-prilora-input, D-prilora-last, D-prilora-moments,
+D-prilora-count.
+"""
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, distributed, nn
+
+from adalora.distributed import several
+from adalora.methods.linear import replace_modules
+from adalora.methods.lora.layer import LoRALinear
+from adalora.methods.lora.options import LoRAConfig
+from adalora.methods.options import given
+from adalora.methods.prilora.options import PRILoRAConfig
+from adalora.methods.protocol import Method
+
+MASKS = ("attention_mask", "decoder_attention_mask")  # of the model's own arguments
+IGNORED = -100  # a label at a place of padding, in the library
+
+
+class InputNorms:
+    """sum over tokens of x_j^2 for the input of every module, over the forward passes of one optimizer step.
+
+    A module's first input in a pass counts: DeBERTa calls the maps of query and key again for its relative
+    positions. An input takes the mask that has its shape, so padding is left out (D-prilora-input).
+    """
+
+    def __init__(self) -> None:
+        self.sums: dict[int, Tensor] = {}  # module's position -> (d_in,) in fp32 or wider
+        self.start_pass(None, (), {})
+
+    def start_pass(self, model: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """A pre-hook of the model: a new forward pass, whose masks are these."""
+        self.masks = [kwargs[name] for name in MASKS if kwargs.get(name) is not None]
+        if kwargs.get("labels") is not None:  # an encoder-decoder's: its decoder sees them one place later
+            self.masks.append(kwargs["labels"] != IGNORED)
+        self.seen: set[int] = set()
+        self.last: tuple[Tensor, Tensor] | None = None  # an input, and what it came to
+
+    @torch.no_grad()
+    def add(self, position: int, x: Tensor) -> None:
+        """Count x (..., d_in) as the input of a module."""
+        if position in self.seen:
+            return
+        self.seen.add(position)
+        if self.last is None or self.last[0] is not x:  # query, key and value share one
+            squares = x.detach().to(torch.promote_types(x.dtype, torch.float32)).square().flatten(0, -2)
+            mask = next((mask for mask in self.masks if mask.shape == x.shape[:-1]), None)
+            if mask is not None:
+                squares *= mask.reshape(-1, 1)  # no product with a matrix, which autocast would round
+            self.last = x, squares.sum(0)
+        found = self.last[1]
+        self.sums[position] = self.sums[position] + found if position in self.sums else found
+
+    def take(self, n: int) -> list[Tensor]:
+        """m (d_in,) of the n modules over all processes; the next step starts at nothing.
+
+        Raises:
+            RuntimeError: a module has had no input in training since the last time.
+        """
+        if len(self.sums) < n:
+            raise RuntimeError(
+                "PRILoRA needs the inputs of every adapted module: adapt only modules that each forward pass "
+                "uses, and call after_step(t) once after the passes of a step, made in training mode"
+            )
+        sums = [self.sums[position] for position in range(n)]
+        if several():
+            whole = torch.cat(sums)
+            distributed.all_reduce(whole)
+            sums = list(whole.split([part.numel() for part in sums]))
+        self.forget()
+        return list(torch._foreach_sqrt(sums))
+
+    def forget(self) -> None:
+        """Start the next step at nothing."""
+        self.sums, self.last = {}, None
+
+
+class WatchedLinear(LoRALinear):
+    """LoRA's map, whose inputs are counted in training."""
+
+    def __init__(self, base: nn.Linear, config: LoRAConfig, position: int, inputs: InputNorms) -> None:
+        super().__init__(base, config)
+        self.position, self.inputs = position, inputs
+
+    def increment(self, x: Tensor) -> Tensor:
+        if self.training and torch.is_grad_enabled():
+            self.inputs.add(self.position, x)
+        return super().increment(x)
+
+
+class PRILoRA(Method):
+    """LoRA with a mean rank of `mean_rank`, and a share `sparsity` of A pruned."""
+
+    def __init__(self, config: PRILoRAConfig) -> None:
+        self.config: Any = config
+        self.modules: dict[str, WatchedLinear] = {}
+
+    # -- training
+
+    def attach(self, model: nn.Module, targets: Mapping[str, nn.Linear], total_steps: int) -> None:
+        config = self.config
+        self.t_i, self.interval = given(config, "initial_steps"), given(config, "mask_interval")
+        self.total_steps, self.inputs = total_steps, InputNorms()
+        for position, (path, rank) in enumerate(config.ranks_of(targets).items()):
+            like = LoRAConfig(rank=rank, alpha=config.alpha, dropout=config.dropout, init_std=config.init_std)
+            build = partial(WatchedLinear, config=like, position=position, inputs=self.inputs)
+            self.modules |= replace_modules(model, {path: targets[path]}, build)
+        model.register_forward_pre_hook(self.inputs.start_pass, with_kwargs=True)
+        self.factors: list[Tensor] = [module.lora_A for module in self.modules.values()]
+        self.norms = [A.new_zeros(A.shape[1], dtype=torch.promote_types(A.dtype, torch.float32)) for A in self.factors]
+
+    def after_step(self, t: int) -> None:
+        """Average the norms; prune where it is time."""
+        config = self.config
+        torch._foreach_lerp_(self.norms, self.inputs.take(len(self.norms)), 1 - config.beta)
+        due = t >= self.t_i and (t + 1) % self.interval == 0
+        if config.sparsity and (due or t == self.total_steps - 1):
+            self.prune()
+
+    def skip_step(self) -> None:
+        self.inputs.forget()
+
+    @torch.no_grad()
+    def prune(self) -> None:
+        """A_ij <- 0 for the round(rho d_in) lowest S_ij of each row i, all rows of a width at once; of equals
+        those of the earlier feature."""
+        for d_in in sorted({A.shape[1] for A in self.factors}):
+            chosen = [i for i, A in enumerate(self.factors) if A.shape[1] == d_in]
+            factors = [self.factors[i] for i in chosen]
+            ranks = [len(A) for A in factors]
+            repeats = torch.tensor(ranks, device=factors[0].device)
+            norms = torch.stack([self.norms[i] for i in chosen]).repeat_interleave(repeats, 0, output_size=sum(ranks))
+            rows = torch.cat(factors)
+            lowest = (rows.abs() * norms).argsort(dim=1, stable=True)[:, : round(self.config.sparsity * d_in)]
+            torch._foreach_copy_(factors, rows.scatter_(1, lowest, 0.0).split(ranks))
+
+    # -- results and resumption
+
+    def ranks(self) -> dict[str, int]:
+        return {path: module.lora_A.shape[0] for path, module in self.modules.items()}
+
+    def metrics(self) -> dict[str, Tensor | float]:
+        """Entries of A and B that are not 0: what sparse storage of A would hold."""
+        whole = sum(module.lora_B.numel() for module in self.modules.values())
+        return {"nonzero": whole + torch.stack([A.detach().count_nonzero() for A in self.factors]).sum()}
+
+    def state_dict(self) -> dict[str, Tensor]:
+        return {"norms": torch.cat(self.norms)}
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        parts = state["norms"].to(self.norms[0].device).split([norm.numel() for norm in self.norms])
+        torch._foreach_copy_(self.norms, parts)
+
+
+METHOD = PRILoRA

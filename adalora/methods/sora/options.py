@@ -1,0 +1,123 @@
+"""Options of SoRA."""
+
+import math
+from dataclasses import dataclass, replace
+from typing import ClassVar, Self
+
+from adalora.methods.adalora.options import with_phases
+from adalora.methods.options import Count, PlacedConfig, Shapes, given
+from adalora.options import at_least, not_negative, one_of, option, positive, require, share
+
+PAPER_RANK = 8  # r_max of the paper's runs
+
+
+@dataclass
+class SoRAConfig(PlacedConfig):
+    """W x + (alpha / max_rank) B diag(g) A x, with a sparse gate g."""
+
+    lengths: ClassVar[tuple[str, ...]] = ("initial_steps", "final_steps")
+    rank_of_maps: ClassVar[str | None] = "max_rank"
+
+    name: str = "sora"
+    max_rank: int | None = option(
+        None,
+        at_least(1),
+        help="gates a module; null: from the budget (8 as the paper, 12 for a mean rank of 8)",
+    )
+    target_rank: float | None = option(
+        None, help="mean rank at the end, by parameters, may be fractional; null: from the budget"
+    )
+    xi: float | None = option(
+        None,
+        not_negative,
+        help="threshold on the gates at every step (released scripts: 3e-4; up to 7e-4); what it keeps is then an "
+        "outcome, the budget only names the cell. null: the xi of each step is the one that keeps the budget's "
+        "schedule (ours)",
+    )
+    threshold: str = option(
+        "constant",
+        one_of("constant", "times_lr"),
+        help="of a given xi: constant (released), times_lr (the paper's eta_t lambda: xi at the peak of the learning "
+        "rate, and in proportion to it)",
+    )
+    compat: str = option(
+        "paper",
+        one_of("paper", "released"),
+        help="paper: soft threshold, torch's AdamW; released: the released operator, which zeroes all below 2 xi, and "
+        "the AdamW of transformers 4.14 for all that is trained",
+    )
+    penalty: float = option(
+        0.0, not_negative, help="weight of mean |g| in the loss; released scripts: 10, or 1e-3; the paper has none"
+    )
+    gate_lr: float | None = option(
+        None, positive, help="peak learning rate of the gates; null: training.lr (released scripts)"
+    )
+    gate_eps: float = option(1e-6, positive, help="Adam's epsilon of the gates (released code)")
+    alpha: float = option(16.0, positive, help="released code; over max_rank, also after pruning")
+    dropout: float = option(0.0, share, help="on the input of A")
+    init_std: float = option(1.0, positive, help="of the gates (released code); A is Kaiming-uniform, B starts at 0")
+    initial_steps: int | None = option(
+        None, not_negative, help="t_i, steps before the first threshold; null: 15 % of T (ours); unused with xi"
+    )
+    final_steps: int | None = option(
+        None, not_negative, help="t_f, steps with the final gates; null: 45 % of T (ours); unused with xi"
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(
+            self.threshold == "constant" or self.xi is not None,
+            f"method.threshold={self.threshold} is of a threshold that is given: set method.xi, such as 3e-4",
+        )
+        if self.max_rank is not None and self.target_rank is not None:
+            require(
+                0 <= self.target_rank <= self.max_rank,
+                f"method.target_rank={self.target_rank:g} must lie between 0 and "
+                f"method.max_rank={self.max_rank}: SoRA only prunes; raise max_rank",
+            )
+
+    def size(self, shapes: Shapes) -> int | None:
+        return None if self.target_rank is None else round(self.target_rank * len(shapes))
+
+    def sized(self, size: int, shapes: Shapes) -> Self:
+        """A mean of `size` gates over all modules; r_max is the paper's 8, or 1.5 times the mean where
+        that is more (ours, AdaLoRA's share), and the highest mean where it is given."""
+        mean, most = size / len(shapes), self.max_rank
+        if most is None:
+            return replace(self, target_rank=mean, max_rank=max(PAPER_RANK, math.ceil(1.5 * mean)))
+        return replace(self, target_rank=min(mean, most))
+
+    def count(self, shapes: Shapes) -> Count:
+        slots = sum(map(sum, shapes.values()))
+        return Count(given(self, "max_rank") * (slots + len(shapes)), self.final_budget(slots))
+
+    def final_budget(self, slots: int) -> int:
+        """b_T in parameters, where a gate of every module together is `slots` of them."""
+        return round(given(self, "target_rank") * slots)
+
+    def at_rank(self, rank: float) -> Self | None:
+        return replace(self, target_rank=rank) if self.max_rank is None or rank <= self.max_rank else None
+
+    def describe(self) -> str:
+        most, target, xi = self.max_rank, self.target_rank, self.xi
+        if xi is not None:
+            return f"rank {most}, xi {xi:g}, which decides what is kept"
+        return f"rank {most}, fixed" if target == most else f"rank {most} -> {target:.4g}"
+
+    def planned(self, total_steps: int) -> Self:
+        """AdaLoRA's phases, 15 % and 45 % of T where nothing else is said (ours). A `xi` that is
+        given acts at every step and needs none."""
+        return self if self.xi is not None else with_phases(self, total_steps)
+
+    def phases(self, shapes: Shapes, total_steps: int) -> str | None:
+        if self.xi is not None or self.target_rank == self.max_rank:
+            return None
+        final = self.final_budget(sum(map(sum, shapes.values())))
+        return (
+            f"all {given(self, 'max_rank') * len(shapes)} gates to step {self.initial_steps}; thresholded after every "
+            f"step to step {total_steps - given(self, 'final_steps')}; the final {final:,} parameters "
+            f"to step {total_steps}"
+        )
+
+
+OPTIONS = SoRAConfig

@@ -1,0 +1,106 @@
+"""Methods are found, not listed: a step that is missing is named, and a broken package of a user's costs one line."""
+
+import itertools
+import logging
+import os
+import subprocess
+import sys
+from importlib.metadata import EntryPoint
+
+import pytest
+
+from adalora.errors import UserError
+from adalora.methods import discovery
+from tests.methods.test_methods import CONFIGS
+
+NUMBERS = itertools.count()  # a name a package: modules stay in memory
+OPTIONS = """
+from dataclasses import dataclass
+from adalora.methods.options import MethodConfig
+
+@dataclass
+class OwnConfig(MethodConfig):
+    name: str = "own"
+
+OPTIONS = OwnConfig
+"""
+
+
+@pytest.fixture
+def package(tmp_path, monkeypatch):
+    """`package(options, layer)`: the name of a fresh package with these files, None for one that is missing."""
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def make(options, layer):
+        folder = tmp_path / f"own{next(NUMBERS)}"
+        folder.mkdir()
+        for name, text in {"__init__": "", "options": options, "layer": layer}.items():
+            if text is not None:
+                (folder / f"{name}.py").write_text(text)
+        return folder.name
+
+    return make
+
+
+def test_every_method_has_a_row_in_the_test_matrix():
+    rows = {config.name for config in CONFIGS.values()}
+    for name in discovery.METHODS.keys() - {"peft"}:  # test_peft.py has a row for each tuner
+        assert name in rows, f"method {name} has no row in CONFIGS of tests/methods/test_methods.py"
+
+
+@pytest.mark.parametrize(
+    "options, layer, line",
+    [
+        (None, "", "there is no module {}.options, which has the method's options"),
+        ("", "", "{}.options has no OPTIONS, the method's dataclass, a subclass of MethodConfig"),
+        ("OPTIONS = dict", "", "{}.options has no OPTIONS, the method's dataclass, a subclass of MethodConfig"),
+        (
+            OPTIONS.replace('"own"', '"other"'),
+            "",
+            '{}.options: OwnConfig.name is "other", and the method is called own',
+        ),
+        (OPTIONS, None, "there is no module {}.layer, which has the method"),
+    ],
+)
+def test_a_step_that_is_missing_is_named(package, options, layer, line):
+    name = package(options, layer)
+    with pytest.raises(UserError) as error:
+        discovery.options_of("own", name)
+    assert str(error.value) == line.format(name)
+
+
+def test_a_layer_without_a_method_is_named(package):
+    name = package(OPTIONS, "")
+    with pytest.raises(UserError) as error:
+        discovery.create(discovery.options_of("own", name)())
+    assert str(error.value) == f"{name}.layer has no METHOD, the class of the method own"
+
+
+@pytest.mark.parametrize(
+    "name, options, reason",
+    [
+        ("own", "import nowhere_to_be_found", "No module named 'nowhere_to_be_found'"),
+        ("own", "raise SystemError", "SystemError"),
+        ("lora", OPTIONS, "its name is taken by a method of the suite"),
+    ],
+)
+def test_a_broken_package_of_the_user_s_costs_one_line(package, monkeypatch, caplog, name, options, reason):
+    entry = EntryPoint(name, package(options, ""), discovery.GROUP)
+    monkeypatch.setattr(discovery, "entry_points", lambda group: [entry])
+    with caplog.at_level(logging.WARNING):
+        assert discovery.find_methods() == discovery.METHODS
+    assert [record.getMessage() for record in caplog.records] == [f"method {name} is left out: {reason}"]
+
+
+def test_the_library_is_found_beside_a_file_called_tasks(tmp_path):
+    """Nothing of it imports the top-level package `tasks`."""
+    (tmp_path / "tasks.py").write_text("raise SystemExit('the wrong tasks')\n")
+    code = "from adalora.methods.adalora.layer import AdaLoRA; from adalora.methods.discovery import METHODS; print(1)"
+    env = os.environ | {"PYTHONPATH": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=env, capture_output=True, text=True)
+    assert done.stdout == "1\n", done.stderr
+
+
+def test_options_are_found_without_torch():
+    code = "import sys; import adalora.methods.discovery; print('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "False\n"
