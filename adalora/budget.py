@@ -10,12 +10,13 @@ from typing import Any, cast
 from omegaconf import OmegaConf
 from torch import nn
 
-from adalora.config.schema import Budget, Model
-from adalora.config.sources import CONF
+from adalora.backbones.options import Model
+from adalora.config.schema import Budget
 from adalora.errors import UserError
 from adalora.methods.discovery import create
 from adalora.methods.options import Count, MethodConfig, PlacedConfig, Shapes
 from adalora.methods.protocol import Method
+from adalora.places import CONF
 
 TOLERANCE = 0.05  # share of the budget by which a setting may miss it
 

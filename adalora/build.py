@@ -27,7 +27,7 @@ from adalora.methods.init_from import load_initial
 from adalora.methods.protocol import Method
 from adalora.training.batches import ByLength, LengthGroups, loader
 from tasks.data import Data
-from tasks.kind import Kind, Split
+from tasks.task_type import Split, TaskType
 
 
 def build_accelerator(config: Config) -> Accelerator:
@@ -81,14 +81,14 @@ def build_batches(
     config: Resolved,
     data: Data,
     features: Mapping[str, datasets.Dataset],
-    kind: Kind,
+    task_type: TaskType,
     tokenizer: PreTrainedTokenizerBase,
     accelerator: Accelerator,
 ) -> tuple[DataLoader, LengthGroups, list[Split]]:
     """The training batches, their order, and the evaluation splits, ready for the device."""
     training = config.training
     multiple = 8 if accelerator.device.type == "cuda" else 1  # of the padded width: tensor cores want it
-    collate = kind.collate(tokenizer, multiple)
+    collate = task_type.collate(tokenizer, multiple)
     rows = features[data.train_split]
     count = accelerator.num_processes
     order = LengthGroups(
@@ -96,7 +96,7 @@ def build_batches(
         training.batch_size,
         training.micro_batches,
         config.seed,
-        kind.weights(rows),
+        task_type.weights(rows),
         count,
         accelerator.process_index,
     )

@@ -30,7 +30,7 @@ def cell_id(config: Config) -> str:
         UserError: the lengths don't fit into the training.
     """
     training, method, _ = fit_lengths(config, config.method, official_steps(config), official_eval_rows(config))
-    options = numbers(Resolved.of(config, model=config.backbone, method=method, training=training))
+    options = scored_options(Resolved.of(config, model=config.backbone, method=method, training=training))
     options["model"]["name"] = config.model.name
     options["task"] |= {"eval_split": config.task.eval_split, "eval_rows": config.task.eval_rows}
     budget = config.budget
@@ -56,11 +56,11 @@ def official_eval_rows(config: Config) -> int:
     return sum(min(count, task.eval_rows or count) for count in rows)
 
 
-def numbers(config: Resolved) -> dict[str, Any]:
+def scored_options(config: Resolved) -> dict[str, Any]:
     """The options that change a run's numbers: not paths, tracking, device or budget names."""
     return {
         "model": {name: getattr(config.model, name) for name in MODEL_OPTIONS},
-        "task": {name: getattr(config.task, name) for name in config.task.numbers},
+        "task": {name: getattr(config.task, name) for name in config.task.scored},
         "method": asdict(config.method),
         "training": {key: value for key, value in asdict(config.training).items() if key not in UNCOUNTED},
         "seed": config.seed,

@@ -23,7 +23,7 @@ from adalora.methods.discovery import create
 from adalora.methods.init_from import InitialAdapter, check_initial, read_initial
 from adalora.methods.options import MethodConfig, Shapes
 from adalora.options import require
-from tasks import create as create_task
+from tasks.discovery import create as create_task
 
 LOGS = 5e6  # bytes allowed for a run's logs, wandb's offline files and pictures (ours, a guess)
 REASON = 2**40  # bytes that no single device has (ours)

@@ -22,7 +22,6 @@ from adalora.plan import Plan
 from adalora.resultfile import SCHEMA, Result
 from adalora.runfolder import RunFolder
 from adalora.training.checkpoint import Progress
-from tasks import named
 from tasks.data import Data
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -96,7 +95,7 @@ def record(
     config, counts = plan.config, plan.setting.counts
     peak, kept = method.peak(), method.kept()
     peak, kept = (counts.peak if peak is None else peak), (counts.kept if kept is None else kept)
-    headline = named(config.task.headline, data.eval_splits[0], config.task)
+    headline = config.task.metric_name(config.task.headline, data.eval_splits[0])
     return Result(
         schema=SCHEMA,
         key=folder.key,
@@ -111,7 +110,7 @@ def record(
             **{name: getattr(config.model, name) for name in MODEL_OPTIONS},
         },
         task={
-            **{name: getattr(config.task, name) for name in config.task.numbers},
+            **{name: getattr(config.task, name) for name in config.task.scored},
             "origin": data.origin,
             "subset": data.subset,
             "notes": data.notes,

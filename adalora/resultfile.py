@@ -37,7 +37,7 @@ class TaskPart(BaseModel):
     name: str
     version: int
     origin: str
-    subset: bool
+    subset: bool | None
     digest: str
     rows: dict[str, NonNegativeInt]
     train_split: str

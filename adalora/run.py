@@ -17,7 +17,6 @@ from transformers import PreTrainedTokenizerBase
 
 from adalora import processes
 from adalora.adapter import save_adapter
-from adalora.backbones.hub import all_of
 from adalora.backbones.load import Weights, architecture, check_length, load_tokenizer, locate
 from adalora.build import build_accelerator, build_batches, build_model
 from adalora.cell import cell_id
@@ -33,12 +32,13 @@ from adalora.reporting.watch import Watch
 from adalora.result import record
 from adalora.resultfile import SCHEMA, Result, write_result
 from adalora.runfolder import RunFolder, explained, noting_failure, run_key
+from adalora.sources.hub import all_of
 from adalora.tracking import Wandb, about_run
-from adalora.training.loop import Parts, train
+from adalora.training.loop import Setup, train
 from adalora.training.optimizer import build_optimizer
-from tasks import create as create_task
 from tasks.cache import tokenised
 from tasks.data import Data, load_data
+from tasks.discovery import create as create_task
 
 SAMPLES = 48  # rows of the first evaluation split whose predictions are shown
 
@@ -57,7 +57,8 @@ def run(config: Config, overrides: Sequence[str]) -> dict[str, Any]:
     main = processes.rank() == 0
     console.quiet = not main
     if config.dry_run:
-        plan = make_plan(config, config.task.rows)
+        rows = config.task.rows or load_data(config.task, config.data_root).rows  # the files', where no count is known
+        plan = make_plan(config, rows)
         show_plan(plan)
         return plan.summary()
     cell = cell_id(config)
@@ -106,10 +107,10 @@ def read(config: Config) -> tuple[Weights, Data, dict[str, datasets.Dataset], Pr
     """Find weights and data, and tokenise. Raises `UserError`."""
     transformers.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
-    kind = create_task(config.task)
+    task_type = create_task(config.task)
     weights, data = gather(config)
     # before the minutes that tokenising may take
-    check_length(config.model, architecture(config.model, kind.outputs, weights.folder), config.task.max_length)
+    check_length(config.model, architecture(config.model, task_type.outputs, weights.folder), config.task.max_length)
     tokenizer = load_tokenizer(config.model, weights)
     cache = Path(config.cache_dir).expanduser()
     features = {
@@ -117,7 +118,7 @@ def read(config: Config) -> tuple[Weights, Data, dict[str, datasets.Dataset], Pr
         for split, table in data.tables.items()
     }
     for split, table in data.tables.items():
-        data.notes.extend(f"{split}: {line}" for line in kind.notes(table, features[split]))
+        data.notes.extend(f"{split}: {line}" for line in task_type.notes(table, features[split]))
     return weights, data, features, tokenizer
 
 
@@ -172,9 +173,9 @@ def execute(
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.manual_seed(config.seed)
 
-    kind = create_task(config.task)
-    model, method = build_model(config, weights, kind.outputs, accelerator.device)
-    batches, order, splits = build_batches(config, data, features, kind, tokenizer, accelerator)
+    task_type = create_task(config.task)
+    model, method = build_model(config, weights, task_type.outputs, accelerator.device)
+    batches, order, splits = build_batches(config, data, features, task_type, tokenizer, accelerator)
     optimizer = build_optimizer(model, method, config.training)
     check_start(model, optimizer, method, plan.setting.counts, plan.shapes)
     main = accelerator.is_main_process
@@ -183,7 +184,7 @@ def execute(
         wandb = Wandb(folder.path, about_run(config, plan.setting.budget, folder.key), warn, folder.key)
     with Watch(plan, folder.path, wandb, main, order.tokens, accelerator.device) as watch:
         progress, predictions = train(
-            Parts(
+            Setup(
                 config=config,
                 accelerator=accelerator,
                 model=model,
@@ -192,7 +193,7 @@ def execute(
                 order=order,
                 batches=batches,
                 evals=splits,
-                kind=kind,
+                task_type=task_type,
                 tokenizer=tokenizer,
                 checkpoints=folder.checkpoints,
                 watcher=watch,
@@ -203,10 +204,10 @@ def execute(
         method.finish()
         if main:
             for split, found in zip(splits, predictions, strict=True):
-                kind.save(split, found, folder.path)
+                task_type.save(split, found, folder.path)
             result = keep(folder.path, result, model, plan)
         if wandb is not None:
-            watch.finished(result, kind.samples(splits[0], predictions[0], SAMPLES))
+            watch.finished(result, task_type.samples(splits[0], predictions[0], SAMPLES))
     return result.as_dict()
 
 

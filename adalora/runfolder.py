@@ -9,7 +9,7 @@ from typing import Literal
 
 from pydantic import BaseModel, NonNegativeInt, PositiveInt
 
-from adalora.cell import digest, numbers
+from adalora.cell import digest, scored_options
 from adalora.config.schema import Config, Resolved
 from adalora.errors import Interrupted, LostProcess, UserError
 from adalora.files import WRITING, remove, write_json
@@ -25,7 +25,7 @@ FAILED = ".failed"  # below the run root: a folder for each cell that failed bef
 def run_key(config: Resolved, data_digest: str, weights_digest: str) -> str:
     """Ten hex digits over what changes the numbers: the resolved method and training, the model's
     and the data's content, seed and precision; not paths, tracking, device or budget names."""
-    options = numbers(config)
+    options = scored_options(config)
     options["model"]["weights"] = weights_digest
     options["task"]["rows"] = data_digest
     if (adapter := config.method.initial_adapter()) is not None:

@@ -37,7 +37,7 @@ def measure(method: str, again: bool, batch: int, length: int, steps: int, preci
     from adalora.methods.discovery import create
     from adalora.plan import make_plan
     from adalora.sweep.cells import compose
-    from tasks.classification.kind import task_loss
+    from tasks.classification.task_type import task_loss
 
     options = compose([
         "task=rte", f"method={method}", f"task.max_length={length}", f"training.batch_size={batch}",

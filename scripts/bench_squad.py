@@ -22,8 +22,8 @@ import pyarrow.parquet as pq
 from hydra import compose, initialize_config_dir
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from adalora.backbones.packaged import packaged_folder
 from adalora.config import register, validated
+from adalora.sources.packaged import packaged_folder
 from tasks.squad.answers import find_answers
 from tasks.squad.rows import checked
 from tasks.squad.windows import windows

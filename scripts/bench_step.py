@@ -28,14 +28,14 @@ from transformers import DebertaV2ForSequenceClassification
 
 from adalora.backbones.attention import use_exact_attention
 from adalora.backbones.load import architecture
+from adalora.backbones.options import Model
 from adalora.backbones.targets import target_modules
 from adalora.config import register, validated
-from adalora.config.schema import Model
 from adalora.methods.adalora.options import AdaLoRAConfig
 from adalora.methods.discovery import create
 from adalora.methods.lora.options import LoRAConfig
 from adalora.methods.options import MethodConfig
-from tasks.classification.kind import task_loss
+from tasks.classification.task_type import task_loss
 
 TOTAL = 1000  # planned steps: the measured ones lie between t_i and T - t_f
 FIRST = 200

@@ -1,4 +1,4 @@
-"""From rows to padded tensors, and from batches to predictions in row order."""
+"""From rows to batches, and from batches to predictions in row order."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -8,23 +8,18 @@ import torch.nn.functional as F
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from tasks.kind import Batch, Split
+from tasks.task_type import Batch, Split
 
 
-def padded(rows: Sequence[Sequence[int]], value: int, multiple: int) -> Tensor:
-    """Rows of ids (batch, longest), the longest rounded up to a multiple of `multiple`."""
-    longest = max(map(len, rows))
-    out = torch.full((len(rows), -(-longest // multiple) * multiple), value)
-    for i, row in enumerate(rows):
-        out[i, : len(row)] = torch.tensor(row)
-    return out
+def collator(
+    collate: Callable[[list[dict[str, Any]]], Any], columns: Sequence[str]
+) -> Callable[[list[dict[str, Any]]], Batch]:
+    """One of transformers' collators on these columns of the rows; attention masks come from its padding."""
 
+    def batch(rows: list[dict[str, Any]]) -> Batch:
+        return dict(collate([{name: row[name] for name in columns} for row in rows]))
 
-def inputs(rows: list[dict[str, Any]], pad_id: int, multiple: int) -> Batch:
-    """`input_ids` and `attention_mask` (batch, longest)."""
-    ids = padded([row["input_ids"] for row in rows], pad_id, multiple)
-    lengths = torch.tensor([[len(row["input_ids"])] for row in rows])
-    return {"input_ids": ids, "attention_mask": (torch.arange(ids.shape[1]) < lengths).long()}
+    return batch
 
 
 @torch.inference_mode()

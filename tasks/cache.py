@@ -9,10 +9,10 @@ import datasets
 import pyarrow as pa
 from transformers import PreTrainedTokenizerBase
 
-from adalora.config.tasks import Task
 from adalora.files import new_folder, sha256, write_json
 from adalora.reading import Damaged, read_json
-from tasks import create
+from tasks.discovery import create
+from tasks.options import Task
 
 LAYOUT = 4  # raised when `features` of a kind, or how a tokenizer is loaded, changes
 SUMS = "sha256.json"  # checksums of an entry's files, by name
@@ -40,8 +40,8 @@ def tokenised(
     Raises:
         UserError: the cache can't be written.
     """
-    options = {name: getattr(task, name) for name in task.tokens}
-    parts = [LAYOUT, task.kind, options, content, tokenizer_digest]
+    options = {name: getattr(task, name) for name in task.tokenised}
+    parts = [LAYOUT, task.type, options, content, tokenizer_digest]
     name = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:24]
     folder = cache_dir / "tokenised" / name
     try:

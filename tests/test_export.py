@@ -40,7 +40,7 @@ def apart(a, b):
 
 
 def test_a_run_from_before_an_option_with_a_default_can_be_loaded(start, tiny_run):
-    """The kind of task is read, not guessed from its options."""
+    """The type of task is read, not guessed from its options."""
     run = start([*tiny_run, "method=lora", "training.max_steps=2"])
     file = run / "config.yaml"
     before = load_config(run)
@@ -48,7 +48,7 @@ def test_a_run_from_before_an_option_with_a_default_can_be_loaded(start, tiny_ru
     assert "  mean_length: 13.0" in lines
     file.write_text("\n".join(line for line in lines if "mean_length" not in line))
     assert load_config(run) == replace(before, task=replace(before.task, mean_length=None))
-    file.write_text("\n".join(line for line in lines if "  kind:" not in line))
+    file.write_text("\n".join(line for line in lines if "  architecture:" not in line))
     with pytest.raises(UserError, match=r"config\.yaml is damaged .*it isn't the configuration of a run"):
         load_config(run)
 

@@ -15,7 +15,7 @@ from adalora.errors import Interrupted, UserError
 from adalora.methods.adalora.options import AdaLoRAConfig
 from adalora.methods.discovery import create
 from adalora.training import checkpoint, loop
-from tasks.classification import kind as classification
+from tasks.classification import task_type as classification
 from tests.conftest import UNEQUAL, Killed
 
 LEARNS = {

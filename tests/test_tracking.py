@@ -24,8 +24,8 @@ from adalora.reporting.watch import beside_paper
 from adalora.tracking import Log
 from adalora.training import loop
 from adalora.training.batches import LengthGroups
-from tasks import create
-from tasks.kind import Split
+from tasks.discovery import create
+from tasks.task_type import Split
 from tests.reporting.forged import make, put
 
 DOCS = (Path(__file__).parents[1] / "docs/wandb.md").read_text()

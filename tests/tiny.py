@@ -3,8 +3,14 @@
 import itertools
 
 import torch
+from tokenizers import Tokenizer, models
 from torch import nn
-from transformers import BartConfig, BartForConditionalGeneration, DebertaV2ForSequenceClassification
+from transformers import (
+    BartConfig,
+    BartForConditionalGeneration,
+    DebertaV2ForSequenceClassification,
+    PreTrainedTokenizerFast,
+)
 
 from adalora.backbones.targets import target_modules
 from adalora.config.schema import Training
@@ -52,6 +58,13 @@ def targets_of(model, config):
     backbone = config.backbone
     backbone.path = "tiny"
     return target_modules(model, backbone)
+
+
+def padding(pad_id):
+    """A tokenizer whose padding has this id."""
+    vocabulary = {f"word{i}": i for i in range(pad_id + 1)}
+    words = Tokenizer(models.WordLevel(vocabulary, unk_token="word0"))
+    return PreTrainedTokenizerFast(tokenizer_object=words, pad_token=f"word{pad_id}")
 
 
 def trained(model):

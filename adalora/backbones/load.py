@@ -17,21 +17,16 @@ from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from adalora.backbones.graft import graft
-from adalora.backbones.hub import fetch
 from adalora.backbones.normaliser import with_own_normaliser
-from adalora.backbones.packaged import checksum, packaged_folder
-from adalora.config.schema import Model
+from adalora.backbones.options import Model
 from adalora.errors import UserError
 from adalora.reading import Damaged, library_reads, read_dict
+from adalora.sources.hub import fetch
+from adalora.sources.packaged import checksum, packaged_folder
 
 CONFIGS: dict[str, type[PreTrainedConfig]] = {
     "deberta-v2": transformers.DebertaV2Config,
     "bart": transformers.BartConfig,
-}
-CLASSES: dict[tuple[str, str], type[PreTrainedModel]] = {  # by architecture and kind of task
-    ("deberta-v2", "classification"): transformers.DebertaV2ForSequenceClassification,
-    ("deberta-v2", "squad"): transformers.DebertaV2ForQuestionAnswering,
-    ("bart", "summarization"): transformers.BartForConditionalGeneration,
 }
 REMEDY = (
     "give a folder with config, weights and tokenizer as transformers saves them (model.path=FOLDER); a damaged "
@@ -96,6 +91,11 @@ def architecture(model: Model, num_labels: int, folder: Path | None = None) -> P
         return CONFIGS[model.model_type].from_dict(numbers, attn_implementation=attention)
 
 
+def model_class(model: Model) -> type[PreTrainedModel]:
+    """transformers' class of the backbone with the task's head."""
+    return getattr(transformers, model.architecture)
+
+
 def check_length(model: Model, config: PreTrainedConfig, tokens: int) -> None:
     """Refuse inputs longer than the position embeddings of this architecture, where it has such. Raises `UserError`."""
     absolute = getattr(config, "position_biased_input", True)  # DeBERTaV3's positions are relative only
@@ -109,10 +109,10 @@ def check_length(model: Model, config: PreTrainedConfig, tokens: int) -> None:
 def blank(model: Model, num_labels: int, folder: Path | None = None) -> PreTrainedModel:
     """The model without weights (on the meta device): for counting and plans."""
     config = architecture(model, num_labels, folder)
-    key = (model.kind, config.to_json_string())
+    key = (model.architecture, config.to_json_string())
     if key not in blanks:
         with torch.device("meta"), library_reads((folder or Path()) / "config.json", REMEDY):
-            blanks[key] = CLASSES[model.model_type, model.kind](config)
+            blanks[key] = model_class(model)(config)
     return deepcopy(blanks[key])
 
 
@@ -163,7 +163,7 @@ def load_model(model: Model, weights: Weights, num_labels: int) -> nn.Module:
         UserError: weights that don't fit the architecture.
     """
     config = architecture(model, num_labels, weights.folder)
-    cls = CLASSES[model.model_type, model.kind]
+    cls = model_class(model)
     if model.package and not model.path:
         built = cls(config)
         graft(load_file(weights.folder / "model.safetensors"), built.base_model)

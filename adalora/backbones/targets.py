@@ -2,7 +2,7 @@
 
 from torch import nn
 
-from adalora.config.schema import Model
+from adalora.backbones.options import Model
 from adalora.errors import UserError
 
 

@@ -8,11 +8,11 @@ from hydra.errors import ConfigCompositionException, MissingConfigException, Ove
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 
 from adalora.config import schema
-from adalora.config.sources import CONF
 from adalora.config.usage import names
 from adalora.errors import UserError
 from adalora.methods.discovery import METHODS
 from adalora.options import nearest
+from adalora.places import CONF
 
 TYPES = {
     node.__name__: [field.name for field in fields(node)]

@@ -19,11 +19,11 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from adalora.config.schema import TRAINING_LENGTHS, Config, Training
-from adalora.config.sources import CONF
 from adalora.errors import UserError
 from adalora.methods.discovery import METHODS
 from adalora.methods.options import MethodConfig
 from adalora.options import nearest, require
+from adalora.places import CONF
 
 FOLDER = CONF / "recipes"
 PLACES = {

@@ -6,16 +6,17 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.plugins import Plugins
 from omegaconf import DictConfig, OmegaConf
 
+from adalora.backbones.options import Model
 from adalora.config.recipe_source import RecipeSearchPath, RecipeSource
-from adalora.config.schema import Budget, Config, Model, Recipe
-from adalora.config.sources import CONF
-from adalora.config.tasks import TASK_CONFIGS
+from adalora.config.schema import Budget, Config, Recipe
 from adalora.methods.discovery import METHODS
+from adalora.places import CONF
+from tasks.discovery import TASKS
 
 
 @cache  # a sweep composes hundreds of settings in one process
 def register() -> None:
-    """Store the schemas: `schema` for the tree, `_schema` (or `_<method>`, `_<kind of task>`) in each group, and
+    """Store the schemas: `schema` for the tree, `_schema` (or `_<method>`, `_<type of task>`) in each group, and
     methods that have no file in conf/method; and let Hydra find the rows of `conf/recipes`."""
     store = ConfigStore.instance()
     store.store(name="schema", node=Config)
@@ -30,8 +31,8 @@ def register() -> None:
         if not (CONF / "method" / f"{name}.yaml").exists():  # a method of the user's own
             own = {"method": options, "training": {"lr": config.default_lr}}
             store.store(group="method", name=name, node=own, package="_global_")
-    for name, kind in TASK_CONFIGS.items():
-        store.store(group="task", name=f"_{name}", node=kind)
+    for name, task in TASKS.items():
+        store.store(group="task", name=f"_{name}", node=task)
     plugins = Plugins.instance()
     plugins.register(RecipeSource)
     plugins.register(RecipeSearchPath)

@@ -5,8 +5,8 @@ from typing import Any
 
 from omegaconf import MISSING
 
-from adalora.config.sources import Package
-from adalora.config.tasks import Task
+from adalora.backbones.options import Model
+from adalora.errors import UserError
 from adalora.methods.discovery import METHODS
 from adalora.methods.options import MethodConfig, PlacedConfig
 from adalora.options import (
@@ -21,61 +21,9 @@ from adalora.options import (
     require,
     share,
 )
+from tasks.options import Task
 
 TRAINING_LENGTHS = ("warmup_steps", "eval_steps")
-
-
-@dataclass
-class Model:
-    """A backbone: where its weights are, which maps are adapted, which part is the head."""
-
-    name: str = option(MISSING, folder_name)
-    title: str = MISSING  # how results name it
-    model_type: str = option(MISSING, one_of("deberta-v2", "bart"))  # transformers' name of the architecture
-    comparable: bool = MISSING  # whether the paper's numbers apply
-    hub: str | None = MISSING
-    revision: str = MISSING
-    path: str | None = MISSING
-    package: Package | None = MISSING
-    config: dict[str, Any] = MISSING  # the architecture's numbers, for plans without weights
-    targets: dict[str, str] = MISSING  # short name -> module path with {layer}
-    n_targets: int = MISSING
-    heads: dict[str, list[str]] = MISSING  # kind of task -> modules that are trained and never counted
-    kind: str = ""  # of the task at hand, and
-    head: list[str] = field(default_factory=list)  # its head: `Config.backbone` has both
-    pos_query_base_only: bool = MISSING
-    attention: str = MISSING
-    classifier_dropout: float = option(MISSING, share)
-
-    def __post_init__(self) -> None:
-        check_options(self, "model")
-        require(
-            bool(self.hub or self.package or self.path),
-            "model.hub, model.package and model.path are all null: one of them must say where the weights are",
-        )
-        kinds = ("exact", "eager") if self.model_type == "deberta-v2" else ("eager", "sdpa")
-        require(
-            self.attention in kinds,
-            f"model.attention={self.attention}: allowed for {self.model_type} are {', '.join(kinds)}",
-        )
-
-    def serving(self, task: Task) -> "Model":
-        """This backbone with the head for `task`. Raises `UserError` where it has none."""
-        require(
-            task.kind in self.heads,
-            f"task={task.name} is {task.kind}, {self.title} serves {', '.join(self.heads)} only: choose another model",
-        )
-        return replace(self, kind=task.kind, head=self.heads[task.kind])
-
-    def narrowed(self, modules: list[str]) -> "Model":
-        """This backbone with only these of its targets. Raises `UserError` for one that it hasn't."""
-        for name in modules:
-            require(
-                name in self.targets,
-                f"method.modules: {name} is no map of {self.title}, allowed are {', '.join(self.targets)}",
-            )
-        targets = {name: path for name, path in self.targets.items() if name in modules}
-        return replace(self, targets=targets, n_targets=self.n_targets * len(targets) // len(self.targets))
 
 
 @dataclass
@@ -201,7 +149,13 @@ class Config:
     @property
     def backbone(self) -> Model:
         """The model with the task's head, its targets the maps that the method adapts. Raises `UserError`."""
-        model = self.model.serving(self.task)
+        model, served = self.model, self.task.models.get(self.model.model_type)
+        if served is None:
+            raise UserError(
+                f"task={self.task.name} is {self.task.type}, which {model.title} has no head for: choose a model of "
+                f"type {' or '.join(self.task.models)}"
+            )
+        model = replace(model, architecture=served.architecture, head=list(served.head))
         places = self.method.places(model.targets) if isinstance(self.method, PlacedConfig) else None
         return model if places is None else model.narrowed(places)
 

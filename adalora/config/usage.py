@@ -7,9 +7,9 @@ from dataclasses import fields
 
 from omegaconf import OmegaConf
 
-from adalora.config.sources import CONF
 from adalora.methods.discovery import METHODS
 from adalora.options import nearest, require
+from adalora.places import CONF
 
 GROUPS = {
     "task": "data, metric; summarization tasks choose bart_large by themselves",

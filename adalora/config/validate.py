@@ -24,8 +24,8 @@ def validated(tree: DictConfig) -> Config:
     except OmegaConfBaseException as error:
         raise UserError(f"{error.full_key or 'configuration'}: {str(error).splitlines()[0]}") from error
     refuse_unknown(config, "")
-    if tree.model.get("head") or tree.model.get("kind"):
-        raise UserError("model.head and model.kind follow from the task: give model.heads.KIND=[...] instead")
+    if tree.model.get("head") or tree.model.get("architecture"):
+        raise UserError("model.head and model.architecture follow from the task: leave them out")
     return config
 
 

@@ -34,11 +34,6 @@ with initialize_config_dir("/path/to/the/suite/conf", version_base="1.3"):
     config = validated(compose("config", overrides=["model={model}", "task={task}"]))
 base = load_model(config.backbone, locate(config.model), {outputs})
 model = PeftModel.from_pretrained(base, "{out}").eval()"""
-AUTO = {
-    "classification": "AutoModelForSequenceClassification",
-    "squad": "AutoModelForQuestionAnswering",
-    "summarization": "AutoModelForSeq2SeqLM",
-}
 
 
 def base_of(config: Resolved) -> str | None:
@@ -84,7 +79,7 @@ def loading(trained: Trained, to: str, out: str, base: str | None) -> str:
     """Code that loads it."""
     config = trained.config
     values: dict[str, Any] = {
-        "auto": AUTO[config.task.kind],
+        "auto": config.task.auto_class,
         "out": out,
         "base": base,
         "model": config.model.name,

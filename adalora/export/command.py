@@ -8,12 +8,12 @@ import transformers
 from huggingface_hub import HfApi
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
-from adalora.backbones.hub import reachable
 from adalora.errors import UserError
 from adalora.export import merged, peft
 from adalora.export.card import base_of, card
 from adalora.export.trained import Trained, load_run
 from adalora.files import new_folder, writing
+from adalora.sources.hub import reachable
 
 CARD = "README.md"
 ALLOWED = {"to": ("peft", "merged", "card"), "type": ("auto", "lora")}
@@ -73,8 +73,8 @@ def write(place: Path, trained: Trained, to: str, options: dict[str, str]) -> No
     if to == "merged":
         merged.save(place, model, method)
     else:
-        kind: peft.Kind = "lora" if options["type"] == "lora" else "auto"
-        peft.save(place, model, method, config.model.head, base_of(config), kind)
+        form: peft.Form = "lora" if options["type"] == "lora" else "auto"
+        peft.save(place, model, method, config.model.head, base_of(config), config.task.peft_type, form)
         base: Any = model
         base.config.save_pretrained(place)  # the classes' names: PEFT's own files have none
     trained.tokenizer.save_pretrained(place)

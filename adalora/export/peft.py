@@ -23,16 +23,13 @@ from adalora.methods.peft.layer import PEFT
 from adalora.methods.protocol import Method
 
 PREFIX = "base_model.model."
-TASK_TYPES = {  # by the end of the model's class name
-    "ForSequenceClassification": "SEQ_CLS",
-    "ForQuestionAnswering": "QUESTION_ANS",
-    "ForConditionalGeneration": "SEQ_2_SEQ_LM",
-}
-Kind = Literal["auto", "lora"]
+Form = Literal["auto", "lora"]
 Adapter = tuple[Any, dict[str, Tensor]]  # PEFT's config, and what goes with it
 
 
-def save(folder: Path, model: nn.Module, method: Method, head: Sequence[str], base: str | None, kind: Kind) -> None:
+def save(
+    folder: Path, model: nn.Module, method: Method, head: Sequence[str], base: str | None, task_type: str, form: Form
+) -> None:
     """Write adapter_config.json and adapter_model.safetensors.
 
     Args:
@@ -41,13 +38,14 @@ def save(folder: Path, model: nn.Module, method: Method, head: Sequence[str], ba
         method: what is attached.
         head: modules that were trained beside it.
         base: hub id or folder of the backbone, where it has one.
-        kind: `lora` exports AdaLoRA's triplets as LoRA too.
+        task_type: PEFT's, such as SEQ_CLS.
+        form: `lora` exports AdaLoRA's triplets as LoRA too.
 
     Raises:
         UserError: PEFT can't express it, with the reason.
     """
-    config, tensors = adapter(model, method, kind)
-    config.task_type = next((t for end, t in TASK_TYPES.items() if type(model).__name__.endswith(end)), None)
+    config, tensors = adapter(model, method, form)
+    config.task_type = task_type
     config.modules_to_save = list(head) or None
     config.base_model_name_or_path = base
     config.inference_mode = True
@@ -59,14 +57,14 @@ def save(folder: Path, model: nn.Module, method: Method, head: Sequence[str], ba
     save_file(ready, folder / "adapter_model.safetensors", metadata={"format": "pt"})
 
 
-def adapter(model: nn.Module, method: Method, kind: Kind) -> Adapter:
+def adapter(model: nn.Module, method: Method, form: Form) -> Adapter:
     """PEFT's config and tensors, the head apart. Raises `UserError`."""
     maps = {path: module for path, module in model.named_modules() if isinstance(module, AdaptedLinear)}
     if (maps or isinstance(method, PEFT)) and (reason := unmergeable(model)):
         raise UserError(f"PEFT can't express this adapter: {reason}")
     if isinstance(method, PEFT):
         return own(method)
-    if isinstance(method, AdaLoRA) and method.triplets and kind == "auto":
+    if isinstance(method, AdaLoRA) and method.triplets and form == "auto":
         return triplets(method)
     name = method.config.name
     if not maps:

@@ -12,16 +12,18 @@ from transformers import PreTrainedTokenizerBase
 
 from adalora.adapter import load_adapter
 from adalora.backbones.load import Weights, load_tokenizer, locate
+from adalora.backbones.options import Model
 from adalora.build import build_model
 from adalora.cell import MODEL_OPTIONS
-from adalora.config.schema import Budget, Model, PlannedTraining, Recipe, Resolved
-from adalora.config.tasks import TASK_CONFIGS
+from adalora.config.schema import Budget, PlannedTraining, Recipe, Resolved
 from adalora.errors import UserError
 from adalora.methods.discovery import METHODS
 from adalora.methods.protocol import Method
 from adalora.reading import Damaged, library_reads, read_text
 from adalora.resultfile import read_finished
-from tasks import create as create_task
+from tasks.discovery import TASKS
+from tasks.discovery import create as create_task
+from tasks.options import Task
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,7 @@ def load_config(folder: Path) -> Resolved:
         raw["method"].pop("init_from", None)  # where training started says nothing of where it ended
         types = {
             "model": Model,
-            "task": TASK_CONFIGS[raw["model"]["kind"]],
+            "task": next(task for task in TASKS.values() if raw["model"]["architecture"] in architectures(task)),
             "method": METHODS[raw["method"]["name"]],
             "budget": Budget,
             "recipe": Recipe,
@@ -75,6 +77,11 @@ def load_config(folder: Path) -> Resolved:
             for name, kind in types.items()
         }
         return Resolved(**(raw | parts))
+
+
+def architectures(task: type[Task]) -> set[str]:
+    """The models of a type of task."""
+    return {served.architecture for served in task.models.values()}
 
 
 def check_same(folder: Path, config: Resolved, result: dict[str, Any]) -> None:

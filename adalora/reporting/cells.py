@@ -150,7 +150,7 @@ class Section:
     rows: list[Row]
     beside: Mapping[Key, Published] | None = None
     comparable: bool = True
-    subset: bool = False
+    subset: bool | None = False  # None: no official row counts are known
     source: str = "paper"
     scored: bool = True  # False: memory and time, which have no best step
 

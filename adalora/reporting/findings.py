@@ -100,12 +100,12 @@ def contrasts_of(rows: Sequence[Row], one: str, other: str) -> list[Contrast]:
 
 def packaged_sections(runs: Iterable[Run]) -> list[Section]:
     """A table for every model, task or set of tasks, and whether the rows are the official ones."""
-    groups: dict[tuple[str, str, bool, bool], list[Run]] = defaultdict(list)
+    groups: dict[tuple[str, str, bool | None, bool], list[Run]] = defaultdict(list)
     for run in runs:
         model, task = run["model"], run["task"]
         groups[model["title"], SET_OF.get(task["name"], task["name"]), task["subset"], model["comparable"]].append(run)
     sections = []
-    for (model, name, subset, comparable), group in sorted(groups.items(), key=lambda item: item[0]):
+    for (model, name, subset, comparable), group in sorted(groups.items(), key=lambda item: tuple(map(str, item[0]))):
         title = f"{name}, {model}{', NOT the official row counts' if subset else ''}"
         title += "" if comparable or model not in (MODEL, BART) else ", other architecture"
         columns = TASK_SETS.get(name) or columns_of(group)
@@ -126,7 +126,7 @@ def applies(run: Run) -> bool:
     """Whether the papers' numbers may stand beside a run."""
     model, task = run["model"], run["task"]
     in_paper = task["name"] in SET_OF
-    return in_paper and model["comparable"] and model["title"] == model_of(task["name"]) and not task["subset"]
+    return in_paper and model["comparable"] and model["title"] == model_of(task["name"]) and task["subset"] is False
 
 
 def footnotes(sections: Sequence[Section]) -> list[str]:

@@ -8,7 +8,7 @@ from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
-from adalora.config.schema import Model
+from adalora.backbones.options import Model
 from adalora.files import writing
 from adalora.paths import target_grid
 

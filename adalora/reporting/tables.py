@@ -84,12 +84,12 @@ def caption(section: Section) -> list[str]:
         splits = ", ".join(f"{split} {count:,}" for split, count in task["rows"].items())
         text = f"{task['name']}: {task['origin']}, {splits}, digest {task['digest'][:10]}"
         data[text] = f"{text}, task version {task['version']}, trained on {task['train_split']}"
-    rows = "NOT the official row counts" if section.subset else "the official row counts"
+    rows = {True: "NOT the official row counts", False: "the official row counts", None: "no official row counts"}
     seeds = ", ".join(map(str, sorted({run["seed"] for run in runs})))
     precisions = ", ".join(sorted({run["precision"] for run in runs}))
     return [
         f"Model: {'; '.join(sorted(models))}. Precision: {precisions}.",
-        f"Data, {rows}: {'; '.join(data[text] for text in sorted(data))}.",
+        f"Data, {rows[section.subset]}: {'; '.join(data[text] for text in sorted(data))}.",
         f"Seeds: {seeds}. Commits: {', '.join(commits(runs))}.",
     ]
 

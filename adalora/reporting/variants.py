@@ -11,10 +11,10 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from adalora.cell import UNCOUNTED
-from adalora.config.sources import CONF
 from adalora.methods.adalora.options import FORMS, AdaLoRAConfig
 from adalora.methods.discovery import METHODS
 from adalora.methods.options import MethodConfig
+from adalora.places import CONF
 from adalora.reporting.results import Run, budget_of, folder_of
 from adalora.resultfile import ModelPart, TaskPart
 

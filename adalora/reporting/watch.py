@@ -36,7 +36,7 @@ from adalora.reporting.variants import variant_of
 from adalora.result import peak_memory_mb
 from adalora.resultfile import Result
 from adalora.tracking import Log, Wandb
-from tasks.kind import Samples
+from tasks.task_type import Samples
 
 TOLD_EVERY = 30  # seconds between lines on a slow evaluation, where there is no progress bar
 
@@ -233,7 +233,7 @@ def beside_paper(run: Run) -> dict[str, Any]:
     recipe's, or a variant that no paper printed.
     """
     model, task = run["model"], run["task"]
-    if not model["comparable"] or model["title"] != model_of(task["name"]) or task["subset"]:
+    if not model["comparable"] or model["title"] != model_of(task["name"]) or task["subset"] is not False:
         return {}
     cells, row = scores(read_paper()), (run["method"]["name"], run["budget"]["name"], variant_of(run))
     ours = scores_of(run, "last")

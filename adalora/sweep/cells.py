@@ -14,8 +14,8 @@ from adalora.cell import cell_id
 from adalora.config import register, validated
 from adalora.config.mistakes import check_groups, explained
 from adalora.config.schema import Config
-from adalora.config.sources import CONF
 from adalora.errors import UserError
+from adalora.places import CONF
 from adalora.sweep.published import Setting
 
 ALONE = 8  # so few settings are composed in this process: another takes a second to start

@@ -4,10 +4,10 @@ import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from adalora.backbones.hub import all_of
 from adalora.backbones.load import locate
 from adalora.errors import UserError
 from adalora.plan import Cost
+from adalora.sources.hub import all_of
 from adalora.sweep.cells import Cell
 from adalora.sweep.states import Content
 from tasks.data import load_data

@@ -9,34 +9,33 @@ from accelerate import Accelerator
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
-from adalora.config.tasks import Task
 from adalora.methods.linear import merged, unmergeable
-from tasks import named
-from tasks.kind import Kind, Split
+from tasks.options import Task
+from tasks.task_type import Split, TaskType
 
 
 def evaluate(
     accelerator: Accelerator,
     model: nn.Module,
-    kind: Kind,
+    task_type: TaskType,
     task: Task,
     splits: Sequence[Split],
     tokenizer: PreTrainedTokenizerBase,
-    tell: Callable[[str, int, int], None],
+    report_progress: Callable[[str, int, int], None],
 ) -> tuple[dict[str, float], list[Any]]:
     """The task's metrics on every split and `loss`, the mean task loss over all; and the predictions a split.
 
-    `tell` is given a split's name, the rows done and their number where evaluation is slow.
+    `report_progress` is given a split's name, the rows done and their number where evaluation is slow.
     """
     results: dict[str, float] = {}
     predictions = []
     loss = weight = 0.0
     model.eval()
-    merges = kind.merges and unmergeable(model) is None
+    merges = task_type.merges and unmergeable(model) is None
     for split in splits:
         with merged(model) if merges else nullcontext():
-            scores = kind.evaluate(accelerator, model, split, tokenizer, partial(tell, split.name))
-        results |= {named(name, split.name, task): score for name, score in scores.metrics.items()}
+            scores = task_type.evaluate(accelerator, model, split, tokenizer, partial(report_progress, split.name))
+        results |= {task.metric_name(name, split.name): score for name, score in scores.metrics.items()}
         loss += scores.loss * scores.weight
         weight += scores.weight
         predictions.append(scores.predictions)

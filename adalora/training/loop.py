@@ -32,8 +32,7 @@ from adalora.training.checkpoint import Progress
 from adalora.training.evaluate import evaluate
 from adalora.training.optimizer import set_lr
 from adalora.training.stability import Guard
-from tasks import named
-from tasks.kind import Kind, Split
+from tasks.task_type import Split, TaskType
 
 OTHERS = 1_000_003  # between the seeds of two processes (ours; a prime)
 
@@ -63,7 +62,7 @@ class Watcher(Protocol):
 
 
 @dataclass
-class Parts:
+class Setup:
     """All that the loop works with, built by run.py."""
 
     config: Resolved
@@ -74,61 +73,67 @@ class Parts:
     order: LengthGroups
     batches: DataLoader
     evals: list[Split]
-    kind: Kind
+    task_type: TaskType
     tokenizer: PreTrainedTokenizerBase
     checkpoints: Path
     watcher: Watcher
 
 
-def train(parts: Parts) -> tuple[Progress, list[Any]]:
+def train(setup: Setup) -> tuple[Progress, list[Any]]:
     """Train to the end, from the newest checkpoint if there is one; also gives the last predictions, a split each.
 
     Raises:
         UserError: a loss or gradient that isn't finite, or a checkpoint that can't be written.
         Interrupted: Ctrl-C, SIGTERM or a scheduler's signal came; the state is saved.
     """
-    accelerator, method = parts.accelerator, parts.method
-    training, T = parts.config.training, parts.config.training.total_steps  # noqa: N806
+    accelerator, method = setup.accelerator, setup.method
+    training, T = setup.config.training, setup.config.training.total_steps  # noqa: N806
     # sums since the last log: loss, regulariser, gradient norm, steps
     window = torch.zeros(4, device=accelerator.device)
     here = torch.zeros(3, device=accelerator.device)  # the first three, of this step
-    progress, saved, damaged, logged = resume(parts)
+    progress, saved, damaged, logged = resume(setup)
     if saved is not None:
         window.copy_(saved)
     elif accelerator.process_index:  # its own dropout; process 0 goes on with what built the model
-        torch.manual_seed(parts.config.seed + OTHERS * accelerator.process_index)
-    wrapped = {id(p) for p in parts.model.parameters() if p.requires_grad}
-    model, optimizer = accelerator.prepare(parts.model, parts.optimizer)
-    guard, agree = Guard(accelerator, parts.optimizer), Agreement(2)
+        torch.manual_seed(setup.config.seed + OTHERS * accelerator.process_index)
+    wrapped = {id(p) for p in setup.model.parameters() if p.requires_grad}
+    model, optimizer = accelerator.prepare(setup.model, setup.optimizer)
+    guard, agree = Guard(accelerator, setup.optimizer), Agreement(2)
     clock = Clock(training.checkpoint_minutes if accelerator.is_main_process else None)
-    parts.watcher.started(progress.step, damaged, logged)
+    setup.watcher.started(progress.step, damaged, logged)
     predictions: list[Any] = []
     started, before = time.monotonic(), progress.seconds
-    headline = named(parts.config.task.headline, parts.evals[0].name, parts.config.task)
+    headline = setup.config.task.metric_name(setup.config.task.headline, setup.evals[0].name)
     model.train()
     set_lr(optimizer, progress.step, T, training.warmup_steps)
 
     def score(step: int) -> list[Any]:
         results, predictions = evaluate(
-            accelerator, model, parts.kind, parts.config.task, parts.evals, parts.tokenizer, parts.watcher.evaluating
+            accelerator,
+            model,
+            setup.task_type,
+            setup.config.task,
+            setup.evals,
+            setup.tokenizer,
+            setup.watcher.evaluating,
         )
-        progress.record(results, headline, parts.config.task.direction)
-        parts.watcher.evaluation(step, results, method.ranks())
+        progress.record(results, headline, setup.config.task.direction)
+        setup.watcher.evaluation(step, results, method.ranks())
         return predictions
 
-    if progress.step == 0 and parts.config.method.initial_adapter() is not None:
+    if progress.step == 0 and setup.config.method.initial_adapter() is not None:
         score(0)  # what was imported, as it came
 
     with stop_signals() as stop:
         while progress.step < T:
-            parts.order.start_at(progress.step + progress.skipped)
-            for batch, part in zip(parts.batches, parts.order.shares(), strict=False):  # the loader is one ahead
+            setup.order.start_at(progress.step + progress.skipped)
+            for batch, part in zip(setup.batches, setup.order.shares(), strict=False):  # the loader is one ahead
                 t = progress.step
                 with nullcontext() if part.last else accelerator.no_sync(model):
-                    loss, weight = parts.kind.loss(model, batch)
+                    loss, weight = setup.task_type.loss(model, batch)
                     regulariser = method.regulariser()
                     # of the step's mean loss: micro-batches and processes count by the weight of their rows
-                    whole = parts.order.weight_at(t + progress.skipped)
+                    whole = setup.order.weight_at(t + progress.skipped)
                     share = weight * (accelerator.num_processes * part.counts) / whole
                     accelerator.backward((loss + regulariser) * share)
                 here[0] += loss.detach() * share
@@ -157,11 +162,11 @@ def train(parts: Parts) -> tuple[Progress, list[Any]]:
                 window[3] += 1
                 here.zero_()
                 step = progress.step = t + 1
-                parts.watcher.advanced(step)
+                setup.watcher.advanced(step)
 
                 if at(training.log_steps, step, T):
                     guard.check()
-                    log(parts, window, progress)
+                    log(setup, window, progress)
                 if at(training.eval_steps, step, T):
                     guard.check()
                     predictions = score(step)
@@ -170,7 +175,7 @@ def train(parts: Parts) -> tuple[Progress, list[Any]]:
                 every = training.checkpoint_steps
                 if step < T and (stopped_by or due or (every is not None and step % every == 0)):
                     guard.check()
-                    save(parts, progress, window)
+                    save(setup, progress, window)
                 if stopped_by and step < T:
                     raise Interrupted(step, stopped_by)
                 if step == T:
@@ -210,7 +215,7 @@ def at(every: int, step: int, total: int) -> bool:
     return step % every == 0 or step == total
 
 
-def log(parts: Parts, window: Tensor, progress: Progress) -> None:
+def log(setup: Setup, window: Tensor, progress: Progress) -> None:
     """Report the means since the last log, and start a new window."""
     average(window[:2])  # the norm is that of the averaged gradient everywhere
     loss, regulariser, norm, steps = window.tolist()
@@ -218,55 +223,55 @@ def log(parts: Parts, window: Tensor, progress: Progress) -> None:
         "train/loss": loss / steps,
         "train/regulariser": regulariser / steps,
         "train/grad_norm": norm / steps,
-        "train/lr": parts.optimizer.param_groups[0]["lr"],
+        "train/lr": setup.optimizer.param_groups[0]["lr"],
     }
-    if parts.accelerator.scaler is not None:
+    if setup.accelerator.scaler is not None:
         values["train/skipped_steps"] = progress.skipped
-    for name, value in parts.method.metrics().items():
+    for name, value in setup.method.metrics().items():
         if (number := float(value)) == number:  # a threshold is NaN until something is pruned
             values[f"allocation/{name}"] = number
     window.zero_()
-    parts.watcher.step(progress.step, values)
+    setup.watcher.step(progress.step, values)
 
 
-def save(parts: Parts, progress: Progress, window: Tensor) -> None:
+def save(setup: Setup, progress: Progress, window: Tensor) -> None:
     """Write a checkpoint (one process does), with what every process has of its own."""
     own = checkpoint.random_state() | {"window": window.cpu()}
     every = gather_object([own])
-    if parts.accelerator.is_main_process:
-        tensors, groups = checkpoint.collect(parts.model, parts.optimizer, parts.method)
+    if setup.accelerator.is_main_process:
+        tensors, groups = checkpoint.collect(setup.model, setup.optimizer, setup.method)
         for process, values in enumerate(every):
             tensors |= {f"process/{process}/{name}": value for name, value in values.items()}
-        scaler = {} if parts.accelerator.scaler is None else parts.accelerator.scaler.state_dict()
+        scaler = {} if setup.accelerator.scaler is None else setup.accelerator.scaler.state_dict()
         state = {
             "groups": groups,
             "progress": asdict(progress),
             "scaler": scaler,
             "processes": len(every),
-            "logs": parts.watcher.logged(),
+            "logs": setup.watcher.logged(),
         }
-        checkpoint.save(parts.checkpoints, progress.step, tensors, state)
-    parts.accelerator.wait_for_everyone()
+        checkpoint.save(setup.checkpoints, progress.step, tensors, state)
+    setup.accelerator.wait_for_everyone()
 
 
-def resume(parts: Parts) -> tuple[Progress, Tensor | None, list[str], dict[str, str]]:
+def resume(setup: Setup) -> tuple[Progress, Tensor | None, list[str], dict[str, str]]:
     """Go back to the newest sound checkpoint, if there is one; also names the damaged ones, and what was logged.
 
     Raises:
         UserError: it was written by another number of processes.
     """
-    accelerator = parts.accelerator
-    found = checkpoint.load(parts.checkpoints)
+    accelerator = setup.accelerator
+    found = checkpoint.load(setup.checkpoints)
     if found is None:
         return Progress(), None, [], {}
     tensors, state, damaged = found
     then, now = state.processes, accelerator.num_processes
     if then != now:
         raise UserError(
-            f"{parts.checkpoints.parent} was begun by {counted(then)} and this is {counted(now)}: start it with "
+            f"{setup.checkpoints.parent} was begun by {counted(then)} and this is {counted(now)}: start it with "
             f"{then} to go on, or remove the folder to begin anew"
         )
-    checkpoint.restore(tensors, state.groups, parts.model, parts.optimizer, parts.method)
+    checkpoint.restore(tensors, state.groups, setup.model, setup.optimizer, setup.method)
     own = checkpoint.section(tensors, f"process/{accelerator.process_index}/")
     checkpoint.set_random_state(own)
     if accelerator.scaler is not None:

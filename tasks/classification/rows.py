@@ -8,8 +8,8 @@ import pyarrow.compute as pc
 from datasets.table import InMemoryTable
 from transformers import PreTrainedTokenizerBase
 
-from adalora.config.tasks import ClassificationTask
 from adalora.errors import UserError
+from tasks.classification.options import ClassificationTask
 from tasks.data import text_column
 
 
@@ -33,7 +33,10 @@ def checked(raw: pa.Table, task: ClassificationTask, where: str) -> pa.Table:
 
 
 def checked_labels(raw: pa.Table, task: ClassificationTask, where: str) -> pa.ChunkedArray:
-    """Label ids in the order of `task.labels`, or floats within `task.label_range`."""
+    """Label ids in the order of `task.labels`, or floats within `task.label_range`.
+
+    Text names a class. A number is a class id, or, where all of `task.labels` are numbers, names one as well.
+    """
     values = raw[task.label]
     if values.null_count:
         raise UserError(f"{where}: {values.null_count} rows have no {task.label}")
@@ -54,6 +57,12 @@ def checked_labels(raw: pa.Table, task: ClassificationTask, where: str) -> pa.Ch
         raise UserError(f"{where}: labels are named {stored}, task={task.name} expects {task.labels} in this order")
     if pa.types.is_string(values.type) or pa.types.is_large_string(values.type):
         ids = pc.index_in(values, value_set=pa.array(task.labels, type=values.type))
+        if ids.null_count:
+            unknown = pc.unique(values.filter(pc.is_null(ids)))[0]
+            raise UserError(f"{where}: unknown {task.label} {unknown}, allowed are {', '.join(task.labels)}")
+        return ids.cast(pa.int64())
+    if pa.types.is_integer(values.type) and all(name.lstrip("-").isdecimal() for name in task.labels):
+        ids = pc.index_in(values.cast(pa.int64()), value_set=pa.array(map(int, task.labels), type=pa.int64()))
         if ids.null_count:
             unknown = pc.unique(values.filter(pc.is_null(ids)))[0]
             raise UserError(f"{where}: unknown {task.label} {unknown}, allowed are {', '.join(task.labels)}")

@@ -24,7 +24,7 @@ from transformers import BartForConditionalGeneration, DynamicCache, EncoderDeco
 from transformers.modeling_outputs import BaseModelOutput
 from transformers.models.bart.modeling_bart import BartAttention
 
-from adalora.config.tasks import SummarizationTask
+from tasks.summarization.options import SummarizationTask
 
 
 def decoding(task: SummarizationTask, model: BartForConditionalGeneration) -> GenerationConfig:
@@ -58,7 +58,7 @@ def generate(
     batches: Iterable[dict[str, Tensor]],
     order: Tensor,
     task: SummarizationTask,
-    tell: Callable[[int, int], None] = lambda done, rows: None,
+    report: Callable[[int, int], None] = lambda done, rows: None,
 ) -> Tensor:
     """Token ids (rows, longest) of a summary for every row, in row order, on the CPU; padding fills them up.
 
@@ -70,20 +70,20 @@ def generate(
         batches: a prepared loader of `input_ids` and `attention_mask` (batch, source); other columns are left alone.
         order: the row at each place in `batches`.
         task: how to search.
-        tell: called at the beginning and after every batch with the rows done and their number, for a progress bar.
+        report: called at the beginning and after every batch with the rows done and their number, for a progress bar.
     """
     bart = accelerator.unwrap_model(model)
     pad, config = bart.config.pad_token_id, decoding(task, bart)
     parts: list[Tensor] = []
     done = 0
-    tell(done, len(order))
+    report(done, len(order))
     with accelerator.autocast(), beams_as_positions(bart):
         for batch in batches:
             found = search(bart, batch["input_ids"], batch["attention_mask"], config)
             found = accelerator.pad_across_processes(found, dim=1, pad_index=pad)
             parts.append(accelerator.gather_for_metrics(found).cpu())
             done += len(parts[-1])
-            tell(done, len(order))
+            report(done, len(order))
     widest = max(part.shape[1] for part in parts)
     found = torch.cat([F.pad(part, (0, widest - part.shape[1]), value=pad) for part in parts])
     return torch.empty_like(found).index_copy_(0, order, found)

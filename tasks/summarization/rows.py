@@ -9,9 +9,9 @@ import pyarrow.compute as pc
 from datasets.table import InMemoryTable
 from transformers import PreTrainedTokenizerBase
 
-from adalora.config.tasks import SummarizationTask
 from adalora.errors import UserError
 from tasks.data import text_column
+from tasks.summarization.options import SummarizationTask
 
 
 def checked(raw: pa.Table, task: SummarizationTask, where: str) -> tuple[pa.Table, list[str]]:

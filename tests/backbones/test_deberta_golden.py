@@ -13,7 +13,7 @@ from adalora.methods.discovery import create
 from adalora.methods.houlsby.options import HoulsbyConfig
 from adalora.methods.lora.options import LoRAConfig
 from adalora.methods.pfeiffer.options import PfeifferConfig
-from tasks.classification.kind import task_loss
+from tasks.classification.task_type import task_loss
 
 PER_LAYER = (
     "attention.self.query_proj", "attention.self.key_proj", "attention.self.value_proj",

@@ -7,9 +7,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from adalora.backbones import packaged
 from adalora.backbones.load import load_model, locate
 from adalora.errors import UserError
+from adalora.sources import packaged
 
 
 @pytest.fixture

@@ -1,13 +1,13 @@
 """Which rows make a batch, in which order, and how they are padded."""
 
 import random
-from types import SimpleNamespace
 
 import pytest
 import torch
 
 from adalora.training.batches import ByLength, LengthGroups, loader
-from tasks.classification.kind import Classification
+from tasks.classification.task_type import Classification
+from tests.tiny import padding as padded_with
 
 LENGTHS = random.Random(0).choices(range(5, 129), k=1003)  # 250 batches of 4, and 3 rows
 SIZE = 4
@@ -110,7 +110,7 @@ def test_evaluation_goes_by_length():
 
 def collate(pad_id, multiple):
     """As a classification task pads."""
-    return Classification(None).collate(SimpleNamespace(pad_token_id=pad_id), multiple)
+    return Classification(None).collate(padded_with(pad_id), multiple)
 
 
 ROWS = [{"input_ids": [7, 8, 9], "label": 1}, {"input_ids": [5], "label": 0}]

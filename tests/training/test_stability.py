@@ -16,7 +16,7 @@ from adalora.errors import UserError
 from adalora.training import checkpoint, loop
 from adalora.training.batches import LengthGroups
 from adalora.training.stability import MOST_SKIPPED, Guard
-from tasks.classification.kind import Classification
+from tasks.classification.task_type import Classification
 from tests.test_run import METHODS, REACHABLE, read, stateless_last
 
 STEPS = 16  # and a few skipped: within the 24 batches of an epoch

@@ -7,9 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from adalora.config.tasks import ClassificationTask
-from tasks import named
 from tasks.classification.metrics import MEASURES, TaskMetric
+from tasks.classification.options import ClassificationTask
 
 CONF = Path(__file__).parents[3] / "conf"
 
@@ -89,12 +88,15 @@ def test_evaluations_do_not_add_up():
 
 def test_mnli_names_its_splits(compose):
     task = compose("task=mnli").task
-    assert [named("accuracy", split, task) for split in task.eval_splits] == ["accuracy_matched", "accuracy_mismatched"]
+    assert [task.metric_name("accuracy", split) for split in task.eval_splits] == [
+        "accuracy_matched",
+        "accuracy_mismatched",
+    ]
 
 
 @pytest.mark.parametrize("split", ["validation", "test"])
 def test_a_lone_split_adds_nothing(compose, split):
-    assert named("f1", split, compose("task=mrpc").task) == "f1"
+    assert compose("task=mrpc").task.metric_name("f1", split) == "f1"
 
 
 def test_the_measures_are_the_allowed_ones():

@@ -129,5 +129,5 @@ def test_settings_beside_the_weights_have_no_part(model, monkeypatch):
 
 def test_progress_is_told(model):
     told = []
-    ours(model, documents(), task(1, 3), range(14), tell=lambda *counts: told.append(counts))
+    ours(model, documents(), task(1, 3), range(14), report=lambda *counts: told.append(counts))
     assert told == [(0, 14), (5, 14), (10, 14), (14, 14)]

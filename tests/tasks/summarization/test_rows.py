@@ -19,14 +19,15 @@ from transformers import (
 )
 
 from adalora.errors import UserError
-from tasks.summarization.kind import Summarization
 from tasks.summarization.rows import checked, features, notes
+from tasks.summarization.task_type import Summarization
+from tests.tiny import padding
 
 XSUM = SimpleNamespace(document="document", summary="summary")
 
 
 def collate(rows, pad_id, multiple):
-    return Summarization(None).collate(SimpleNamespace(pad_token_id=pad_id), multiple)(rows)
+    return Summarization(None).collate(padding(pad_id), multiple)(rows)
 
 
 def table(documents, summaries, **more):

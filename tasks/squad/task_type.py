@@ -13,20 +13,20 @@ import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
 from torch import Tensor, nn
-from transformers import PreTrainedTokenizerBase
+from transformers import DataCollatorWithPadding, PreTrainedTokenizerBase
 
-from adalora.config.tasks import SquadTask
-from tasks.batches import inputs, predict
+from tasks.batches import collator, predict
 from tasks.data import spread
-from tasks.kind import Batch, Kind, Samples, Scores, Split, Tell
 from tasks.squad.answers import Answers, find_answers
+from tasks.squad.options import SquadTask
 from tasks.squad.predictions import write_predictions
 from tasks.squad.rows import checked
 from tasks.squad.scores import SquadMetric, scores
 from tasks.squad.windows import windows, without_window
+from tasks.task_type import Batch, ReportProgress, Samples, Scores, Split, TaskType
 
 
-class Squad(Kind):
+class Squad(TaskType):
     """Rows of id, question, context and answers; features are windows; predictions are `Answers`."""
 
     outputs = 2  # a start and an end logit a token
@@ -57,17 +57,19 @@ class Squad(Kind):
         ]
 
     def collate(self, tokenizer: PreTrainedTokenizerBase, multiple: int) -> Callable[[list[dict[str, Any]]], Batch]:
-        def batch(rows: list[dict[str, Any]]) -> Batch:
-            places = {"places": torch.tensor([[row["start"], row["end"]] for row in rows])}
-            return inputs(rows, tokenizer.pad_token_id, multiple) | places
-
-        return batch
+        return collator(DataCollatorWithPadding(tokenizer, pad_to_multiple_of=multiple), ("input_ids", "start", "end"))
 
     def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, int]:
-        return span_loss(forward(model, batch), batch["places"]), len(batch["places"])
+        places = torch.stack((batch["start"], batch["end"]), dim=1)
+        return span_loss(forward(model, batch), places), len(places)
 
     def evaluate(
-        self, accelerator: Accelerator, model: nn.Module, split: Split, tokenizer: PreTrainedTokenizerBase, tell: Tell
+        self,
+        accelerator: Accelerator,
+        model: nn.Module,
+        split: Split,
+        tokenizer: PreTrainedTokenizerBase,
+        report: ReportProgress,
     ) -> Scores:
         logits = predict(accelerator, model, split, forward)
         columns = split.features.with_format("torch")
@@ -114,4 +116,4 @@ def span_loss(logits: Tensor, places: Tensor) -> Tensor:
     return F.cross_entropy(logits.flatten(0, 1), places.flatten())
 
 
-KIND = Squad
+TASK_TYPE = Squad

@@ -7,21 +7,20 @@ from typing import Any
 import datasets
 import numpy as np
 import pyarrow as pa
-import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
 from torch import Tensor, nn
-from transformers import PreTrainedTokenizerBase
+from transformers import DataCollatorWithPadding, PreTrainedTokenizerBase
 
-from adalora.config.tasks import ClassificationTask
-from tasks.batches import inputs, predict
+from tasks.batches import collator, predict
 from tasks.classification.metrics import TaskMetric
+from tasks.classification.options import ClassificationTask
 from tasks.classification.rows import checked, features
 from tasks.data import spread
-from tasks.kind import Batch, Kind, Samples, Scores, Split, Tell
+from tasks.task_type import Batch, ReportProgress, Samples, Scores, Split, TaskType
 
 
-class Classification(Kind):
+class Classification(TaskType):
     """Rows with `text_1`, perhaps `text_2`, and `label`; predictions are logits (rows, classes)."""
 
     def __init__(self, task: ClassificationTask) -> None:
@@ -39,18 +38,19 @@ class Classification(Kind):
         return features(table, tokenizer, self.task.max_length)
 
     def collate(self, tokenizer: PreTrainedTokenizerBase, multiple: int) -> Callable[[list[dict[str, Any]]], Batch]:
-        def batch(rows: list[dict[str, Any]]) -> Batch:
-            labels = {"labels": torch.tensor([row["label"] for row in rows])}
-            return inputs(rows, tokenizer.pad_token_id, multiple) | labels
-
-        return batch
+        return collator(DataCollatorWithPadding(tokenizer, pad_to_multiple_of=multiple), ("input_ids", "label"))
 
     def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, int]:
         labels = batch["labels"]
         return task_loss(forward(model, batch), labels), len(labels)
 
     def evaluate(
-        self, accelerator: Accelerator, model: nn.Module, split: Split, tokenizer: PreTrainedTokenizerBase, tell: Tell
+        self,
+        accelerator: Accelerator,
+        model: nn.Module,
+        split: Split,
+        tokenizer: PreTrainedTokenizerBase,
+        report: ReportProgress,
     ) -> Scores:
         logits = predict(accelerator, model, split, forward)
         labels = split.features.with_format("torch")["label"][:]
@@ -101,4 +101,4 @@ def as_array(values: Tensor) -> np.ndarray:
     return values.double().numpy() if values.is_floating_point() else values.numpy()
 
 
-KIND = Classification
+TASK_TYPE = Classification

@@ -1,12 +1,8 @@
 """Where files come from."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 from omegaconf import MISSING
-
-CONF = Path(__file__).resolve().parents[2] / "conf"
-"""The suite's options, as files."""
 
 
 @dataclass

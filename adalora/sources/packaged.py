@@ -4,9 +4,9 @@ import functools
 from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from pathlib import Path
 
-from adalora.config.schema import Package
 from adalora.errors import UserError
 from adalora.files import sha256
+from adalora.sources.options import Package
 
 
 @functools.cache

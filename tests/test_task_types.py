@@ -114,7 +114,11 @@ def test_micro_batches_change_nothing_but_rounding(start, summaries, tmp_path):
         ("summaries", ["task.eval_split=test"], r"test\.parquet: no such file"),
         ("summaries", ["task.document=article"], r"has no column article .*rename it"),
         ("squad", ["task.stride=30"], r"task\.stride=30"),
-        ("squad", ["model=bart_large"], r"task=squad_v1 is squad, BART-large serves summarization only"),
+        (
+            "squad",
+            ["model=bart_large"],
+            r"task=squad_v1 is squad, which BART-large has no head for: choose a model of type deberta-v2",
+        ),
     ],
 )
 def test_a_mistake_is_one_line(start, request, kind, change, message):

@@ -10,21 +10,21 @@ import pyarrow as pa
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
-from transformers import PreTrainedTokenizerBase
+from transformers import DataCollatorForSeq2Seq, PreTrainedTokenizerBase
 
-from adalora.config.tasks import SummarizationTask
 from adalora.files import write_text
-from tasks.batches import inputs, padded
+from tasks.batches import collator
 from tasks.data import spread
-from tasks.kind import Batch, Kind, Samples, Scores, Split, Tell
 from tasks.summarization.generate import generate
+from tasks.summarization.options import SummarizationTask
 from tasks.summarization.rouge import Rouge
 from tasks.summarization.rows import checked, features, notes
+from tasks.task_type import Batch, ReportProgress, Samples, Scores, Split, TaskType
 
 IGNORED = -100  # the label that the library's loss leaves out
 
 
-class Summarization(Kind):
+class Summarization(TaskType):
     """Rows of source and target; predictions are texts."""
 
     outputs = 0  # the output layer is the embeddings'
@@ -47,21 +47,23 @@ class Summarization(Kind):
         return [min(length, self.task.max_target_length) for length in features["target_length"]]
 
     def collate(self, tokenizer: PreTrainedTokenizerBase, multiple: int) -> Callable[[list[dict[str, Any]]], Batch]:
-        def batch(rows: list[dict[str, Any]]) -> Batch:
-            labels = {"labels": padded([row["labels"] for row in rows], IGNORED, multiple)}
-            return inputs(rows, tokenizer.pad_token_id, multiple) | labels
-
-        return batch
+        collate = DataCollatorForSeq2Seq(tokenizer, pad_to_multiple_of=multiple, label_pad_token_id=IGNORED)
+        return collator(collate, ("input_ids", "labels"))
 
     def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
         """The library's: mean cross-entropy over the target tokens, the decoder fed the labels one place later."""
         return model(**batch, use_cache=False).loss, (batch["labels"] != IGNORED).sum()
 
     def evaluate(
-        self, accelerator: Accelerator, model: nn.Module, split: Split, tokenizer: PreTrainedTokenizerBase, tell: Tell
+        self,
+        accelerator: Accelerator,
+        model: nn.Module,
+        split: Split,
+        tokenizer: PreTrainedTokenizerBase,
+        report: ReportProgress,
     ) -> Scores:
         loss, weight = self.mean_loss(accelerator, model, split)
-        ids = generate(accelerator, model, split.batches, split.order, self.task, tell)
+        ids = generate(accelerator, model, split.batches, split.order, self.task, report)
         texts = [text.strip() for text in tokenizer.batch_decode(ids, skip_special_tokens=True)]
         references = split.table["target"].to_pylist()
         return Scores(Rouge().compute(predictions=texts, references=references) or {}, loss, weight, texts)
@@ -100,4 +102,4 @@ class Summarization(Kind):
         write_text(folder / "predictions" / f"{split.name}.jsonl", text)
 
 
-KIND = Summarization
+TASK_TYPE = Summarization

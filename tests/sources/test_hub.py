@@ -109,7 +109,7 @@ server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
 server.daemon_threads = True
 threading.Thread(target=server.serve_forever, daemon=True).start()
 os.environ["HF_ENDPOINT"] = f"http://127.0.0.1:{{server.server_port}}"
-from adalora.backbones import hub
+from adalora.sources import hub
 from adalora.errors import UserError
 hub.PATIENCE = 0.5
 told = {{}}
@@ -158,7 +158,7 @@ def test_a_hub_that_never_answers_costs_three_seconds(tmp_path):
     """An address that takes connections and says nothing."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
         code = (
-            "import time; from adalora.backbones.hub import reachable; start = time.monotonic();"
+            "import time; from adalora.sources.hub import reachable; start = time.monotonic();"
             "assert not reachable(); print(time.monotonic() - start)"
         )
         started = time.monotonic()

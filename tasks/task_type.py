@@ -1,4 +1,4 @@
-"""What the suite asks of a kind of task."""
+"""What the suite asks of a type of task."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerBase
 
 Batch = dict[str, Tensor]
-Tell = Callable[[int, int], None]  # rows done and their number, for a progress bar
+ReportProgress = Callable[[int, int], None]  # rows done and their number, for a progress bar
 
 
 @dataclass
@@ -43,8 +43,8 @@ class Samples(NamedTuple):
     rows: list[list[Any]]
 
 
-class Kind(Protocol):
-    """A kind of task: its rows, its loss, its scores. `tasks.create(task, tokenizer)` gives one."""
+class TaskType(Protocol):
+    """A type of task: its rows, its loss, its scores. `tasks.discovery.create(task)` gives one."""
 
     merges: ClassVar[bool] = False  # evaluate with the adapters folded into the weights
 
@@ -68,7 +68,7 @@ class Kind(Protocol):
         ...
 
     def features(self, table: pa.Table, tokenizer: PreTrainedTokenizerBase) -> datasets.Dataset:
-        """What the model sees: columns `input_ids`, `length` (tokens) and those of the kind."""
+        """What the model sees: columns `input_ids`, `length` (tokens) and those of the type."""
         ...
 
     def notes(self, table: pa.Table, features: datasets.Dataset) -> list[str]:
@@ -88,9 +88,14 @@ class Kind(Protocol):
         ...
 
     def evaluate(
-        self, accelerator: Accelerator, model: nn.Module, split: Split, tokenizer: PreTrainedTokenizerBase, tell: Tell
+        self,
+        accelerator: Accelerator,
+        model: nn.Module,
+        split: Split,
+        tokenizer: PreTrainedTokenizerBase,
+        report: ReportProgress,
     ) -> Scores:
-        """Scores of `model`, which is in evaluation mode; `tell` is told of slow work."""
+        """Scores of `model`, which is in evaluation mode; `report` is called during slow work."""
         ...
 
     def samples(self, split: Split, predictions: Any, count: int) -> Samples:

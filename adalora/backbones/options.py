@@ -1,0 +1,53 @@
+"""Options of a backbone. Imports no torch."""
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from omegaconf import MISSING
+
+from adalora.options import check_options, folder_name, one_of, option, require, share
+from adalora.sources.options import Package
+
+
+@dataclass
+class Model:
+    """A backbone: where its weights are, and which maps are adapted. `Config.backbone` has the task's head."""
+
+    name: str = option(MISSING, folder_name)
+    title: str = MISSING  # how results name it
+    model_type: str = option(MISSING, one_of("deberta-v2", "bart"))  # transformers' name of the architecture
+    comparable: bool = MISSING  # whether the paper's numbers apply
+    hub: str | None = MISSING
+    revision: str = MISSING
+    path: str | None = MISSING
+    package: Package | None = MISSING
+    config: dict[str, Any] = MISSING  # the architecture's numbers, for plans without weights
+    targets: dict[str, str] = MISSING  # short name -> module path with {layer}
+    n_targets: int = MISSING
+    architecture: str = ""  # transformers' class for the task at hand, and
+    head: list[str] = field(default_factory=list)  # its modules that are trained and never counted
+    pos_query_base_only: bool = MISSING
+    attention: str = MISSING
+    classifier_dropout: float = option(MISSING, share)
+
+    def __post_init__(self) -> None:
+        check_options(self, "model")
+        require(
+            bool(self.hub or self.package or self.path),
+            "model.hub, model.package and model.path are all null: one of them must say where the weights are",
+        )
+        kinds = ("exact", "eager") if self.model_type == "deberta-v2" else ("eager", "sdpa")
+        require(
+            self.attention in kinds,
+            f"model.attention={self.attention}: allowed for {self.model_type} are {', '.join(kinds)}",
+        )
+
+    def narrowed(self, modules: list[str]) -> "Model":
+        """This backbone with only these of its targets. Raises `UserError` for one that it hasn't."""
+        for name in modules:
+            require(
+                name in self.targets,
+                f"method.modules: {name} is no map of {self.title}, allowed are {', '.join(self.targets)}",
+            )
+        targets = {name: path for name, path in self.targets.items() if name in modules}
+        return replace(self, targets=targets, n_targets=self.n_targets * len(targets) // len(self.targets))

@@ -1,0 +1,1 @@
+"""Files from elsewhere: the hub, and Python packages that ship them."""

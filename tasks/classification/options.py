@@ -1,0 +1,44 @@
+"""Options of a classification or regression task."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from omegaconf import MISSING
+
+from adalora.options import require
+from tasks.options import Served, Task
+
+OF_CLASSES = ("accuracy", "f1", "macro_f1", "matthews")
+OF_NUMBERS = ("pearson", "spearman", "pearson_spearman")
+
+
+@dataclass
+class ClassificationTask(Task):
+    """One or two texts to a class, or to a number where `labels` is None."""
+
+    type: ClassVar[str] = "classification"
+    models: ClassVar[dict[str, Served]] = {
+        "deberta-v2": Served("DebertaV2ForSequenceClassification", ("pooler", "classifier")),
+    }
+    auto_class: ClassVar[str] = "AutoModelForSequenceClassification"
+    peft_type: ClassVar[str] = "SEQ_CLS"
+    known_metrics: ClassVar[tuple[str, ...]] = (*OF_CLASSES, *OF_NUMBERS)
+    scored: ClassVar[tuple[str, ...]] = (*Task.scored, "labels")
+
+    text: list[str] = MISSING  # one or two text columns, in order
+    label: str = MISSING
+    labels: list[str] | None = MISSING  # label names in order; null for regression
+    label_range: list[float] | None = MISSING  # regression only
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        what, fitting = ("classification", OF_CLASSES) if self.labels else ("regression", OF_NUMBERS)
+        for metric in self.metrics:
+            require(
+                metric in fitting,
+                f"task.labels={self.labels or 'null'} makes {self.name} a {what}, which has no {metric}: give other "
+                f"labels, or task.metrics and task.headline out of {', '.join(fitting)}",
+            )
+
+
+OPTIONS = ClassificationTask

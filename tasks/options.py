@@ -1,0 +1,77 @@
+"""What the options of all tasks share. Imports no torch."""
+
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple
+
+from omegaconf import MISSING
+
+from adalora.options import at_least, check_options, folder_name, one_of, option, positive, require
+from adalora.sources.options import Package, Source
+
+
+class Served(NamedTuple):
+    """A backbone's model for a type of task: transformers' class, and the modules of it that are its head.
+
+    The head is trained, saved and never counted.
+    """
+
+    architecture: str
+    head: tuple[str, ...]
+
+
+@dataclass
+class Task:
+    """A task: data, columns, metric. A dozen lines of YAML and a citation."""
+
+    type: ClassVar[str]  # tasks/<type>/
+    models: ClassVar[dict[str, Served]]  # by the architecture of the backbone
+    auto_class: ClassVar[str]  # transformers' AutoModelFor... of it
+    peft_type: ClassVar[str]  # PEFT's task type
+    known_metrics: ClassVar[tuple[str, ...]]
+    scored: ClassVar[tuple[str, ...]] = (
+        "name",
+        "version",
+        "metrics",
+        "headline",
+        "max_length",
+    )  # options that decide scores
+    tokenised: ClassVar[tuple[str, ...]] = ("max_length",)  # options that decide what the model sees of the rows
+
+    name: str = option(MISSING, folder_name)
+    title: str = MISSING  # as the paper's tables name it
+    version: int = MISSING  # raised when a change alters scores
+    source: Source | None = MISSING
+    package: Package | None = MISSING
+    train_split: str = MISSING
+    eval_splits: list[str] = MISSING
+    rows: dict[str, int] = MISSING  # official row counts by split
+    metrics: list[str] = MISSING
+    headline: str = MISSING
+    direction: str = option(MISSING, one_of("max", "min"))
+    max_length: int = option(MISSING, at_least(3))  # tokens of an input
+    mean_length: float | None = option(
+        None, positive
+    )  # tokens of an input, for estimates of cost only; None: max_length
+    citation: str = MISSING
+    data_dir: str | None = MISSING
+    train_file: str | None = MISSING
+    eval_file: str | None = MISSING
+    eval_split: str | None = MISSING
+    eval_rows: int | None = option(MISSING, at_least(1))
+
+    def __post_init__(self) -> None:
+        check_options(self, "task")
+        for metric in self.metrics:
+            allowed = ", ".join(self.known_metrics)
+            require(metric in self.known_metrics, f"task.metrics: {metric} is unknown, allowed are {allowed}")
+        require(
+            self.headline in self.metrics,
+            f"task.headline={self.headline}: allowed are task.metrics, {', '.join(self.metrics)}",
+        )
+
+    def metric_name(self, metric: str, split: str) -> str:
+        """A metric's name with the part of the split's name that tells it from the task's others.
+
+        accuracy on MNLI's validation_matched is `accuracy_matched`; with one evaluation split names stay bare.
+        """
+        return metric + (split.removeprefix("validation") if len(self.eval_splits) > 1 else "")
