@@ -85,6 +85,7 @@ test-slurm: $(READY)
 lint: $(READY)
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
+	.venv/bin/lint-imports --no-cache
 
 types: $(READY)
 	$(PY) -m mypy

@@ -21,8 +21,8 @@ from adalora.config.mistakes import check_groups, explained
 from adalora.config.usage import usage
 from adalora.errors import Busy, Interrupted, UserError
 from adalora.files import unwritable
-from adalora.reporting.multirun import note_job
 from adalora.signals import hand_on
+from adalora.sweep.multirun import note_job
 from adalora.sweep.worker import end_with_sweep, share_machine
 
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # repeatable products on a GPU

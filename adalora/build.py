@@ -18,7 +18,6 @@ from adalora import processes
 from adalora.backbones.attention import use_exact_attention
 from adalora.backbones.load import Weights, load_model
 from adalora.backbones.position_query import bypass_position_query
-from adalora.backbones.recompute import recompute_activations
 from adalora.backbones.targets import target_modules
 from adalora.config.schema import Config, Resolved
 from adalora.errors import UserError
@@ -26,6 +25,7 @@ from adalora.methods.discovery import create
 from adalora.methods.init_from import load_initial
 from adalora.methods.protocol import Method
 from adalora.training.batches import ByLength, LengthGroups, loader
+from adalora.training.recompute import recompute_activations
 from tasks.data import Data
 from tasks.task_type import Split, TaskType
 

@@ -12,12 +12,9 @@ from typing import Any
 
 from adalora.config.lengths import fit_lengths
 from adalora.config.schema import Config, Resolved, Training
+from adalora.resultfile import UNCOUNTED
 
 MODEL_OPTIONS = ("targets", "head", "attention", "classifier_dropout", "pos_query_base_only")  # beside the weights
-# of training: T says it all, or no number changes
-UNCOUNTED = (
-    "epochs", "max_steps", "log_steps", "checkpoint_minutes", "checkpoint_steps", "activation_checkpointing",
-)  # fmt: skip
 
 
 def cell_id(config: Config) -> str:

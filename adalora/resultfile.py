@@ -17,6 +17,10 @@ from adalora.files import sha256, write_json
 from adalora.reading import Damaged, holds, read_json, sealed
 
 SCHEMA = 4
+UNCOUNTED = (
+    "epochs", "max_steps", "log_steps", "checkpoint_minutes", "checkpoint_steps", "activation_checkpointing",
+)  # fmt: skip
+"""Options of `training` that change no number: T says it all."""
 NAME, ADAPTER = "result.json", "adapter/adapter.safetensors"  # in a run's folder
 
 

@@ -26,9 +26,9 @@ from adalora.distributed import noticing_loss
 from adalora.errors import Interrupted, LostProcess, UserError
 from adalora.files import write_text
 from adalora.plan import Plan, make_plan
-from adalora.reporting.heatmap import save_heatmap
-from adalora.reporting.terminal import console, show_plan, show_result
-from adalora.reporting.watch import Watch
+from adalora.progress.heatmap import save_heatmap
+from adalora.progress.terminal import console, show_plan, show_result
+from adalora.progress.watch import Watch
 from adalora.result import record
 from adalora.resultfile import SCHEMA, Result, write_result
 from adalora.runfolder import RunFolder, explained, noting_failure, run_key

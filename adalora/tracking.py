@@ -17,8 +17,9 @@ from urllib.parse import urlparse
 from adalora import __version__
 from adalora.config.schema import Resolved
 from adalora.files import write_text, writing
+from adalora.places import ROOT
+from adalora.provenance import commit
 from adalora.reading import read_lines
-from adalora.result import ROOT, commit
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -31,12 +31,12 @@ def measure(method: str, again: bool, batch: int, length: int, steps: int, preci
 
     from adalora.backbones.attention import use_exact_attention
     from adalora.backbones.load import architecture
-    from adalora.backbones.recompute import recompute_activations
     from adalora.backbones.targets import target_modules
     from adalora.memory import training_memory, weights_memory
     from adalora.methods.discovery import create
     from adalora.plan import make_plan
     from adalora.sweep.cells import compose
+    from adalora.training.recompute import recompute_activations
     from tasks.classification.task_type import task_loss
 
     options = compose([

@@ -10,9 +10,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it runs uninstalled, as train.py does
 
+from adalora.progress.terminal import console
 from adalora.reporting.compare import compare, comparison_table
 from adalora.reporting.results import read_results
-from adalora.reporting.terminal import console
 from scripts.options import Parser, exit_code
 
 

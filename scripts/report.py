@@ -9,8 +9,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it runs uninstalled, as train.py does
 
+from adalora.progress.track_report import track
 from adalora.reporting.findings import gather
-from adalora.reporting.report.track import track
 from adalora.reporting.report.write import write_report
 from adalora.reporting.tables import write_tables
 from scripts.options import Parser, exit_code

@@ -12,6 +12,7 @@ import pytest
 from safetensors.torch import load_file
 
 from adalora.training.checkpoint import load
+from tests.methods.matrix import RUNS, run_of
 from tests.programs import ROOT, Program, error_of, newest_step, run, together
 
 
@@ -156,10 +157,8 @@ def test_the_launchers_start_it_and_a_death_is_told_once(tiny_run, tmp_path, lau
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", ["bitfit", "full", "houlsby", "lora_mini", "lorta", "melora", "mora", "pfeiffer",
-                                    "prilora", "sora"])  # fmt: skip
+@pytest.mark.parametrize("method", [name for name in RUNS if name not in ("adalora", "lora", "increlora")])
 def test_every_method_runs_in_two_processes(tiny_run, tmp_path, method):
-    size = {"bitfit": ["budget=0.3M"], "full": ["budget=0.3M"], "mora": ["budget.params=1584"]}.get(method, [])
-    for program in together(2, "train.py", *tiny_run, f"method={method}", *size, "training.epochs=1"):
+    for program in together(2, "train.py", *tiny_run, *run_of(method), "training.epochs=1"):
         done = program.ended()
         assert done.code == 0, done.stderr

@@ -9,34 +9,9 @@ from adalora.errors import UserError
 from adalora.export.command import export
 from adalora.export.trained import load_run
 from adalora.methods.linear import AdaptedLinear
+from tests.methods.matrix import ROWS, run_of
 from tests.tiny import INPUTS
 
-NO_MAP = r"adapts no map by an increment, and PEFT has no form for it: to=merged may do"
-SQUARE = r"mora's increment has no low-rank factors, which PEFT's LoRA needs: use to=merged"
-BOTTLENECK = r"bottleneck with a non-linearity.*keep the adapter beside the base"
-METHODS = {  # what the run needs, why there is no PEFT adapter, why there is no merged model
-    "adalora": ({}, None, None),
-    "adalora method.form=doublets": ({}, None, None),
-    "lora": ({}, None, None),
-    "increlora": ({}, None, None),
-    "sora": ({}, None, None),
-    "melora": ({}, None, None),
-    "prilora": ({}, None, None),
-    "lorta": ({}, None, None),
-    "lora_mini": ({}, None, None),
-    "peft method.type=LORA": ({}, None, None),
-    "peft method.type=VERA": (
-        {"deberta": ["budget.params=3200"], "bart": ["budget.rank=null", "budget.params=4000"]},
-        None,
-        None,
-    ),
-    "peft method.type=ADALORA method.config.init_r=4": ({}, None, None),
-    "mora": ({"deberta": ["budget.params=1584"], "bart": ["budget.rank=null", "budget.params=3968"]}, SQUARE, None),
-    "full": ({}, NO_MAP, None),
-    "bitfit": ({}, NO_MAP, None),
-    "houlsby": ({"bart": ["budget.rank=null", "budget.params=4870"]}, NO_MAP, BOTTLENECK),
-    "pfeiffer": ({}, NO_MAP, BOTTLENECK),
-}
 ON_BART = ("adalora", "lora", "increlora", "lorta", "mora", "full", "peft method.type=ADALORA method.config.init_r=4")
 BASES = {"deberta": AutoModelForSequenceClassification, "bart": AutoModelForSeq2SeqLM}
 TEXTS = {"input_ids": torch.tensor([[2, 5, 6, 3], [2, 8, 3, 0]]), "decoder_input_ids": torch.tensor([[3, 7], [3, 9]])}
@@ -44,7 +19,7 @@ TEXTS = {"input_ids": torch.tensor([[2, 5, 6, 3], [2, 8, 3, 0]]), "decoder_input
 
 def pairs():
     """Every method on both backbones; on BART some of them by default, the others among the slow tests."""
-    for method in METHODS:
+    for method in (name for name, row in ROWS.items() if row.exports):
         yield method, "deberta"
         yield pytest.param(method, "bart", marks=[] if method in ON_BART else pytest.mark.slow)
 
@@ -64,14 +39,13 @@ def without_increments(model, inputs):
 def test_an_export_gives_the_run_s_logits_or_says_why_there_is_none(
     start, tiny_run, summaries, tiny_model, tiny_bart, tmp_path, method, backbone
 ):
-    needs, no_peft, no_merged = METHODS[method]
+    no_peft, no_merged = ROWS[method].no_peft, ROWS[method].no_merged
     base = {"deberta": tiny_model, "bart": tiny_bart}[backbone]
     own = [*tiny_run, "model.pos_query_base_only=false"] if backbone == "deberta" else [*summaries, "task.eval_rows=1"]
     run = start(
         [
             *own,
-            *f"method={method}".split(),
-            *needs.get(backbone, ()),
+            *run_of(method, backbone),
             "training.max_steps=10",
             "training.log_steps=10",
             "training.eval_steps=10",

@@ -15,7 +15,7 @@ from adalora.methods.increlora.options import IncreLoRAConfig
 from adalora.methods.prilora.options import PRILoRAConfig
 from adalora.methods.sora.options import SoRAConfig
 from adalora.plan import Facts, make_plan, resolve
-from adalora.reporting.terminal import show_plan
+from adalora.progress.terminal import show_plan
 
 
 def shape(model):

@@ -17,44 +17,10 @@ from adalora.methods.discovery import create
 from adalora.training import checkpoint, loop
 from tasks.classification import task_type as classification
 from tests.conftest import UNEQUAL, Killed
+from tests.methods.matrix import RUNS, run_of
 
-LEARNS = {
-    "adalora": ["training.lr=0.03", "method.alpha=32"],
-    "lora": ["training.lr=0.02", "method.alpha=16"],
-    "full": ["training.lr=0.01"],
-    "houlsby": ["training.epochs=40", "training.lr=0.02", "budget.params=7000"],
-    "pfeiffer": ["training.epochs=40", "training.lr=0.02"],
-    "bitfit": ["training.epochs=50", "training.lr=0.02"],
-    "sora": ["training.epochs=30", "training.lr=0.02"],
-    "prilora": ["training.epochs=30", "training.lr=0.01"],
-    "mora": ["training.lr=0.02", "budget.params=1584"],
-    "melora": ["training.lr=0.02"],
-    "lorta": ["training.lr=0.05"],
-    "lora_mini": ["training.lr=0.02"],
-    "increlora": ["training.lr=0.03", "method.alpha=32"],
-    "peft method.type=ADALORA method.config.init_r=4": ["training.lr=0.03", "method.config.lora_alpha=32"],
-    "peft method.type=VERA budget.params=3200": ["training.epochs=40", "training.lr=0.05"],
-}
-METHODS = list(LEARNS)
-STATELESS = ("pfeiffer", "bitfit", "melora", "lorta", "peft method.type=VERA budget.params=3200")  # as LoRA is
-
-
-def stateless_last(methods):
-    """The methods for a test of what a step leaves behind; those without anything are among the slow tests."""
-    return [pytest.param(method, marks=[pytest.mark.slow] if method in STATELESS else []) for method in methods]
-
-
-BF16 = [
-    "adalora",
-    "lora",
-    "full",
-    "houlsby",
-    "sora",
-    "increlora",
-    "mora",
-    "lorta",
-]  # one of each kind of layer and step
-REACHABLE = {"mora": ["budget.params=1584"]}  # where a tiny model has no setting near the others' budget
+STATELESS_LAST = [pytest.param(name, marks=[pytest.mark.slow] if row.stateless else []) for name, row in RUNS.items()]
+"""Rows for a test of what a step leaves behind; those without anything are among the slow tests."""
 
 
 def read(folder):
@@ -68,18 +34,22 @@ def read(folder):
 
 @pytest.mark.parametrize(
     "method, precision",
-    [(method, "fp32") for method in METHODS]
-    + [pytest.param(m, "bf16", marks=[] if m in ("adalora", "full", "increlora") else pytest.mark.slow) for m in BF16],
+    [(method, "fp32") for method in RUNS]
+    + [
+        pytest.param(method, "bf16", marks=[] if method in ("adalora", "full", "increlora") else pytest.mark.slow)
+        for method, row in RUNS.items()
+        if row.bf16
+    ],
 )
 def test_a_run_learns_and_writes_everything(start, tiny_run, method, precision):
     folder = start(
         [
             *tiny_run,
-            *f"method={method}".split(),
+            *run_of(method),
             f"precision={precision}",
             "training.epochs=15",
             "training.eval_steps=30",
-            *LEARNS[method],
+            *RUNS[method].learns,
         ]
     )
     result, log, _ = read(folder)
@@ -107,12 +77,11 @@ def test_a_finished_run_is_not_repeated(start, tiny_run):
     assert (folder / "result.json").stat().st_mtime_ns == before
 
 
-@pytest.mark.parametrize("method", stateless_last(METHODS))
+@pytest.mark.parametrize("method", STATELESS_LAST)
 def test_resumed_runs_end_in_the_same_bits(start, killed, tiny_run, tmp_path, method):
     args = [
         *tiny_run,
-        *f"method={method}".split(),
-        *REACHABLE.get(method, []),
+        *run_of(method),
         "training.checkpoint_steps=5",
         "training.log_steps=3",
         "training.eval_steps=7",

@@ -16,11 +16,11 @@ import torch
 
 from adalora.config.lengths import fit_lengths
 from adalora.errors import Interrupted, UserError
+from adalora.progress.track_report import track
+from adalora.progress.watch import beside_paper
 from adalora.reporting.findings import gather
-from adalora.reporting.report.track import track
 from adalora.reporting.report.write import write_report
 from adalora.reporting.tables import write_tables
-from adalora.reporting.watch import beside_paper
 from adalora.tracking import Log
 from adalora.training import loop
 from adalora.training.batches import LengthGroups

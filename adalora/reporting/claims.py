@@ -12,7 +12,8 @@ from yaml import YAMLError
 from adalora.errors import UserError
 from adalora.methods.discovery import METHODS
 from adalora.options import nearest
-from adalora.reporting.paper import FOLDER, lora_ranks, read_all
+from adalora.places import PAPER
+from adalora.reporting.paper import lora_ranks, read_all
 
 KINDS, OVER, STEPS = ("scores", "ranks", "cost"), ("each", "average"), ("last", "best")
 
@@ -59,7 +60,7 @@ class Claim:
                 yield self.one.at(budget, self.ranks), other.at(budget, self.ranks)
 
 
-def read_claims(folder: Path = FOLDER) -> list[Claim]:
+def read_claims(folder: Path = PAPER) -> list[Claim]:
     """All claims.
 
     Raises:

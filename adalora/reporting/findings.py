@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from adalora.errors import UserError
+from adalora.places import PAPER
 from adalora.reporting.cells import SET_OF, TASK_SETS, Column, Contrast, Row, Section, position, rows_of
 from adalora.reporting.claims import read_claims
 from adalora.reporting.comparisons import Paper
 from adalora.reporting.documents import PACKAGED_INTRO, PAGES, Page, Part
-from adalora.reporting.paper import BART, CONTRASTS, FOLDER, MODEL, minus, model_of, read_paper, scores
+from adalora.reporting.paper import BART, CONTRASTS, MODEL, minus, model_of, read_paper, scores
 from adalora.reporting.results import Run, read_folders
 from adalora.reporting.variants import clashes, mixtures, several_versions
 from adalora.reporting.verdicts import Group, Verdict, judge, judge_elsewhere
@@ -43,7 +44,7 @@ class Findings:
         return [*(f"skipped {line}" for line in self.skipped), *warned]
 
 
-def gather(root: Path, published: Path = FOLDER) -> Findings:
+def gather(root: Path, published: Path = PAPER) -> Findings:
     """Read all results below `root` and sort them.
 
     Raises:

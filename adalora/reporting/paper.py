@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from adalora.errors import UserError
+from adalora.places import PAPER
 
-FOLDER = Path(__file__).resolve().parents[2] / "results" / "paper"
 FILES = ("adalora_tables.csv", "increlora_tables.csv")
 MODEL = "DeBERTaV3-base"  # of the papers' GLUE and SQuAD tables
 BART = "BART-large"  # of AdaLoRA's summarisation tables
@@ -94,7 +94,7 @@ def read(path: Path) -> list[dict[str, str]]:
     return rows
 
 
-def read_all(folder: Path = FOLDER) -> list[dict[str, str]]:
+def read_all(folder: Path = PAPER) -> list[dict[str, str]]:
     """The rows of all files. Raises `UserError` as `read` does."""
     return [row for name in FILES for row in read(folder / name)]
 
@@ -128,7 +128,7 @@ def minus(one: str, other: str) -> str:
     return f"({one or 'as published'}) minus ({other})"
 
 
-def read_paper(folder: Path = FOLDER) -> dict[str, dict[Key, Published]]:
+def read_paper(folder: Path = PAPER) -> dict[str, dict[Key, Published]]:
     """The printed cells that are of a method and metric of this suite, by table.
 
     Raises:

@@ -10,13 +10,12 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from adalora.cell import UNCOUNTED
 from adalora.methods.adalora.options import FORMS, AdaLoRAConfig
 from adalora.methods.discovery import METHODS
 from adalora.methods.options import MethodConfig
 from adalora.places import CONF
 from adalora.reporting.results import Run, budget_of, folder_of
-from adalora.resultfile import ModelPart, TaskPart
+from adalora.resultfile import UNCOUNTED, ModelPart, TaskPart
 
 CONTENT = {"data": "data digests", "task version": "task versions", "weights": "weight digests"}
 TOLD = ("direction", "notes")  # of a task: no options

@@ -12,8 +12,8 @@ import torch
 
 from adalora.errors import UserError
 from adalora.plan import Plan, make_plan
+from adalora.provenance import hardware
 from adalora.reading import Damaged
-from adalora.result import hardware
 from adalora.resultfile import read_result
 from adalora.sweep.cells import Cell
 

@@ -16,8 +16,8 @@ from rich.text import Text
 from adalora.errors import UserError
 from adalora.files import write_json
 from adalora.lock import held
+from adalora.progress.terminal import console
 from adalora.reading import Damaged, read_json
-from adalora.reporting.terminal import console
 from adalora.sweep.listing import duration
 from adalora.sweep.queue import SWEEPS
 from adalora.sweep.states import WAITING, Content, State, last_lines, states

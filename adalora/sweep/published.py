@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from adalora.errors import UserError
-from adalora.reporting.paper import CONTRASTS, DATASETS, FOLDER, identity, lora_ranks, named, read_all
+from adalora.places import PAPER
+from adalora.reporting.paper import CONTRASTS, DATASETS, identity, lora_ranks, named, read_all
 
 TABLES = {  # what a person asks for -> tables of the papers
     "glue": ("AdaLoRA-T1",),
@@ -28,7 +29,7 @@ class Setting:
     overrides: tuple[str, ...]
 
 
-def published(what: str, folder: Path = FOLDER) -> tuple[list[Setting], list[str]]:
+def published(what: str, folder: Path = PAPER) -> tuple[list[Setting], list[str]]:
     """The settings of `what` (a key of `TABLES`, or `all`), in the tables' order, each once.
 
     Returns:

@@ -18,10 +18,10 @@ from typing import Any
 
 from adalora.errors import UserError
 from adalora.files import write_json
-from adalora.reporting.multirun import OUTCOME, read_outcome
 from adalora.runfolder import note_failure
 from adalora.sweep.cells import Cell
 from adalora.sweep.launchers import Launcher, Local, Slurm
+from adalora.sweep.multirun import OUTCOME, read_outcome
 from adalora.sweep.queue import ASK_EVERY, CELLS, MOST, jobs_of, unfinished
 from adalora.sweep.states import states
 from adalora.sweep.worker import SWEEP

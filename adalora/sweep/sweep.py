@@ -9,9 +9,9 @@ from pathlib import Path
 
 from adalora.errors import UserError
 from adalora.lock import locked
+from adalora.progress.terminal import console
 from adalora.reporting.findings import gather
 from adalora.reporting.tables import write_tables
-from adalora.reporting.terminal import console
 from adalora.sweep.cells import Cell
 from adalora.sweep.check import check_disk, contents
 from adalora.sweep.estimate import Estimate, estimator

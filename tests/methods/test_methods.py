@@ -11,47 +11,17 @@ from adalora.budget import shapes_of
 from adalora.errors import UserError
 from adalora.methods.adalora.layer import SVDLinear
 from adalora.methods.adalora.options import AdaLoRAConfig
-from adalora.methods.bitfit.options import BitFitConfig
 from adalora.methods.discovery import create
-from adalora.methods.full.options import FullConfig
 from adalora.methods.houlsby.bottleneck import BottleneckBlock
 from adalora.methods.houlsby.layer import HoulsbyBlock
 from adalora.methods.houlsby.options import HoulsbyConfig
-from adalora.methods.increlora.options import IncreLoRAConfig
 from adalora.methods.linear import AdaptedLinear, merge, merged
 from adalora.methods.lora.layer import LoRALinear
 from adalora.methods.lora.options import LoRAConfig
-from adalora.methods.lora_mini.options import LoRAMiniConfig
-from adalora.methods.lorta.options import LoRTAConfig
-from adalora.methods.melora.options import MELoRAConfig
-from adalora.methods.mora.options import MoRAConfig
 from adalora.methods.pfeiffer.layer import PfeifferBlock
 from adalora.methods.pfeiffer.options import PfeifferConfig
-from adalora.methods.prilora.options import PRILoRAConfig
-from adalora.methods.sora.options import SoRAConfig
+from tests.methods.matrix import BOTTLENECK, CONFIGS, LINEAR
 from tests.tiny import INPUTS, bart, classifier, targets_of, trained, wake
-
-CONFIGS = {  # the test matrix: a row a method
-    "adalora": AdaLoRAConfig(init_rank=3, target_rank=2),
-    "lora": LoRAConfig(rank=3),
-    "doublets": AdaLoRAConfig(init_rank=3, target_rank=2, form="doublets"),
-    "full": FullConfig(),
-    "bitfit": BitFitConfig(),
-    "houlsby": HoulsbyConfig(width=3),
-    "pfeiffer": PfeifferConfig(width=3),
-    "sora": SoRAConfig(max_rank=3, target_rank=2),
-    "prilora": PRILoRAConfig(mean_rank=3),
-    "mora": MoRAConfig(rank=2),
-    "mora_sharing": MoRAConfig(rank=2, type=1),
-    "mora_mixed": MoRAConfig(rank=2, narrowing_type=1),
-    "melora": MELoRAConfig(rank=2, minis=4),
-    "lorta": LoRTAConfig(rank=5, heads=2),
-    "lora_mini": LoRAMiniConfig(rank=3, inner_in=5, inner_out=6),
-    "increlora": IncreLoRAConfig(init_rank=2, target_rank=2),  # test_increlora.py has the growth
-}
-LOW_RANK = ["adalora", "lora", "doublets", "sora", "prilora", "increlora"]
-LINEAR = [*LOW_RANK, "mora", "mora_sharing", "mora_mixed", "melora", "lorta", "lora_mini"]
-BOTTLENECK = ["houlsby", "pfeiffer"]
 
 
 @pytest.fixture

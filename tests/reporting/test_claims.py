@@ -5,8 +5,9 @@ import re
 import pytest
 
 from adalora.errors import UserError
+from adalora.places import PAPER
 from adalora.reporting.claims import claim_of, read_claims
-from adalora.reporting.paper import FOLDER, read_paper
+from adalora.reporting.paper import read_paper
 from adalora.reporting.verdicts import judge
 
 PRINTED = {  # by hand from the papers: (claim, part) -> difference in points, ratio for costs
@@ -79,7 +80,7 @@ def test_a_file_that_cannot_be_read(tmp_path, text, message):
 
 
 def test_no_claim_has_the_name_of_another(tmp_path):
-    text = (FOLDER / "claims.yaml").read_text()
+    text = (PAPER / "claims.yaml").read_text()
     (tmp_path / "claims.yaml").write_text(text + text[text.index("- id: glue-lora") : text.index("- id: glue-houlsby")])
     with pytest.raises(UserError, match="has glue-lora twice"):
         read_claims(tmp_path)

@@ -8,9 +8,9 @@ import yaml
 
 from adalora.config.lengths import fit_lengths
 from adalora.methods.discovery import METHODS
-from adalora.reporting.paper import FOLDER
+from adalora.places import PAPER
+from adalora.progress.watch import beside_paper
 from adalora.reporting.variants import variant_of
-from adalora.reporting.watch import beside_paper
 from adalora.sweep.published import published
 from tests.reporting.forged import lines_of, make
 
@@ -41,7 +41,7 @@ def forged(setting, **changes):
 
 def expected(*tables):
     """The printed values by table, counted as often as the files have them."""
-    with (FOLDER / "adalora_tables.csv").open() as one, (FOLDER / "increlora_tables.csv").open() as two:
+    with (PAPER / "adalora_tables.csv").open() as one, (PAPER / "increlora_tables.csv").open() as two:
         rows = [*csv.DictReader(one), *csv.DictReader(two)]
     return sorted(f"{float(row['value']):.2f}" for row in rows if row["table"] in tables and row["value"])
 

@@ -17,7 +17,8 @@ from adalora.training import checkpoint, loop
 from adalora.training.batches import LengthGroups
 from adalora.training.stability import MOST_SKIPPED, Guard
 from tasks.classification.task_type import Classification
-from tests.test_run import METHODS, REACHABLE, read, stateless_last
+from tests.methods.matrix import run_of
+from tests.test_run import STATELESS_LAST, read
 
 STEPS = 16  # and a few skipped: within the 24 batches of an epoch
 
@@ -71,10 +72,10 @@ def overflows(monkeypatch):
 
 
 def of(method):
-    return [*f"method={method}".split(), *REACHABLE.get(method, [])]
+    return run_of(method)
 
 
-@pytest.mark.parametrize("method", stateless_last(METHODS))
+@pytest.mark.parametrize("method", STATELESS_LAST)
 def test_skipped_steps_are_as_if_their_batches_had_never_been(
     start, args, tmp_path, method, scalers, overflows, monkeypatch
 ):
@@ -96,7 +97,7 @@ def test_skipped_steps_are_as_if_their_batches_had_never_been(
     assert read(start([*args, *of(method), f"run_root={tmp_path}/plain"])) == (result, log, adapter)
 
 
-@pytest.mark.parametrize("method", stateless_last(METHODS))
+@pytest.mark.parametrize("method", STATELESS_LAST)
 def test_a_skipped_step_leaves_every_state_as_it_was(start, args, method, scalers, overflows, monkeypatch):
     before, compared = [], []
     skips, loss = Guard.skips, Classification.loss

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from adalora.plan import Plan
-from adalora.reporting.heatmap import rank_table
+from adalora.progress.heatmap import rank_table
 from adalora.reporting.variants import written
 
 console = Console(highlight=False, markup=False)  # paths and titles may have brackets

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from adalora.backbones.attention import use_exact_attention
-from adalora.backbones.recompute import recompute_activations
 from adalora.methods.discovery import create
-from tests.methods.test_methods import CONFIGS
+from adalora.training.recompute import recompute_activations
+from tests.methods.matrix import CONFIGS
 from tests.tiny import INPUTS, bart, classifier, targets_of, trained, wake
 
 LABELS = torch.tensor([0, 1])

@@ -27,13 +27,13 @@ from rich.text import Text
 from adalora.errors import Interrupted, UserError
 from adalora.paths import target_grid
 from adalora.plan import Plan
+from adalora.progress.heatmap import rank_figure
+from adalora.progress.terminal import console
+from adalora.provenance import peak_memory_mb
 from adalora.reporting.cells import scores_of
-from adalora.reporting.heatmap import rank_figure
 from adalora.reporting.paper import model_of, read_paper, scores
 from adalora.reporting.results import Run
-from adalora.reporting.terminal import console
 from adalora.reporting.variants import variant_of
-from adalora.result import peak_memory_mb
 from adalora.resultfile import Result
 from adalora.tracking import Log, Wandb
 from tasks.task_type import Samples

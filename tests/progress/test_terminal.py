@@ -1,17 +1,15 @@
 """What the terminal shows is what a user can copy: nothing cut, brackets as they are, commands that run."""
 
 import shlex
-import subprocess
 import time
 
 import pytest
 from rich.console import Console
 
-from adalora import result
-from adalora.reporting import terminal, watch
-from adalora.reporting.multirun import plan_table
+from adalora.progress import terminal, watch
+from adalora.progress.terminal import following
 from adalora.reporting.tables import run_table
-from adalora.reporting.terminal import following
+from adalora.sweep.multirun import plan_table
 from tests.reporting.forged import make
 
 
@@ -89,33 +87,3 @@ def test_the_bar_moves_every_step_and_shows_its_speed(tmp_path, narrow):
     assert 0 < task.speed < 200  # what came before the resumption doesn't count
     assert watch.Speed().render(task).plain.endswith("/s")
     seen.bar.stop()
-
-
-def test_generated_folders_are_ignored_and_new_options_are_dirty(tmp_path):
-    """In a repository of its own, with this one's .gitignore."""
-
-    def git(*arguments):
-        who = ("-c", "user.name=x", "-c", "user.email=x@y")
-        subprocess.run(["git", *who, *arguments], cwd=tmp_path, check=True, capture_output=True)
-
-    def commit():
-        return result.commit.__wrapped__(tmp_path)  # which isn't kept
-
-    for name in ("adalora", "conf", "tasks", "results/tables", "results/runs", "results/leet"):
-        (tmp_path / name).mkdir(parents=True)
-    (tmp_path / ".gitignore").write_bytes((result.ROOT / ".gitignore").read_bytes())
-    (tmp_path / "adalora" / "code.py").write_text("")
-    assert commit() is None
-    git("init", "-q")
-    git("add", ".")
-    git("commit", "-qm", "all")
-    clean = commit()
-    assert len(clean) == 40
-    for name in ("results/tables/glue.md", "results/runs/x", "results/leet/y", "notes.txt"):
-        (tmp_path / name).write_text("")
-    assert commit() == clean
-    (tmp_path / "conf" / "mine.yaml").write_text("")
-    assert commit() == f"{clean}-dirty"
-    (tmp_path / "conf" / "mine.yaml").unlink()
-    (tmp_path / "adalora" / "code.py").write_text("changed")
-    assert commit() == f"{clean}-dirty"

@@ -35,8 +35,8 @@ class Report(Callback):
     """Shows the table, and makes the command exit with 1 if a job failed."""
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
+        from adalora.progress.terminal import console
         from adalora.reporting.tables import run_table
-        from adalora.reporting.terminal import console
 
         paths = sorted(Path(config.hydra.sweep.dir).glob(f"*/{OUTCOME}"), key=lambda path: int(path.parent.name))
         outcomes = [read_outcome(path.parent) for path in paths]

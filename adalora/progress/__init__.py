@@ -1,0 +1,1 @@
+"""How a run goes: plan, live lines, result and pictures, for the terminal and wandb."""
