@@ -125,7 +125,7 @@ def resolve(options: Config, facts: Facts) -> Plan:
     eval_rows = sum(facts.rows.values()) - train_rows
     training, method, scaled = fit_lengths(options, setting.config, total_steps, eval_rows)
     method.check(shapes, total_steps)
-    budget = replace(options.budget, params=setting.params, rank=None)
+    budget = replace(options.budget, params=setting.params, rank=None, settings={})
     config = Resolved.of(options, model=model, method=method, budget=budget, training=training)
     trained = setting.counts.total
     micro, evaluated, sized = fitted(

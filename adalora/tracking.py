@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+OTHERS = ("project", "entity", "notes")  # that runs of one suite share, or that only a person can give
+
+
 class Log:
     """One JSON object a line: `step`, and values under stable slash-grouped names.
 
@@ -225,20 +228,24 @@ class Wandb:
 
 
 def about_run(config: Resolved, budget: str, key: str) -> dict[str, Any]:
-    """What wandb is told of a training run.
+    """What wandb is told of a training run. An option wins over wandb's environment variable, and that over ours.
 
     Args:
         config: the resolved configuration.
         budget: the budget's name as the run's folder has it.
         key: the run's key.
     """
-    model, task, method = config.model.name, config.task.name, config.method.name
+    model, task, method, filed = config.model.name, config.task.name, config.method.name, config.wandb
+    tags = [tag.strip() for tag in os.environ.get("WANDB_TAGS", "").split(",")]
+    others = {name: getattr(filed, name) or os.environ.get(f"WANDB_{name.upper()}") for name in OTHERS}
+    options = {"tracking", "wandb", "cache_dir", "run_root"}  # of this machine and its account, not of the run
     return {
-        "name": f"{task}-{method}-{budget}-seed{config.seed}",
-        "group": f"{model}-{task}-{method}-{budget}",
+        "name": filed.name or os.environ.get("WANDB_NAME") or f"{task}-{method}-{budget}-seed{config.seed}",
+        "group": filed.group or os.environ.get("WANDB_RUN_GROUP") or f"{model}-{task}-{method}-{budget}",
         "job_type": method,
-        "tags": [task, method, budget, model],
-        "config": asdict(config) | {"key": key},
+        "tags": list(dict.fromkeys(filter(None, [task, method, budget, model, *tags, *filed.tags]))),
+        **{name: value for name, value in others.items() if value},
+        "config": {name: value for name, value in asdict(config).items() if name not in options} | {"key": key},
     }
 
 

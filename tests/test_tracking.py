@@ -203,6 +203,34 @@ def test_a_failing_wandb_costs_one_line(start, tracked, monkeypatch, capfd, fail
     wandb.teardown()  # with what is left of the run
 
 
+def filed(start, overrides):
+    record = Offline(start([*overrides, "training.max_steps=2"])).run
+    return {name: record.get(name) for name in ("project", "display_name", "run_group", "tags", "notes", "entity")}
+
+
+def test_options_of_wandb_win_over_its_environment_variables_and_these_over_ours(start, tracked, tmp_path, monkeypatch):
+    ours = filed(start, [*tracked, f"run_root={tmp_path}/ours"])
+    assert ours["project"] == "adalora"
+    assert ours["tags"][:2] == ["sst2", "adalora"]
+    assert not ours["notes"]
+    names = {"PROJECT": "p", "NAME": "n", "RUN_GROUP": "g", "TAGS": "one, two", "NOTES": "why", "ENTITY": "us"}
+    for name, value in names.items():
+        monkeypatch.setenv(f"WANDB_{name}", value)
+    theirs = {"project": "p", "display_name": "n", "run_group": "g", "notes": "why", "entity": "us"}
+    assert filed(start, [*tracked, f"run_root={tmp_path}/theirs"]) == theirs | {"tags": [*ours["tags"], "one", "two"]}
+    options = ["project=P", "name=N", "group=G", "tags=[three]", "notes=because", "entity=them"]
+    own = {"project": "P", "display_name": "N", "run_group": "G", "notes": "because", "entity": "them"}
+    found = filed(start, [*tracked, f"run_root={tmp_path}/own", *(f"wandb.{option}" for option in options)])
+    assert found == own | {"tags": [*ours["tags"], "one", "two", "three"]}
+
+
+def test_the_config_holds_this_run_s_values_alone(start, tracked):
+    text = json.dumps(Offline(start([*tracked, "training.max_steps=2"])).of("run")[0]["config"])
+    assert "sst2" in text
+    assert "settings" not in text or '"settings": {}' in text
+    assert not {"cache_dir", "run_root"} & set(re.findall(r'"key": "(\w+)"', text))
+
+
 def test_a_server_out_of_reach_leaves_an_offline_run(start, tracked, monkeypatch, capfd):
     import wandb
 

@@ -114,6 +114,18 @@ class PlannedTraining(Training):
 
 
 @dataclass
+class WandbOptions:
+    """How a run is filed in wandb. None: what wandb's own environment variable says, else ours (tracking.py)."""
+
+    project: str | None = MISSING
+    entity: str | None = MISSING
+    name: str | None = MISSING
+    group: str | None = MISSING
+    tags: list[str] = MISSING
+    notes: str | None = MISSING
+
+
+@dataclass
 class Config:
     """The whole tree: what the user chose, some of it open."""
 
@@ -130,6 +142,7 @@ class Config:
     run_root: str = MISSING
     cache_dir: str = MISSING
     tracking: str = option(MISSING, one_of("wandb", "none"))
+    wandb: WandbOptions = MISSING
     dry_run: bool = MISSING
     debug: bool = MISSING
 
@@ -176,6 +189,7 @@ class Resolved:
     run_root: str
     cache_dir: str
     tracking: str
+    wandb: WandbOptions
 
     @classmethod
     def of(cls, config: Config, **settled: Any) -> "Resolved":

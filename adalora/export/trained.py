@@ -15,7 +15,7 @@ from adalora.backbones.load import Weights, load_tokenizer, locate
 from adalora.backbones.options import Model
 from adalora.build import build_model
 from adalora.cell import MODEL_OPTIONS
-from adalora.config.schema import Budget, PlannedTraining, Recipe, Resolved
+from adalora.config.schema import Budget, PlannedTraining, Recipe, Resolved, WandbOptions
 from adalora.errors import UserError
 from adalora.methods.discovery import METHODS
 from adalora.methods.protocol import Method
@@ -71,6 +71,7 @@ def load_config(folder: Path) -> Resolved:
             "budget": Budget,
             "recipe": Recipe,
             "training": PlannedTraining,
+            "wandb": WandbOptions,
         }
         parts = {
             name: OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(kind), raw[name]))
