@@ -1,6 +1,5 @@
 """Mistakes on the command line, in one line each: what is wrong, and what is allowed, nearest first."""
 
-import re
 from collections.abc import Iterable
 from dataclasses import fields, is_dataclass
 
@@ -55,13 +54,11 @@ def no_name(text: str) -> bool:
 def explained(error: Exception) -> str:
     """One line for an error in composing the configuration."""
     if isinstance(error, MissingConfigException):
+        group, _, wrong = (error.missing_cfg_file or "").rpartition("/")
         for launcher, part, package in LAUNCHERS:
-            if f"hydra/launcher/{part}" in str(error):
+            if group == "hydra/launcher" and wrong == part:
                 return f"hydra/launcher={launcher} needs {package}: install it with pip install -e '.[launchers]'"
-        found = re.search(r"Could not find '(.+)/([^/]+)'\n\nAvailable options in '[^']+':\n((?:\t.*\n)*)", str(error))
-        if found:
-            group, wrong, listed = found.groups()
-            options = [name for name in listed.split() if not name.startswith("_")]
+        if options := [name for name in error.options or () if not name.startswith("_")]:
             return f"{group}={wrong} is not there: allowed are {nearest(wrong, options)}"
     cause = error.__cause__
     if isinstance(error, ConfigCompositionException) and isinstance(cause, OmegaConfBaseException):

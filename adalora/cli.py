@@ -1,0 +1,100 @@
+"""The command line: compose the configuration, run one experiment, return its headline metric."""
+
+import os
+import sys
+import traceback
+from typing import Any
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig
+
+from adalora import processes
+from adalora.config import register, validated
+from adalora.config.mistakes import check_groups, explained
+from adalora.config.usage import usage
+from adalora.errors import Busy, Interrupted, UserError
+from adalora.files import unwritable
+from adalora.places import CONF
+from adalora.signals import hand_on
+from adalora.sweep.multirun import note_job
+from adalora.sweep.worker import end_with_sweep, share_machine
+
+os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # repeatable products on a GPU
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+
+
+@hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
+def main(tree: DictConfig) -> float | None:
+    """Run one experiment; its headline metric, for sweepers that optimise. One failing job of a
+    multirun doesn't stop the others: the multirun exits with 1 in the end."""
+    job = HydraConfig.get()
+    sweeping = job.mode == RunMode.MULTIRUN
+    outcome: dict[str, Any] = {"started": os.getpid()}
+    if sweeping:  # what stays so was cut off by the death of its process
+        note_job(job.runtime.output_dir, job.overrides.task, outcome)
+    try:
+        share_machine()
+        config = validated(tree)
+        from adalora.run import run
+
+        outcome = run(config, job.overrides.task)
+    except UserError as error:
+        kind = "busy" if sweeping and isinstance(error, Busy) else "error"
+        outcome = {kind: str(error)}
+        tell(f"{kind}: {' '.join(job.overrides.task) + ': ' if sweeping else ''}{error}")
+        if tree.debug:
+            traceback.print_exc()
+    except Interrupted as stop:
+        tell(f"\n{stop}: the same command goes on from there")
+        hand_on(stop.signal)
+        sys.exit(128 + stop.signal)
+    except Exception as error:
+        if not sweeping:
+            processes.first_to_tell()  # the traceback will: others that lose this process by it are silent
+            raise
+        outcome = {"error": f"{type(error).__name__}: {error}"}
+        traceback.print_exc()
+    if sweeping:
+        note_job(job.runtime.output_dir, job.overrides.task, outcome)
+    elif "error" in outcome:
+        sys.exit(1)
+    return outcome["last"][outcome["task"]["headline"]] if "last" in outcome else None
+
+
+def tell(line: str) -> None:
+    """One line for the user, of all the run's processes."""
+    if processes.first_to_tell():
+        print(line, file=sys.stderr)
+
+
+def command() -> None:
+    """`train.py`, and `adalora-train` of an installed wheel."""
+    if {"--help", "-h"} & set(sys.argv):  # Hydra's own walks every group twice, for seconds
+        try:
+            print(usage(sys.argv[1:]))
+        except UserError as error:
+            sys.exit(f"error: {error}")
+        sys.exit()
+    end_with_sweep()
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors come here whole, not in Hydra's many lines
+    several = bool({"--multirun", "-m"} & set(sys.argv))
+    try:
+        if processes.count() > 1 and several:
+            raise UserError("--multirun starts runs of one process each: give every run its own torchrun")
+        check_groups(sys.argv[1:])
+        register()
+        main()
+    except (HydraException, UserError) as error:
+        tell(f"error: {explained(error)}")
+        sys.exit(1)
+    except OSError as error:
+        if not several or error.filename is None or error.errno is None:
+            raise
+        tell(f"error: {unwritable(error.filename, error.errno)}")  # a sweep's folder: a job's errors don't come here
+        sys.exit(1)
+    except KeyboardInterrupt:
+        tell("\nstopped: the same command goes on from the last checkpoint, if there is one")
+        sys.exit(130)
