@@ -176,9 +176,9 @@ def main() -> None:
     show(measure(contenders, args.steps), args)
 
 
-def show(found: dict[str, tuple[list[float], int]], args: argparse.Namespace) -> None:
+def show(measured: dict[str, tuple[list[float], int]], args: argparse.Namespace) -> None:
     """The ratios, then what they are made of."""
-    median = {name: statistics.median(times) for name, (times, _) in found.items()}
+    median = {name: statistics.median(times) for name, (times, _) in measured.items()}
     console = Console(highlight=False)
     console.print(
         f"DeBERTaV3-base's shape, random weights, {args.batch} x {args.length} tokens, fp32, {args.steps} steps each, "
@@ -194,13 +194,13 @@ def show(found: dict[str, tuple[list[float], int]], args: argparse.Namespace) ->
         ("ours AdaLoRA", "frozen backbone"),
     ):
         ratios.add_row(
-            f"{one} / {other}", f"{median[one] / median[other]:.2f}", f"{found[one][1] / found[other][1]:.2f}"
+            f"{one} / {other}", f"{median[one] / median[other]:.2f}", f"{measured[one][1] / measured[other][1]:.2f}"
         )
     console.print(ratios)
     table = Table(box=None)
     for column in ("", "median s", "range s", "operations"):
         table.add_column(column, justify="right" if column else "left")
-    for name, (times, operations) in found.items():
+    for name, (times, operations) in measured.items():
         table.add_row(name, f"{median[name]:.3f}", f"{min(times):.3f} to {max(times):.3f}", f"{operations:,}")
     console.print(table)
 

@@ -28,14 +28,9 @@ class Task:
     auto_class: ClassVar[str]  # transformers' AutoModelFor... of it
     peft_type: ClassVar[str]  # PEFT's task type
     known_metrics: ClassVar[tuple[str, ...]]
-    scored: ClassVar[tuple[str, ...]] = (
-        "name",
-        "version",
-        "metrics",
-        "headline",
-        "max_length",
-    )  # options that decide scores
-    tokenised: ClassVar[tuple[str, ...]] = ("max_length",)  # options that decide what the model sees of the rows
+    # options that decide scores, and those that decide what the model sees of the rows
+    scored: ClassVar[tuple[str, ...]] = ("name", "version", "metrics", "headline", "max_length")
+    tokenised: ClassVar[tuple[str, ...]] = ("max_length",)
 
     name: str = option(MISSING, folder_name)
     title: str = MISSING  # as the paper's tables name it
@@ -48,10 +43,9 @@ class Task:
     metrics: list[str] = MISSING
     headline: str = MISSING
     direction: str = option(MISSING, one_of("max", "min"))
-    max_length: int = option(MISSING, at_least(3))  # tokens of an input
-    mean_length: float | None = option(
-        None, positive
-    )  # tokens of an input, for estimates of cost only; None: max_length
+    # tokens of an input; the mean is for estimates of cost only, None: max_length
+    max_length: int = option(MISSING, at_least(3))
+    mean_length: float | None = option(None, positive)
     citation: str = MISSING
     data_dir: str | None = MISSING
     train_file: str | None = MISSING

@@ -16,7 +16,7 @@ def target_modules(model: nn.Module, config: Model) -> dict[str, nn.Linear]:
         UserError: a path is missing or not a linear map, or their number is not `n_targets`.
     """
     modules = dict(model.named_modules())
-    found: dict[str, nn.Linear] = {}
+    targets: dict[str, nn.Linear] = {}
     layer = 0
     while True:
         paths = [path.format(layer=layer) for path in config.targets.values()]
@@ -27,13 +27,13 @@ def target_modules(model: nn.Module, config: Model) -> dict[str, nn.Linear]:
             module = modules[path]
             if not isinstance(module, nn.Linear):
                 raise UserError(f"model.targets names {path}, which is a {type(module).__name__}, not a linear map")
-            found[path] = module
+            targets[path] = module
         layer += 1
     # a local folder may hold a smaller or larger sibling: then every layer must be complete
     expected = layer * len(config.targets) if config.path else config.n_targets
-    if not found or len(found) != expected:
+    if not targets or len(targets) != expected:
         raise UserError(
-            f"model.targets matches {len(found)} of {expected} linear maps in {config.title} "
+            f"model.targets matches {len(targets)} of {expected} linear maps in {config.title} "
             f"({type(model).__name__}): give the paths of this architecture in model.targets"
         )
-    return found
+    return targets

@@ -81,9 +81,9 @@ class Training:
     epochs: float = option(MISSING, positive)
     max_steps: int | None = option(MISSING, positive)
     batch_size: int = option(MISSING, positive)
-    micro_batches: Any = option(MISSING, whole_or_auto)  # int, or `auto` until plan.py settles it: OmegaConf's unions
+    micro_batches: Any = option(MISSING, whole_or_auto)  # Any, as OmegaConf can't merge unions
     activation_checkpointing: bool = MISSING
-    eval_batch_size: Any = option(MISSING, whole_or_auto)  # can't be merged
+    eval_batch_size: Any = option(MISSING, whole_or_auto)
     lr: float = option(MISSING, positive)
     warmup_steps: int | None = option(MISSING, not_negative)
     weight_decay: float = option(MISSING, not_negative)

@@ -10,23 +10,23 @@ from adalora.reporting.verdicts import VERDICTS
 from adalora.tracking import Wandb
 
 
-def track(found: Findings, page: Path, files: Sequence[Path], warn: Callable[[str], None]) -> None:
+def track(findings: Findings, page: Path, files: Sequence[Path], warn: Callable[[str], None]) -> None:
     """Log one run of job type `report`, offline unless logged in; a failure is one warning.
 
     Args:
-        found: what the report shows.
+        findings: what the report shows.
         page: report.html.
         files: the tables beside it; the CSV files are logged as tables too.
         warn: takes one line for the user.
     """
-    models = sorted({run["model"]["name"] for run in found.runs})
-    tasks = sorted({run["task"]["name"] for run in found.runs})
+    models = sorted({run["model"]["name"] for run in findings.runs})
+    tasks = sorted({run["task"]["name"] for run in findings.runs})
     about = {
         "name": "report", "group": "report", "job_type": "report", "tags": ["report", *models],
-        "config": {"runs": len(found.runs), "models": models, "tasks": tasks, "skipped": list(found.skipped)},
+        "config": {"runs": len(findings.runs), "models": models, "tasks": tasks, "skipped": list(findings.skipped)},
     }  # fmt: skip
     wandb = Wandb(page.parent, about, warn)
-    counts = {name: sum(verdict.verdict == name for verdict in found.verdicts) for name in VERDICTS}
+    counts = {name: sum(verdict.verdict == name for verdict in findings.verdicts) for name in VERDICTS}
     wandb.summarise({f"verdicts/{name.replace(' ', '_')}": count for name, count in counts.items()})
     for path in files:
         if path.suffix == ".csv":

@@ -115,12 +115,11 @@ def packaged_sections(runs: Iterable[Run]) -> list[Section]:
 
 
 def columns_of(runs: Sequence[Run]) -> tuple[Column, ...]:
-    """The metrics of a task that no paper has, the headline first."""
-    task = runs[0]["task"]["name"]
+    """The task's own metrics, of each evaluation split, for one that no paper has; the headline first."""
+    task = runs[0]["task"]
     names = dict.fromkeys([run["task"]["headline"] for run in runs] + [name for run in runs for name in run["last"]])
-    return tuple(
-        Column(task, name, f"{task} {name}") for name in names if name != "loss" and not name.endswith("_threshold")
-    )
+    own = [name for name in names if any(name == each or name.startswith(f"{each}_") for each in task["metrics"])]
+    return tuple(Column(task["name"], name, f"{task['name']} {name}") for name in own)
 
 
 def applies(run: Run) -> bool:

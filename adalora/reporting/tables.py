@@ -94,7 +94,7 @@ def caption(section: Section) -> list[str]:
     ]
 
 
-def write_tables(found: Findings, out: Path) -> tuple[list[Path], list[str]]:
+def write_tables(findings: Findings, out: Path) -> tuple[list[Path], list[str]]:
     """Write every page of `PAGES`, `packaged` and `claims`, as md, csv and tex.
 
     Returns:
@@ -103,22 +103,24 @@ def write_tables(found: Findings, out: Path) -> tuple[list[Path], list[str]]:
     Raises:
         UserError: no place to write.
     """
-    left = [f"Left out: {len(found.skipped)} result.json, {'; '.join(found.skipped)}."] if found.skipped else []
+    left = (
+        [f"Left out: {len(findings.skipped)} result.json, {'; '.join(findings.skipped)}."] if findings.skipped else []
+    )
     documents = {
         name: Document(
-            page.title, list(page.intro), list(map(grid, found.sections[name])),
-            [*page.notes, *found.warnings[name], *left],
+            page.title, list(page.intro), list(map(grid, findings.sections[name])),
+            [*page.notes, *findings.warnings[name], *left],
         )
-        for name, page in found.pages.items()
+        for name, page in findings.pages.items()
     }  # fmt: skip
     texts: dict[str, str] = {}
     for name, document in documents.items():
-        table = long_form(found.sections[name])
+        table = long_form(findings.sections[name])
         texts |= {f"{name}.md": markdown(document), f"{name}.csv": table, f"{name}.tex": latex(document)}
-    document = claims_document(found.verdicts, found.elsewhere)
+    document = claims_document(findings.verdicts, findings.elsewhere)
     texts |= {"claims.md": markdown(document), "claims.tex": latex(document)}
-    texts["claims.csv"] = claims_table(found.verdicts, found.elsewhere)
-    return [put(out, name, text) for name, text in texts.items()], found.lines
+    texts["claims.csv"] = claims_table(findings.verdicts, findings.elsewhere)
+    return [put(out, name, text) for name, text in texts.items()], findings.lines
 
 
 def put(out: Path, name: str, text: str) -> Path:

@@ -70,11 +70,11 @@ def all_of(finds: Sequence[Callable[[], Found]]) -> list[Found]:
     Raises:
         UserError: the hub is away and something isn't cached.
     """
-    found: list[Found] = []
+    results: list[Found] = []
     missing: list[NotAvailable] = []
     for find in finds:
         try:
-            found.append(find())
+            results.append(find())
         except NotAvailable as error:
             missing.append(error)
     if missing:
@@ -85,7 +85,7 @@ def all_of(finds: Sequence[Callable[[], Found]]) -> list[Found]:
             f"Three ways on: give local copies ({' '.join(remedies)}; data_root=FOLDER for several tasks), "
             "connect once so that they are cached, or run `make demo`, which needs no hub"
         )
-    return found
+    return results
 
 
 def fetch(

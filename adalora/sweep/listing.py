@@ -26,20 +26,20 @@ def listing(
     names: dict[str, Counter[str]] = {}
     estimates = []
     for cell in cells:
-        state, found = states[cell.id], estimate(cell)
+        state, cost = states[cell.id], estimate(cell)
         names.setdefault(cell.table, Counter())[state.name] += 1
-        if isinstance(found, str):
-            lines.append(f"{state.name:<11} {'-':>8}   {'-':>7} {'-':>11}   {cell.command}   can't run: {found}")
+        if isinstance(cost, str):
+            lines.append(f"{state.name:<11} {'-':>8}   {'-':>7} {'-':>11}   {cell.command}   can't run: {cost}")
             continue
-        estimates.append(found)
-        setting = found.plan.setting
-        steps[cell.table] += found.plan.total_steps
-        flops[cell.table] += found.plan.cost.flops * found.plan.total_steps
+        estimates.append(cost)
+        setting = cost.plan.setting
+        steps[cell.table] += cost.plan.total_steps
+        flops[cell.table] += cost.plan.cost.flops * cost.plan.total_steps
         if state.name != "done":
-            seconds[cell.table] += found.seconds
+            seconds[cell.table] += cost.seconds
         remark = "; ".join(filter(None, [state.reason, state.remark]))
         lines.append(
-            f"{state.name:<11} {duration(found.seconds):>8}{'' if found.measured else '~':<2} {setting.budget:>7} "
+            f"{state.name:<11} {duration(cost.seconds):>8}{'' if cost.measured else '~':<2} {setting.budget:>7} "
             f"{setting.counts.kept:>11,}   {cell.command}" + (f"   ({remark})" if remark else "")
         )
     lines.append("")
@@ -49,7 +49,7 @@ def listing(
             f"{table}: {sum(counts.values())} cells ({what}); {steps[table]:,} steps, {flops[table] / 1e15:,.0f} "
             f"PFLOP; about {duration(seconds[table])} for what is not done, one after another"
         )
-    rough = [found for found in estimates if not found.measured]
+    rough = [cost for cost in estimates if not cost.measured]
     if len(rough) < len(estimates):
         lines.append("time: from finished runs of the same model, task and method on this machine")
     if rough:

@@ -75,7 +75,7 @@ class State:
 
 def scan(root: Path) -> dict[str, list[Folder]]:
     """Every run folder and failure note below `root`, by cell."""
-    found = defaultdict(list)
+    folders = defaultdict(list)
     for path in sorted([*root.glob("[!.]*/*/*/*/*/status"), *root.glob(f"{FAILED}/*/status")]):
         status = read_status(path.parent)
         name: StateName | None = status.status
@@ -86,8 +86,8 @@ def scan(root: Path) -> dict[str, list[Folder]]:
         if name in ORDER:
             folder = Folder(path.parent, name, status.reason, status.steps)
             for cell in status.cells:
-                found[cell].append(folder)
-    return found
+                folders[cell].append(folder)
+    return folders
 
 
 def states(root: Path, cells: Mapping[str, Content | None]) -> dict[str, State]:

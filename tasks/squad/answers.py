@@ -81,7 +81,7 @@ def find_answers(
     base = np.cumsum(count) - count - context  # + token: its place in the flat arrays
 
     null_score = np.full(rows.num_rows, np.inf)
-    found = []
+    chunks = []
     for first in range(0, len(row), CHUNK):
         part = slice(first, first + CHUNK)
         starts, ends = (padded(logits[part], length[part]) for logits in (start_logits, end_logits))
@@ -94,8 +94,8 @@ def find_answers(
         score = starts[window, start] + ends[window, end]
         window += first
         span = Spans(row[window], score, char_start[base[window] + start], char_end[base[window] + end])
-        found.append([values[span.end > span.start] for values in span])  # a token of blanks has no text
-    spans = ranked(Spans(*(np.concatenate(parts) for parts in zip(*found, strict=True))), n_best)
+        chunks.append([values[span.end > span.start] for values in span])  # a token of blanks has no text
+    spans = ranked(Spans(*(np.concatenate(parts) for parts in zip(*chunks, strict=True))), n_best)
 
     best = firsts(spans.row)
     score, text = np.zeros(rows.num_rows), [""] * rows.num_rows

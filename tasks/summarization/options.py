@@ -29,9 +29,7 @@ class SummarizationTask(Task):
     document: str = MISSING  # column
     summary: str = MISSING  # column
     max_target_length: int = option(MISSING, at_least(3))  # tokens, trained on and generated
-    mean_target_length: float | None = option(
-        None, positive
-    )  # tokens, for estimates of cost only; None: max_target_length
+    mean_target_length: float | None = option(None, positive)  # for estimates of cost only; None: max_target_length
     num_beams: int = option(MISSING, at_least(1))
     min_length: int = option(MISSING, not_negative)  # tokens
     length_penalty: float = MISSING

@@ -39,7 +39,7 @@ def standings(section: Section) -> list[Standings]:
     """A table a budget, where two methods or more have two tasks or more in common."""
     columns = {column.task: column for column in headlines(section)}
     sized = sorted((row for row in section.rows if row.runs), key=lambda row: row.budget)
-    found = []
+    tables = []
     for budget, group in groupby(sized, key=lambda row: row.budget):
         rows = list(group)
         tasks = [task for task in columns if all(row.cell(columns[task]) for row in rows)]
@@ -56,8 +56,8 @@ def standings(section: Section) -> list[Standings]:
             for name in table
         ]  # fmt: skip
         lines.sort(key=lambda line: line.rank.value)
-        found.append(Standings(f"{section.title}, {budget}", tasks, reference, lines))
-    return found
+        tables.append(Standings(f"{section.title}, {budget}", tasks, reference, lines))
+    return tables
 
 
 def scores(row: Row, column: tuple[str, str, str]) -> list[float]:

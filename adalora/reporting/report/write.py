@@ -33,7 +33,7 @@ class Album:
     figures: list[Figure]
 
 
-def write_report(found: Findings, out: Path) -> tuple[Path, list[str]]:
+def write_report(findings: Findings, out: Path) -> tuple[Path, list[str]]:
     """Write `report.html` into `out`.
 
     Returns:
@@ -42,20 +42,20 @@ def write_report(found: Findings, out: Path) -> tuple[Path, list[str]]:
     Raises:
         UserError: no place to write.
     """
-    logs = Logs(found.folders)
-    page = render(found, logs)
-    lines = [*found.lines, *(f"no curve of {fault}" for fault in logs.faults)]
+    logs = Logs(findings.folders)
+    page = render(findings, logs)
+    lines = [*findings.lines, *(f"no curve of {fault}" for fault in logs.faults)]
     if len(page.encode()) > LARGEST:
         lines.append(f"report.html has {len(page.encode()) / 1e6:.1f} MB: choose fewer runs with --runs FOLDER")
     return put(out, "report.html", page), lines
 
 
-def render(found: Findings, logs: Logs) -> str:
+def render(findings: Findings, logs: Logs) -> str:
     """The page's text."""
-    tables = [(name, page, shown(found.sections[name])) for name, page in found.pages.items()]
+    tables = [(name, page, shown(findings.sections[name])) for name, page in findings.pages.items()]
     # a run stands in several of the papers' tables; in figures it counts once
     drawn = [
-        section for name in ("glue", "squad", "summarization", "packaged") for section in shown(found.sections[name])
+        section for name in ("glue", "squad", "summarization", "packaged") for section in shown(findings.sections[name])
     ]
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {"signed": signed, "span": span, "p": probability, "millions": millions}
@@ -65,10 +65,10 @@ def render(found: Findings, logs: Logs) -> str:
     }  # fmt: skip
     here = files("adalora.reporting.report")
     return environment.from_string((here / "template.html.j2").read_text("utf-8")).render(
-        found=found, tables=[each for each in tables if each[2]], albums=albums(drawn, logs),
+        findings=findings, tables=[each for each in tables if each[2]], albums=albums(drawn, logs),
         standings=[each for section in drawn for each in summaries.standings(section)],
         took=[each for section in drawn for each in summaries.took(section)],
-        versions=versions_of(found.runs),
+        versions=versions_of(findings.runs),
         style=(here / "style.css").read_text("utf-8"), script=(here / "script.js").read_text("utf-8"),
     )  # fmt: skip
 
