@@ -95,10 +95,10 @@ def training_memory(config: Resolved, built: PreTrainedModel, trained: int, rows
     come three times. With activation checkpointing each layer's input, and the whole of one layer. The paper measured
     11.1 GB for LoRA on MNLI and 13.1 on SQuADv2 (Table 15), where this gives 14.9 and 14.8.
     """
-    numbers: Any = built.config
-    layers, layer = numbers.num_hidden_layers, layer_memory(config, built, rows)
+    sizes: Any = built.config
+    layers, layer = sizes.num_hidden_layers, layer_memory(config, built, rows)
     if config.training.activation_checkpointing:  # each layer's input, and all of one layer
-        kept = layers * 4 * rows * config.task.max_length * numbers.hidden_size + layer
+        kept = layers * 4 * rows * config.task.max_length * sizes.hidden_size + layer
     else:
         kept = layers * layer
     return float(weights_memory(built) + 12 * trained + kept)
@@ -107,19 +107,20 @@ def training_memory(config: Resolved, built: PreTrainedModel, trained: int, rows
 def evaluation_memory(config: Resolved, built: PreTrainedModel, rows: int) -> float:
     """Bytes of an evaluation of `rows` at once, each at its longest: the weights, those folded with the increments
     beside them, and two layers' activations; in generation also every beam's keys and values, and the logits."""
-    numbers: Any = built.config
-    task: Any = config.task
-    found = 2 * weights_memory(built) + 2 * layer_memory(config, built, rows)
-    if (beams := getattr(task, "num_beams", None)) is not None:
-        kept = 2 * numbers.decoder_layers * numbers.hidden_size * (beams * task.max_target_length + task.max_length)
-        found += 4 * rows * (kept + beams * numbers.vocab_size)
-    return float(found)
+    sizes: Any = built.config
+    task = config.task
+    total = 2 * weights_memory(built) + 2 * layer_memory(config, built, rows)
+    if task.generates is not None:
+        beams, tokens = task.generates
+        kept = 2 * sizes.decoder_layers * sizes.hidden_size * (beams * tokens + task.max_length)
+        total += 4 * rows * (kept + beams * sizes.vocab_size)
+    return float(total)
 
 
 def layer_memory(config: Resolved, built: PreTrainedModel, rows: int) -> float:
     """Bytes of one layer's activations."""
-    numbers: Any = built.config
-    hidden, heads, tokens = numbers.hidden_size, numbers.num_attention_heads, config.task.max_length
+    sizes: Any = built.config
+    hidden, heads, tokens = sizes.hidden_size, sizes.num_attention_heads, config.task.max_length
     width = 2 if config.precision in ("fp32", "tf32") else 1
     scores = 3 if config.model.model_type == "deberta-v2" else 1
     return width * tokens * rows * hidden * (34 + 5 * scores * heads * tokens / hidden)

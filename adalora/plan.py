@@ -183,13 +183,12 @@ def estimate(config: Resolved, built: PreTrainedModel, trained: int, processes: 
     A checkpoint holds what is trained, AdamW's two moments and at most two averages as large; three are
     there while one is written.
     """
-    numbers: Any = built.config
-    hidden, layers = numbers.hidden_size, numbers.num_hidden_layers
+    sizes: Any = built.config
+    hidden, layers = sizes.hidden_size, sizes.num_hidden_layers
     task, tokens, batch = config.task, config.task.max_length, config.training.batch_size
-    mean = min(task.mean_length or tokens, tokens)
+    mean, target = task.mean_tokens
     weights = linear_weights(built)
-    decoder = linear_weights(built.get_decoder()) if numbers.is_encoder_decoder else 0
-    target = min(getattr(task, "mean_target_length", None) or mean, getattr(task, "max_target_length", mean))
+    decoder = linear_weights(built.get_decoder()) if sizes.is_encoder_decoder else 0
     per_weight = 6 if trained > weights else 4
     attention = layers * 4 * hidden * mean  # scores and their use, a token
     passes = 3  # forward, and twice that back

@@ -1,6 +1,6 @@
 """A task's rows, from the hub, a folder, single files or a package, behind the same columns.
 
-Every source ends as one Arrow table a split with the columns that the kind of task needs, checked
+Every source ends as one Arrow table a split with the columns that the type of task needs, checked
 against what `conf/task` says, and one digest of the content, which names the data in keys and results.
 """
 

@@ -63,6 +63,22 @@ class Task:
             f"task.headline={self.headline}: allowed are task.metrics, {', '.join(self.metrics)}",
         )
 
+    @property
+    def classes(self) -> list[str]:
+        """Names of the classes that the head tells apart; none where it does something else."""
+        return []
+
+    @property
+    def mean_tokens(self) -> tuple[float, float]:
+        """Tokens of a row on average, for estimates of cost: its input's, and those that a decoder reads."""
+        mean = min(self.mean_length or self.max_length, self.max_length)
+        return mean, mean
+
+    @property
+    def generates(self) -> tuple[int, int] | None:
+        """Beams, and the most tokens of each, in an evaluation; None where nothing is generated."""
+        return None
+
     def metric_name(self, metric: str, split: str) -> str:
         """A metric's name with the part of the split's name that tells it from the task's others.
 

@@ -79,16 +79,16 @@ def architecture(model: Model, num_labels: int, folder: Path | None = None) -> P
     Raises:
         UserError: the folder has no readable config.json, or one of another architecture.
     """
-    numbers, path = dict(model.config), (folder or Path()) / "config.json"
+    values, path = dict(model.config), (folder or Path()) / "config.json"
     if folder is not None and model.package is None:
-        numbers = read_dict(path, Architecture, REMEDY)
-        if numbers["model_type"] != model.model_type:
-            raise UserError(f"{path} is of type {numbers['model_type']}, model={model.name} needs {model.model_type}")
+        values = read_dict(path, Architecture, REMEDY)
+        if values["model_type"] != model.model_type:
+            raise UserError(f"{path} is of type {values['model_type']}, model={model.name} needs {model.model_type}")
     if model.model_type == "deberta-v2":
-        numbers |= {"num_labels": num_labels, "cls_dropout": model.classifier_dropout}
+        values |= {"num_labels": num_labels, "cls_dropout": model.classifier_dropout}
     attention = "eager" if model.model_type == "deberta-v2" else model.attention  # backbones/attention.py has DeBERTa's
     with library_reads(path, REMEDY):
-        return CONFIGS[model.model_type].from_dict(numbers, attn_implementation=attention)
+        return CONFIGS[model.model_type].from_dict(values, attn_implementation=attention)
 
 
 def model_class(model: Model) -> type[PreTrainedModel]:
@@ -144,8 +144,8 @@ def locate(model: Model) -> Weights:
         raise UserError(f"{folder} holds no weights (model*.safetensors or pytorch_model*.bin)")
     files = sorted({*found(folder, CONTENT), *weights})
     digest = hashlib.sha256("".join(checksum(path) for path in files).encode()).hexdigest()
-    numbers = architecture(model, 2, folder).to_dict()
-    alike = all(numbers.get(name) == number for name, number in model.config.items() if isinstance(number, int))
+    values = architecture(model, 2, folder).to_dict()
+    alike = all(values.get(name) == number for name, number in model.config.items() if isinstance(number, int))
     return Weights(folder, origin, digest, model.comparable and alike, [path.name for path in weights])
 
 

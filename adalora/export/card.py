@@ -64,7 +64,7 @@ def card(trained: Trained, to: str, out: str) -> str:
         f"{result['training']['batch_size']}, seed {result['seed']}, {result['precision']}, run {result['key']}, "
         f"commit {result['commit'] or 'unknown'}",
         *([] if result["model"]["comparable"] else ["- Not the paper's backbone: its numbers don't apply"]),
-        *([f"- Classes: {', '.join(labels)}"] if (labels := getattr(config.task, "labels", None)) else []),
+        *([f"- Classes: {', '.join(config.task.classes)}"] if config.task.classes else []),
         f"- Task citation: {config.task.citation}", "",
         f"| metric | last step ({result['last_step']:,}) | best step ({result['best_step']:,}) |", "|---|---|---|",
         *(f"| {name} | {value:.4f} | {result['best'][name]:.4f} |" for name, value in result["last"].items()), "",

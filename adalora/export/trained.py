@@ -53,7 +53,7 @@ def load_run(folder: Path) -> Trained:
     model, method = build_model(config, weights, create_task(config.task).outputs, torch.device("cpu"))
     method.allocate(result["ranks"])
     load_adapter(folder / "adapter", model)
-    label(model, getattr(config.task, "labels", None))
+    label(model, config.task.classes)
     return Trained(config, result, weights, model.eval(), method, load_tokenizer(config.model, weights))
 
 
@@ -64,10 +64,13 @@ def load_config(folder: Path) -> Resolved:
     with library_reads(path, f"it isn't the configuration of a run, {remedy}"):
         raw: Any = OmegaConf.to_container(OmegaConf.create(text))
         raw["method"].pop("init_from", None)  # where training started says nothing of where it ended
+        name = raw["method"]["name"]
+        if name not in METHODS:
+            raise Damaged(path, f"there is no method {name}", "install the package that has it")
         types = {
             "model": Model,
             "task": next(task for task in TASKS.values() if raw["model"]["architecture"] in architectures(task)),
-            "method": METHODS[raw["method"]["name"]],
+            "method": METHODS[name],
             "budget": Budget,
             "recipe": Recipe,
             "training": PlannedTraining,
@@ -96,7 +99,7 @@ def check_same(folder: Path, config: Resolved, result: dict[str, Any]) -> None:
                 raise Damaged(folder / "config.yaml", reason, "put the run's own back, or run it again")
 
 
-def label(model: Any, labels: list[str] | None) -> None:
+def label(model: Any, labels: list[str]) -> None:
     """Give a classifier the names of its classes."""
     if labels:
         model.config.id2label = dict(enumerate(labels))

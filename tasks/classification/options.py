@@ -30,6 +30,10 @@ class ClassificationTask(Task):
     labels: list[str] | None = MISSING  # label names in order; null for regression
     label_range: list[float] | None = MISSING  # regression only
 
+    @property
+    def classes(self) -> list[str]:
+        return list(self.labels or [])
+
     def __post_init__(self) -> None:
         super().__post_init__()
         what, fitting = ("classification", OF_CLASSES) if self.labels else ("regression", OF_NUMBERS)

@@ -36,6 +36,15 @@ class SummarizationTask(Task):
     early_stopping: bool = MISSING
     no_repeat_ngram: int = option(MISSING, not_negative)  # 0: any
 
+    @property
+    def mean_tokens(self) -> tuple[float, float]:
+        mean, _ = super().mean_tokens
+        return mean, min(self.mean_target_length or mean, self.max_target_length)
+
+    @property
+    def generates(self) -> tuple[int, int]:
+        return self.num_beams, self.max_target_length
+
     def __post_init__(self) -> None:
         super().__post_init__()
         require(

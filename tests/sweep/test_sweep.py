@@ -127,6 +127,7 @@ def test_the_runs_of_a_killed_sweep_save_and_stop(sweep, tmp_path, workers):
     assert {read_status(path.parent).status for path in runs.glob("[!.]*/*/*/*/*/status")} == {"interrupted"}
 
 
+@pytest.mark.slow
 def test_a_cell_that_somebody_else_is_at_work_on_is_left_and_one_that_fails_does_not_stop_the_rest(sweep, tmp_path):
     short = ("training.max_steps=2", "method.alpha=2")
     runs = tmp_path / "runs"

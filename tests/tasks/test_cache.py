@@ -135,7 +135,7 @@ def test_a_file_in_an_entry_s_place_is_replaced(tokenizer, tmp_path, task):
     assert len(told) == 1
 
 
-KINDS = {  # rows, and for each kind of task an option that changes tokens
+TYPES = {  # rows, and for each type of task an option that changes tokens
     "rte": (PAIRS, "task.max_length=8"),
     "cnn_dailymail": (pa.table({"source": ["a b c d"], "target": ["e f g h"]}), "task.max_target_length=5"),
     "squad_v2": (pa.table({"id": ["1"], "question": ["a"], "context": ["b c d e f g h a b c"],
@@ -155,7 +155,7 @@ KINDS = {  # rows, and for each kind of task an option that changes tokens
     ],
 )
 def test_only_what_changes_tokens_makes_another_entry(tokenizer, tmp_path, compose, name, scores):
-    table, tokens = KINDS[name]
+    table, tokens = TYPES[name]
     start = (f"task={name}", "task.max_length=12", *(["task.stride=1"] if name == "squad_v2" else []))
     first = tokenised(table, "content", compose(*start).task, tokenizer, "files", tmp_path)["input_ids"][:]
     for option in scores:
