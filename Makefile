@@ -101,4 +101,4 @@ $(READY): pyproject.toml constraints.txt assets.txt
 	touch $@
 
 clean:
-	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache *.egg-info
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache

@@ -34,7 +34,7 @@ def read(folder):
 
 @pytest.mark.parametrize(
     "method, precision",
-    [(method, "fp32") for method in RUNS]
+    [pytest.param(method, "fp32", marks=[pytest.mark.slow] if row.stateless else []) for method, row in RUNS.items()]
     + [
         pytest.param(method, "bf16", marks=[] if method in ("adalora", "full", "increlora") else pytest.mark.slow)
         for method, row in RUNS.items()

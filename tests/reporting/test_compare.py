@@ -59,11 +59,15 @@ def test_variants_and_commits():
         ),
     ],
 )
-def test_a_mistake_is_one_line(tmp_path, a, b, message):
-    put(tmp_path, *runs("adalora", [87.0]))
-    assert message in error_of(run("scripts/compare.py", a, b, "--runs", tmp_path))
-    with pytest.raises(UserError):
+def test_a_mistake_is_one_line(a, b, message):
+    with pytest.raises(UserError) as error:
         compare(runs("adalora", [87.0]), a, b)
+    assert message in str(error.value)
+
+
+def test_the_command_says_it_in_one_line(tmp_path):
+    put(tmp_path, *runs("adalora", [87.0]))
+    assert "'adalroa': give a method" in error_of(run("scripts/compare.py", "adalroa", "lora", "--runs", tmp_path))
 
 
 def test_the_command_line(tmp_path):
