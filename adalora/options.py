@@ -1,5 +1,6 @@
 """Options: dataclass fields with a default, checks of their value and a line of help. Imports no torch."""
 
+import json
 import math
 import re
 from collections.abc import Callable, Iterable
@@ -85,6 +86,15 @@ def folder_name(value: str) -> str | None:
     return (
         None if good else "it names a folder, so letters, digits and . _ - + % are allowed, the first a letter or digit"
     )
+
+
+def written(value: Any) -> str:
+    """An option's value as the command line, a row's name or a plan has it."""
+    if isinstance(value, float) and value == float(f"{value:g}"):
+        return f"{value:g}"
+    if isinstance(value, list):
+        return f"[{','.join(map(str, value))}]"  # as the command line has it
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def require(good: bool, message: str) -> None:

@@ -3,12 +3,11 @@
 import shutil
 import textwrap
 from collections.abc import Iterable
-from dataclasses import fields
-
-from omegaconf import OmegaConf
+from dataclasses import MISSING, Field, fields
+from typing import Any
 
 from adalora.methods.discovery import METHODS
-from adalora.options import nearest, require
+from adalora.options import nearest, require, written
 from adalora.places import CONF
 
 GROUPS = {
@@ -55,16 +54,20 @@ def method_usage(name: str, width: int) -> str:
     """The options of a method with their defaults. Raises `UserError`."""
     require(name in METHODS, f"method={name} is not there: allowed are {nearest(name, METHODS)}")
     config = METHODS[name]
-    values = OmegaConf.to_yaml(OmegaConf.structured(config)).splitlines()
-    shown = {option.name: value for option, value in zip(fields(config), values, strict=True) if option.name != "name"}
-    longest = max([len(value) for value in shown.values()], default=0) + len("method.")
+    options = [each for each in fields(config) if each.name != "name"]
+    starts = [f"  method.{each.name}={written(default_of(each))}" for each in options]
+    indent = max(map(len, starts), default=0) + 2
     lines = [f"method={name}: {(config.__doc__ or '').splitlines()[0]}", ""]
-    for option in fields(config):
-        if option.name in shown:
-            start = f"  method.{shown[option.name]}".replace(": ", "=", 1).ljust(longest + 4)
-            lines += textwrap.wrap(start + option.metadata.get("help", ""), width, subsequent_indent=" " * len(start))
-    lines += ["  none"] if not shown else []
+    for each, start in zip(options, starts, strict=True):
+        text = start.ljust(indent) + each.metadata.get("help", "")
+        lines += textwrap.wrap(text, width, subsequent_indent=" " * indent) or [start]
+    lines += ["  none"] if not options else []
     return "\n".join([*lines, "", "A recipe or a budget may set others: dry_run=true shows what is in force."])
+
+
+def default_of(option: Field[Any]) -> Any:
+    """An option's default."""
+    return option.default if option.default_factory is MISSING else option.default_factory()
 
 
 def names(group: str) -> list[str]:

@@ -10,9 +10,9 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
+from adalora.options import written
 from adalora.plan import Plan
 from adalora.progress.heatmap import rank_table
-from adalora.reporting.variants import written
 
 console = Console(highlight=False, markup=False)  # paths and titles may have brackets
 if not console.is_terminal:

@@ -13,6 +13,7 @@ from omegaconf import OmegaConf
 from adalora.methods.adalora.options import FORMS, AdaLoRAConfig
 from adalora.methods.discovery import METHODS
 from adalora.methods.options import MethodConfig
+from adalora.options import written
 from adalora.places import CONF
 from adalora.reporting.results import Run, budget_of, folder_of
 from adalora.resultfile import UNCOUNTED, ModelPart, TaskPart
@@ -82,15 +83,6 @@ def told_apart(runs: Sequence[Run]) -> dict[str, list[Run]]:
         else:  # keys differ by something that results don't hold
             named |= {", ".join(filter(None, [text, f"run {folder_of(run)}"])): [run] for run in group}
     return named
-
-
-def written(value: Any) -> str:
-    """An option's value, as a row's name or a plan has it."""
-    if isinstance(value, float) and value == float(f"{value:g}"):
-        return f"{value:g}"
-    if isinstance(value, list):
-        return f"[{','.join(map(str, value))}]"  # as the command line has it
-    return value if isinstance(value, str) else json.dumps(value)
 
 
 def label(options: dict[str, Any], names: set[str]) -> str:
