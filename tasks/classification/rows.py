@@ -55,14 +55,13 @@ def checked_labels(raw: pa.Table, task: ClassificationTask, where: str) -> pa.Ch
     stored = class_names(raw, task.label)
     if stored is not None and stored != task.labels:
         raise UserError(f"{where}: labels are named {stored}, task={task.name} expects {task.labels} in this order")
+    names: list[str] | list[int] | None = None
     if pa.types.is_string(values.type) or pa.types.is_large_string(values.type):
-        ids = pc.index_in(values, value_set=pa.array(task.labels, type=values.type))
-        if ids.null_count:
-            unknown = pc.unique(values.filter(pc.is_null(ids)))[0]
-            raise UserError(f"{where}: unknown {task.label} {unknown}, allowed are {', '.join(task.labels)}")
-        return ids.cast(pa.int64())
-    if pa.types.is_integer(values.type) and all(name.lstrip("-").isdecimal() for name in task.labels):
-        ids = pc.index_in(values.cast(pa.int64()), value_set=pa.array(map(int, task.labels), type=pa.int64()))
+        names = task.labels
+    elif pa.types.is_integer(values.type) and all(name.lstrip("-").isdecimal() for name in task.labels):
+        names, values = [int(name) for name in task.labels], values.cast(pa.int64())
+    if names is not None:
+        ids = pc.index_in(values, value_set=pa.array(names, type=values.type))
         if ids.null_count:
             unknown = pc.unique(values.filter(pc.is_null(ids)))[0]
             raise UserError(f"{where}: unknown {task.label} {unknown}, allowed are {', '.join(task.labels)}")
