@@ -14,7 +14,7 @@ from importlib.metadata import entry_points
 from importlib.util import find_spec
 from pathlib import Path
 from pkgutil import iter_modules
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from adalora.errors import UserError
 from adalora.methods.options import MethodConfig
@@ -49,9 +49,9 @@ def options_of(name: str, package: str) -> type[MethodConfig]:
     """
     module = f"{package}.options"
     require(find_spec(module) is not None, f"there is no module {module}, which has the method's options")
-    options = getattr(import_module(module), "OPTIONS", None)
+    options: Any = getattr(import_module(module), "OPTIONS", None)
     good = isinstance(options, type) and issubclass(options, MethodConfig) and is_dataclass(options)
-    if not good or options is None:
+    if not good:
         raise UserError(f"{module} has no OPTIONS, the method's dataclass, a subclass of MethodConfig")
     require(
         options.name == name, f'{module}: {options.__name__}.name is "{options.name}", and the method is called {name}'

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from adalora.errors import UserError
-from adalora.methods.options import MethodConfig, Shapes
+from adalora.methods.options import MethodConfig, Shapes, given
 from adalora.methods.saved_adapter import CONFIG, REMEDY, TENSORS, SavedAdapter
 from adalora.reading import Damaged
 from adalora.tensors import read_tensors
@@ -71,9 +71,8 @@ def check_initial(
         UserError: a map that this run doesn't adapt, other shapes, a higher rank, or tensors without a place.
     """
     where = f"method.init_from={initial.adapter.folder}"
-    options: Any = config
-    slots = options.rank if options.name == "lora" else options.init_rank
-    names = FACTORS if options.name == "adalora" else FACTORS - {"lora_E"}
+    slots = given(config, config.rank_of_maps or "rank")
+    names = FACTORS if initial.adapter.options["peft_type"] == "ADALORA" else FACTORS - {"lora_E"}
     for path, factors in initial.maps.items():
         if path not in shapes:
             raise UserError(f"{where} adapts {path}, which this run doesn't: another model, or another method.modules")

@@ -103,7 +103,7 @@ class PEFTConfig(PlacedConfig):
 
     def count(self, shapes: Shapes) -> Count:
         """ADALORA keeps target_r / init_r of what it trains, wherever that lies."""
-        from adalora.methods.peft.injection import trained_parameters
+        from adalora.methods.peft.injection import trained_parameters  # torch and PEFT: seconds
 
         peak = trained_parameters(self.type, json.dumps(self.config, sort_keys=True), tuple(shapes.items()))
         return Count(peak, peak * self.config["target_r"] // self.config["init_r"] if self.adaptive else peak)
