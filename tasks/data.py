@@ -59,7 +59,7 @@ def load_data(task: Task, root: str | None = None) -> Data:
         UserError: missing or unreadable file, missing column, empty split, a row that can't be right.
         NotAvailable: the hub is away and nothing is cached.
     """
-    if root and task.source and not task.data_dir:
+    if root and not task.package and not task.data_dir:
         task = replace(task, data_dir=str(Path(root) / task.name))
     eval_splits = [task.eval_split] if task.eval_split else task.eval_splits
     if task.train_split in eval_splits:

@@ -48,6 +48,7 @@ def test_help_shows_what_a_user_chooses_from(flag):
         ("method.importance=size", "allowed are smoothed, sensitivity, magnitude"),
         ("model=bart_minilm", "choose a model of type deberta-v2"),
         ("budget=custom", "budget.params=N"),
+        ("task.lable=x", "there is no option task.lable: task has label, labels, "),
     ],
 )
 def test_mistakes_in_options_are_told_without_torch(argument, message):

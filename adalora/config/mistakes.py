@@ -12,10 +12,11 @@ from adalora.errors import UserError
 from adalora.methods.discovery import METHODS
 from adalora.options import nearest
 from adalora.places import CONF
+from tasks.discovery import TASKS
 
 TYPES = {
     node.__name__: [field.name for field in fields(node)]
-    for node in (*vars(schema).values(), *METHODS.values())
+    for node in (*vars(schema).values(), *METHODS.values(), *TASKS.values())
     if is_dataclass(node) and isinstance(node, type)
 }
 """The options of every part of the configuration, by the name of its dataclass."""

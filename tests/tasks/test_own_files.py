@@ -69,6 +69,11 @@ def test_labels_are_text_or_numbers(own, labels, values, ids):
     assert data.origin.startswith("folder ")
 
 
+def test_data_root_has_a_folder_for_a_task_of_one_s_own_too(own, tmp_path):
+    task = own(["bad", "good"], data_dir=None, name=tmp_path.name)
+    assert load_data(task, str(tmp_path.parent)).rows == {"train": 6, "validation": 6}
+
+
 def test_a_sample_of_rows_is_a_subset(own):
     assert load_data(own(["bad", "good"], eval_rows=2)).subset is True
 
