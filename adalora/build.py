@@ -62,6 +62,11 @@ def build_accelerator(config: Config) -> Accelerator:
 def build_model(config: Resolved, weights: Weights, outputs: int, device: torch.device) -> tuple[nn.Module, Method]:
     """The backbone with its head and with the method attached: what isn't trained is frozen."""
     model = load_model(config.model, weights, outputs).to(device)
+    return model, adapt(model, config)
+
+
+def adapt(model: nn.Module, config: Resolved) -> Method:
+    """Freeze a backbone but for its head, and attach the run's method to it."""
     model.requires_grad_(False)
     method = create(config.method)
     method.attach(model, target_modules(model, config.model), config.training.total_steps)
@@ -74,7 +79,7 @@ def build_model(config: Resolved, weights: Weights, outputs: int, device: torch.
         bypass_position_query(model)
     if config.training.activation_checkpointing:
         recompute_activations(cast(PreTrainedModel, model))
-    return model, method
+    return method
 
 
 def build_batches(

@@ -1,5 +1,7 @@
 """The benchmarks run: their figures are for people to read."""
 
+import json
+
 import pytest
 
 from tests.programs import run
@@ -9,7 +11,6 @@ from tests.programs import run
 @pytest.mark.parametrize(
     ("script", "options"),
     [
-        ("bench_step.py", ["--steps", "1", "--batch", "1", "--length", "8"]),
         ("bench_memory.py", ["--methods", "lora,lorta", "--steps", "1", "--batch", "1", "--length", "8"]),
         ("bench_squad.py", ["--questions", "40", "--reference", "5"]),
     ],
@@ -18,3 +19,13 @@ def test_a_benchmark_runs(script, options):
     done = run(f"scripts/{script}", *options)
     assert done.code == 0, done.stderr
     assert "ratio" in done.stdout or "the same on these" in done.stdout
+
+
+@pytest.mark.slow
+def test_the_sides_of_a_training_step_take_turns(tmp_path):
+    done = run("scripts/bench/__main__.py", "step", "--rounds", "2", "--rows", "1", "--out", str(tmp_path))
+    assert done.code == 0, done.stderr
+    figures = json.loads((tmp_path / "step.json").read_text())
+    sizes = {name: [step["tokens"] for step in side["steps"]] for name, side in figures["own"].items()}
+    assert len({tuple(size) for size in sizes.values()}) == 1, "every side gets the same batches"
+    assert figures["own"]["AdaLoRA"]["trained"] == figures["peers"]["PEFT AdaLoRA"]["trained"]

@@ -1,0 +1,38 @@
+"""Rows of realistic lengths, and the batches of them that a benchmark trains on."""
+
+import torch
+
+from adalora.training.batches import LengthGroups
+
+ROWS = 2490
+# RTE's 2,490 training rows in WordPiece tokens (BERT's uncased vocabulary), cut at 320: their quantiles at
+# 1/128, 3/128, ..., 127/128. The mean of these is 70.0, the rows' own 70.2.
+QUANTILES = (
+    20, 25, 27, 29, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43, 44, 45, 46, 46, 47, 47, 48, 49, 50, 51, 52, 52,
+    53, 54, 55, 56, 57, 58, 59, 60, 61, 62, 64, 65, 66, 68, 70, 72, 75, 78, 82, 88, 92, 98, 106, 111, 116, 121, 125,
+    130, 135, 140, 146, 154, 164, 181, 202,
+)  # fmt: skip
+
+
+def rows() -> list[int]:
+    """The length of every row, in a fixed random order."""
+    order = torch.randperm(ROWS, generator=torch.Generator().manual_seed(0)).tolist()
+    return [QUANTILES[i * len(QUANTILES) // ROWS] for i in order]
+
+
+def grouped(count: int, size: int) -> list[list[int]]:
+    """Batches of similar length as a run makes them: `count` of an epoch's, evenly from its shortest to its longest."""
+    lengths = rows()
+    batches = [[lengths[i] for i in batch] for batch in LengthGroups(lengths, size, 1, seed=0).batches()]
+    return strata([batch for batch in batches if len(batch) == size], count)
+
+
+def in_random_order(count: int, size: int) -> list[list[int]]:
+    """Batches of rows in random order, chosen likewise."""
+    return strata([list(batch) for batch in zip(*[iter(rows())] * size, strict=False)], count)
+
+
+def strata(batches: list[list[int]], count: int) -> list[list[int]]:
+    """The middle one of each of `count` equal parts of the batches in the order of their tokens."""
+    batches = sorted(batches, key=sum)
+    return [batches[int((i + 0.5) * len(batches) / count)] for i in range(count)]

@@ -1,0 +1,75 @@
+"""A training step: this suite beside PEFT and beside no adapter at all, in real tokens a second."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from adalora.places import ROOT
+from scripts.bench.lengths import grouped, in_random_order
+from scripts.bench.turns import Contender, contenders
+
+RANDOM = "PEFT AdaLoRA, random order"
+BEFORE = "AdaLoRA before"
+
+
+def measure(rounds: int, rows: int, precision: str, against: Path | None) -> dict[str, Any]:
+    """Every side takes each batch in turn: first ours, then AdaLoRA beside PEFT's (all at once need 30 GB).
+
+    Args:
+        rounds: batches. In random order, where the peer is many times slower, a third as many.
+        rows: of a batch.
+        precision: fp32, bf16 or fp16 (CUDA alone).
+        against: another checkout whose AdaLoRA takes part.
+    """
+    shared = {"precision": precision}
+    own = {
+        "AdaLoRA": {"side": "ours", "method": "adalora"},
+        "LoRA": {"side": "ours", "method": "lora"},
+        "no adapter": {"side": "floor"},
+    }
+    peers = {
+        "AdaLoRA": own["AdaLoRA"],
+        "PEFT AdaLoRA": {"side": "peft", "method": "adalora"},
+        "PEFT LoRA": {"side": "peft", "method": "lora"},
+    }
+    places = {BEFORE: against} if against else {}
+    if against:
+        own[BEFORE] = own["AdaLoRA"]
+    every, third = grouped(rounds, rows), in_random_order(max(2, rounds // 3), rows)
+    groups = {}
+    for group, specs in (("own", own), ("peers", peers)):
+        built = {name: (spec | shared, places.get(name, ROOT)) for name, spec in specs.items()}
+        with contenders(built) as sides:
+            groups[group] = {name: side.facts | {"steps": []} for name, side in sides.items()}
+            for name, side in sides.items():  # warms up too
+                groups[group][name] |= side.ask({"do": "operations", "lengths": every[0]})
+                side.ask({"do": "step", "lengths": every[0]})
+            take(sides, groups[group], every)
+            if group == "peers":
+                both = {"AdaLoRA": "AdaLoRA, random order", "PEFT AdaLoRA": RANDOM}
+                for name, again in both.items():
+                    groups[group][again] = groups[group][name] | {"steps": []}
+                take({again: sides[name] for name, again in both.items()}, groups[group], third)
+    return {"precision": precision, "rows": rows} | groups
+
+
+def take(sides: Mapping[str, Contender], found: Mapping[str, dict[str, Any]], batches: Sequence[list[int]]) -> None:
+    """A step of every side on each batch, in turn."""
+    for batch in batches:
+        for name, side in sides.items():
+            answer = side.ask({"do": "step", "lengths": batch})
+            size = {"tokens": sum(batch), "padded": len(batch) * max(batch)}
+            found[name]["steps"].append(size | {"seconds": answer["seconds"]})
+            found[name]["memory_mib"] = answer["memory_mib"]
+
+
+def rate(side: Mapping[str, Any]) -> float:
+    """Real tokens a second over all steps."""
+    return sum(step["tokens"] for step in side["steps"]) / sum(step["seconds"] for step in side["steps"])
+
+
+def times(one: Mapping[str, Any], other: Mapping[str, Any]) -> float:
+    """How many times the time of `other` a step of `one` takes on the same batch: the median over the batches."""
+    pairs = zip(one["steps"], other["steps"], strict=True)
+    return median(a["seconds"] / b["seconds"] for a, b in pairs)

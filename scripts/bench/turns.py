@@ -1,0 +1,60 @@
+"""Contenders that take turns: each lives in a process of its own, and only one of them computes at a time."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+from adalora.errors import UserError
+from adalora.places import ROOT
+
+CONTENDER = Path("scripts", "bench", "contender.py")
+
+
+class Contender:
+    """The other end of contender.py, run from `checkout`."""
+
+    def __init__(self, name: str, spec: Mapping[str, Any], checkout: Path = ROOT) -> None:
+        if not (checkout / CONTENDER).is_file():
+            raise UserError(f"{checkout} has no {CONTENDER}: give a checkout that has the benchmark")
+        self.name = name
+        self.process = subprocess.Popen(
+            [sys.executable, str(CONTENDER)], cwd=checkout, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE, text=True, env=os.environ | {"PYTHONPATH": str(checkout)},
+        )  # fmt: skip
+        self.facts = self.ask(spec)
+
+    def ask(self, question: Mapping[str, Any]) -> dict[str, Any]:
+        """Send a line and wait for the answer.
+
+        Raises:
+            UserError: the process ended: out of memory, say.
+        """
+        assert self.process.stdin and self.process.stdout and self.process.stderr
+        try:
+            self.process.stdin.write(json.dumps(dict(question)) + "\n")
+            self.process.stdin.flush()
+            return json.loads(self.process.stdout.readline())
+        except (OSError, ValueError) as error:
+            said = (self.process.stderr.read().strip().splitlines() or ["no word"])[-1]
+            raise UserError(f"{self.name} ended ({self.process.wait()}): {said}") from error
+
+    def close(self) -> None:
+        """End it."""
+        self.process.kill()
+        self.process.communicate()
+
+
+@contextmanager
+def contenders(specs: Mapping[str, tuple[Mapping[str, Any], Path]]) -> Iterator[dict[str, Contender]]:
+    """All of them, built one after the other."""
+    with ExitStack() as stack:
+        found = {}
+        for name, (spec, checkout) in specs.items():
+            found[name] = Contender(name, spec, checkout)
+            stack.callback(found[name].close)
+        yield found
