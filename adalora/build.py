@@ -16,6 +16,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from adalora import processes
 from adalora.backbones.attention import use_exact_attention
+from adalora.backbones.dropout import use_cheap_dropout
 from adalora.backbones.load import Weights, load_model
 from adalora.backbones.position_query import bypass_position_query
 from adalora.backbones.targets import target_modules
@@ -75,6 +76,7 @@ def adapt(model: nn.Module, config: Resolved) -> Method:
     load_initial(config.method, model)
     if config.model.attention == "exact":
         use_exact_attention(model)
+    use_cheap_dropout(model)
     if config.model.pos_query_base_only:
         bypass_position_query(model)
     if config.training.activation_checkpointing:

@@ -1,7 +1,6 @@
 """Contenders that take turns: each lives in a process of its own, and only one of them computes at a time."""
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -24,7 +23,7 @@ class Contender:
         self.name = name
         self.process = subprocess.Popen(
             [sys.executable, str(CONTENDER)], cwd=checkout, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE, text=True, env=os.environ | {"PYTHONPATH": str(checkout)},
+            stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
         self.facts = self.ask(spec)
 
