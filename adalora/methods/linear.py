@@ -1,6 +1,6 @@
 """A frozen linear map with a trained increment beside it."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, ClassVar, TypeVar
 
@@ -28,6 +28,8 @@ class AdaptedLinear(nn.Linear):
         self.in_features, self.out_features = base.in_features, base.out_features
         self.weight, self.bias = base.weight, base.bias
         self.base_only = False
+        self.shared: tuple[Any, ...] = ()  # `SharedFactors`, in a tuple as they are no part of this map
+        self._cast: tuple[Any, Tensor, Tensor | None] | None = None  # which weights, and these in another type
 
     def increment(self, x: Tensor) -> Tensor:
         """(..., d_in) -> (..., d_out)."""
@@ -41,20 +43,44 @@ class AdaptedLinear(nn.Linear):
         """A (r, d_in) and B (d_out, r) with B A = `delta_weight()`, r = 0 allowed; None where there are no such."""
         return None
 
+    def base(self, dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:
+        """W and b in a type. While frozen they are cast once, where autocast would cast them at every use."""
+        W, b = self.weight, self.bias  # noqa: N806
+        if W.dtype == dtype or W.requires_grad or (b is not None and b.requires_grad):
+            return W.to(dtype), None if b is None else b.to(dtype)
+        now = (dtype, W.data_ptr(), W._version, None if b is None else (b.data_ptr(), b._version))
+        if self._cast is None or self._cast[0] != now:
+            with torch.inference_mode(False), torch.no_grad():
+                self._cast = now, W.to(dtype), None if b is None else b.to(dtype)
+        return self._cast[1:]
+
+    def forget_cast(self) -> None:
+        """W was exchanged: another tensor may lie where an earlier one did."""
+        self._cast = None
+
     def forward(self, x: Tensor) -> Tensor:
-        y = F.linear(x, self.weight, self.bias)
+        dtype = compute_type(x)
+        x = x.to(dtype)
+        y = F.linear(x, *self.base(dtype))
         if self.base_only:
             return y
         # under autocast the increment may come in another type than the base's output, which
         # DeBERTa's attention can't mix
-        return y + self.increment(x).to(y.dtype)
+        return y + self.increment(x).to(dtype)
+
+
+def compute_type(x: Tensor) -> torch.dtype:
+    """The type in which products with x are computed: autocast's where it is on."""
+    kind = x.device.type
+    low = torch.is_autocast_enabled(kind) and x.dtype != torch.float64
+    return torch.get_autocast_dtype(kind) if low else x.dtype
 
 
 class SharedFactors(nn.Module):
-    """Parameters that the increments of many maps share: a child of the model, and no part of the maps.
+    """What the increments of many maps share. A map refers to it by `shared`, and it is no part of the map.
 
-    What the maps need of them is formed once a forward pass of the model (`products`), so that
-    gradients come together there; outside of one (a merge, or a part that runs alone) anew each time.
+    What the maps need is formed once a forward pass of the model (`products`), so that gradients come together
+    there; outside of one (a merge, or a part that runs alone) anew each time.
     """
 
     def __init__(self) -> None:
@@ -71,19 +97,22 @@ class SharedFactors(nn.Module):
         """`products` of the forward pass in hand."""
         return self.products() if self._formed is None else self._formed
 
-    def join(self, model: nn.Module, name: str) -> None:
-        """Become `model.<name>`, and follow its forward passes."""
-        model.add_module(name, self)
+    def join(self, model: nn.Module, name: str | None = None) -> None:
+        """Follow the forward passes of `model`; what has parameters of its own becomes `model.<name>`."""
+        self._name = name
+        if name is not None:
+            model.add_module(name, self)
         self._hooks = (
             model.register_forward_pre_hook(self._form),
             model.register_forward_hook(self._forget, always_call=True),
         )
 
-    def leave(self, model: nn.Module, name: str) -> None:
+    def leave(self, model: nn.Module) -> None:
         """The inverse of `join`."""
         for hook in self._hooks:
             hook.remove()
-        delattr(model, name)
+        if self._name is not None:
+            delattr(model, self._name)
 
     @contextmanager
     def again(self) -> Iterator[None]:
@@ -131,15 +160,20 @@ def merge(model: nn.Module) -> None:
     Raises:
         UserError: a part that can't be merged, with `unmergeable`'s reason.
     """
-    for path, module in adapted_maps(model).items():
+    maps = adapted_maps(model)
+    for path, module in maps.items():
         plain = nn.Linear(module.in_features, module.out_features, module.bias is not None, device="meta")
         plain.weight, plain.bias = module.weight, module.bias
         plain.weight.data = folded(module)
         parent, _, name = path.rpartition(".")
         setattr(model.get_submodule(parent), name, plain)
-    for name, child in list(model.named_children()):
-        if isinstance(child, SharedFactors):
-            child.leave(model, name)
+    for shared in shared_by(maps.values()):
+        shared.leave(model)
+
+
+def shared_by(maps: Iterable[nn.Module]) -> list["SharedFactors"]:
+    """What any of these modules share, each once."""
+    return list(dict.fromkeys(s for module in maps if isinstance(module, AdaptedLinear) for s in module.shared))
 
 
 @contextmanager
@@ -160,11 +194,13 @@ def merged(model: nn.Module) -> Iterator[None]:
         for module in found:
             module.weight.data = folded(module)
             module.base_only = True
+            module.forget_cast()
         yield
     finally:
         for module, weight in zip(found, kept, strict=True):
             module.weight.data = weight
             module.base_only = False
+            module.forget_cast()
 
 
 def adapted_maps(model: nn.Module) -> dict[str, AdaptedLinear]:

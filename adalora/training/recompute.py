@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, nullco
 
 from transformers import PreTrainedModel
 
-from adalora.methods.linear import SharedFactors
+from adalora.methods.linear import SharedFactors, shared_by
 
 
 def recompute_activations(model: PreTrainedModel) -> None:
@@ -14,7 +14,7 @@ def recompute_activations(model: PreTrainedModel) -> None:
     Dropout draws the same masks again, so no number changes. What maps share (`SharedFactors`) is formed outside of the
     layers and not again with them.
     """
-    shared = [module for module in model.modules() if isinstance(module, SharedFactors)]
+    shared = shared_by(model.modules())
     for module in shared:
         module.keeps_last = True
 

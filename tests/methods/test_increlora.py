@@ -129,7 +129,7 @@ def test_the_score_is_of_the_gradient_of_the_increment_over_both_calls():
     deltas = {}
     twin = copy.deepcopy(net)
     for name, module in method.modules.items():
-        A, E, B = module.factors()
+        A, E, B = module.slots()
         deltas[name] = (module.scale * B @ (E * A)).detach().requires_grad_()
         plain = nn.Linear(module.in_features, module.out_features).double()
         setattr(twin, name, plain)
@@ -280,7 +280,7 @@ def test_the_regulariser_is_the_mean_norm_over_modules_of_unlike_rank():
     assert len(set(method.ranks().values())) > 1
     norms = []
     for module in method.modules.values():
-        A, _, B = module.factors()
+        A, _, B = module.slots()
         norms += [torch.linalg.matrix_norm(M @ M.mT - torch.eye(len(M)).double()) for M in (A, B.mT)]
     assert method.regulariser().item() == pytest.approx(0.1 * torch.stack(norms).mean().item(), rel=1e-12)
 
@@ -291,7 +291,7 @@ def test_stacks_hold_every_chunk_in_its_place():
     for stack in method.stacks:
         assert isinstance(stack, Stack)
         for i, module in enumerate(stack.modules):
-            A, _, B = module.factors()
+            A, _, B = module.slots()
             for whole, part in zip(stack.factors(), (A, B.mT), strict=True):
                 assert torch.equal(whole[i, : len(part)], part)
                 assert not whole[i, len(part) :].any()

@@ -69,7 +69,7 @@ def test_the_whole_trajectory_is_the_authors(golden, name):
     for key, found in seen.items():
         np.testing.assert_allclose(found, arrays[f"traj/{key}"], rtol=RTOL, atol=0, err_msg=key)
     for layer, at in zip(net.layers, names, strict=True):
-        for key, got in zip(("lora_A", "lora_E", "lora_B"), layer.factors(), strict=True):
+        for key, got in zip(("lora_A", "lora_E", "lora_B"), layer.slots(), strict=True):
             expected = arrays[f"final/{at}/{key}"]
             np.testing.assert_allclose(got.detach(), expected, rtol=RTOL, atol=1e-14, err_msg=f"{at} {key}")
         expected = arrays[f"final/{at}/delta_weight"]

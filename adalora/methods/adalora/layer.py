@@ -26,20 +26,20 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from adalora.allocation import Importance, Schedule, prune
 from adalora.errors import UserError
 from adalora.methods.adalora.options import AdaLoRAConfig
-from adalora.methods.linear import AdaptedLinear, replace_modules
+from adalora.methods.linear import replace_modules
 from adalora.methods.lora.layer import LoRALinear
 from adalora.methods.lora.options import LoRAConfig
+from adalora.methods.low_rank import LowRankLinear, form_together
 from adalora.methods.options import given
 from adalora.methods.protocol import Method
 
 
-class SVDLinear(AdaptedLinear):
+class SVDLinear(LowRankLinear):
     """One adapted map: `lora_A` = Q (r, d_in), `lora_E` = lambda (r, 1), `lora_B` = P (d_out, r)."""
 
     def __init__(self, base: nn.Linear, config: AdaLoRAConfig) -> None:
@@ -53,13 +53,10 @@ class SVDLinear(AdaptedLinear):
         nn.init.normal_(self.lora_A, std=config.init_std)
         nn.init.normal_(self.lora_B, std=config.init_std)
 
-    def increment(self, x: Tensor) -> Tensor:
-        x = F.dropout(x, self.dropout, self.training)
-        # lambda and the scale go into the small factor: no work on anything as large as x
-        return F.linear(F.linear(x, self.lora_A * (self.lora_E * self.scale)), self.lora_B)
-
-    def delta_weight(self) -> Tensor:
-        return self.scale * self.lora_B @ (self.lora_E * self.lora_A)
+    @property
+    def diagonal(self) -> Tensor:
+        """lambda."""
+        return self.lora_E
 
     def low_rank_factors(self) -> tuple[Tensor, Tensor]:
         alive = self.lora_E.squeeze(-1) != 0
@@ -117,6 +114,7 @@ class AdaLoRA(Method):
         self.modules = replace_modules(
             model, targets, lambda base: SVDLinear(base, config) if self.triplets else LoRALinear(base, as_lora)
         )
+        form_together(model, self.modules)
         self.schedule = Schedule(n * r, config.final_budget(n), t_i, t_f, total_steps, interval)
         modules = list(self.modules.values())
         self.Q = stacked([module.lora_A for module in modules], slot_dim=1)

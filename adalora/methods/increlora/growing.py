@@ -15,10 +15,10 @@ from torch import Tensor, nn
 
 from adalora.distributed import average
 from adalora.methods.increlora.options import IncreLoRAConfig
-from adalora.methods.linear import AdaptedLinear
+from adalora.methods.low_rank import LowRankLinear
 
 
-class GrowingLinear(AdaptedLinear):
+class GrowingLinear(LowRankLinear):
     """One adapted map: `rank` active slots, and behind them the reserve's.
 
     Each factor is a list of chunks along its slots, one a growth: AdamW has one step count and one
@@ -48,16 +48,20 @@ class GrowingLinear(AdaptedLinear):
     def scale(self) -> float:
         return self.alpha / (self.rank + 1e-5)
 
-    def factors(self) -> tuple[Tensor, Tensor, Tensor]:
+    def slots(self) -> tuple[Tensor, Tensor, Tensor]:
         """A (slots, d_in), E (slots, 1), B (d_out, slots)."""
         return torch.cat(tuple(self.lora_A)), torch.cat((*self.lora_E, self.silent)), torch.cat(tuple(self.lora_B), 1)
 
-    def increment(self, x: Tensor) -> Tensor:
-        x = F.dropout(x, self.dropout, self.training)
-        A, E, B = self.factors()  # noqa: N806
-        y = F.linear(F.linear(x, A * (E * self.scale)), B)
+    def factors(self) -> tuple[Tensor, Tensor]:
+        """A (slots, d_in) with E and the scale in it, and B (d_out, slots); with the reserve, as trained: what is
+        merged for evaluation computes the same (D-incre-reserve)."""
+        A, E, B = self.slots()  # noqa: N806
+        return A * (E * self.scale), B
+
+    def product(self, x: Tensor, dropped: Tensor | None) -> Tensor:
+        y = super().product(x, dropped)
         if self.gradient is not None and y.requires_grad:
-            seen = x.detach()
+            seen = (x if dropped is None else dropped).detach()
             y.register_hook(lambda gradient: self.gather(gradient, seen))
         return y
 
@@ -71,13 +75,8 @@ class GrowingLinear(AdaptedLinear):
         dtype = torch.float32 if gradient.dtype == torch.float16 else gradient.dtype
         self.gradient += gradient.to(dtype).flatten(0, -2).mT @ x.to(dtype).flatten(0, -2)
 
-    def delta_weight(self) -> Tensor:
-        """With the reserve, as trained: what is merged for evaluation computes the same (D-incre-reserve)."""
-        A, E, B = self.factors()  # noqa: N806
-        return self.scale * B @ (E * A)
-
     def low_rank_factors(self) -> tuple[Tensor, Tensor]:
-        A, E, B = self.factors()  # noqa: N806
+        A, E, B = self.slots()  # noqa: N806
         active = E.squeeze(-1) != 0
         return A[active], self.scale * B[:, active] * E[active].mT
 

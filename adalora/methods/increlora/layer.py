@@ -209,7 +209,7 @@ class IncreLoRA(Method):
     @torch.no_grad()
     def finish(self) -> None:
         """Drop the reserve, and make one chunk of each factor."""
-        factors = {name: module.factors() for name, module in self.modules.items()}
+        factors = {name: module.slots() for name, module in self.modules.items()}
         self.allocate(self.ranks())
         for name, (A, E, B) in factors.items():  # noqa: N806
             module = self.modules[name]

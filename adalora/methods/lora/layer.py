@@ -21,13 +21,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from adalora.methods.linear import AdaptedLinear, replace_modules
+from adalora.methods.linear import replace_modules
 from adalora.methods.lora.options import LoRAConfig
+from adalora.methods.low_rank import LowRankLinear, form_together
 from adalora.methods.options import given
 from adalora.methods.protocol import Method
 
 
-class LoRALinear(AdaptedLinear):
+class LoRALinear(LowRankLinear):
     """One adapted map: `lora_A` (r, d_in), `lora_B` (d_out, r)."""
 
     def __init__(self, base: nn.Linear, config: LoRAConfig) -> None:
@@ -41,13 +42,6 @@ class LoRALinear(AdaptedLinear):
             nn.init.kaiming_uniform_(self.lora_A, a=math.sqrt(5))
         else:
             nn.init.normal_(self.lora_A, std=config.init_std)
-
-    def increment(self, x: Tensor) -> Tensor:
-        x = F.dropout(x, self.dropout, self.training)
-        return F.linear(F.linear(x, self.lora_A), self.lora_B) * self.scale
-
-    def delta_weight(self) -> Tensor:
-        return self.scale * self.lora_B @ self.lora_A
 
     def low_rank_factors(self) -> tuple[Tensor, Tensor]:
         alive = (self.lora_B != 0).any(0) & (self.lora_A != 0).any(1)  # AdaLoRA's doublets prune here
@@ -63,6 +57,7 @@ class LoRA(Method):
 
     def attach(self, model: nn.Module, targets: Mapping[str, nn.Linear], total_steps: int) -> None:
         self.modules = replace_modules(model, targets, lambda base: LoRALinear(base, self.config))
+        form_together(model, self.modules)
         self.factors: dict[tuple[bool, torch.Size], list[Tensor]] = {}  # A and B of equal shape
         for module in self.modules.values():
             for is_B, factor in ((False, module.lora_A), (True, module.lora_B)):  # noqa: N806

@@ -18,17 +18,17 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from adalora.errors import UserError
-from adalora.methods.linear import AdaptedLinear, replace_modules
+from adalora.methods.linear import replace_modules
 from adalora.methods.lora_mini.options import LoRAMiniConfig
+from adalora.methods.low_rank import LowRankLinear
 from adalora.methods.options import given
 from adalora.methods.protocol import Method
 
 
-class LoRAMiniLinear(AdaptedLinear):
+class LoRAMiniLinear(LowRankLinear):
     """One adapted map: `lora_A_inner` (r, a), `lora_B_inner` (b, r); frozen `lora_A_outer` (a, d_in),
     `lora_B_outer` (d_out, b)."""
 
@@ -47,16 +47,11 @@ class LoRAMiniLinear(AdaptedLinear):
         nn.init.uniform_(self.lora_A_inner, -(a**-0.5), a**-0.5)
 
     def low_rank_factors(self) -> tuple[Tensor, Tensor]:
+        return self.factors()
+
+    def factors(self) -> tuple[Tensor, Tensor]:
         """A (r, d_in) with the scale in it, and B (d_out, r)."""
         return (self.lora_A_inner * self.scale) @ self.lora_A_outer, self.lora_B_outer @ self.lora_B_inner
-
-    def increment(self, x: Tensor) -> Tensor:
-        A, B = self.low_rank_factors()  # noqa: N806
-        return F.linear(F.linear(F.dropout(x, self.dropout, self.training), A), B)
-
-    def delta_weight(self) -> Tensor:
-        A, B = self.low_rank_factors()  # noqa: N806
-        return B @ A
 
 
 def outer(m: int, d: int, kind: str) -> Tensor:

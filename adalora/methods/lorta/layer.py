@@ -63,7 +63,7 @@ class LoRTALinear(AdaptedLinear):
     def __init__(self, base: nn.Linear, factors: Factors, first: int, config: LoRTAConfig) -> None:
         super().__init__(base)
         d, M = len(factors.A), len(factors.C_m)  # noqa: N806
-        self.shared = (factors,)  # in a tuple, as they are a part of the model and not of this map
+        self.shared = (factors,)
         self.grid = (base.out_features // d, base.in_features // d)
         self.first, self.dropout = first, config.dropout
         self.heads_out = config.head_side == "output_for_qkv" and first % M < 3

@@ -32,6 +32,7 @@ from adalora.distributed import several
 from adalora.methods.linear import replace_modules
 from adalora.methods.lora.layer import LoRALinear
 from adalora.methods.lora.options import LoRAConfig
+from adalora.methods.low_rank import form_together
 from adalora.methods.options import given
 from adalora.methods.prilora.options import PRILoRAConfig
 from adalora.methods.protocol import Method
@@ -105,10 +106,10 @@ class WatchedLinear(LoRALinear):
         super().__init__(base, config)
         self.position, self.inputs = position, inputs
 
-    def increment(self, x: Tensor) -> Tensor:
-        if self.training and torch.is_grad_enabled():
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training and torch.is_grad_enabled() and not self.base_only:
             self.inputs.add(self.position, x)
-        return super().increment(x)
+        return super().forward(x)
 
 
 class PRILoRA(Method):
@@ -128,6 +129,7 @@ class PRILoRA(Method):
             like = LoRAConfig(rank=rank, alpha=config.alpha, dropout=config.dropout, init_std=config.init_std)
             build = partial(WatchedLinear, config=like, position=position, inputs=self.inputs)
             self.modules |= replace_modules(model, {path: targets[path]}, build)
+        form_together(model, self.modules)
         model.register_forward_pre_hook(self.inputs.start_pass, with_kwargs=True)
         self.factors: list[Tensor] = [module.lora_A for module in self.modules.values()]
         self.norms = [A.new_zeros(A.shape[1], dtype=torch.promote_types(A.dtype, torch.float32)) for A in self.factors]

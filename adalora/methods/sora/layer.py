@@ -25,19 +25,19 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from adalora.allocation import Schedule
 from adalora.errors import UserError
-from adalora.methods.linear import AdaptedLinear, replace_modules
+from adalora.methods.linear import replace_modules
+from adalora.methods.low_rank import LowRankLinear, form_together
 from adalora.methods.options import given
 from adalora.methods.protocol import Method
 from adalora.methods.sora.options import SoRAConfig
 
 
-class GatedLinear(AdaptedLinear):
+class GatedLinear(LowRankLinear):
     """One adapted map: `lora_A` (r_max, d_in), `gate` (r_max), `lora_B` (d_out, r_max)."""
 
     def __init__(self, base: nn.Linear, config: SoRAConfig) -> None:
@@ -51,12 +51,10 @@ class GatedLinear(AdaptedLinear):
         nn.init.kaiming_uniform_(self.lora_A, a=math.sqrt(5))
         nn.init.normal_(self.gate, std=config.init_std)
 
-    def increment(self, x: Tensor) -> Tensor:
-        x = F.dropout(x, self.dropout, self.training)
-        return F.linear(F.linear(x, self.lora_A * (self.gate * self.scale).unsqueeze(1)), self.lora_B)
-
-    def delta_weight(self) -> Tensor:
-        return self.scale * (self.lora_B * self.gate) @ self.lora_A
+    @property
+    def diagonal(self) -> Tensor:
+        """g."""
+        return self.gate
 
     def low_rank_factors(self) -> tuple[Tensor, Tensor]:
         open_ = self.gate != 0
@@ -75,6 +73,7 @@ class SoRA(Method):
     def attach(self, model: nn.Module, targets: Mapping[str, nn.Linear], total_steps: int) -> None:
         config = self.config
         self.modules = replace_modules(model, targets, lambda base: GatedLinear(base, config))
+        form_together(model, self.modules)
         self.gates: list[Tensor] = [module.gate for module in self.modules.values()]
         costs = [module.in_features + module.out_features for module in self.modules.values()]
         self.costs = torch.tensor(costs, device=self.gates[0].device)

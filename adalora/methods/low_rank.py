@@ -1,0 +1,160 @@
+"""Linear maps with an increment of low rank, in few operations and few passes over memory."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from adalora.methods.linear import AdaptedLinear, SharedFactors, compute_type
+
+
+class LowRankLinear(AdaptedLinear):
+    """y = W x + b + B A dropout(x), with A (r, d_in) and B (d_out, r) that `factors` gives.
+
+    As here, A = s diag(d) `lora_A` and B = `lora_B`: s is `scale`, and d, with r entries, `diagonal`, or 1 where that
+    is None.
+    """
+
+    lora_A: Any  # noqa: N815
+    lora_B: Any  # noqa: N815
+    scale: Any
+    dropout: float
+
+    place = 0  # among the maps whose factors are formed together
+
+    @property
+    def diagonal(self) -> Tensor | None:
+        """d, or None."""
+        return None
+
+    def factors(self) -> tuple[Tensor, Tensor]:
+        """A and B; inside a forward pass of the model those formed at its start."""
+        for shared in self.shared:
+            if (found := shared.formed()) is not None:
+                return found[2 * self.place], found[2 * self.place + 1]
+        d = self.diagonal
+        return self.lora_A * (self.scale if d is None else d.reshape(-1, 1) * self.scale), self.lora_B
+
+    def increment(self, x: Tensor) -> Tensor:
+        A, B = self.factors()  # noqa: N806
+        return F.linear(F.linear(F.dropout(x, self.dropout, self.training), A), B)
+
+    def delta_weight(self) -> Tensor:
+        A, B = self.factors()  # noqa: N806
+        return B @ A
+
+    def forward(self, x: Tensor) -> Tensor:
+        dtype = compute_type(x)
+        x = x.to(dtype)
+        if self.base_only:
+            return F.linear(x, *self.base(dtype))
+        return self.product(x, F.dropout(x, self.dropout, self.training) if self.dropout else None)
+
+    def product(self, x: Tensor, dropped: Tensor | None) -> Tensor:
+        """Base and increment on x, whose type decides; `dropped` is x after dropout, None where there is none."""
+        A, B = self.factors()  # noqa: N806
+        return low_rank_linear(x, *self.base(x.dtype), A.to(x.dtype), B.to(x.dtype), dropped)
+
+
+def low_rank_linear(
+    x: Tensor,
+    W: Tensor,  # noqa: N803
+    b: Tensor | None,
+    A: Tensor,  # noqa: N803
+    B: Tensor,  # noqa: N803
+    dropped: Tensor | None = None,
+) -> Tensor:
+    """y = x W^T + b + (z A^T) B^T.
+
+    Args:
+        x: (..., d_in), and all else of its type.
+        W: (d_out, d_in).
+        b: (d_out).
+        A: (r, d_in).
+        B: (d_out, r).
+        dropped: z, x after dropout; None: x.
+    """
+    z = None if dropped is None else dropped.flatten(0, -2)
+    return _LowRank.apply(x.flatten(0, -2), z, W, b, A, B).unflatten(0, x.shape[:-1])
+
+
+class _LowRank(torch.autograd.Function):
+    """Products of low rank are added in place, so nothing of y's or x's size is made for them:
+
+    u = z A^T;  y = x W^T + b + u B^T;   du = dy B;  dA = du^T z;  dB = dy^T u;  dx = dy W (+ du A);  dz = du A
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        z: Tensor | None,
+        W: Tensor,  # noqa: N803
+        b: Tensor | None,
+        A: Tensor,  # noqa: N803
+        B: Tensor,  # noqa: N803
+    ) -> Tensor:
+        u = (x if z is None else z) @ A.mT
+        y = F.linear(x, W, b).addmm_(u, B.mT)
+        ctx.save_for_backward(x if z is None or W.requires_grad else None, z, W, A, B, u)
+        return y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
+        x, z, W, A, B, u = ctx.saved_tensors  # noqa: N806
+        needs_x, needs_z, needs_W, needs_b, needs_A, needs_B = ctx.needs_input_grad  # noqa: N806
+        seen = x if z is None else z
+        du = dy @ B
+        dx = dy @ W if needs_x else None
+        if dx is not None and z is None:
+            dx.addmm_(du, A)
+        return (
+            dx,
+            du @ A if needs_z else None,
+            dy.mT @ x if needs_W else None,
+            dy.sum(0) if needs_b else None,
+            du.mT @ seen if needs_A else None,
+            dy.mT @ u if needs_B else None,
+        )
+
+
+class FormedFactors(SharedFactors):
+    """The factors of many maps, formed at the start of a forward pass: a few operations a shape instead of a map."""
+
+    def __init__(self, modules: Sequence[LowRankLinear]) -> None:
+        super().__init__()
+        groups: dict[Any, list[int]] = {}
+        for place, module in enumerate(modules):
+            module.shared, module.place = (self,), place
+            groups.setdefault((module.lora_A.shape, module.lora_B.shape), []).append(place)
+        self.groups = [(places, [modules[place] for place in places]) for places in groups.values()]
+        self.count = len(modules)
+
+    def products(self) -> tuple[Tensor, ...]:
+        """A and B of every map in turn, in the type that products are computed in."""
+        out: list[Any] = [None] * (2 * self.count)
+        for places, modules in self.groups:
+            some = modules[0]
+            A = torch.stack([module.lora_A for module in modules])  # noqa: N806
+            B = torch.stack([module.lora_B for module in modules])  # noqa: N806
+            factor: Any = some.scale
+            diagonals = [d for module in modules if (d := module.diagonal) is not None]
+            if diagonals:
+                factor = torch.stack(diagonals).reshape(len(A), -1, 1) * factor
+            dtype = compute_type(A)
+            for place, a, b in zip(places, (A * factor).to(dtype).unbind(), B.to(dtype).unbind(), strict=True):
+                out[2 * place], out[2 * place + 1] = a, b
+        return tuple(out)
+
+    def formed(self) -> tuple[Tensor, ...] | None:
+        """Those of the forward pass in hand; None outside of one."""
+        return self._formed
+
+
+def form_together(model: nn.Module, modules: Mapping[str, LowRankLinear]) -> None:
+    """Form the factors of `modules`, all of them maps of `model`, together from now on."""
+    FormedFactors(list(modules.values())).join(model)
