@@ -108,6 +108,8 @@ def prune(scores: Tensor, budget: int) -> tuple[Tensor, Tensor]:
     order = torch.argsort(scores.flatten(), stable=True)
     pruned = order[: scores.numel() - budget]
     mask = torch.ones_like(scores, dtype=torch.bool)
-    mask.view(-1)[pruned] = False
-    threshold = scores.flatten()[pruned[-1]] if len(pruned) else scores.new_tensor(float("nan"))
+    mask.view(-1).index_fill_(0, pruned, False)
+    if len(pruned) == 0:
+        return mask, scores.new_full((), float("nan"))
+    threshold = scores.flatten().index_select(0, pruned[-1:]).squeeze(0)  # plain indexing would wait for the device
     return mask, threshold

@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from adalora import processes
-from adalora.backbones.attention import use_exact_attention
+from adalora.backbones.attention import read_first_token_only, use_exact_attention
 from adalora.backbones.dropout import use_cheap_dropout
 from adalora.backbones.load import Weights, load_model
 from adalora.backbones.position_query import bypass_position_query
@@ -76,6 +76,8 @@ def adapt(model: nn.Module, config: Resolved) -> Method:
     load_initial(config.method, model)
     if config.model.attention == "exact":
         use_exact_attention(model)
+        if not method.reads_inputs:
+            read_first_token_only(model)
     use_cheap_dropout(model)
     if config.model.pos_query_base_only:
         bypass_position_query(model)

@@ -5,9 +5,9 @@ Score of query i and key j, head by head (He et al., arXiv 2111.09543; c2p and p
     S_ij = (q_i . k_j + q_i . K[b(i - j)] + k_j . Q[b(i - j)]) / sqrt(3 d_head)
 
 with Q, K the projected relative-position tables and b the log bucket of a distance. The library
-multiplies with all 512 buckets and gathers an L x L picture of each. Here the tables are first spread
-over the 2L - 1 distances; then q_i . K[b(.)] is one plain product a head, and position (i, j) of its
-picture lies on a diagonal, which a stride makes a view.
+multiplies with all 512 buckets and gathers an L x L picture of each. Here only the buckets of distances that
+occur are projected, and spread over the 2L - 1 distances; then q_i . K[b(.)] is one plain product a head, and
+position (i, j) of its picture lies on a diagonal, which a stride makes a view.
 
 Projections are called as modules, so adapters on query, key and value live, in both of their uses;
 attention dropout is kept (docs/deviations.md: D-attention).
@@ -15,13 +15,22 @@ attention dropout is kept (docs/deviations.md: D-attention).
 
 import types
 from functools import cache
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx
-from transformers.models.deberta_v2.modeling_deberta_v2 import DisentangledSelfAttention, make_log_bucket_position
+from torch.utils.weak import WeakTensorKeyDictionary
+from transformers import DebertaV2ForSequenceClassification
+from transformers.models.deberta_v2.modeling_deberta_v2 import (
+    DebertaV2Layer,
+    DisentangledSelfAttention,
+    make_log_bucket_position,
+)
 
 from adalora.backbones.position_query import position_query
+
+biases: WeakTensorKeyDictionary = WeakTensorKeyDictionary()  # of the masks in use: all layers get the same
 
 
 def use_exact_attention(model: nn.Module) -> None:
@@ -29,6 +38,25 @@ def use_exact_attention(model: nn.Module) -> None:
     for attention in model.modules():
         if isinstance(attention, DisentangledSelfAttention):
             attention.forward = types.MethodType(forward, attention)  # type: ignore[method-assign]
+
+
+def read_first_token_only(model: nn.Module) -> None:
+    """Compute in the last layer of a classifier only what its head reads: the state of the first token.
+
+    After `use_exact_attention`. The logits and gradients are the same; the last hidden state has one token.
+    """
+    if isinstance(model, DebertaV2ForSequenceClassification) and model.deberta.encoder.conv is None:
+        last = model.deberta.encoder.layer[-1]
+        last.forward = types.MethodType(first_token, last)
+
+
+def first_token(self: DebertaV2Layer, hidden_states: Tensor, attention_mask: Tensor, **options: Any) -> Any:
+    """The layer's output for the first token, (b, 1, d), from those of all, (b, L, d)."""
+    if options.get("output_attentions"):
+        return DebertaV2Layer.forward(self, hidden_states, attention_mask, **options)
+    return DebertaV2Layer.forward(
+        self, hidden_states, attention_mask, **options | {"query_states": hidden_states[:, :1]}
+    )
 
 
 def forward(
@@ -40,31 +68,36 @@ def forward(
     relative_pos: Tensor | None = None,
     rel_embeddings: Tensor | None = None,
 ) -> tuple[Tensor, Tensor | None]:
-    """As the library's: hidden_states (b, L, d), attention_mask (b, 1, L, L), rel_embeddings (2 span, d)."""
-    if output_attentions or query_states is not None or not self.relative_attention:
+    """As the library's: hidden_states (b, L, d), attention_mask (b, 1, L, L), rel_embeddings (2 span, d).
+
+    `query_states` (b, M, d) are those of the first M positions; None: all.
+    """
+    if output_attentions or not self.relative_attention or rel_embeddings is None:
         return DisentangledSelfAttention.forward(
             self, hidden_states, attention_mask, output_attentions, query_states, relative_pos, rel_embeddings
         )
     heads, length = self.num_attention_heads, hidden_states.shape[1]
     scale = (self.attention_head_size * (1 + len({"c2p", "p2c"} & set(self.pos_att_type)))) ** -0.5
-    q = heads_first(self.query_proj(hidden_states), heads) * scale  # (h, b, L, d_head)
-    k = heads_first(self.key_proj(hidden_states), heads)
+    q = heads_first(self.query_proj(hidden_states if query_states is None else query_states), heads)  # (h, b, M, .)
+    k = heads_first(self.key_proj(hidden_states), heads)  # (h, b, L, d_head)
     v = heads_first(self.value_proj(hidden_states), heads)
+    asked = q.shape[2]
 
-    scores = q @ k.mT
-    rel = self.pos_dropout(rel_embeddings)[: 2 * self.pos_ebd_size]
-    buckets = distance_buckets(length, self.pos_ebd_size, self.position_buckets, self.max_relative_positions)
-    buckets = buckets.to(rel.device)
+    sizes = (length, self.pos_ebd_size, self.position_buckets, self.max_relative_positions)
+    first, last, buckets, backwards = distance_buckets(*sizes, device=hidden_states.device)
+    rel = self.pos_dropout(rel_embeddings[first:last])
+    scores = bias(attention_mask, asked, q.dtype)
     if "c2p" in self.pos_att_type:
-        table = (self.key_proj if self.share_att_key else self.pos_key_proj)(rel)
+        table = (self.key_proj if self.share_att_key else self.pos_key_proj)(rel) * scale
         # row i of the product is laid out by j - i, the distance i - j backwards
-        scores = scores + Diagonals.apply(by_distance(q, table, buckets.flip(0)))
+        scores = scores + Diagonals.apply(by_distance(q, table, backwards), length)
     if "p2c" in self.pos_att_type:
-        table = position_query(self, rel) if self.share_att_key else self.pos_query_proj(rel)
-        scores = scores + Diagonals.apply(by_distance(k, table * scale, buckets)).mT
-    scores = scores.masked_fill(~attention_mask[:, 0].bool(), torch.finfo(scores.dtype).min)
-    context = self.dropout(scores.softmax(-1)) @ v
-    return context.permute(1, 2, 0, 3).flatten(2), None
+        table = (position_query(self, rel) if self.share_att_key else self.pos_query_proj(rel)) * scale
+        scores = scores + Diagonals.apply(by_distance(k, table, buckets), length)[..., :asked].mT
+    scores = scores.expand(heads, *scores.shape[-3:]).flatten(0, 1)
+    scores = torch.baddbmm(scores, q.flatten(0, 1), k.flatten(0, 1).mT, alpha=scale)
+    context = self.dropout(scores.softmax(-1)) @ v.flatten(0, 1)
+    return context.unflatten(0, (heads, -1)).permute(1, 2, 0, 3).flatten(2), None
 
 
 def heads_first(x: Tensor, heads: int) -> Tensor:
@@ -72,43 +105,59 @@ def heads_first(x: Tensor, heads: int) -> Tensor:
     return x.unflatten(-1, (heads, -1)).permute(2, 0, 1, 3).contiguous()
 
 
+def bias(attention_mask: Tensor, asked: int, dtype: torch.dtype) -> Tensor:
+    """What is added to the scores of the first `asked` queries, (b, asked, L): 0, or where the mask is 0 so little that
+    the score itself is lost in it (in fp16 half of that, which no score can make infinite)."""
+    kept = biases.setdefault(attention_mask, {})
+    if (asked, dtype) not in kept:
+        least = torch.finfo(dtype).min / (2 if dtype == torch.float16 else 1)
+        seen = attention_mask[:, 0, :asked].bool()
+        kept[asked, dtype] = torch.zeros((), dtype=dtype, device=seen.device).where(seen, least)
+    return kept[asked, dtype]
+
+
 def by_distance(x: Tensor, table: Tensor, buckets: Tensor) -> Tensor:
-    """x (h, b, L, d_head) with the rows of `table` (2 span, h d_head) that `buckets` (2L - 1) names:
-    (h, b, L, 2L - 1)."""
+    """x (h, b, L, d_head) with the rows of `table` (., h d_head) that `buckets` (2L - 1) names: (h, b, L, 2L - 1)."""
     heads = x.shape[0]
     spread = table.index_select(0, buckets).unflatten(-1, (heads, -1)).permute(1, 2, 0)  # (h, d_head, 2L - 1)
     return (x.flatten(1, 2) @ spread).unflatten(1, x.shape[1:3])
 
 
 @cache
-def distance_buckets(length: int, span: int, buckets: int, farthest: int) -> Tensor:
-    """The table row of every distance -(L - 1) ... L - 1: the log bucket, moved to start at 0."""
+def distance_buckets(
+    length: int, span: int, buckets: int, farthest: int, device: torch.device
+) -> tuple[int, int, Tensor, Tensor]:
+    """The first row of the table that occurs and the one after the last, the row (counted from that first one) of every
+    distance -(L - 1) ... L - 1, which is its log bucket, and the same backwards."""
     with torch.inference_mode(False):  # an evaluation may ask first, and training uses it again
         distances = torch.arange(1 - length, length)
         if buckets > 0 and farthest > 0:
             distances = make_log_bucket_position(distances, buckets, farthest).long()
-        return (distances + span).clamp(0, 2 * span - 1)
+        rows = (distances + span).clamp(0, 2 * span - 1)
+        first, last = int(rows.min()), int(rows.max())
+        rows = rows - first
+        return first, last + 1, rows.to(device), rows.flip(0).to(device)
 
 
 class Diagonals(torch.autograd.Function):
-    """(..., L, 2L - 1) -> (..., L, L): out[i, j] = x[i, L - 1 + j - i], without a copy.
+    """(..., M, 2L - 1) -> (..., M, L): out[i, j] = x[i, L - 1 + j - i], without a copy; M <= L.
 
     Backward puts the gradient on the same diagonals of zeros, which is exact.
     """
 
     @staticmethod
-    def forward(ctx: FunctionCtx, x: Tensor) -> Tensor:
-        return diagonals(x)
+    def forward(ctx: FunctionCtx, x: Tensor, length: int) -> Tensor:
+        return diagonals(x, length)
 
     @staticmethod
-    def backward(ctx: FunctionCtx, gradient: Tensor) -> Tensor:
+    def backward(ctx: FunctionCtx, gradient: Tensor) -> tuple[Tensor, None]:
         length = gradient.shape[-1]
         out = gradient.new_zeros(*gradient.shape[:-1], 2 * length - 1)
-        diagonals(out).copy_(gradient)
-        return out
+        diagonals(out, length).copy_(gradient)
+        return out, None
 
 
-def diagonals(x: Tensor) -> Tensor:
+def diagonals(x: Tensor, length: int) -> Tensor:
     """The view that `Diagonals` gives."""
-    length, width = x.shape[-2:]
+    width = x.shape[-1]
     return x.as_strided((*x.shape[:-1], length), (*x.stride()[:-2], width - 1, 1), x.storage_offset() + length - 1)

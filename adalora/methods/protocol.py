@@ -30,6 +30,7 @@ class Method(Protocol):
     """
 
     increments: ClassVar[bool] = True  # whether it adds an increment to the weights of the maps
+    reads_inputs: ClassVar[bool] = False  # whether it uses the inputs of the maps, and not only their gradients
     config: Any
 
     def attach(self, model: nn.Module, targets: Mapping[str, nn.Linear], total_steps: int) -> None:

@@ -4,7 +4,7 @@ import pytest
 import torch
 from transformers import DebertaV2Config, DebertaV2ForSequenceClassification
 
-from adalora.backbones.attention import distance_buckets, use_exact_attention
+from adalora.backbones.attention import bias, distance_buckets, read_first_token_only, use_exact_attention
 from adalora.backbones.position_query import bypass_position_query
 from adalora.methods.adalora.options import AdaLoRAConfig
 from adalora.methods.discovery import create
@@ -97,6 +97,33 @@ def test_all_parameters_trained():
 def test_in_double_precision_it_is_the_same_to_rounding(length):
     # the library takes the root of the scale in fp32, which is exact for this head size: 3 * 12 = 36
     compare([model.double() for model in pair(length)], length, tolerance=1e-11)
+
+
+@pytest.mark.parametrize("length", [1, 2, 7, 64, 300])
+def test_a_classifier_whose_last_layer_computes_the_first_token_only(length):
+    theirs, ours = (model.double() for model in pair(length))
+    read_first_token_only(ours)
+    torch.manual_seed(1)
+    ids = torch.randint(1, 50, (3, length))
+    mask = torch.ones_like(ids)
+    mask[1:, max(1, length // 2) :] = 0
+    outputs = []
+    for model in (theirs, ours):
+        logits = model(ids, attention_mask=mask).logits
+        logits.square().sum().backward()
+        outputs.append((logits, {name: p.grad for name, p in model.named_parameters() if p.grad is not None}))
+    (expected, gradients), (got, own) = outputs
+    torch.testing.assert_close(got, expected, rtol=1e-11, atol=1e-11)
+    assert own.keys() == gradients.keys()
+    for name, gradient in gradients.items():
+        torch.testing.assert_close(own[name], gradient, rtol=1e-9, atol=1e-11)
+
+
+def test_a_mask_in_fp16_makes_no_score_infinite():
+    mask = torch.tensor([[[[1, 0], [0, 0]]]])
+    least = bias(mask, 2, torch.float16)[0]
+    assert (least - 100).isfinite().all()
+    assert least.softmax(-1).tolist() == [[1, 0], [0.5, 0.5]]
 
 
 def test_attention_dropout_is_kept():

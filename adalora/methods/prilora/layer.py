@@ -115,6 +115,8 @@ class WatchedLinear(LoRALinear):
 class PRILoRA(Method):
     """LoRA with a mean rank of `mean_rank`, and a share `sparsity` of A pruned."""
 
+    reads_inputs = True
+
     def __init__(self, config: PRILoRAConfig) -> None:
         self.config: Any = config
         self.modules: dict[str, WatchedLinear] = {}
