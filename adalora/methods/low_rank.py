@@ -133,15 +133,15 @@ class FormedFactors(SharedFactors):
             groups.setdefault((module.lora_A.shape, module.lora_B.shape), []).append(place)
         self.groups = [(places, [modules[place] for place in places]) for places in groups.values()]
         self.count = len(modules)
+        self._stacks: tuple[int, list[tuple[Tensor, Tensor]]] | None = None
 
     def products(self) -> tuple[Tensor, ...]:
         """A and B of every map in turn, in the type that products are computed in."""
         out: list[Any] = [None] * (2 * self.count)
-        for places, modules in self.groups:
-            some = modules[0]
-            A = torch.stack([module.lora_A for module in modules])  # noqa: N806
-            B = torch.stack([module.lora_B for module in modules])  # noqa: N806
-            factor: Any = some.scale
+        stacks = self._stack()
+        self._stacks = self._age(), stacks
+        for (places, modules), (A, B) in zip(self.groups, stacks, strict=True):  # noqa: N806
+            factor: Any = modules[0].scale
             diagonals = [d for module in modules if (d := module.diagonal) is not None]
             if diagonals:
                 factor = torch.stack(diagonals).reshape(len(A), -1, 1) * factor
@@ -150,11 +150,34 @@ class FormedFactors(SharedFactors):
                 out[2 * place], out[2 * place + 1] = a, b
         return tuple(out)
 
+    def stacks(self) -> list[tuple[Tensor, Tensor]]:
+        """`lora_A` (m, r, d_in) and `lora_B` (m, d_out, r) of each shape, for a term of the loss.
+
+        Those of the forward pass before, so that gradients come together there, or new ones where there was none, the
+        parameters have changed since, or it has been asked for them (their graph goes with one backward pass).
+        """
+        found, self._stacks = self._stacks, None
+        if found is not None:
+            version, stacks = found
+            if version == self._age() and stacks[0][0].requires_grad == torch.is_grad_enabled():
+                return stacks
+        return self._stack()
+
+    def _stack(self) -> list[tuple[Tensor, Tensor]]:
+        pairs = (([m.lora_A for m in modules], [m.lora_B for m in modules]) for _, modules in self.groups)
+        return [(torch.stack(A), torch.stack(B)) for A, B in pairs]
+
+    def _age(self) -> int:
+        """Changes with every optimizer step."""
+        return self.groups[0][1][0].lora_A._version
+
     def formed(self) -> tuple[Tensor, ...] | None:
         """Those of the forward pass in hand; None outside of one."""
         return self._formed
 
 
-def form_together(model: nn.Module, modules: Mapping[str, LowRankLinear]) -> None:
+def form_together(model: nn.Module, modules: Mapping[str, LowRankLinear]) -> FormedFactors:
     """Form the factors of `modules`, all of them maps of `model`, together from now on."""
-    FormedFactors(list(modules.values())).join(model)
+    formed = FormedFactors(list(modules.values()))
+    formed.join(model)
+    return formed

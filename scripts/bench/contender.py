@@ -116,8 +116,8 @@ class Side:
     def step(self, batch: dict[str, Tensor]) -> None:
         """Forward, backward, clip, AdamW, allocation, zero_grad: the loop's order."""
         with torch.autocast(self.device.type, self.low, enabled=self.low is not None):
-            loss = self.loss(batch) + self.regulariser()
-        loss.backward()
+            loss = self.loss(batch)
+        (loss + self.regulariser()).backward()
         nn.utils.clip_grad_norm_(self.trained, 1.0)
         self.before(self.t)
         self.optimizer.step()

@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from adalora.methods.adalora.layer import gram_distance
 from adalora.methods.discovery import create
 from adalora.methods.linear import merge, merged
 from adalora.methods.lora.options import LoRAConfig
@@ -82,6 +83,48 @@ def test_a_merged_model_has_no_hook_left(name):
     merge(model)
     assert not model._forward_pre_hooks or name == "prilora"
     torch.testing.assert_close(model(x), expected)
+
+
+@pytest.mark.parametrize("columns", [False, True])
+def test_the_distance_from_orthogonality_and_its_gradient_are_autograd_s(columns):
+    torch.manual_seed(0)
+    stack = torch.randn(5, 4, 3, dtype=torch.float64) if columns else torch.randn(5, 3, 4, dtype=torch.float64)
+    stack[0] = torch.eye(4, 3) if columns else torch.eye(3, 4)  # orthogonal: the root has no slope there
+    one, other = (stack.clone().requires_grad_() for _ in range(2))
+    rows = other.mT if columns else other
+    expected = torch.linalg.matrix_norm(rows @ rows.mT - torch.eye(3, dtype=torch.float64))
+    got = gram_distance(one, columns)
+    torch.testing.assert_close(got, expected)
+    weights = torch.arange(1.0, 6.0, dtype=torch.float64)
+    (got * weights).sum().backward()
+    (expected * weights).sum().backward()
+    torch.testing.assert_close(one.grad, other.grad)
+    assert one.grad.is_contiguous()
+
+
+def test_a_term_of_the_loss_shares_the_stacks_of_the_forward_pass_and_sees_every_change():
+    model, method, x = toy("adalora")
+    first = next(iter(method.modules.values()))
+    results = []
+    for shared in (True, False):
+        y = model(x)
+        if not shared:
+            method.formed._stacks = None
+        (y.square().sum() + method.regulariser()).backward()
+        results.append([p.grad.clone() for p in model.parameters() if p.grad is not None])
+        model.zero_grad()
+    for gradient, other in zip(*results, strict=True):
+        torch.testing.assert_close(gradient, other)
+    model(x)
+    before = method.regulariser()
+    assert torch.equal(method.regulariser(), before)  # asked for twice after one pass
+    model(x)
+    with torch.no_grad():
+        first.lora_A.mul_(2)
+    assert method.regulariser() > before  # the parameters changed after the pass
+    with torch.no_grad():
+        model(x)
+    assert method.regulariser().requires_grad  # the pass kept no graph
 
 
 def low(model, x):

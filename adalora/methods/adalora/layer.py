@@ -27,6 +27,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from adalora.allocation import Importance, Schedule, prune
 from adalora.errors import UserError
@@ -74,7 +75,7 @@ class Stack:
             self.importance = Importance.like(self.weights())
 
     def weights(self) -> Tensor:
-        """(m, ...) of the m parameters, part of the graph where gradients are on."""
+        """(m, ...) of the m parameters."""
         return torch.stack(tuple(self.parameters))
 
     def gradients(self) -> Tensor:
@@ -114,7 +115,7 @@ class AdaLoRA(Method):
         self.modules = replace_modules(
             model, targets, lambda base: SVDLinear(base, config) if self.triplets else LoRALinear(base, as_lora)
         )
-        form_together(model, self.modules)
+        self.formed = form_together(model, self.modules)
         self.schedule = Schedule(n * r, config.final_budget(n), t_i, t_f, total_steps, interval)
         modules = list(self.modules.values())
         self.Q = stacked([module.lora_A for module in modules], slot_dim=1)
@@ -134,8 +135,7 @@ class AdaLoRA(Method):
         """gamma R."""
         if self.config.orthogonality == 0:
             return torch.zeros(())
-        norms = [gram_distance(stack.weights()) for stack in self.Q]
-        norms += [gram_distance(stack.weights().mT) for stack in self.P]
+        norms = [gram_distance(M, columns=M is P) for Q, P in self.formed.stacks() for M in (Q, P)]
         return self.config.orthogonality * torch.cat(norms).mean()
 
     @torch.no_grad()
@@ -218,10 +218,33 @@ def stacked(parameters: list[nn.Parameter], slot_dim: int) -> list[Stack]:
     return [Stack(found, [parameters[row] for row in found], slot_dim) for found in rows.values()]
 
 
-def gram_distance(rows: Tensor) -> Tensor:
-    """|| M M^T - I ||_F of each M (r, d) in a stack (m, r, d): (m,)."""
-    gram = rows @ rows.mT
-    return torch.linalg.matrix_norm(gram - torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device))
+def gram_distance(M: Tensor, columns: bool = False) -> Tensor:  # noqa: N803
+    """|| Q Q^T - I ||_F of each Q in a stack (m, r, d), or with `columns` || P^T P - I ||_F of each P (m, d, r): (m,).
+
+    Below, autograd would take three times the operations, and give P's gradient in an order of memory that each
+    parameter has to copy.
+    """
+    return _GramDistance.apply(M, columns)
+
+
+class _GramDistance(torch.autograd.Function):
+    """|| G ||_F with G = Q Q^T - I or P^T P - I. Gradient: 2 G Q / || G ||_F or 2 P G / || G ||_F, 0 where G = 0."""
+
+    @staticmethod
+    def forward(ctx: Any, M: Tensor, columns: bool) -> Tensor:  # noqa: N803
+        G = M.mT @ M if columns else M @ M.mT  # noqa: N806
+        G.diagonal(dim1=1, dim2=2).sub_(1)
+        norms = torch.linalg.vector_norm(G, dim=(1, 2))
+        ctx.save_for_backward(M, G, norms)
+        ctx.columns = columns
+        return norms
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        M, G, norms = ctx.saved_tensors  # noqa: N806
+        unit = G * (2 * gradient / norms.clamp_min(torch.finfo(norms.dtype).tiny))[:, None, None]
+        return M @ unit if ctx.columns else unit @ M, None
 
 
 METHOD = AdaLoRA

@@ -57,18 +57,13 @@ class LoRA(Method):
 
     def attach(self, model: nn.Module, targets: Mapping[str, nn.Linear], total_steps: int) -> None:
         self.modules = replace_modules(model, targets, lambda base: LoRALinear(base, self.config))
-        form_together(model, self.modules)
-        self.factors: dict[tuple[bool, torch.Size], list[Tensor]] = {}  # A and B of equal shape
-        for module in self.modules.values():
-            for is_B, factor in ((False, module.lora_A), (True, module.lora_B)):  # noqa: N806
-                self.factors.setdefault((is_B, factor.shape), []).append(factor)
+        self.formed = form_together(model, self.modules)
 
     def regulariser(self) -> Tensor:
         """gamma R."""
         if self.config.orthogonality == 0 or self.config.rank == 1:
             return torch.zeros(())
-        stacks = {key: torch.stack(factors) for key, factors in self.factors.items()}
-        cosines = [mean_cosine(stack.mT if is_B else stack) for (is_B, _), stack in stacks.items()]
+        cosines = [mean_cosine(rows) for A, B in self.formed.stacks() for rows in (A, B.mT)]
         return self.config.orthogonality * torch.cat(cosines).mean()
 
     def ranks(self) -> dict[str, int]:

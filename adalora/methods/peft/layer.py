@@ -52,7 +52,7 @@ class PEFT(Method):
         if not self.adaptive or self.options.orth_reg_weight == 0:
             return torch.zeros(())
         norms = [gram_distance(torch.stack(group)) for group in self.A]
-        norms += [gram_distance(torch.stack(group).mT) for group in self.B]
+        norms += [gram_distance(torch.stack(group), columns=True) for group in self.B]
         return self.options.orth_reg_weight * torch.cat(norms).mean()
 
     def after_step(self, t: int) -> None:
