@@ -1,12 +1,20 @@
-"""Tensors read back from safetensors files. Apart from reading.py, which needs no torch."""
+"""Tensors read back from safetensors files (apart from reading.py, which needs no torch), and their types."""
 
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
 from adalora.reading import Damaged, reason
+
+
+def compute_type(x: Tensor) -> torch.dtype:
+    """The type in which products with x are computed: autocast's where it is on."""
+    kind = x.device.type
+    low = torch.is_autocast_enabled(kind) and x.dtype != torch.float64
+    return torch.get_autocast_dtype(kind) if low else x.dtype
 
 
 def read_tensors(path: Path, remedy: str) -> dict[str, Tensor]:

@@ -29,6 +29,7 @@ from transformers.models.deberta_v2.modeling_deberta_v2 import (
 )
 
 from adalora.backbones.position_query import position_query
+from adalora.tensors import compute_type
 
 biases: WeakTensorKeyDictionary = WeakTensorKeyDictionary()  # of the masks in use: all layers get the same
 
@@ -76,6 +77,7 @@ def forward(
         return DisentangledSelfAttention.forward(
             self, hidden_states, attention_mask, output_attentions, query_states, relative_pos, rel_embeddings
         )
+    hidden_states = hidden_states.to(compute_type(hidden_states))  # once for query, key and value
     heads, length = self.num_attention_heads, hidden_states.shape[1]
     scale = (self.attention_head_size * (1 + len({"c2p", "p2c"} & set(self.pos_att_type)))) ** -0.5
     q = heads_first(self.query_proj(hidden_states if query_states is None else query_states), heads)  # (h, b, M, .)

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from adalora.errors import UserError
+from adalora.tensors import compute_type
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -67,13 +68,6 @@ class AdaptedLinear(nn.Linear):
         # under autocast the increment may come in another type than the base's output, which
         # DeBERTa's attention can't mix
         return y + self.increment(x).to(dtype)
-
-
-def compute_type(x: Tensor) -> torch.dtype:
-    """The type in which products with x are computed: autocast's where it is on."""
-    kind = x.device.type
-    low = torch.is_autocast_enabled(kind) and x.dtype != torch.float64
-    return torch.get_autocast_dtype(kind) if low else x.dtype
 
 
 class SharedFactors(nn.Module):

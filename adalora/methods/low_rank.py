@@ -8,7 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from adalora.methods.linear import AdaptedLinear, SharedFactors, compute_type
+from adalora.methods.linear import AdaptedLinear, SharedFactors
+from adalora.tensors import compute_type
 
 
 class LowRankLinear(AdaptedLinear):
@@ -118,7 +119,7 @@ class _LowRank(torch.autograd.Function):
             dy.mT @ x if needs_W else None,
             dy.sum(0) if needs_b else None,
             du.mT @ seen if needs_A else None,
-            dy.mT @ u if needs_B else None,
+            (u.mT @ dy).mT if needs_B else None,  # dy^T u would copy dy first
         )
 
 

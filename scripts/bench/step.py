@@ -42,9 +42,9 @@ def measure(rounds: int, rows: int, precision: str, against: Path | None) -> dic
         built = {name: (spec | shared, places.get(name, ROOT)) for name, spec in specs.items()}
         with contenders(built) as sides:
             groups[group] = {name: side.facts | {"steps": []} for name, side in sides.items()}
-            for name, side in sides.items():  # warms up too
+            for name, side in sides.items():
+                side.ask({"do": "step", "lengths": every[-1]})  # warms up, at the longest
                 groups[group][name] |= side.ask({"do": "operations", "lengths": every[0]})
-                side.ask({"do": "step", "lengths": every[0]})
             take(sides, groups[group], every)
             if group == "peers":
                 both = {"AdaLoRA": "AdaLoRA, random order", "PEFT AdaLoRA": RANDOM}
