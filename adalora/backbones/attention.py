@@ -23,6 +23,7 @@ from torch.autograd.function import FunctionCtx
 from torch.utils.weak import WeakTensorKeyDictionary
 from transformers import DebertaV2ForSequenceClassification
 from transformers.models.deberta_v2.modeling_deberta_v2 import (
+    DebertaV2Encoder,
     DebertaV2Layer,
     DisentangledSelfAttention,
     make_log_bucket_position,
@@ -35,10 +36,20 @@ biases: WeakTensorKeyDictionary = WeakTensorKeyDictionary()  # of the masks in u
 
 
 def use_exact_attention(model: nn.Module) -> None:
-    """Give every disentangled self-attention of `model` the forward below; names stay as they are."""
-    for attention in model.modules():
-        if isinstance(attention, DisentangledSelfAttention):
-            attention.forward = types.MethodType(forward, attention)  # type: ignore[method-assign]
+    """Give every disentangled self-attention of `model` the forward below; names stay as they are.
+
+    The encoder no longer makes the picture of all distances, which nothing here needs, and which waits for the device.
+    """
+    for module in model.modules():
+        if isinstance(module, DisentangledSelfAttention):
+            module.forward = types.MethodType(forward, module)  # type: ignore[method-assign]
+        if isinstance(module, DebertaV2Encoder):
+            module.get_rel_pos = no_picture  # type: ignore[method-assign]
+
+
+def no_picture(hidden_states: Tensor, query_states: Tensor | None = None, relative_pos: Tensor | None = None) -> Any:
+    """In place of `get_rel_pos`: what is given. Where the library's attention is asked, it makes its own."""
+    return relative_pos
 
 
 def read_first_token_only(model: nn.Module) -> None:

@@ -232,7 +232,7 @@ class _GramDistance(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, M: Tensor, columns: bool) -> Tensor:  # noqa: N803
-        G = M.mT @ M if columns else M @ M.mT  # noqa: N806
+        G = torch.bmm(M.mT, M) if columns else torch.bmm(M, M.mT)  # noqa: N806
         G.diagonal(dim1=1, dim2=2).sub_(1)
         norms = torch.linalg.vector_norm(G, dim=(1, 2))
         ctx.save_for_backward(M, G, norms)
@@ -244,7 +244,7 @@ class _GramDistance(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         M, G, norms = ctx.saved_tensors  # noqa: N806
         unit = G * (2 * gradient / norms.clamp_min(torch.finfo(norms.dtype).tiny))[:, None, None]
-        return M @ unit if ctx.columns else unit @ M, None
+        return torch.bmm(M, unit) if ctx.columns else torch.bmm(unit, M), None
 
 
 METHOD = AdaLoRA
