@@ -38,9 +38,14 @@ def main(tree: DictConfig) -> float | None:
     try:
         share_machine()
         config = validated(tree)
-        from adalora.run import run
+        if config.dry_run:
+            from adalora.dryrun import dry_run  # without the libraries that only training needs
 
-        outcome = run(config, job.overrides.task)
+            outcome = dry_run(config)
+        else:
+            from adalora.run import run
+
+            outcome = run(config, job.overrides.task)
     except UserError as error:
         kind = "busy" if sweeping and isinstance(error, Busy) else "error"
         outcome = {kind: str(error)}

@@ -23,6 +23,7 @@ from adalora.cell import cell_id
 from adalora.config.schema import Config, Resolved
 from adalora.counts import check_end, check_start
 from adalora.distributed import noticing_loss
+from adalora.dryrun import dry_run
 from adalora.errors import Interrupted, LostProcess, UserError
 from adalora.files import write_text
 from adalora.plan import Plan, make_plan
@@ -57,10 +58,7 @@ def run(config: Config, overrides: Sequence[str]) -> dict[str, Any]:
     main = processes.rank() == 0
     console.quiet = not main
     if config.dry_run:
-        rows = config.task.rows or load_data(config.task, config.data_root).rows  # the files', where no count is known
-        plan = make_plan(config, rows)
-        show_plan(plan)
-        return plan.summary()
+        return dry_run(config)
     cell = cell_id(config)
     command = ["train.py", *overrides]  # of this run alone; a sweep's process has another
     with noting_failure(config, cell) if main else nullcontext(), noticing_loss():

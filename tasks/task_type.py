@@ -1,16 +1,20 @@
 """What the suite asks of a type of task."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 
-import datasets
 import pyarrow as pa
-from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerBase
+
+if TYPE_CHECKING:
+    import datasets
+    from accelerate import Accelerator
 
 Batch = dict[str, Tensor]
 ReportProgress = Callable[[int, int], None]  # rows done and their number, for a progress bar

@@ -1,5 +1,7 @@
 """Options and facts become a plan: nothing is changed on the way, and what can't run is refused."""
 
+import subprocess
+import sys
 from copy import deepcopy
 from dataclasses import FrozenInstanceError
 
@@ -197,3 +199,11 @@ def test_an_evaluation_is_as_large_as_fits(planned_on):
     assert sizes[0] < 128 < sizes[-1]
     notes = planned_on(8, "task=mnli", "method=lora", "training.micro_batches=auto").notes
     assert f"an evaluation may need more than a GPU has: set training.eval_batch_size={sizes[0]} (or auto)" in notes
+
+
+@pytest.mark.slow
+def test_a_dry_run_imports_nothing_that_only_training_needs():
+    heavy = ("datasets", "evaluate", "sklearn", "pandas", "wandb", "peft", "matplotlib")
+    code = f"import sys, adalora.cli, adalora.dryrun; print(*(name for name in {heavy} if name in sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ""

@@ -1,66 +1,65 @@
 """`make bench`: measure, keep the figures in results/bench, and write docs/performance.md from them.
 
-python -m scripts.bench                              everything, under ten minutes on two cores
+python -m scripts.bench                              everything, in about ten minutes on two cores
 python -m scripts.bench step --rounds 12             one part, longer
 python -m scripts.bench step --against CHECKOUT      beside another version of this suite
+python -m scripts.bench page                         nothing but the page, from the figures that are there
 """
 
 import json
+import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import torch
 from rich.console import Console
-from rich.table import Table
 
 from adalora.errors import UserError
 from adalora.files import write_text
 from adalora.places import ROOT
-from scripts.bench import step
+from adalora.provenance import commit, hardware, versions
+from scripts.bench import evaluation, growth, startup, step
+from scripts.bench.page import write_page
 from scripts.options import Parser, exit_code
 
 FIGURES = ROOT / "results" / "bench"
-PARTS = ("step",)
 
 
 def main() -> int:
-    """Measure the parts that are asked for."""
+    """Measure the parts that are asked for, and write the page."""
     parser = Parser(description="Measure this suite beside its peers, side by side.", allow_abbrev=False)
-    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)} (default: all)")
-    parser.add_argument("--rounds", type=int, default=4, help="batches that every side trains on (%(default)s)")
-    parser.add_argument("--rows", type=int, default=32, help="rows of a batch (%(default)s)")
+    parser.add_argument("parts", nargs="*", metavar="PART", help="of step, startup, evaluation, growth, page (all)")
+    parser.add_argument("--rounds", type=int, default=4, help="times that every side is measured (%(default)s)")
+    parser.add_argument("--rows", type=int, default=32, help="rows of a training batch (%(default)s)")
     parser.add_argument("--precision", choices=("fp32", "bf16", "fp16"), default="bf16", help="(%(default)s)")
     parser.add_argument("--against", type=Path, help="another checkout of this suite to measure beside this one")
-    parser.add_argument("--out", type=Path, default=FIGURES, help="folder for the figures (results/bench)")
+    parser.add_argument("--out", type=Path, help="folder for the figures (results/bench/MACHINE); then no page is made")
     args = parser.parse_args()
-    unknown = sorted(set(args.parts) - set(PARTS))
+    measures: dict[str, Callable[[], dict[str, Any]]] = {
+        "startup": lambda: startup.measure(args.rounds),
+        "evaluation": lambda: evaluation.measure(rows=64, repeats=max(1, args.rounds // 2)),
+        "growth": lambda: growth.measure(args.rounds),
+        "step": lambda: step.measure(args.rounds, args.rows, args.precision, args.against),
+    }
+    parts = args.parts or [*measures, "page"]
+    unknown = sorted(set(parts) - {*measures, "page"})
     if unknown:
-        raise UserError(f"there is no part {unknown[0]}: choose from {', '.join(PARTS)}")
-    measures = {"step": lambda: step.measure(args.rounds, args.rows, args.precision, args.against)}
-    args.out.mkdir(parents=True, exist_ok=True)
-    for part in args.parts or PARTS:
-        figures = measures[part]()
-        write_text(args.out / f"{part}.json", json.dumps(figures, indent=1) + "\n")
-        Console(highlight=False).print(summary(figures))
+        raise UserError(f"there is no part {unknown[0]}: choose from {', '.join(measures)}, page")
+    machine = hardware(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    out = args.out or FIGURES / re.sub(r"\W+", "-", machine["name"]).strip("-").lower()
+    out.mkdir(parents=True, exist_ok=True)
+    console = Console(highlight=False)
+    for part in parts:
+        if part in measures:
+            console.print(f"{part} ...")
+            facts = {"machine": machine, "versions": versions(), "commit": commit()}
+            name = f"step-{args.precision}" if part == "step" else part
+            write_text(out / f"{name}.json", json.dumps(facts | measures[part](), indent=1) + "\n")
+    if args.out is None:
+        console.print(f"wrote {write_page(FIGURES).relative_to(ROOT)}")
     return 0
-
-
-def summary(figures: dict[str, Any]) -> Table:
-    """The step's figures for the terminal."""
-    table = Table(box=None)
-    for column in ("side", "tokens/s", "median s/step", "time / AdaLoRA's", "operations", "MiB a step"):
-        table.add_column(column, justify="left" if column == "side" else "right")
-    for group in ("own", "peers"):
-        sides = figures[group]
-        first = sides["AdaLoRA"]
-        for name, side in sides.items():
-            seconds = sorted(entry["seconds"] for entry in side["steps"])
-            ratio = f"{step.times(side, first):.3f}" if len(side["steps"]) == len(first["steps"]) else ""
-            table.add_row(
-                name, f"{step.rate(side):,.0f}", f"{seconds[len(seconds) // 2]:.2f}", ratio, f"{side['operations']:,}",
-                f"{side['memory_mib']:,}",
-            )  # fmt: skip
-    return table
 
 
 if __name__ == "__main__":

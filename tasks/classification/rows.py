@@ -1,16 +1,20 @@
 """Rows of a classification or regression task, checked, and as the model sees them."""
 
-import json
+from __future__ import annotations
 
-import datasets
+import json
+from typing import TYPE_CHECKING
+
 import pyarrow as pa
 import pyarrow.compute as pc
-from datasets.table import InMemoryTable
 from transformers import PreTrainedTokenizerBase
 
 from adalora.errors import UserError
 from tasks.classification.options import ClassificationTask
 from tasks.data import text_column
+
+if TYPE_CHECKING:
+    import datasets
 
 
 def checked(raw: pa.Table, task: ClassificationTask, where: str) -> pa.Table:
@@ -93,5 +97,8 @@ def features(table: pa.Table, tokenizer: PreTrainedTokenizerBase, max_length: in
         ids = tokenizer(*(rows[text] for text in texts), truncation=True, max_length=max_length)["input_ids"]
         return {"input_ids": ids, "length": [len(row) for row in ids]}
 
-    rows = datasets.Dataset(InMemoryTable(table))
+    from datasets import Dataset  # half a second
+    from datasets.table import InMemoryTable
+
+    rows = Dataset(InMemoryTable(table))
     return rows.map(encode, batched=True, remove_columns=texts, keep_in_memory=True)

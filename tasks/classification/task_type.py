@@ -1,23 +1,26 @@
 """Classification and regression: the GLUE tasks, and R8."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import datasets
 import numpy as np
 import pyarrow as pa
 import torch.nn.functional as F
-from accelerate import Accelerator
 from torch import Tensor, nn
 from transformers import DataCollatorWithPadding, PreTrainedTokenizerBase
 
 from tasks.batches import collator, predict
-from tasks.classification.metrics import TaskMetric
 from tasks.classification.options import ClassificationTask
 from tasks.classification.rows import checked, features
 from tasks.data import spread
 from tasks.task_type import Batch, ReportProgress, Samples, Scores, Split, TaskType
+
+if TYPE_CHECKING:
+    import datasets
+    from accelerate import Accelerator
 
 
 class Classification(TaskType):
@@ -52,6 +55,8 @@ class Classification(TaskType):
         tokenizer: PreTrainedTokenizerBase,
         report: ReportProgress,
     ) -> Scores:
+        from tasks.classification.metrics import TaskMetric  # half a second of scikit-learn and scipy
+
         logits = predict(accelerator, model, split, forward)
         labels = split.features.with_format("torch")["label"][:]
         regression = self.task.labels is None

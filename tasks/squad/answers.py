@@ -3,15 +3,19 @@
 docs/deviations.md: D-qa-candidates, D-best-threshold.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-import datasets
 import numpy as np
 import pyarrow as pa
 
 from adalora.errors import UserError
+
+if TYPE_CHECKING:
+    import datasets
 
 CHUNK = 1024  # windows at a time: bounds the memory, nothing else
 Logits = Sequence[np.ndarray] | np.ndarray

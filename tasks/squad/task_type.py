@@ -3,15 +3,15 @@
 docs/deviations.md: D-qa-padding.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import datasets
 import pyarrow as pa
 import torch
 import torch.nn.functional as F
-from accelerate import Accelerator
 from torch import Tensor, nn
 from transformers import DataCollatorWithPadding, PreTrainedTokenizerBase
 
@@ -21,9 +21,12 @@ from tasks.squad.answers import Answers, find_answers
 from tasks.squad.options import SquadTask
 from tasks.squad.predictions import write_predictions
 from tasks.squad.rows import checked
-from tasks.squad.scores import SquadMetric, scores
 from tasks.squad.windows import windows, without_window
 from tasks.task_type import Batch, ReportProgress, Samples, Scores, Split, TaskType
+
+if TYPE_CHECKING:
+    import datasets
+    from accelerate import Accelerator
 
 
 class Squad(TaskType):
@@ -71,6 +74,8 @@ class Squad(TaskType):
         tokenizer: PreTrainedTokenizerBase,
         report: ReportProgress,
     ) -> Scores:
+        from tasks.squad.scores import SquadMetric  # evaluate takes long to import
+
         logits = predict(accelerator, model, split, forward)
         columns = split.features.with_format("torch")
         places = torch.stack((columns["start"][:], columns["end"][:]), dim=1)
@@ -86,6 +91,8 @@ class Squad(TaskType):
 
     def samples(self, split: Split, predictions: Answers, count: int) -> Samples:
         """Columns: id, question, context, references, prediction, exact_match, f1, and in v2 null_odds."""
+        from tasks.squad.scores import scores
+
         odds = {} if self.threshold is None else {"null_odds": predictions.null_odds.tolist()}
         texts = predictions.predictions(self.threshold)
         columns = ["id", "question", "context", "references", "prediction", "exact_match", "f1", *odds]

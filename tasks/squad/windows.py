@@ -1,16 +1,19 @@
 """Questions and contexts to windows of tokens: [CLS] question [SEP] part of the context [SEP]."""
 
-from itertools import chain
-from typing import Any
+from __future__ import annotations
 
-import datasets
+from itertools import chain
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 import pyarrow as pa
-from datasets.table import InMemoryTable
 from transformers import PreTrainedTokenizerBase
 
 from adalora.errors import UserError
 from tasks.squad.labels import answer_spans, labels
+
+if TYPE_CHECKING:
+    import datasets
 
 BATCH = 1000  # rows tokenised together
 BLANKS = np.array([code for code in range(0x3001) if chr(code).isspace()], dtype=np.uint32)  # Unicode's last is 0x3000
@@ -68,7 +71,10 @@ def windows(rows: pa.Table, tokenizer: PreTrainedTokenizerBase, max_length: int,
             return_token_type_ids=False,
         )
         parts.append(columns(table, encoded, batch))
-    return datasets.Dataset(InMemoryTable(pa.concat_tables(parts).combine_chunks()))
+    from datasets import Dataset  # half a second
+    from datasets.table import InMemoryTable
+
+    return Dataset(InMemoryTable(pa.concat_tables(parts).combine_chunks()))
 
 
 def without_window(rows: pa.Table, found: datasets.Dataset) -> list[str]:

@@ -3,15 +3,20 @@
 docs/deviations.md: D-empty-rows.
 """
 
-import datasets
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import pyarrow as pa
 import pyarrow.compute as pc
-from datasets.table import InMemoryTable
 from transformers import PreTrainedTokenizerBase
 
 from adalora.errors import UserError
 from tasks.data import text_column
 from tasks.summarization.options import SummarizationTask
+
+if TYPE_CHECKING:
+    import datasets
 
 
 def checked(raw: pa.Table, task: SummarizationTask, where: str) -> tuple[pa.Table, list[str]]:
@@ -86,7 +91,10 @@ def features(
             "target_length": target_lengths,
         }
 
-    rows = datasets.Dataset(InMemoryTable(table))
+    from datasets import Dataset  # half a second
+    from datasets.table import InMemoryTable
+
+    rows = Dataset(InMemoryTable(table))
     return rows.map(columns, batched=True, remove_columns=table.column_names, keep_in_memory=True)
 
 

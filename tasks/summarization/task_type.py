@@ -1,14 +1,14 @@
 """Summarisation with an encoder-decoder: XSum and CNN/DailyMail."""
 
+from __future__ import annotations
+
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import datasets
 import pyarrow as pa
 import torch
-from accelerate import Accelerator
 from torch import Tensor, nn
 from transformers import DataCollatorForSeq2Seq, PreTrainedTokenizerBase
 
@@ -17,9 +17,12 @@ from tasks.batches import collator
 from tasks.data import spread
 from tasks.summarization.generate import generate
 from tasks.summarization.options import SummarizationTask
-from tasks.summarization.rouge import Rouge
 from tasks.summarization.rows import checked, features, notes
 from tasks.task_type import Batch, ReportProgress, Samples, Scores, Split, TaskType
+
+if TYPE_CHECKING:
+    import datasets
+    from accelerate import Accelerator
 
 IGNORED = -100  # the label that the library's loss leaves out
 
@@ -62,6 +65,8 @@ class Summarization(TaskType):
         tokenizer: PreTrainedTokenizerBase,
         report: ReportProgress,
     ) -> Scores:
+        from tasks.summarization.rouge import Rouge  # evaluate takes long to import
+
         loss, weight = self.mean_loss(accelerator, model, split)
         ids = generate(accelerator, model, split.batches, split.order, self.task, report)
         texts = [text.strip() for text in tokenizer.batch_decode(ids, skip_special_tokens=True)]
@@ -86,6 +91,8 @@ class Summarization(TaskType):
 
     def samples(self, split: Split, predictions: list[str], count: int) -> Samples:
         """Columns: document, reference, prediction, and the four ROUGE of the row."""
+        from tasks.summarization.rouge import Rouge
+
         rows, names = [], list(self.task.metrics)
         for i in spread(split.table.num_rows, count):
             document, reference = split.table["source"][i].as_py(), split.table["target"][i].as_py()

@@ -1,0 +1,19 @@
+"""A dry run: the plan of an experiment, and nothing loaded that only training needs."""
+
+from typing import Any
+
+from adalora.config.schema import Config
+from adalora.plan import make_plan
+from adalora.progress.terminal import show_plan
+
+
+def dry_run(config: Config) -> dict[str, Any]:
+    """Print the plan; returns it in short. Raises `UserError` for anything that the run would refuse."""
+    rows = config.task.rows
+    if not rows:  # the files', where no count is known
+        from tasks.data import load_data
+
+        rows = load_data(config.task, config.data_root).rows
+    plan = make_plan(config, rows)
+    show_plan(plan)
+    return plan.summary()

@@ -1,0 +1,94 @@
+"""Evaluation on rows of RTE's lengths: this suite beside transformers' Trainer with PEFT's AdaLoRA."""
+
+import tempfile
+import time
+from collections.abc import Callable
+from statistics import median
+from typing import Any
+
+import datasets
+import pyarrow as pa
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+from transformers import Trainer, TrainingArguments
+
+from adalora.build import adapt, build_accelerator
+from adalora.sweep.cells import compose
+from adalora.training.batches import ByLength, loader
+from scripts.bench import lengths as bench_lengths
+from scripts.bench.contender import Side, fresh, resolved
+from tasks.batches import predict
+from tasks.classification.task_type import forward
+from tasks.task_type import Split
+
+
+def measure(rows: int, repeats: int) -> dict[str, Any]:
+    """Seconds of whole evaluations, the sides taking turns.
+
+    Args:
+        rows: of the split, evenly over RTE's lengths (its development set has 277).
+        repeats: evaluations a side.
+    """
+    every = sorted(bench_lengths.rows())
+    lengths = [every[int((i + 0.5) * len(every) / rows)] for i in range(rows)]
+    lengths = [lengths[i] for i in torch.randperm(len(lengths), generator=torch.Generator().manual_seed(0))]
+    generator = torch.Generator().manual_seed(1)
+    ids = [torch.randint(5, 1000, (length,), generator=generator) for length in lengths]
+    sides = {
+        "fp32": ours(ids, "fp32"),
+        "bf16": ours(ids, "bf16"),
+        "Trainer, fp32, batches of 8": trainer(ids, 8, bf16=False),
+        "Trainer, bf16, batches of 32": trainer(ids, 32, bf16=True),
+    }
+    times: dict[str, list[float]] = {name: [] for name in sides}
+    for _ in range(repeats):
+        for name, evaluate in sides.items():
+            start = time.perf_counter()
+            evaluate()
+            times[name].append(time.perf_counter() - start)
+    return {"rows": len(lengths), "tokens": sum(lengths), "seconds": times}
+
+
+def ours(ids: list[Tensor], precision: str) -> Callable[[], Tensor]:
+    """Logits of every row as a run's evaluation computes them."""
+    spec = {"side": "ours", "method": "adalora", "options": [f"precision={precision}"]}
+    config = resolved(spec)
+    torch.manual_seed(0)
+    model = fresh(config)
+    adapt(model, config)
+    options = compose(["task=rte", "method=adalora", f"precision={precision}"])
+    assert not isinstance(options, str), options
+    accelerator = build_accelerator(options)
+    model = accelerator.prepare_model(model.eval(), evaluation_mode=True)
+    lengths = [len(row) for row in ids]
+    order = ByLength(lengths, config.training.eval_batch_size)
+    features: Any = ids
+    batches = accelerator.prepare(loader(features, order, padded))
+    split = Split("bench", pa.table({}), datasets.Dataset.from_dict({}), batches, order.order)
+    return lambda: predict(accelerator, model, split, forward)
+
+
+def trainer(ids: list[Tensor], size: int, bf16: bool) -> Callable[[], Any]:
+    """Trainer's evaluation of PEFT's AdaLoRA: the library's attention, rows in their order."""
+    peft = Side({"side": "peft", "method": "adalora", "precision": "bf16" if bf16 else "fp32"})
+    arguments = TrainingArguments(
+        output_dir=tempfile.mkdtemp(), per_device_eval_batch_size=size, bf16=bf16, report_to=[], disable_tqdm=True,
+        use_cpu=not torch.cuda.is_available(),
+    )  # fmt: skip
+    found = Trainer(model=peft.model.eval(), args=arguments, data_collator=padded)
+    data: Any = [{"input_ids": row} for row in ids]
+    return lambda: found.predict(data)
+
+
+def padded(batch: list[Any]) -> dict[str, Tensor]:
+    """Rows padded to the longest, with labels."""
+    chosen = [row["input_ids"] if isinstance(row, dict) else row for row in batch]
+    mask = pad_sequence([torch.ones_like(row) for row in chosen], batch_first=True)
+    inputs = pad_sequence(chosen, batch_first=True)
+    return {"input_ids": inputs, "attention_mask": mask, "labels": torch.zeros(len(chosen), dtype=torch.long)}
+
+
+def ratio(figures: dict[str, Any], one: str, other: str) -> float:
+    """How many times the time of `other` an evaluation of `one` takes."""
+    return median(figures["seconds"][one]) / median(figures["seconds"][other])

@@ -1,0 +1,83 @@
+"""How AdaLoRA's allocation grows with the maps and the rank, and every method's step beside LoRA's."""
+
+import time
+from collections.abc import Callable
+from statistics import median
+from typing import Any
+
+import torch
+from torch import nn
+
+from adalora.methods.adalora.options import AdaLoRAConfig
+from adalora.methods.discovery import METHODS, create
+from scripts.bench.contender import FIRST, TOTAL, Operations, Side
+
+MAPS, RANKS = (36, 72, 144, 288, 1008), (2, 4, 8, 16, 32)
+LAYERS = 3  # of DeBERTaV3-base's shape: methods are compared on a quarter of it, which takes a quarter of the time
+BATCH = [64] * 8
+
+
+def measure(repeats: int) -> dict[str, Any]:
+    """Allocation by maps (rank 4) and by rank (72 maps), and steps of all methods."""
+    return {
+        "maps": {n: allocation(n, 4, repeats) for n in MAPS},
+        "ranks": {r: allocation(72, r, repeats) for r in RANKS},
+        "methods": methods(repeats),
+    }
+
+
+def allocation(maps: int, rank: int, repeats: int) -> dict[str, Any]:
+    """Seconds and operations of what AdaLoRA does beside the products: the regulariser with its backward pass, and
+    scoring and pruning, on `maps` maps of 768 x 768."""
+    model = nn.ModuleDict({str(i): nn.Linear(768, 768, device="meta") for i in range(maps)})
+    for linear in model.children():  # nothing is multiplied with the base weights, so one number stands for all
+        linear.weight = nn.Parameter(torch.zeros(1, 1).expand(768, 768), requires_grad=False)
+        linear.bias = nn.Parameter(torch.zeros(768), requires_grad=False)
+    config = AdaLoRAConfig(init_rank=rank, target_rank=rank / 2, initial_steps=150, final_steps=450).planned(TOTAL)
+    method = create(config)
+    method.attach(model, dict(model.named_children()), TOTAL)  # type: ignore[arg-type]
+    trained = [p for p in model.parameters() if p.requires_grad]
+
+    def backward() -> None:
+        method.regulariser().backward()
+
+    def allocate() -> None:
+        method.after_step(FIRST)
+
+    for p in trained:
+        p.grad = torch.randn_like(p)
+    found = {}
+    for name, part in (("regulariser", backward), ("allocation", allocate)):
+        part()
+        with Operations() as operations:
+            part()
+        found[name] = {"seconds": timed(part, repeats), "operations": operations.counts.total()}
+    return found
+
+
+def timed(part: Callable[[], None], repeats: int) -> float:
+    """Median seconds."""
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        part()
+        times.append(time.perf_counter() - start)
+    return median(times)
+
+
+def methods(repeats: int) -> dict[str, Any]:
+    """Every method's step at a budget of 0.3M beside LoRA's, in turn; BitFit and full fine-tuning are as they are."""
+    lora = Side({"side": "ours", "method": "lora", "layers": LAYERS})
+    found = {}
+    for name in sorted(METHODS):
+        if name == "peft":
+            continue
+        side = Side({"side": "ours", "method": name, "layers": LAYERS})
+        pairs = []
+        for turn in range(repeats + 1):
+            seconds = [one.answer({"do": "step", "lengths": BATCH})["seconds"] for one in (side, lora)]
+            if turn:
+                pairs.append(seconds[0] / seconds[1])
+        operations = [one.answer({"do": "operations", "lengths": BATCH})["operations"] for one in (side, lora)]
+        found[name] = {"time": median(pairs), "operations": operations[0] / operations[1]}
+    return found

@@ -1,0 +1,61 @@
+"""docs/performance.md and its picture, from the figures in results/bench."""
+
+import json
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from matplotlib.figure import Figure
+
+from adalora.files import write_text
+from adalora.places import ROOT
+from scripts.bench import evaluation, startup, step
+
+PAGE, PICTURE = ROOT / "docs" / "performance.md", ROOT / "docs" / "performance.png"
+Figures = dict[str, dict[str, Any]]
+
+
+def write_page(folder: Path) -> Path:
+    """Write both; returns the page."""
+    machines = {place.name: read(place) for place in sorted(folder.iterdir()) if place.is_dir()}
+    template = Environment(
+        loader=FileSystemLoader(Path(__file__).parent), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
+        autoescape=False,
+    ).get_template("performance.md.j2")  # fmt: skip
+    helpers = {
+        "step": step, "startup": startup, "evaluation": evaluation, "median": median, "PEFT_RANDOM": step.RANDOM,
+        "BEFORE": step.BEFORE,
+    }  # fmt: skip
+    draw(machines)
+    write_text(PAGE, template.render(machines=machines, **helpers).rstrip() + "\n")
+    return PAGE
+
+
+def read(folder: Path) -> Figures:
+    """The figures of one machine by part; a step's are under its precision too."""
+    return {path.stem: json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))}
+
+
+def draw(machines: dict[str, Figures]) -> None:
+    """Real tokens a second of every side, a panel for each measurement of steps."""
+    parts = [
+        (part["machine"]["name"], name, part)
+        for figures in machines.values()
+        for name, part in figures.items()
+        if name.startswith("step-")
+    ]
+    picture = Figure(figsize=(5 * len(parts), 3.2), layout="constrained")
+    for place, (machine, name, figures) in enumerate(parts, 1):
+        axes = picture.add_subplot(1, len(parts), place)
+        sides = {**figures["own"], **{side: v for side, v in figures["peers"].items() if side != "AdaLoRA"}}
+        rates = {side: step.rate(values) for side, values in sides.items()}
+        bars = axes.barh(
+            list(rates), list(rates.values()), color=["#4c72b0" if "PEFT" not in s else "#bbbbbb" for s in rates]
+        )
+        axes.bar_label(bars, fmt="{:,.0f}", padding=2)
+        axes.margins(x=0.18)
+        axes.invert_yaxis()
+        axes.set_title(f"{machine}, {name.removeprefix('step-')}: real tokens a second", fontsize=9)
+        axes.spines[["top", "right"]].set_visible(False)
+    picture.savefig(PICTURE, dpi=110, metadata={"Software": None})
