@@ -25,7 +25,7 @@ from adalora.errors import UserError
 from adalora.methods.discovery import create
 from adalora.methods.init_from import load_initial
 from adalora.methods.protocol import Method
-from adalora.training.batches import ByLength, LengthGroups, loader
+from adalora.training.batches import ByLength, LengthGroups, evaluation_size, loader
 from adalora.training.recompute import recompute_activations
 from tasks.data import Data
 from tasks.task_type import Split, TaskType
@@ -111,7 +111,8 @@ def build_batches(
     )
     splits = []
     for name in data.eval_splits:
-        even = -(-training.eval_batch_size // count) * count  # accelerate deals out equal parts
+        size = evaluation_size(len(features[name]), training.eval_batch_size, accelerator.device.type)
+        even = -(-size // count) * count  # accelerate deals out equal parts
         by_length = ByLength(features[name]["length"][:], even)
         batches = accelerator.prepare(loader(features[name], by_length, collate))
         splits.append(Split(name, data.tables[name], features[name], batches, by_length.order))

@@ -25,7 +25,7 @@ def test_a_benchmark_runs(script, options):
 def test_the_sides_of_a_training_step_take_turns(tmp_path):
     done = run("scripts/bench/__main__.py", "step", "--rounds", "2", "--rows", "1", "--out", str(tmp_path))
     assert done.code == 0, done.stderr
-    figures = json.loads((tmp_path / "step.json").read_text())
+    figures = json.loads((tmp_path / "step-bf16.json").read_text())
     sizes = {name: [step["tokens"] for step in side["steps"]] for name, side in figures["own"].items()}
     assert len({tuple(size) for size in sizes.values()}) == 1, "every side gets the same batches"
     assert figures["own"]["AdaLoRA"]["trained"] == figures["peers"]["PEFT AdaLoRA"]["trained"]

@@ -130,6 +130,15 @@ class ByLength:
         return -(-len(self.order) // self.batch_size)
 
 
+def evaluation_size(rows: int, most: int, device: str) -> int:
+    """Rows of an evaluation batch: `most`, but on a CPU so few that there are at least 16 batches (of at least 8 rows).
+
+    In order of length, few batches are padded much: RTE's 277 rows to 1.53 times their tokens in batches of 128, to
+    1.07 times in batches of 18. A GPU would rather have few batches.
+    """
+    return min(most, max(8, -(-rows // 16))) if device == "cpu" else most
+
+
 def loader(rows: Dataset, batches: Any, collate: Callable[[list[dict[str, Any]]], dict[str, Tensor]]) -> DataLoader:
     """A loader that leaves torch's global generator alone, which a resumed run must find untouched."""
     return DataLoader(rows, batch_sampler=batches, collate_fn=collate, generator=torch.Generator())

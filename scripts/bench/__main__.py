@@ -31,7 +31,7 @@ def main() -> int:
     """Measure the parts that are asked for, and write the page."""
     parser = Parser(description="Measure this suite beside its peers, side by side.", allow_abbrev=False)
     parser.add_argument("parts", nargs="*", metavar="PART", help="of step, startup, evaluation, growth, page (all)")
-    parser.add_argument("--rounds", type=int, default=4, help="times that every side is measured (%(default)s)")
+    parser.add_argument("--rounds", type=int, default=3, help="times that every side is measured (%(default)s)")
     parser.add_argument("--rows", type=int, default=32, help="rows of a training batch (%(default)s)")
     parser.add_argument("--precision", choices=("fp32", "bf16", "fp16"), default="bf16", help="(%(default)s)")
     parser.add_argument("--against", type=Path, help="another checkout of this suite to measure beside this one")
@@ -39,7 +39,7 @@ def main() -> int:
     args = parser.parse_args()
     measures: dict[str, Callable[[], dict[str, Any]]] = {
         "startup": lambda: startup.measure(args.rounds),
-        "evaluation": lambda: evaluation.measure(rows=64, repeats=max(1, args.rounds // 2)),
+        "evaluation": lambda: evaluation.measure(rows=128, repeats=max(1, args.rounds // 2)),
         "growth": lambda: growth.measure(args.rounds),
         "step": lambda: step.measure(args.rounds, args.rows, args.precision, args.against),
     }

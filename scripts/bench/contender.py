@@ -3,11 +3,14 @@
     {"side": "ours", "method": "adalora", ...}          what to build; the answer describes it
     {"do": "step", "lengths": [31, 40, 38]}             one optimizer step on rows of these lengths
     {"do": "operations", "lengths": [...]}              a step too, its dispatched operations counted
+    {"do": "rate"}                                      what products of the FFN's shape reach, in FLOP/s
 
 DeBERTaV3-base's shape with random weights. Every side trains the same head with the same AdamW, clipping and autocast.
 """
 
+import ctypes
 import json
+import statistics
 import sys
 import time
 from collections import Counter
@@ -55,7 +58,7 @@ class Side:
         self.low = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(spec.get("precision", "bf16"))
         config = resolved(spec)
         torch.manual_seed(0)
-        self.model: nn.Module = fresh(config, spec.get("layers")).to(self.device)
+        self.model: nn.Module = fresh(config).to(self.device)
         self.head = [self.model.get_submodule(name) for name in config.model.head]
         self.vocabulary = config.model.config["vocab_size"]
         self.before: Callable[[int], None] = lambda t: None
@@ -66,7 +69,7 @@ class Side:
         self.model.train()
         self.trained = [p for p in self.model.parameters() if p.requires_grad]
         self.optimizer = torch.optim.AdamW(self.trained, lr=1e-4, fused=True)
-        self.t = FIRST
+        self.t = 0
         self.built = peak_memory_mb(self.device)
 
     def ours(self, config: Resolved) -> None:
@@ -123,7 +126,7 @@ class Side:
         self.optimizer.step()
         self.after(self.t)
         self.optimizer.zero_grad()
-        self.t += 1
+        self.t = max(self.t + 1, FIRST)  # after the first step, with which IncreLoRA begins
 
     def batch(self, lengths: list[int]) -> dict[str, Tensor]:
         """Random tokens, padded to the longest row."""
@@ -135,6 +138,8 @@ class Side:
 
     def answer(self, asked: dict[str, Any]) -> dict[str, Any]:
         """Do what a line asks for."""
+        if asked["do"] == "rate":
+            return {"flops_per_s": self.rate()}
         batch = self.batch(asked["lengths"])
         if asked["do"] == "operations":
             with Operations() as operations:
@@ -144,7 +149,22 @@ class Side:
         start = time.perf_counter()
         self.step(batch)
         self.wait()
-        return {"seconds": time.perf_counter() - start, "memory_mib": peak_memory_mb(self.device) - self.built}
+        seconds = time.perf_counter() - start
+        if sys.platform == "linux":  # hand freed memory back while others compute
+            ctypes.CDLL(None).malloc_trim(0)
+        return {"seconds": seconds, "memory_mib": peak_memory_mb(self.device) - self.built}
+
+    def rate(self) -> float:
+        """FLOP/s of products (2304, 768) x (768, 3072): the median of ten."""
+        of = {"dtype": self.low or torch.float32, "device": self.device}
+        x, W = torch.randn(2304, 768, **of), torch.randn(3072, 768, **of)  # noqa: N806
+        times = []
+        for _ in range(11):
+            start = time.perf_counter()
+            nn.functional.linear(x, W)
+            self.wait()
+            times.append(time.perf_counter() - start)
+        return 2 * 2304 * 768 * 3072 / statistics.median(times[1:])
 
     def wait(self) -> None:
         """Let the device finish."""
@@ -165,12 +185,9 @@ def resolved(spec: dict[str, Any]) -> Resolved:
     return plan.config
 
 
-def fresh(config: Resolved, layers: int | None = None) -> PreTrainedModel:
-    """A classifier of the backbone's shape with random weights; with fewer or more layers where asked for."""
-    shape = architecture(config.model, 2)
-    if layers:
-        shape.num_hidden_layers = layers
-    return model_class(config.model)(shape)
+def fresh(config: Resolved) -> PreTrainedModel:
+    """A classifier of the backbone's shape with random weights."""
+    return model_class(config.model)(architecture(config.model, 2))
 
 
 def main() -> None:
@@ -178,6 +195,8 @@ def main() -> None:
     out, sys.stdout = sys.stdout, sys.stderr  # what libraries print is no answer
     side = Side(json.loads(sys.stdin.readline()))
     facts = {"hardware": hardware(side.device), "versions": versions(), "commit": commit(Path.cwd())}
+    maps = [m for m in side.model.modules() if isinstance(m, nn.Linear) and not m.weight.requires_grad]
+    facts["frozen"] = sum(m.weight.numel() for m in maps)
     answers = [facts | {"trained": sum(p.numel() for p in side.trained)}]
     while True:
         print(json.dumps(answers.pop()), file=out, flush=True)

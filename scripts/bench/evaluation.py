@@ -15,7 +15,7 @@ from transformers import Trainer, TrainingArguments
 
 from adalora.build import adapt, build_accelerator
 from adalora.sweep.cells import compose
-from adalora.training.batches import ByLength, loader
+from adalora.training.batches import ByLength, evaluation_size, loader
 from scripts.bench import lengths as bench_lengths
 from scripts.bench.contender import Side, fresh, resolved
 from tasks.batches import predict
@@ -62,7 +62,8 @@ def ours(ids: list[Tensor], precision: str) -> Callable[[], Tensor]:
     accelerator = build_accelerator(options)
     model = accelerator.prepare_model(model.eval(), evaluation_mode=True)
     lengths = [len(row) for row in ids]
-    order = ByLength(lengths, config.training.eval_batch_size)
+    size = evaluation_size(len(ids), config.training.eval_batch_size, accelerator.device.type)
+    order = ByLength(lengths, size)
     features: Any = ids
     batches = accelerator.prepare(loader(features, order, padded))
     split = Split("bench", pa.table({}), datasets.Dataset.from_dict({}), batches, order.order)

@@ -57,6 +57,8 @@ def measure(rounds: int, rows: int, precision: str, against: Path | None) -> dic
 def take(sides: Mapping[str, Contender], found: Mapping[str, dict[str, Any]], batches: Sequence[list[int]]) -> None:
     """A step of every side on each batch, in turn."""
     for batch in batches:
+        first, side = next(iter(sides.items()))
+        found[first].setdefault("rates", []).append(side.ask({"do": "rate"})["flops_per_s"])
         for name, side in sides.items():
             answer = side.ask({"do": "step", "lengths": batch})
             size = {"tokens": sum(batch), "padded": len(batch) * max(batch)}
@@ -67,6 +69,12 @@ def take(sides: Mapping[str, Contender], found: Mapping[str, dict[str, Any]], ba
 def rate(side: Mapping[str, Any]) -> float:
     """Real tokens a second over all steps."""
     return sum(step["tokens"] for step in side["steps"]) / sum(step["seconds"] for step in side["steps"])
+
+
+def utilisation(side: Mapping[str, Any]) -> float:
+    """The share of the products' rate that a step reaches: 4 FLOPs for a frozen weight and a real token (the product
+    and its input's gradient), everything else counted as nothing."""
+    return 4 * side["frozen"] * rate(side) / median(side["rates"])
 
 
 def times(one: Mapping[str, Any], other: Mapping[str, Any]) -> float:

@@ -5,7 +5,7 @@ import random
 import pytest
 import torch
 
-from adalora.training.batches import ByLength, LengthGroups, loader
+from adalora.training.batches import ByLength, LengthGroups, evaluation_size, loader
 from tasks.classification.task_type import Classification
 from tests.tiny import padding as padded_with
 
@@ -142,3 +142,14 @@ def test_the_loader_joins_order_and_padding():
     assert first["input_ids"].tolist() == [[2, 0], [1, 1]]
     assert first["labels"].tolist() == [1, 0]
     assert second["input_ids"].tolist() == [[3, 3, 3]]
+
+
+@pytest.mark.parametrize(
+    ("rows", "most", "device", "size"),
+    [
+        (277, 128, "cpu", 18), (277, 128, "cuda", 128), (20, 128, "cpu", 8), (5463, 128, "cpu", 128),
+        (277, 16, "cpu", 16), (277, 4, "cpu", 4), (1, 128, "cpu", 8),
+    ],
+)  # fmt: skip
+def test_an_evaluation_on_a_cpu_has_batches_small_enough_to_need_little_padding(rows, most, device, size):
+    assert evaluation_size(rows, most, device) == size
