@@ -83,6 +83,10 @@ class SharedFactors(nn.Module):
         self._last: tuple[Tensor, ...] | None = None
         self.keeps_last = False  # for `again`
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Without what a forward pass formed: parts of a graph can't be copied."""
+        return self.__dict__ | {"_formed": None, "_last": None}
+
     def products(self) -> tuple[Tensor, ...]:
         """What the maps need."""
         raise NotImplementedError

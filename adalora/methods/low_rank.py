@@ -136,6 +136,9 @@ class FormedFactors(SharedFactors):
         self.count = len(modules)
         self._stacks: tuple[int, list[tuple[Tensor, Tensor]]] | None = None
 
+    def __getstate__(self) -> dict[str, Any]:
+        return super().__getstate__() | {"_stacks": None}
+
     def products(self) -> tuple[Tensor, ...]:
         """A and B of every map in turn, in the type that products are computed in."""
         out: list[Any] = [None] * (2 * self.count)

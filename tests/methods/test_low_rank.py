@@ -1,5 +1,7 @@
 """The product of a map with an increment of low rank: values and gradients against autograd's, and its cast weights."""
 
+from copy import deepcopy
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -125,6 +127,18 @@ def test_a_term_of_the_loss_shares_the_stacks_of_the_forward_pass_and_sees_every
     with torch.no_grad():
         model(x)
     assert method.regulariser().requires_grad  # the pass kept no graph
+
+
+@pytest.mark.parametrize("name", FORMED)
+def test_a_model_can_be_copied_after_a_training_pass_and_the_copy_is_on_its_own(name):
+    model, _, x = toy(name)
+    y = model(x)
+    copied = deepcopy(model)
+    torch.testing.assert_close(copied(x), y)
+    with torch.no_grad():
+        for p in model.parameters():
+            p.zero_()
+    torch.testing.assert_close(copied(x), y)
 
 
 def low(model, x):

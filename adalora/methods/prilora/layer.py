@@ -52,6 +52,10 @@ class InputNorms:
         self.sums: dict[int, Tensor] = {}  # module's position -> (d_in,) in fp32 or wider
         self.start_pass(None, (), {})
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the last input, which is part of a graph and can't be copied."""
+        return self.__dict__ | {"last": None}
+
     def start_pass(self, model: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """A pre-hook of the model: a new forward pass, whose masks are these."""
         self.masks = [kwargs[name] for name in MASKS if kwargs.get(name) is not None]
