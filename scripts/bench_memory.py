@@ -29,14 +29,11 @@ def measure(method: str, again: bool, batch: int, length: int, steps: int, preci
     import torch
     from transformers import DebertaV2ForSequenceClassification
 
-    from adalora.backbones.attention import use_exact_attention
     from adalora.backbones.load import architecture
-    from adalora.backbones.targets import target_modules
+    from adalora.build import adapt
     from adalora.memory import training_memory, weights_memory
-    from adalora.methods.discovery import create
     from adalora.plan import make_plan
     from adalora.sweep.cells import compose
-    from adalora.training.recompute import recompute_activations
     from tasks.classification.task_type import task_loss
 
     options = compose([
@@ -47,14 +44,8 @@ def measure(method: str, again: bool, batch: int, length: int, steps: int, preci
     plan = make_plan(options, options.task.rows)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.manual_seed(0)
-    model = DebertaV2ForSequenceClassification(architecture(plan.config.model, 2)).requires_grad_(False)
-    kind = create(plan.config.method)
-    kind.attach(model, target_modules(model, plan.config.model), plan.total_steps)
-    for name in plan.config.model.head:
-        model.get_submodule(name).requires_grad_(True)
-    use_exact_attention(model)
-    if again:
-        recompute_activations(model)
+    model = DebertaV2ForSequenceClassification(architecture(plan.config.model, 2))
+    kind = adapt(model, plan.config)
     model.to(device).train()
     trained = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=1e-3, fused=True)

@@ -4,7 +4,13 @@ import json
 
 import pytest
 
+from adalora.places import ROOT
+from scripts.bench.page import PAGE, read_all, rendered
 from tests.programs import run
+
+
+def test_the_page_says_what_the_figures_say():
+    assert PAGE.read_text() == rendered(read_all(ROOT / "results" / "bench"))
 
 
 @pytest.mark.slow

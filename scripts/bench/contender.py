@@ -54,12 +54,11 @@ class Side:
     """A model with its optimizer, and what a step is to it."""
 
     def __init__(self, spec: dict[str, Any]) -> None:
-        self.device = torch.device("cuda" if torch.cuda.is_available() and not spec.get("cpu") else "cpu")
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.low = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(spec.get("precision", "bf16"))
         config = resolved(spec)
         torch.manual_seed(0)
         self.model: nn.Module = fresh(config).to(self.device)
-        self.head = [self.model.get_submodule(name) for name in config.model.head]
         self.vocabulary = config.model.config["vocab_size"]
         self.before: Callable[[int], None] = lambda t: None
         self.after: Callable[[int], None] = lambda t: None

@@ -35,18 +35,19 @@ def measure(rows: int, repeats: int) -> dict[str, Any]:
     lengths = [lengths[i] for i in torch.randperm(len(lengths), generator=torch.Generator().manual_seed(0))]
     generator = torch.Generator().manual_seed(1)
     ids = [torch.randint(5, 1000, (length,), generator=generator) for length in lengths]
-    sides = {
+    sides: dict[str, Callable[[], Any]] = {
         "fp32": ours(ids, "fp32"),
         "bf16": ours(ids, "bf16"),
-        "Trainer, fp32, batches of 8": trainer(ids, 8, bf16=False),
-        "Trainer, bf16, batches of 32": trainer(ids, 32, bf16=True),
     }
-    times: dict[str, list[float]] = {name: [] for name in sides}
-    for _ in range(repeats):
-        for name, evaluate in sides.items():
-            start = time.perf_counter()
-            evaluate()
-            times[name].append(time.perf_counter() - start)
+    with tempfile.TemporaryDirectory() as place:
+        sides["Trainer, fp32, batches of 8"] = trainer(ids, 8, False, place)
+        sides["Trainer, bf16, batches of 32"] = trainer(ids, 32, True, place)
+        times: dict[str, list[float]] = {name: [] for name in sides}
+        for _ in range(repeats):
+            for name, evaluate in sides.items():
+                start = time.perf_counter()
+                evaluate()
+                times[name].append(time.perf_counter() - start)
     return {"rows": len(lengths), "tokens": sum(lengths), "seconds": times}
 
 
@@ -70,11 +71,11 @@ def ours(ids: list[Tensor], precision: str) -> Callable[[], Tensor]:
     return lambda: predict(accelerator, model, split, forward)
 
 
-def trainer(ids: list[Tensor], size: int, bf16: bool) -> Callable[[], Any]:
+def trainer(ids: list[Tensor], size: int, bf16: bool, place: str) -> Callable[[], Any]:
     """Trainer's evaluation of PEFT's AdaLoRA: the library's attention, rows in their order."""
     peft = Side({"side": "peft", "method": "adalora", "precision": "bf16" if bf16 else "fp32"})
     arguments = TrainingArguments(
-        output_dir=tempfile.mkdtemp(), per_device_eval_batch_size=size, bf16=bf16, report_to=[], disable_tqdm=True,
+        output_dir=place, per_device_eval_batch_size=size, bf16=bf16, report_to=[], disable_tqdm=True,
         use_cpu=not torch.cuda.is_available(),
     )  # fmt: skip
     found = Trainer(model=peft.model.eval(), args=arguments, data_collator=padded)

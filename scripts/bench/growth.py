@@ -39,9 +39,9 @@ def allocation(maps: int, rank: int, repeats: int) -> dict[str, Any]:
     trained = [p for p in model.parameters() if p.requires_grad]
 
     def regulariser() -> Callable[[], object]:
-        hook = next(iter(model._forward_pre_hooks.values()))
-        hook(model, ())  # as at the start of a forward pass
-        stacks = [stack for pair in method.formed._stacks[1] for stack in pair]  # type: ignore[attr-defined]
+        formed: Any = method.formed  # type: ignore[attr-defined]
+        formed.products()  # as at the start of a forward pass
+        stacks = [stack for pair in formed._stacks[1] for stack in pair]
         return lambda: torch.autograd.grad(method.regulariser(), stacks)
 
     def allocate() -> Callable[[], object]:

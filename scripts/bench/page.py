@@ -18,7 +18,14 @@ Figures = dict[str, dict[str, Any]]
 
 def write_page(folder: Path) -> Path:
     """Write both; returns the page."""
-    machines = {place.name: read(place) for place in sorted(folder.iterdir()) if place.is_dir()}
+    machines = read_all(folder)
+    draw(machines)
+    write_text(PAGE, rendered(machines))
+    return PAGE
+
+
+def rendered(machines: dict[str, Figures]) -> str:
+    """The page."""
     template = Environment(
         loader=FileSystemLoader(Path(__file__).parent), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
         autoescape=False,
@@ -27,14 +34,16 @@ def write_page(folder: Path) -> Path:
         "step": step, "startup": startup, "evaluation": evaluation, "median": median, "PEFT_RANDOM": step.RANDOM,
         "BEFORE": step.BEFORE,
     }  # fmt: skip
-    draw(machines)
-    write_text(PAGE, template.render(machines=machines, **helpers).rstrip() + "\n")
-    return PAGE
+    return template.render(machines=machines, **helpers).rstrip() + "\n"
 
 
-def read(folder: Path) -> Figures:
-    """The figures of one machine by part; a step's are under its precision too."""
-    return {path.stem: json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))}
+def read_all(folder: Path) -> dict[str, Figures]:
+    """The figures of every machine by part; a step's are under its precision too."""
+    places = sorted(place for place in folder.iterdir() if place.is_dir())
+    return {
+        place.name: {path.stem: json.loads(path.read_text()) for path in sorted(place.glob("*.json"))}
+        for place in places
+    }
 
 
 def draw(machines: dict[str, Figures]) -> None:

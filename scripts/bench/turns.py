@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -21,9 +22,11 @@ class Contender:
         if not (checkout / CONTENDER).is_file():
             raise UserError(f"{checkout} has no {CONTENDER}: give a checkout that has the benchmark")
         self.name = name
+        # a pipe that nobody reads would fill up and stop the process
+        self.said = tempfile.TemporaryFile("w+")  # noqa: SIM115 - closed with the process
         self.process = subprocess.Popen(
             [sys.executable, str(CONTENDER)], cwd=checkout, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE, text=True,
+            stderr=self.said, text=True,
         )  # fmt: skip
         self.facts = self.ask(spec)
 
@@ -33,19 +36,22 @@ class Contender:
         Raises:
             UserError: the process ended: out of memory, say.
         """
-        assert self.process.stdin and self.process.stdout and self.process.stderr
+        assert self.process.stdin and self.process.stdout
         try:
             self.process.stdin.write(json.dumps(dict(question)) + "\n")
             self.process.stdin.flush()
             return json.loads(self.process.stdout.readline())
         except (OSError, ValueError) as error:
-            said = (self.process.stderr.read().strip().splitlines() or ["no word"])[-1]
-            raise UserError(f"{self.name} ended ({self.process.wait()}): {said}") from error
+            code = self.process.wait()
+            self.said.seek(0)
+            said = (self.said.read().strip().splitlines() or ["no word"])[-1]
+            raise UserError(f"{self.name} ended ({code}): {said}") from error
 
     def close(self) -> None:
         """End it."""
         self.process.kill()
         self.process.communicate()
+        self.said.close()
 
 
 @contextmanager

@@ -171,7 +171,6 @@ def toy(seed=0):
 
 
 def one_process(rank, place, queue):
-    torch.set_num_threads(1)  # a forked process can't start OpenMP's threads anew
     distributed.init_process_group("gloo", init_method=f"file://{place}", rank=rank, world_size=2)
     model, targets = toy()
     method = create(PRILoRAConfig(mean_rank=2, beta=0).planned(10))
