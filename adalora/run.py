@@ -155,6 +155,19 @@ def session(folder: RunFolder, config: Resolved) -> Iterator[dict[str, Any] | No
         folder.drop_checkpoints()
 
 
+def repeatable() -> None:
+    """Have torch compute the same bits each time.
+
+    Of the fused attentions on a GPU, flash's backward pass then does; those that don't make way for the plain products,
+    in the type of their inputs.
+    """
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    torch.backends.cuda.enable_mem_efficient_sdp(False)
+    torch.backends.cuda.enable_cudnn_sdp(False)
+    torch.backends.cuda.allow_fp16_bf16_reduction_math_sdp(True)
+
+
 def execute(
     plan: Plan,
     weights: Weights,
@@ -167,8 +180,7 @@ def execute(
 ) -> dict[str, Any]:
     """Build the parts, train, and write the result."""
     config = plan.config
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    repeatable()
     torch.manual_seed(config.seed)
 
     task_type = create_task(config.task)

@@ -20,7 +20,7 @@ from adalora.errors import UserError
 from adalora.files import write_text
 from adalora.places import ROOT
 from adalora.provenance import commit, hardware, versions
-from scripts.bench import evaluation, growth, startup, step
+from scripts.bench import evaluation, growth, startup, step, summarization
 from scripts.bench.page import write_page
 from scripts.options import Parser, exit_code
 
@@ -30,7 +30,9 @@ FIGURES = ROOT / "results" / "bench"
 def main() -> int:
     """Measure the parts that are asked for, and write the page."""
     parser = Parser(description="Measure this suite beside its peers, side by side.", allow_abbrev=False)
-    parser.add_argument("parts", nargs="*", metavar="PART", help="of step, startup, evaluation, growth, page (all)")
+    parser.add_argument(
+        "parts", nargs="*", metavar="PART", help="of step, startup, evaluation, summarization, growth, page (all)"
+    )
     parser.add_argument("--rounds", type=int, default=3, help="times that every side is measured (%(default)s)")
     parser.add_argument("--rows", type=int, default=32, help="rows of a training batch (%(default)s)")
     parser.add_argument("--precision", choices=("fp32", "bf16", "fp16"), default="bf16", help="(%(default)s)")
@@ -40,6 +42,7 @@ def main() -> int:
     measures: dict[str, Callable[[], dict[str, Any]]] = {
         "startup": lambda: startup.measure(args.rounds),
         "evaluation": lambda: evaluation.measure(rows=128, repeats=max(1, args.rounds // 2)),
+        "summarization": lambda: summarization.measure(args.rounds, args.precision),
         "growth": lambda: growth.measure(args.rounds),
         "step": lambda: step.measure(args.rounds, args.rows, args.precision, args.against),
     }

@@ -1,209 +1,31 @@
-"""One side of a training benchmark, in a process of its own: reads a line of JSON, answers with one.
+"""A side of a benchmark in a process of its own: reads a line of JSON, answers with one.
 
-    {"side": "ours", "method": "adalora", ...}          what to build; the answer describes it
-    {"do": "step", "lengths": [31, 40, 38]}             one optimizer step on rows of these lengths
-    {"do": "operations", "lengths": [...]}              a step too, its dispatched operations counted
-    {"do": "rate"}                                      what products of the FFN's shape reach, in FLOP/s
-
-DeBERTaV3-base's shape with random weights. Every side trains the same head with the same AdamW, clipping and autocast.
+{"side": "ours", "method": "adalora", ...}          what to build; the answer describes it
+{"do": "step", "lengths": [31, 40, 38]}             one optimizer step on rows of these lengths
+{"do": "operations", "lengths": [...]}              a step too, its dispatched operations counted
+{"do": "generate", "lengths": [...]}                summaries of documents of these lengths
+{"do": "rate"}                                      what products of the FFN's shape reach, in FLOP/s
 """
 
-import ctypes
 import json
-import statistics
 import sys
-import time
-from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path.cwd()))  # the checkout to measure: another one brings its own copy of this file
 
-import torch
-from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
-from transformers import PreTrainedModel
+from torch import nn
 
-from adalora.backbones.load import architecture, model_class
-from adalora.build import adapt
-from adalora.config.schema import Resolved
-from adalora.plan import make_plan
-from adalora.provenance import commit, hardware, peak_memory_mb, versions
-from adalora.sweep.cells import compose
-from tasks.classification.task_type import task_loss
-
-TOTAL = 1000  # planned steps; the measured ones prune: t_i < t < T - t_f
-FIRST = 400
-Loss = Callable[[dict[str, Tensor]], Tensor]
-
-
-class Operations(TorchDispatchMode):
-    """Counts by name what reaches the dispatcher below autograd."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.counts: Counter[str] = Counter()
-
-    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        self.counts[str(function)] += 1
-        return function(*args, **(kwargs or {}))
-
-
-class Side:
-    """A model with its optimizer, and what a step is to it."""
-
-    def __init__(self, spec: dict[str, Any]) -> None:
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.low = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(spec.get("precision", "bf16"))
-        config = resolved(spec)
-        torch.manual_seed(0)
-        self.model: nn.Module = fresh(config).to(self.device)
-        self.vocabulary = config.model.config["vocab_size"]
-        self.before: Callable[[int], None] = lambda t: None
-        self.after: Callable[[int], None] = lambda t: None
-        self.loss: Loss = self.suite_loss
-        self.regulariser: Callable[[], Any] = lambda: 0.0
-        {"ours": self.ours, "floor": self.floor, "peft": self.peft}[spec["side"]](config)
-        self.model.train()
-        self.trained = [p for p in self.model.parameters() if p.requires_grad]
-        self.optimizer = torch.optim.AdamW(self.trained, lr=1e-4, fused=True)
-        self.t = 0
-        self.built = self.peak(reset=True)
-
-    def ours(self, config: Resolved) -> None:
-        """One of this suite's methods, built as a run builds it."""
-        method = adapt(self.model, config)
-        self.regulariser, self.after = method.regulariser, method.after_step
-        self.before = lambda t: method.before_step(t, self.optimizer)
-
-    def floor(self, config: Resolved) -> None:
-        """No adapter: only the head is trained, and gradients flow through the whole encoder all the same."""
-        adapt(self.model, config)
-        embeddings = self.model.get_submodule("deberta.embeddings")
-        embeddings.register_forward_hook(lambda module, inputs, out: out.requires_grad_(True))
-
-    def peft(self, config: Resolved) -> None:
-        """PEFT's method of the same name, ranks and maps, used as its documentation says."""
-        from peft import AdaLoraConfig, LoraConfig, get_peft_model
-
-        self.model.requires_grad_(False)
-        own = config.method
-        shared: dict[str, Any] = {
-            "target_modules": [path.rpartition("{layer}.")[2] for path in config.model.targets.values()],
-            "exclude_modules": ["pooler.dense"],
-            "modules_to_save": config.model.head,
-            "lora_alpha": own.alpha,
-            "lora_dropout": own.dropout,
-            "task_type": "SEQ_CLS",  # or its regulariser isn't added to the loss
-        }
-        if own.name == "adalora":
-            peft_config: Any = AdaLoraConfig(
-                init_r=own.init_rank, target_r=int(own.target_rank), tinit=own.initial_steps, tfinal=own.final_steps,
-                deltaT=own.mask_interval, total_step=TOTAL, orth_reg_weight=own.orthogonality, **shared,
-            )  # fmt: skip
-        else:
-            peft_config = LoraConfig(r=own.rank, **shared)
-        self.model = get_peft_model(self.model, peft_config)  # type: ignore[arg-type]
-        if own.name == "adalora":
-            base: Any = self.model.base_model
-            self.after = base.update_and_allocate
-        self.loss = lambda batch: self.model(**batch).loss
-
-    def suite_loss(self, batch: dict[str, Tensor]) -> Tensor:
-        """The suite's: of the logits in fp32."""
-        labels = batch.pop("labels")
-        return task_loss(self.model(**batch).logits.float(), labels)
-
-    def step(self, batch: dict[str, Tensor]) -> None:
-        """Forward, backward, clip, AdamW, allocation, zero_grad: the loop's order."""
-        with torch.autocast(self.device.type, self.low, enabled=self.low is not None):
-            loss = self.loss(batch)
-        (loss + self.regulariser()).backward()
-        nn.utils.clip_grad_norm_(self.trained, 1.0)
-        self.before(self.t)
-        self.optimizer.step()
-        self.after(self.t)
-        self.optimizer.zero_grad()
-        self.t = max(self.t + 1, FIRST)  # after the first step, with which IncreLoRA begins
-
-    def batch(self, lengths: list[int]) -> dict[str, Tensor]:
-        """Random tokens, padded to the longest row."""
-        generator = torch.Generator().manual_seed(sum(lengths))
-        ids = torch.randint(5, self.vocabulary, (len(lengths), max(lengths)), generator=generator)
-        mask = torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]
-        found = {"input_ids": ids * mask, "attention_mask": mask.long(), "labels": torch.arange(len(lengths)) % 2}
-        return {name: tensor.to(self.device) for name, tensor in found.items()}
-
-    def answer(self, asked: dict[str, Any]) -> dict[str, Any]:
-        """Do what a line asks for."""
-        if asked["do"] == "rate":
-            return {"flops_per_s": self.rate()}
-        batch = self.batch(asked["lengths"])
-        if asked["do"] == "operations":
-            with Operations() as operations:
-                self.step(batch)
-            return {"operations": sum(operations.counts.values()), "by_name": dict(operations.counts.most_common(12))}
-        self.wait()
-        start = time.perf_counter()
-        self.step(batch)
-        self.wait()
-        seconds = time.perf_counter() - start
-        if sys.platform == "linux":  # hand freed memory back while others compute
-            ctypes.CDLL(None).malloc_trim(0)
-        return {"seconds": seconds, "memory_mib": self.peak() - self.built}
-
-    def rate(self) -> float:
-        """FLOP/s of products (2304, 768) x (768, 3072): the median of ten."""
-        of = {"dtype": self.low or torch.float32, "device": self.device}
-        x, W = torch.randn(2304, 768, **of), torch.randn(3072, 768, **of)  # noqa: N806
-        times = []
-        for _ in range(11):
-            start = time.perf_counter()
-            nn.functional.linear(x, W)
-            self.wait()
-            times.append(time.perf_counter() - start)
-        return 2 * 2304 * 768 * 3072 / statistics.median(times[1:])
-
-    def peak(self, reset: bool = False) -> int:
-        """The most memory held since it was last reset, in MiB. On Linux of this process alone: getrusage begins
-        with the parent's."""
-        status = Path("/proc/self/status")
-        if self.device.type == "cuda" or not status.is_file():
-            return peak_memory_mb(self.device)
-        if reset:
-            Path("/proc/self/clear_refs").write_text("5")
-        (line,) = (line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
-        return int(line.split()[1]) // 1024
-
-    def wait(self) -> None:
-        """Let the device finish."""
-        if self.device.type == "cuda":
-            torch.cuda.synchronize()
-
-
-def resolved(spec: dict[str, Any]) -> Resolved:
-    """The suite's configuration of a side, sized by its budget as for a run."""
-    method = "bitfit" if spec["side"] == "floor" else spec["method"]
-    options = compose(["task=rte", f"method={method}", *spec.get("options", ())])
-    if isinstance(options, str):
-        raise SystemExit(options)
-    plan = make_plan(options, options.task.rows)
-    if method == "adalora":
-        plan.config.method.initial_steps, plan.config.method.final_steps = 150, 450
-    plan.config.training.total_steps = TOTAL
-    return plan.config
-
-
-def fresh(config: Resolved) -> PreTrainedModel:
-    """A classifier of the backbone's shape with random weights."""
-    return model_class(config.model)(architecture(config.model, 2))
+from adalora.provenance import commit, hardware, versions
+from scripts.bench.side import Side
+from scripts.bench.summarizer import Summarizer
 
 
 def main() -> None:
     """Answer until the other end closes."""
     out, sys.stdout = sys.stdout, sys.stderr  # what libraries print is no answer
-    side = Side(json.loads(sys.stdin.readline()))
+    spec: dict[str, Any] = json.loads(sys.stdin.readline())
+    side = Summarizer(spec) if spec.get("task") == "xsum" else Side(spec)
     facts = {"hardware": hardware(side.device), "versions": versions(), "commit": commit(Path.cwd())}
     maps = [m for m in side.model.modules() if isinstance(m, nn.Linear) and not m.weight.requires_grad]
     facts["frozen"] = sum(m.weight.numel() for m in maps)

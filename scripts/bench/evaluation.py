@@ -17,7 +17,7 @@ from adalora.build import adapt, build_accelerator
 from adalora.sweep.cells import compose
 from adalora.training.batches import ByLength, evaluation_size, loader
 from scripts.bench import lengths as bench_lengths
-from scripts.bench.contender import Side, fresh, resolved
+from scripts.bench.side import Side, fresh, resolved
 from tasks.batches import predict
 from tasks.classification.task_type import forward
 from tasks.task_type import Split

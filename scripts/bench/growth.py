@@ -10,7 +10,7 @@ from torch import nn
 
 from adalora.methods.adalora.options import AdaLoRAConfig
 from adalora.methods.discovery import METHODS, create
-from scripts.bench.contender import FIRST, TOTAL, Operations, Side
+from scripts.bench.side import FIRST, TOTAL, Operations, Side
 
 MAPS, RANKS = (36, 72, 144, 288, 1008), (2, 4, 8, 16, 32)
 LAYERS = 3  # of DeBERTaV3-base's shape: methods are compared on a quarter of it, which takes a quarter of the time

@@ -1,0 +1,61 @@
+"""Summarisation on MiniLM's shape in BART's classes: this suite beside PEFT, and beside transformers' own search."""
+
+from statistics import median
+from typing import Any
+
+from adalora.places import ROOT
+from scripts.bench.lengths import documents
+from scripts.bench.turns import contenders
+
+ROWS = 8  # documents of a batch
+SIDES: dict[str, dict[str, Any]] = {
+    "AdaLoRA": {"side": "ours", "method": "adalora"},
+    "LoRA": {"side": "ours", "method": "lora"},
+    "PEFT AdaLoRA": {"side": "peft", "method": "adalora"},
+    "PEFT LoRA": {"side": "peft", "method": "lora"},
+    "transformers, no adapter": {"side": "library"},
+}
+
+
+def measure(rounds: int, precision: str) -> dict[str, Any]:
+    """Seconds of training steps on batches of short, middling and long documents, and of generating the summaries of a
+    batch of all lengths; the sides take turns.
+
+    Args:
+        rounds: times that every batch is taken for a step, and half as often for generation.
+        precision: fp32, bf16 or fp16 (CUDA alone).
+    """
+    shared = {"task": "xsum", "precision": precision}
+    batches, (every,) = documents(3, ROWS), documents(1, ROWS)
+    found: dict[str, dict[str, Any]] = {name: {"steps": {}, "generation": []} for name in SIDES}
+    with contenders({name: (spec | shared, ROOT) for name, spec in SIDES.items()}) as sides:
+        trained = {name: side for name, side in sides.items() if SIDES[name]["side"] != "library"}
+        for name, side in trained.items():
+            side.ask({"do": "step", "lengths": batches[-1]})  # warms up, at the longest
+            found[name] |= side.ask({"do": "operations", "lengths": batches[0]})
+        for turn in range(rounds):
+            for batch in batches:
+                for name, side in trained.items():
+                    taken = side.ask({"do": "step", "lengths": batch})["seconds"]
+                    found[name]["steps"].setdefault(str(sum(batch)), []).append(taken)
+            for name, side in sides.items() if turn % 2 == 0 else ():
+                taken = side.ask({"do": "generate", "lengths": every})["seconds"]
+                found[name]["generation"].append(taken)
+    return {"precision": precision, "rows": ROWS, "sides": found}
+
+
+def speeds(figures: dict[str, Any], name: str, peer: str) -> list[float]:
+    """How many times the speed of `peer` `name` has in a step, batch by batch."""
+    one, other = (figures["sides"][side]["steps"] for side in (name, peer))
+    return [quotient(other[tokens], one[tokens]) for tokens in one]
+
+
+def generation(figures: dict[str, Any], name: str, peer: str) -> float:
+    """How many times the speed of `peer` `name` has in generating."""
+    one, other = (figures["sides"][side]["generation"] for side in (name, peer))
+    return quotient(other, one)
+
+
+def quotient(times: list[float], others: list[float]) -> float:
+    """The median over the rounds."""
+    return median(a / b for a, b in zip(times, others, strict=True))

@@ -1,0 +1,63 @@
+"""A side that summarises: MiniLM-L6's shape in BART's classes (`model=bart_minilm`), weights random."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from adalora.methods.linear import merged
+from scripts.bench.lengths import summaries
+from scripts.bench.side import Side
+from tasks.summarization.generate import beams_as_positions, decoding, search
+
+LONGEST = 64  # tokens of a summary (conf/task/xsum.yaml); random weights end none before, so all sides do the same work
+OPTIONS = ("model=bart_minilm", "task.max_length=512", f"task.min_length={LONGEST - 1}")
+
+
+class Summarizer(Side):
+    """Trains on summaries of XSum's lengths, and generates them as XSum's recipe says."""
+
+    task = "xsum"
+
+    def __init__(self, spec: dict[str, Any]) -> None:
+        super().__init__(spec | {"options": [*OPTIONS, *spec.get("options", ())]})
+        self.search = self.ours_search if spec["side"] == "ours" else self.library_search
+        self.decoding = decoding(self.config.task, self.model)  # type: ignore[arg-type]
+
+    def batch(self, lengths: Sequence[int]) -> dict[str, Tensor]:
+        """Documents of these lengths with summaries of XSum's."""
+        targets = summaries(len(lengths))
+        found = self.tokens(targets)
+        labels = found["input_ids"].masked_fill(found["attention_mask"] == 0, -100)
+        return self.tokens(lengths) | {"labels": labels}
+
+    def suite_loss(self, batch: dict[str, Tensor]) -> Tensor:
+        """The library's, as the suite takes it."""
+        return self.model(**batch, use_cache=False).loss
+
+    def work(self, asked: dict[str, Any]) -> Callable[[], Any]:
+        """A step, or summaries."""
+        if asked["do"] != "generate":
+            return super().work(asked)
+        return partial(self.generate, self.tokens(asked["lengths"]))
+
+    @torch.inference_mode()
+    def generate(self, batch: dict[str, Tensor]) -> None:
+        """Summaries by beam search."""
+        self.model.eval()
+        with torch.autocast(self.device.type, self.low, enabled=self.low is not None):
+            self.search(batch["input_ids"], batch["attention_mask"])
+        self.model.train()
+
+    def ours_search(self, ids: Tensor, mask: Tensor) -> None:
+        """As a run's evaluation, which folds the increments into the weights and takes them out again."""
+        bart: Any = self.model
+        with merged(bart), beams_as_positions(bart):
+            search(bart, ids, mask, self.decoding)
+
+    def library_search(self, ids: Tensor, mask: Tensor) -> None:
+        """The library's."""
+        model: Any = self.model
+        model.generate(input_ids=ids, attention_mask=mask, generation_config=self.decoding)
