@@ -9,6 +9,7 @@ python -m scripts.bench page                         nothing but the page, from 
 import json
 import re
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -39,11 +40,12 @@ def main() -> int:
     parser.add_argument("--against", type=Path, help="another checkout of this suite to measure beside this one")
     parser.add_argument("--out", type=Path, help="folder for the figures (results/bench/MACHINE); then no page is made")
     args = parser.parse_args()
+    fewer = max(1, args.rounds * 2 // 3)
     measures: dict[str, Callable[[], dict[str, Any]]] = {
-        "startup": lambda: startup.measure(args.rounds),
-        "evaluation": lambda: evaluation.measure(rows=128, repeats=max(1, args.rounds // 2)),
-        "summarization": lambda: summarization.measure(args.rounds, args.precision),
-        "growth": lambda: growth.measure(args.rounds),
+        "startup": lambda: startup.measure(fewer),
+        "evaluation": lambda: evaluation.measure(rows=min(277, 32 * args.rounds), repeats=max(1, args.rounds // 2)),
+        "summarization": lambda: summarization.measure(fewer, args.precision),
+        "growth": lambda: growth.measure(fewer),
         "step": lambda: step.measure(args.rounds, args.rows, args.precision, args.against),
     }
     parts = args.parts or [*measures, "page"]
@@ -56,10 +58,11 @@ def main() -> int:
     console = Console(highlight=False)
     for part in parts:
         if part in measures:
-            console.print(f"{part} ...")
+            start = time.monotonic()
             facts = {"machine": machine, "versions": versions(), "commit": commit()}
             name = f"step-{args.precision}" if part == "step" else part
             write_text(out / f"{name}.json", json.dumps(facts | measures[part](), indent=1) + "\n")
+            console.print(f"{part}: {time.monotonic() - start:.0f} s")
     if args.out is None:
         console.print(f"wrote {write_page(FIGURES).relative_to(ROOT)}")
     return 0

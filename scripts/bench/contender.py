@@ -8,6 +8,7 @@
 """
 
 import json
+import resource
 import sys
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,8 @@ def main() -> None:
     """Answer until the other end closes."""
     out, sys.stdout = sys.stdout, sys.stderr  # what libraries print is no answer
     spec: dict[str, Any] = json.loads(sys.stdin.readline())
+    if "limit_mib" in spec:  # of memory, so that this process fails and no other
+        resource.setrlimit(resource.RLIMIT_DATA, (spec["limit_mib"] << 20,) * 2)
     side = Summarizer(spec) if spec.get("task") == "xsum" else Side(spec)
     facts = {"hardware": hardware(side.device), "versions": versions(), "commit": commit(Path.cwd())}
     maps = [m for m in side.model.modules() if isinstance(m, nn.Linear) and not m.weight.requires_grad]

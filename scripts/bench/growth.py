@@ -1,4 +1,4 @@
-"""How AdaLoRA's allocation grows with the maps and the rank, and every method's step beside LoRA's."""
+"""How AdaLoRA's step and its allocation grow, and every method's step beside LoRA's."""
 
 import time
 from collections.abc import Callable
@@ -13,17 +13,43 @@ from adalora.methods.discovery import METHODS, create
 from scripts.bench.side import FIRST, TOTAL, Operations, Side
 
 MAPS, RANKS = (36, 72, 144, 288, 1008), (2, 4, 8, 16, 32)
-LAYERS = 3  # of DeBERTaV3-base's shape: methods are compared on a quarter of it, which takes a quarter of the time
-BATCH = [64] * 8
+# of DeBERTaV3-base's shape: a quarter of it, which takes a quarter of the time; tokens and rows of a batch; mean rank
+USUAL = {"layers": 3, "length": 64, "rows": 8, "rank": 8}
+GROWN = {"layers": (3, 6, 12), "length": (32, 128, 256), "rows": (2, 32), "rank": (2, 32)}
 
 
 def measure(repeats: int) -> dict[str, Any]:
-    """Allocation by maps (rank 4) and by rank (72 maps), and steps of all methods."""
+    """Allocation by maps (rank 4) and by rank (72 maps), a step by everything that it grows with, and steps of all
+    methods."""
     return {
         "maps": {n: allocation(n, 4, repeats) for n in MAPS},
         "ranks": {r: allocation(72, r, repeats) for r in RANKS},
+        "steps": {what: {n: step(repeats, **USUAL | {what: n}) for n in values} for what, values in GROWN.items()},
         "methods": methods(repeats),
     }
+
+
+def step(repeats: int, layers: int, length: int, rows: int, rank: int) -> dict[str, Any]:
+    """Seconds of a step of AdaLoRA in bf16 at a mean rank, and of its allocation; peak memory beyond the model."""
+    side = Side(
+        {
+            "side": "ours",
+            "method": "adalora",
+            "options": [*of_layers(layers), "budget.params=null", f"budget.rank={rank}"],
+        }
+    )
+    line = {"do": "step", "lengths": [length] * rows}
+    side.answer(line)
+    answers = [side.answer(line) for _ in range(repeats)]
+    return {
+        "seconds": median(answer["seconds"] for answer in answers),
+        "memory_mib": answers[-1]["memory_mib"],
+    } | costs(side.method, side.trained, repeats)
+
+
+def of_layers(layers: int) -> list[str]:
+    """The options of DeBERTaV3-base with another number of layers."""
+    return [f"model.config.num_hidden_layers={layers}", f"model.n_targets={6 * layers}"]
 
 
 def allocation(maps: int, rank: int, repeats: int) -> dict[str, Any]:
@@ -36,12 +62,15 @@ def allocation(maps: int, rank: int, repeats: int) -> dict[str, Any]:
     config = AdaLoRAConfig(init_rank=rank, target_rank=rank / 2, initial_steps=150, final_steps=450).planned(TOTAL)
     method = create(config)
     method.attach(model, dict(model.named_children()), TOTAL)  # type: ignore[arg-type]
-    trained = [p for p in model.parameters() if p.requires_grad]
+    return costs(method, [p for p in model.parameters() if p.requires_grad], repeats)
+
+
+def costs(method: Any, trained: list[nn.Parameter], repeats: int) -> dict[str, dict[str, float]]:
+    """What AdaLoRA's regulariser costs, and its scoring and pruning."""
 
     def regulariser() -> Callable[[], object]:
-        formed: Any = method.formed  # type: ignore[attr-defined]
-        formed.products()  # as at the start of a forward pass
-        stacks = [stack for pair in formed._stacks[1] for stack in pair]
+        method.formed.products()  # as at the start of a forward pass
+        stacks = [stack for pair in method.formed._stacks[1] for stack in pair]
         return lambda: torch.autograd.grad(method.regulariser(), stacks)
 
     def allocate() -> Callable[[], object]:
@@ -68,7 +97,8 @@ def timed(prepare: Callable[[], Callable[[], object]], repeats: int) -> dict[str
 
 def methods(repeats: int) -> dict[str, Any]:
     """Every method's step at a budget of 0.3M beside LoRA's, in turn; BitFit and full fine-tuning are as they are."""
-    spec = {"side": "ours", "options": [f"model.config.num_hidden_layers={LAYERS}", f"model.n_targets={6 * LAYERS}"]}
+    spec = {"side": "ours", "options": of_layers(USUAL["layers"])}
+    batch = [USUAL["length"]] * USUAL["rows"]
     lora = Side(spec | {"method": "lora"})
     found = {}
     for name in sorted(METHODS):
@@ -77,9 +107,20 @@ def methods(repeats: int) -> dict[str, Any]:
         side = Side(spec | {"method": name})
         pairs = []
         for turn in range(repeats + 1):
-            seconds = [one.answer({"do": "step", "lengths": BATCH})["seconds"] for one in (side, lora)]
+            seconds = [one.answer({"do": "step", "lengths": batch})["seconds"] for one in (side, lora)]
             if turn:
                 pairs.append(seconds[0] / seconds[1])
-        operations = [one.answer({"do": "operations", "lengths": BATCH})["operations"] for one in (side, lora)]
+        operations = [one.answer({"do": "operations", "lengths": batch})["operations"] for one in (side, lora)]
         found[name] = {"time": median(pairs), "operations": operations[0] / operations[1]}
     return found
+
+
+def share(values: dict[str, Any]) -> float:
+    """The part of a step's time that the allocation takes."""
+    return (values["regulariser"]["seconds"] + values["allocation"]["seconds"]) / values["seconds"]
+
+
+def operations(figures: dict[str, Any]) -> list[int]:
+    """The numbers of operations that the allocation of a step takes, whatever grows."""
+    every = [values for steps in figures["steps"].values() for values in steps.values()]
+    return sorted({values["regulariser"]["operations"] + values["allocation"]["operations"] for values in every})

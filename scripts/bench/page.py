@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from adalora.files import write_text
 from adalora.places import ROOT
-from scripts.bench import evaluation, startup, step, summarization
+from scripts.bench import evaluation, growth, startup, step, summarization
 
 PAGE, PICTURE = ROOT / "docs" / "performance.md", ROOT / "docs" / "performance.png"
 Figures = dict[str, dict[str, Any]]
@@ -31,8 +31,8 @@ def rendered(machines: dict[str, Figures]) -> str:
         autoescape=False,
     ).get_template("performance.md.j2")  # fmt: skip
     helpers = {
-        "step": step, "startup": startup, "evaluation": evaluation, "summarization": summarization, "median": median,
-        "PEFT_RANDOM": step.RANDOM, "BEFORE": step.BEFORE,
+        "step": step, "startup": startup, "evaluation": evaluation, "growth": growth,
+        "summarization": summarization, "median": median, "PEFT_RANDOM": step.RANDOM, "BEFORE": step.BEFORE,
     }  # fmt: skip
     return template.render(machines=machines, **helpers).rstrip() + "\n"
 

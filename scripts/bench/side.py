@@ -50,6 +50,7 @@ class Side:
 
     def __init__(self, spec: dict[str, Any]) -> None:
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.width: int | None = spec.get("width")
         self.low = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(spec.get("precision", "bf16"))
         self.config = config = resolved(spec, self.task)
         torch.manual_seed(0)
@@ -72,7 +73,7 @@ class Side:
 
     def ours(self, config: Resolved) -> None:
         """One of this suite's methods, built as a run builds it."""
-        method = adapt(self.model, config)
+        self.method: Any = (method := adapt(self.model, config))
         self.regulariser, self.after = method.regulariser, method.after_step
         self.before = lambda t: method.before_step(t, self.optimizer)
 
@@ -136,10 +137,11 @@ class Side:
         return self.tokens(lengths) | {"labels": labels}
 
     def tokens(self, lengths: Sequence[int]) -> dict[str, Tensor]:
-        """Random tokens, padded to the longest row."""
+        """Random tokens, padded to the longest row, or to the width that a side is built for."""
+        width = self.width or max(lengths)
         generator = torch.Generator().manual_seed(sum(lengths))
-        ids = torch.randint(5, self.vocabulary, (len(lengths), max(lengths)), generator=generator)
-        mask = torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]
+        ids = torch.randint(5, self.vocabulary, (len(lengths), width), generator=generator)
+        mask = torch.arange(width) < torch.tensor(lengths)[:, None]
         found = {"input_ids": ids * mask, "attention_mask": mask.long()}
         return {name: tensor.to(self.device) for name, tensor in found.items()}
 
@@ -161,8 +163,7 @@ class Side:
         work()
         self.wait()
         seconds = time.perf_counter() - start
-        if sys.platform == "linux":  # hand freed memory back while others compute
-            ctypes.CDLL(None).malloc_trim(0)
+        trim()  # others compute meanwhile
         return {"seconds": seconds, "memory_mib": self.peak() - self.built}
 
     def rate(self) -> float:
@@ -184,6 +185,7 @@ class Side:
         if self.device.type == "cuda" or not status.is_file():
             return peak_memory_mb(self.device)
         if reset:
+            trim()
             Path("/proc/self/clear_refs").write_text("5")
         (line,) = (line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
         return int(line.split()[1]) // 1024
@@ -192,6 +194,12 @@ class Side:
         """Let the device finish."""
         if self.device.type == "cuda":
             torch.cuda.synchronize()
+
+
+def trim() -> None:
+    """Hand freed memory back to the system."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def resolved(spec: dict[str, Any], task: str = "rte") -> Resolved:

@@ -5,7 +5,8 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -28,18 +29,34 @@ class Contender:
             [sys.executable, str(CONTENDER)], cwd=checkout, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
             stderr=self.said, text=True,
         )  # fmt: skip
-        self.facts = self.ask(spec)
+        self.send(spec)
+
+    @cached_property
+    def facts(self) -> dict[str, Any]:
+        """What the process says of itself once it is ready."""
+        return self.receive()
 
     def ask(self, question: Mapping[str, Any]) -> dict[str, Any]:
-        """Send a line and wait for the answer.
+        """Send a line and wait for the answer. Raises `UserError` as `receive`."""
+        _ = self.facts  # the answer before
+        self.send(question)
+        return self.receive()
+
+    def send(self, line: Mapping[str, Any]) -> None:
+        """Write a line."""
+        assert self.process.stdin
+        with suppress(BrokenPipeError):  # `receive` says why
+            self.process.stdin.write(json.dumps(dict(line)) + "\n")
+            self.process.stdin.flush()
+
+    def receive(self) -> dict[str, Any]:
+        """Wait for a line.
 
         Raises:
             UserError: the process ended: out of memory, say.
         """
-        assert self.process.stdin and self.process.stdout
+        assert self.process.stdout
         try:
-            self.process.stdin.write(json.dumps(dict(question)) + "\n")
-            self.process.stdin.flush()
             return json.loads(self.process.stdout.readline())
         except (OSError, ValueError) as error:
             code = self.process.wait()
@@ -56,10 +73,12 @@ class Contender:
 
 @contextmanager
 def contenders(specs: Mapping[str, tuple[Mapping[str, Any], Path]]) -> Iterator[dict[str, Contender]]:
-    """All of them, built one after the other."""
+    """All of them, ready."""
     with ExitStack() as stack:
         found = {}
         for name, (spec, checkout) in specs.items():
             found[name] = Contender(name, spec, checkout)
             stack.callback(found[name].close)
+        for contender in found.values():
+            _ = contender.facts
         yield found
