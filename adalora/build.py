@@ -31,7 +31,7 @@ from tasks.data import Data
 from tasks.task_type import Split, TaskType
 
 
-def build_accelerator(config: Config) -> Accelerator:
+def build_accelerator(config: Config | Resolved) -> Accelerator:
     """Device, precision, and the other processes of the run.
 
     Raises:

@@ -2,13 +2,15 @@
 
 from typing import Any
 
+from adalora import processes
 from adalora.config.schema import Config
 from adalora.plan import make_plan
-from adalora.progress.terminal import show_plan
+from adalora.progress.terminal import console, show_plan
 
 
 def dry_run(config: Config) -> dict[str, Any]:
     """Print the plan; returns it in short. Raises `UserError` for anything that the run would refuse."""
+    console.quiet = processes.rank() > 0
     rows = config.task.rows
     if not rows:  # the files', where no count is known
         from tasks.data import load_data

@@ -23,7 +23,6 @@ from adalora.cell import cell_id
 from adalora.config.schema import Config, Resolved
 from adalora.counts import check_end, check_start
 from adalora.distributed import noticing_loss
-from adalora.dryrun import dry_run
 from adalora.errors import Interrupted, LostProcess, UserError
 from adalora.files import write_text
 from adalora.plan import Plan, make_plan
@@ -45,7 +44,7 @@ SAMPLES = 48  # rows of the first evaluation split whose predictions are shown
 
 
 def run(config: Config, overrides: Sequence[str]) -> dict[str, Any]:
-    """Run, resume or recall one experiment; returns its result, or with `dry_run` its plan in short.
+    """Run, resume or recall one experiment; returns its result.
 
     Args:
         config: the configuration as composed.
@@ -57,8 +56,6 @@ def run(config: Config, overrides: Sequence[str]) -> dict[str, Any]:
     """
     main = processes.rank() == 0
     console.quiet = not main
-    if config.dry_run:
-        return dry_run(config)
     cell = cell_id(config)
     command = ["train.py", *overrides]  # of this run alone; a sweep's process has another
     with noting_failure(config, cell) if main else nullcontext(), noticing_loss():

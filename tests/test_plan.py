@@ -9,6 +9,7 @@ import pytest
 
 from adalora.backbones.load import blank
 from adalora.backbones.targets import target_modules
+from adalora.dryrun import dry_run
 from adalora.errors import UserError
 from adalora.memory import GIB, Machine
 from adalora.methods.adalora.options import AdaLoRAConfig
@@ -17,7 +18,7 @@ from adalora.methods.increlora.options import IncreLoRAConfig
 from adalora.methods.prilora.options import PRILoRAConfig
 from adalora.methods.sora.options import SoRAConfig
 from adalora.plan import Facts, make_plan, resolve
-from adalora.progress.terminal import show_plan
+from adalora.progress.terminal import console, show_plan
 
 
 def shape(model):
@@ -81,6 +82,15 @@ def test_a_dry_run_refuses_what_can_t_run(compose, overrides, message):
     options = compose(*overrides)
     with pytest.raises(UserError, match=message):
         make_plan(options, options.task.rows)
+
+
+def test_of_several_processes_the_first_prints_the_plan(compose, monkeypatch, capsys):
+    monkeypatch.setattr(console, "quiet", False)
+    options = compose("task=rte", "method=lora")
+    for rank, printed in (("1", False), ("0", True)):
+        monkeypatch.setenv("RANK", rank)
+        dry_run(options)
+        assert bool(capsys.readouterr().out) is printed
 
 
 SIZELESS = ("full", "bitfit", "peft")

@@ -14,7 +14,6 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import Trainer, TrainingArguments
 
 from adalora.build import adapt, build_accelerator
-from adalora.sweep.cells import compose
 from adalora.training.batches import ByLength, evaluation_size, loader
 from scripts.bench import lengths as bench_lengths
 from scripts.bench.side import Side, fresh, resolved
@@ -58,9 +57,7 @@ def ours(ids: list[Tensor], precision: str) -> Callable[[], Tensor]:
     torch.manual_seed(0)
     model = fresh(config)
     adapt(model, config)
-    options = compose(["task=rte", "method=adalora", f"precision={precision}"])
-    assert not isinstance(options, str), options
-    accelerator = build_accelerator(options)
+    accelerator = build_accelerator(config)
     model = accelerator.prepare_model(model.eval(), evaluation_mode=True)
     lengths = [len(row) for row in ids]
     size = evaluation_size(len(ids), config.training.eval_batch_size, accelerator.device.type)

@@ -31,13 +31,8 @@ def measure(repeats: int) -> dict[str, Any]:
 
 def step(repeats: int, layers: int, length: int, rows: int, rank: int) -> dict[str, Any]:
     """Seconds of a step of AdaLoRA in bf16 at a mean rank, and of its allocation; peak memory beyond the model."""
-    side = Side(
-        {
-            "side": "ours",
-            "method": "adalora",
-            "options": [*of_layers(layers), "budget.params=null", f"budget.rank={rank}"],
-        }
-    )
+    options = [*of_layers(layers), "budget.params=null", f"budget.rank={rank}"]
+    side = Side({"side": "ours", "method": "adalora", "options": options})
     line = {"do": "step", "lengths": [length] * rows}
     side.answer(line)
     answers = [side.answer(line) for _ in range(repeats)]
@@ -61,7 +56,7 @@ def allocation(maps: int, rank: int, repeats: int) -> dict[str, Any]:
         linear.bias = nn.Parameter(torch.zeros(768), requires_grad=False)
     config = AdaLoRAConfig(init_rank=rank, target_rank=rank / 2, initial_steps=150, final_steps=450).planned(TOTAL)
     method = create(config)
-    method.attach(model, dict(model.named_children()), TOTAL)  # type: ignore[arg-type]
+    method.attach(model, dict(model.named_children()), TOTAL)
     return costs(method, [p for p in model.parameters() if p.requires_grad], repeats)
 
 

@@ -108,7 +108,7 @@ class Side:
             )  # fmt: skip
         else:
             peft_config = LoraConfig(r=own.rank, **shared)
-        self.model = get_peft_model(self.model, peft_config)  # type: ignore[arg-type]
+        self.model = get_peft_model(self.model, peft_config)
         if own.name == "adalora":
             base: Any = self.model.base_model
             self.after = base.update_and_allocate

@@ -24,7 +24,7 @@ class Summarizer(Side):
     def __init__(self, spec: dict[str, Any]) -> None:
         super().__init__(spec | {"options": [*OPTIONS, *spec.get("options", ())]})
         self.search = self.ours_search if spec["side"] == "ours" else self.library_search
-        self.decoding = decoding(self.config.task, self.model)  # type: ignore[arg-type]
+        self.decoding = decoding(self.config.task, self.model)
 
     def batch(self, lengths: Sequence[int]) -> dict[str, Tensor]:
         """Documents of these lengths with summaries of XSum's."""
