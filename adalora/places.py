@@ -16,3 +16,5 @@ CONF = shipped("conf", "conf")
 """The suite's options, as files."""
 PAPER = shipped("results/paper", "paper")
 """The published numbers."""
+POCKET = ROOT / "results" / "pocket"
+"""The pocket reproduction: its cells, records and pages."""

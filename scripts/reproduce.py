@@ -1,4 +1,4 @@
-"""A published table from one command:
+"""A published table, or a study of this project's own, from one command:
 
 python scripts/reproduce.py list glue --only "task=rte method=adalora"
 python scripts/reproduce.py list glue --format commands model=deberta_minilm training.max_steps=100
@@ -19,7 +19,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it runs 
 from adalora.errors import UserError
 from adalora.sweep.cells import cells_of, chosen, command, extended
 from adalora.sweep.launchers import Launcher, Local, Slurm
-from adalora.sweep.published import TABLES, published
+from adalora.sweep.published import TABLES, Setting, published
+from adalora.sweep.studies import read_studies
 from scripts.options import Parser, exit_code
 
 
@@ -28,16 +29,30 @@ def heavy() -> None:
     import adalora.sweep.estimate  # noqa: F401
 
 
+def wanted(what: str) -> tuple[list[Setting], list[str], list[int]]:
+    """The settings of a table or study, a line for each printed row that none expresses, and the default seeds.
+
+    Raises:
+        UserError: there is no such table or study, or it can't be read.
+    """
+    studies = read_studies()
+    if what in studies:
+        return studies[what].settings(what), [], studies[what].seeds
+    if what not in (*TABLES, "all"):
+        raise UserError(f"WHAT={what}: allowed are {', '.join((*TABLES, *studies))}, all (the papers' tables)")
+    return *published(what), [1, 2, 3, 4, 5]
+
+
 def show_list(args: argparse.Namespace) -> int:
     """Print every cell."""
-    settings, left = published(args.what)
-    settings = chosen(settings, args.only)
+    settings, left, default_seeds = wanted(args.what)
+    settings, seeds = chosen(settings, args.only), args.seeds or default_seeds
     if args.format == "commands":
-        for seed in args.seeds:
+        for seed in seeds:
             for overrides in dict.fromkeys(extended(setting, args.overrides) for setting in settings):
                 print(command([*overrides, f"seed={seed}"]))
         return 0
-    cells, refused = cells_of(settings, args.seeds, args.overrides, heavy)
+    cells, refused = cells_of(settings, seeds, args.overrides, heavy)
 
     from adalora.sweep.estimate import estimator
     from adalora.sweep.listing import listing
@@ -57,8 +72,8 @@ def run(args: argparse.Namespace) -> int:
         raise UserError("WORKERS= is for this machine: with LAUNCHER=slurm give SLURM='array_parallelism=2'")
     launcher = Slurm(args.slurm.split(), not args.detach) if args.launcher == "slurm" else Local(args.workers)
     check(launcher)
-    settings, left = published(args.what)
-    cells, refused = cells_of(chosen(settings, args.only), args.seeds, args.overrides, heavy)
+    settings, left, default_seeds = wanted(args.what)
+    cells, refused = cells_of(chosen(settings, args.only), args.seeds or default_seeds, args.overrides, heavy)
 
     from adalora.sweep.sweep import sweep
 
@@ -123,9 +138,9 @@ def parser() -> Parser:
     watched.add_argument("--runs", default="results/runs", help="folder of runs (default results/runs)")
     watched.set_defaults(act=show_watch)
     for verb in (listed, ran):
-        verb.add_argument("what", help=f"{', '.join(TABLES)} or all")
+        verb.add_argument("what", help=f"{', '.join(TABLES)}, all, or a study of results/pocket/study.yaml")
         verb.add_argument("--only", default="", help="options that cells must have, as 'task=rte,mrpc method=adalora'")
-        verb.add_argument("--seeds", type=seeds, default=[1, 2, 3, 4, 5], help="as 1,2,3 (default 1,2,3,4,5)")
+        verb.add_argument("--seeds", type=seeds, help="as 1,2,3 (default 1,2,3,4,5, or the study's)")
     return top
 
 

@@ -8,6 +8,8 @@ for lengths in steps, `PLACES` (`training` for its fields), else `method`. `tota
       common: {alpha: 16}
       rows:
         rte: {lr: 1.2e-3, orthogonality: 0.3}
+
+A block without a method holds for every method: all blocks of a protocol, and those of a recipe that changes it.
 """
 
 from collections.abc import Iterator
@@ -33,6 +35,7 @@ PLACES = {
     "precision": "",  # top level
     "total_steps": "recipe",
 } | {option.name: "training" for option in fields(Training)}
+DIFFS = ("official_scripts", "pocket")  # recipes that are a diff over `paper`
 GROUPS = ("_protocol", "_recipe", "_recipe_at")  # of Hydra's configs: a task's, a method's, a method's at a budget
 
 Row = dict[str, Any]  # column -> value; `source` among them
@@ -43,7 +46,7 @@ class Block:
     """Rows by task that share a source."""
 
     rows: dict[str, Any]
-    method: str | None = None  # none in a protocol, which holds for every method
+    method: str | None = None  # none: it holds for every method
     budgets: tuple[str | None, ...] = (None,)  # where it is a diff for these budgets only
     like: str | None = None  # a protocol that starts from this backbone's rows
     source: str | None = None  # {task} stands for the row's; a row may have its own
@@ -53,16 +56,17 @@ class Block:
 def nodes() -> Iterator[tuple[str, str, dict[str, Any]]]:
     """Group, name and node of every row, for the defaults list of `conf/config.yaml`.
 
-    The groups are `_protocol` with `<model>-<task>`, `_recipe` with `<recipe>-<model>-<task>-<method>`, and
-    `_recipe_at` with `-<budget>` after that. `official_scripts` is a diff over `paper`.
+    The groups are `_protocol` with `<recipe>-<model>-<task>`, `_recipe` with `-<method>` after that, and `_recipe_at`
+    with `-<budget>` after that.
 
     Raises:
         UserError: a table can't be read, or has a column that is no option.
     """
-    for (model, task), row in protocols().items():
-        yield "_protocol", f"{model}-{task}", node(row, "protocol", None)
-    paper = recipes("paper")
-    for name, rows in {"paper": paper, "official_scripts": merged(paper, recipes("official_scripts"))}.items():
+    protocol, paper = protocols(), recipes("paper")
+    for name in ("paper", *DIFFS):
+        for (model, task), row in merged(protocol, changes(name)).items():
+            yield "_protocol", f"{name}-{model}-{task}", node(row, "protocol", None)
+        rows = merged(paper, recipes(name)) if name in DIFFS else paper
         for (model, task, method, budget), row in rows.items():
             cell = f"{name}-{model}-{task}-{method}"
             group, key = ("_recipe", cell) if budget is None else ("_recipe_at", f"{cell}-{budget}")
@@ -78,13 +82,19 @@ def protocols() -> dict[tuple[str, str], Row]:
 
 
 def recipes(name: str) -> dict[tuple[str, str, str, str | None], Row]:
-    """What one recipe's own tables say, by (model, task, method, budget or None for all)."""
+    """What one recipe's own tables say of methods, by (model, task, method, budget or None for all)."""
     return {
-        (model, task, block.method or "", budget): row
+        (model, task, block.method, budget): row
         for model, block in blocks(name)
+        if block.method is not None
         for task, row in rows_of(block)
         for budget in block.budgets
     }
+
+
+def changes(name: str) -> dict[tuple[str, str], Row]:
+    """What one recipe's own tables change of the protocol, by (model, task)."""
+    return {(model, task): row for model, block in blocks(name) if block.method is None for task, row in rows_of(block)}
 
 
 def merged(rows: dict[Any, Row], over: dict[Any, Row]) -> dict[Any, Row]:

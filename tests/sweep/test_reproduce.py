@@ -34,7 +34,10 @@ def test_commands_are_printed_and_nothing_else():
 @pytest.mark.parametrize(
     "args, message",
     [
-        (["list", "gleu"], "WHAT=gleu: allowed are glue, squad, summarization, ablations, increlora, all"),
+        (
+            ["list", "gleu"],
+            "WHAT=gleu: allowed are glue, squad, summarization, ablations, increlora, pocket",
+        ),
         (["list", "glue", "--only", "tsk=rte"], "chooses no cell: their options are budget, method, task"),
         (["list", "glue", "--seeds", "a"], "a: give seeds as 1,2,3"),
         (["list", "glue", "--sedes", "1"], "unrecognized arguments: --sedes 1"),

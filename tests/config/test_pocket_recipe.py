@@ -1,0 +1,47 @@
+"""recipe=pocket against arXiv 2303.10512 Table 8: a fifth of its steps, for every method."""
+
+import pytest
+
+from adalora.plan import make_plan
+
+FIFTH = 5
+GLUE = ("cola", "mrpc", "stsb")
+
+
+@pytest.mark.parametrize("task", GLUE)
+@pytest.mark.parametrize("method", ["adalora", "lora", "pfeiffer", "bitfit"])
+def test_every_method_has_a_fifth_of_the_published_training(compose, task, method):
+    pocket = compose("experiment=pocket", f"task={task}", f"method={method}")
+    paper = compose("model=deberta_v3_base", f"task={task}", f"method={method}")
+    plans = [make_plan(config, config.task.rows) for config in (pocket, paper)]
+    assert plans[0].total_steps * FIFTH == plans[1].total_steps
+    assert pocket.training.epochs * FIFTH == paper.training.epochs
+    assert plans[0].config.training.warmup_steps * FIFTH == plans[1].config.training.warmup_steps
+    for name in ("batch_size", "weight_decay", "max_grad_norm"):
+        assert getattr(pocket.training, name) == getattr(paper.training, name)
+
+
+@pytest.mark.parametrize("task", GLUE)
+def test_adalora_s_schedule_is_in_the_published_proportions(compose, task):
+    pocket, paper = (
+        make_plan(config, config.task.rows).config.method
+        for config in (
+            compose("experiment=pocket", f"task={task}"),
+            compose("model=deberta_v3_base", f"task={task}"),
+        )
+    )
+    assert pocket.initial_steps * FIFTH == paper.initial_steps
+    assert pocket.final_steps * FIFTH == paper.final_steps
+    assert pocket.mask_interval == max(1, paper.mask_interval // FIFTH)
+    assert (pocket.alpha, pocket.orthogonality) == (paper.alpha, paper.orthogonality)
+    assert (pocket.init_rank, pocket.target_rank) == (3, 2)
+
+
+@pytest.mark.parametrize("task", [*GLUE, "r8"])
+def test_methods_differ_in_their_own_options_only(compose, task):
+    shared = set()
+    for method in (["method=adalora"], ["method=lora"], ["method.init_rank=2", "method.target_rank=2"]):
+        plan = make_plan(config := compose("experiment=pocket", f"task={task}", *method), config.task.rows)
+        options = vars(plan.config.training) | {"precision": plan.config.precision, "lr": None}
+        shared.add(str((sorted(options.items()), plan.setting.budget, config.budget.params)))
+    assert len(shared) == 1

@@ -1,0 +1,69 @@
+"""This project's own comparisons as cells."""
+
+import pytest
+
+from adalora.errors import UserError
+from adalora.sweep.cells import cells_of
+from adalora.sweep.studies import FILE, read_studies
+
+GRIDS = """
+small:
+  seeds: [7, 8]
+  grids:
+    - - [experiment=pocket task=r8]
+      - [method=adalora, method=lora training.lr=3e-3]
+    - - [experiment=pocket]
+      - [task=r8, task=mrpc]
+      - [method=bitfit]
+"""
+
+
+def study(folder, text):
+    (folder / FILE).write_text(text)
+    return read_studies(folder)
+
+
+def test_a_grid_has_every_combination_of_its_choices(tmp_path):
+    found = study(tmp_path, GRIDS)["small"]
+    assert found.seeds == [7, 8]
+    assert [" ".join(setting.overrides) for setting in found.settings("small")] == [
+        "experiment=pocket task=r8 method=adalora",
+        "experiment=pocket task=r8 method=lora training.lr=3e-3",
+        "experiment=pocket task=r8 method=bitfit",
+        "experiment=pocket task=mrpc method=bitfit",
+    ]
+
+
+@pytest.mark.parametrize(
+    "text, reason",
+    [
+        ("small: {seeds: [1]}", "small.grids: field required"),
+        ("small: {seeds: [], grids: [[[task=r8]]]}", "small.seeds: list should have at least 1 item"),
+        ("small: {seeds: [-1], grids: [[[task=r8]]]}", "small.seeds.0: input should be greater than or equal to 0"),
+        ("small: {seeds: [1], grids: [[task=r8]]}", "small.grids.0.0: input should be a valid list"),
+        ("small: {seeds: [1], grids: [[[task=r8]]], sede: 1}", "small.sede: extra inputs"),
+        ("[1, 2]", "input should be a valid dictionary"),
+        ("{", "can't be read as studies"),
+    ],
+)
+def test_a_wrong_file_is_one_line(tmp_path, text, reason):
+    with pytest.raises(UserError, match=reason) as error:
+        study(tmp_path, text)
+    assert "\n" not in str(error.value)
+
+
+def test_a_missing_file_is_one_line(tmp_path):
+    with pytest.raises(UserError, match=r"study.yaml can't be read \(No such file"):
+        read_studies(tmp_path)
+
+
+def test_the_pocket_cells_all_compose_and_have_equal_numbers_of_rates():
+    study = read_studies()["pocket-tuning"]
+    cells, refused = cells_of(study.settings("pocket-tuning"), study.seeds, [])
+    assert not refused
+    by_method = {}
+    for cell in cells:
+        method = " ".join(text for text in cell.overrides if text.startswith("method"))
+        by_method.setdefault((cell.config.task.name, method), []).append(cell.config.training.lr)
+    assert len(by_method) == 4 * 3
+    assert {tuple(rates) for rates in by_method.values()} == {(3e-4, 1e-3, 3e-3, 1e-2)}
