@@ -1,6 +1,6 @@
 """What result.json holds, written and read back. Imports no torch."""
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,6 +22,12 @@ UNCOUNTED = (
 )  # fmt: skip
 """Options of `training` that change no number: T says it all."""
 NAME, ADAPTER = "result.json", "adapter/adapter.safetensors"  # in a run's folder
+RECORDS = "*-seed*-*.json"  # small records of runs, whose folders may be gone: <task>-<method>-seed<seed>-<key>.json
+MACHINE = (
+    "data_root", "run_root", "cache_dir", "device", "tracking", "task.data_dir", "task.train_file", "task.eval_file",
+    "model.path",
+)  # fmt: skip
+"""Options of a machine: they change no number."""
 
 
 class ModelPart(BaseModel):
@@ -126,6 +132,7 @@ class Result:
     commit: str | None  # with `-dirty` where the tree had changes
     hardware: Part
     adapter: str = ""  # sha256 of `ADAPTER`
+    evaluations: list[dict[str, FiniteFloat]] = field(default_factory=list)  # in a record: `step`, `eval/<metric>`
 
     def __post_init__(self) -> None:
         for step in ("last", "best"):
@@ -148,9 +155,18 @@ def write_result(folder: Path, result: Result) -> Result:
     return result
 
 
-def read_result(folder: Path) -> Result:
-    """The result of the run in `folder`. Raises `Damaged`: none, of another schema, or not as it was written."""
-    path, remedy = folder / NAME, "run it again"
+def portable(command: list[str]) -> list[str]:
+    """A run's command without the options of the machine that it ran on."""
+    return [text for text in command if text.split("=")[0].lstrip("+~") not in MACHINE]
+
+
+def read_result(place: Path) -> Result:
+    """The result of a run, from its folder or its record.
+
+    Raises:
+        Damaged: there is none, it has another schema, or it isn't as it was written.
+    """
+    path, remedy = (place if place.suffix == ".json" else place / NAME), "run it again"
     schema = read_json(path, dict[str, Any], remedy).get("schema")
     if schema != SCHEMA:
         of = f"of result schema {schema}" if isinstance(schema, int) else "not a result of this suite"

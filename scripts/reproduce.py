@@ -13,10 +13,12 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 from shutil import which
+from typing import NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it runs uninstalled, as train.py does
 
 from adalora.errors import UserError
+from adalora.places import POCKET
 from adalora.sweep.cells import cells_of, chosen, command, extended
 from adalora.sweep.launchers import Launcher, Local, Slurm
 from adalora.sweep.published import TABLES, Setting, published
@@ -29,24 +31,30 @@ def heavy() -> None:
     import adalora.sweep.estimate  # noqa: F401
 
 
-def wanted(what: str) -> tuple[list[Setting], list[str], list[int]]:
-    """The settings of a table or study, a line for each printed row that none expresses, and the default seeds.
+class Wanted(NamedTuple):
+    """What a table or study consists of."""
 
-    Raises:
-        UserError: there is no such table or study, or it can't be read.
-    """
+    settings: list[Setting]
+    left: list[str]  # a line for each printed row that none expresses
+    seeds: list[int]  # where none are given
+    records: Path | None = None  # of a study
+
+
+def wanted(what: str) -> Wanted:
+    """A table or study. Raises `UserError`: there is none of that name, or it can't be read."""
     studies = read_studies()
     if what in studies:
-        return studies[what].settings(what), [], studies[what].seeds
+        study = studies[what]
+        return Wanted(study.settings(what), [], study.seeds, POCKET / study.records)
     if what not in (*TABLES, "all"):
         raise UserError(f"WHAT={what}: allowed are {', '.join((*TABLES, *studies))}, all (the papers' tables)")
-    return *published(what), [1, 2, 3, 4, 5]
+    return Wanted(*published(what), [1, 2, 3, 4, 5])
 
 
 def show_list(args: argparse.Namespace) -> int:
     """Print every cell."""
-    settings, left, default_seeds = wanted(args.what)
-    settings, seeds = chosen(settings, args.only), args.seeds or default_seeds
+    asked = wanted(args.what)
+    settings, seeds = chosen(asked.settings, args.only), args.seeds or asked.seeds
     if args.format == "commands":
         for seed in seeds:
             for overrides in dict.fromkeys(extended(setting, args.overrides) for setting in settings):
@@ -59,8 +67,8 @@ def show_list(args: argparse.Namespace) -> int:
     from adalora.sweep.states import states
 
     root = Path(cells[0].config.run_root).expanduser()
-    found = states(root, {cell.id: None for cell in cells})
-    print("\n".join(listing(cells, found, estimator(root), left + refused)))
+    found = states(root, {cell.id: None for cell in cells}, asked.records)
+    print("\n".join(listing(cells, found, estimator(root), asked.left + refused)))
     return 0
 
 
@@ -72,12 +80,12 @@ def run(args: argparse.Namespace) -> int:
         raise UserError("WORKERS= is for this machine: with LAUNCHER=slurm give SLURM='array_parallelism=2'")
     launcher = Slurm(args.slurm.split(), not args.detach) if args.launcher == "slurm" else Local(args.workers)
     check(launcher)
-    settings, left, default_seeds = wanted(args.what)
-    cells, refused = cells_of(chosen(settings, args.only), args.seeds or default_seeds, args.overrides, heavy)
+    asked = wanted(args.what)
+    cells, refused = cells_of(chosen(asked.settings, args.only), args.seeds or asked.seeds, args.overrides, heavy)
 
     from adalora.sweep.sweep import sweep
 
-    return sweep(cells, left + refused, launcher, Path(args.tables))
+    return sweep(cells, asked.left + refused, launcher, Path(args.tables), asked.records)
 
 
 def check(launcher: Launcher) -> None:

@@ -44,6 +44,7 @@ class Watched:
     run_root: str
     workers: int
     cells: Sequence[Line]
+    records: str | None = None  # a folder of records, which count as done
 
     def save(self, sweep: Path) -> None:
         """Write it into the sweep's folder."""
@@ -83,7 +84,8 @@ class View:
 
     def states(self) -> dict[str, State]:
         """Where the cells stand now."""
-        return states(self.root, {line.id: line.content for line in self.watched.cells})
+        records = Path(self.watched.records) if self.watched.records else None
+        return states(self.root, {line.id: line.content for line in self.watched.cells}, records)
 
     def look(self, always: bool = False) -> None:
         """Read the folders and show what is new, at most every few seconds."""

@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 
 from adalora.lock import held
 from adalora.reading import Damaged, read_lines
-from adalora.resultfile import Result, read_result
+from adalora.resultfile import RECORDS, Result, read_result
 from adalora.runfolder import FAILED, read_status
 from adalora.sweep.queue import queued
 
@@ -28,12 +28,13 @@ class Content(NamedTuple):
 
 @dataclass(frozen=True)
 class Folder:
-    """One run's folder, or the note of a failure that came before it."""
+    """One run's folder, its record, or the note of a failure that came before it."""
 
     path: Path
     state: StateName
     reason: str
     steps: int  # T
+    recorded: bool = False  # whether `path` is a record, which may be all that is left of the run
 
     @cached_property
     def result(self) -> Result | None:
@@ -63,18 +64,23 @@ class State:
         return next((folder for folder in self.folders if folder.state == self.name), None)
 
     @property
+    def recorded(self) -> bool:
+        """Whether there is a record of the cell."""
+        return any(folder.recorded for folder in self.folders)
+
+    @property
     def remark(self) -> str:
         """What tells several folders of one cell apart."""
         contents = {folder.content for folder in self.folders if folder.content}
         if len(contents) > 1:
             differ = [name for i, name in enumerate(Content._fields) if len({content[i] for content in contents}) > 1]
             return f"{len(contents)} finished runs with different {' and '.join(differ)}"
-        runs = [folder for folder in self.folders if folder.path.parent.name != FAILED]
+        runs = [folder for folder in self.folders if folder.path.parent.name != FAILED and not folder.recorded]
         return f"{len(runs)} runs: {', '.join(f'{run.path.name} {run.state}' for run in runs)}" if len(runs) > 1 else ""
 
 
-def scan(root: Path) -> dict[str, list[Folder]]:
-    """Every run folder and failure note below `root`, by cell."""
+def scan(root: Path, records: Path | None = None) -> dict[str, list[Folder]]:
+    """Every run folder and failure note below `root`, and every sound record in `records`, by cell."""
     folders = defaultdict(list)
     for path in sorted([*root.glob("[!.]*/*/*/*/*/status"), *root.glob(f"{FAILED}/*/status")]):
         status = read_status(path.parent)
@@ -87,17 +93,22 @@ def scan(root: Path) -> dict[str, list[Folder]]:
             folder = Folder(path.parent, name, status.reason, status.steps)
             for cell in status.cells:
                 folders[cell].append(folder)
+    for path in sorted(records.glob(RECORDS)) if records else []:
+        record = Folder(path, "done", "", 0, recorded=True)
+        if record.result is not None:
+            folders[record.result.cell].append(record)
     return folders
 
 
-def states(root: Path, cells: Mapping[str, Content | None]) -> dict[str, State]:
+def states(root: Path, cells: Mapping[str, Content | None], records: Path | None = None) -> dict[str, State]:
     """Where cells stand. Raises `UserError` if some may be in SLURM's queue, and SLURM doesn't answer.
 
     Args:
         root: the run root.
         cells: their identities, with the weights and data at hand where they are known.
+        records: a folder of records (`adalora/sweep/records.py`), which count as done.
     """
-    folders, jobs = scan(root), queued(root)
+    folders, jobs = scan(root, records), queued(root)
     return {cell: state_of(folders.get(cell, ()), content, jobs.get(cell)) for cell, content in cells.items()}
 
 

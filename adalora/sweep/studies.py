@@ -1,6 +1,7 @@
 """This project's own comparisons, from `results/pocket/study.yaml`: grids of `train.py` options, and their seeds.
 
 pocket:
+  records: runs
   seeds: [1, 2, 3]
   grids:
     - - [experiment=pocket task=r8]
@@ -28,6 +29,7 @@ Choices = Annotated[list[str], Field(min_length=1)]  # options, separated by spa
 class Study(BaseModel, extra="forbid"):
     """A comparison: every combination of each grid's choices, with every seed."""
 
+    records: Annotated[str, Field(pattern=r"^[a-z-]+$")]  # a folder beside the file
     seeds: Annotated[list[NonNegativeInt], Field(min_length=1)]
     grids: Annotated[list[Annotated[list[Choices], Field(min_length=1)]], Field(min_length=1)]
 

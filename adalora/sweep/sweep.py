@@ -19,11 +19,14 @@ from adalora.sweep.launchers import Launcher, Local, Slurm
 from adalora.sweep.listing import duration
 from adalora.sweep.live import Line, View, Watched
 from adalora.sweep.queue import SWEEPS
+from adalora.sweep.records import Recorder
 from adalora.sweep.rounds import Sweep
 from adalora.sweep.states import states
 
 
-def sweep(cells: Sequence[Cell], left: Sequence[str], launcher: Launcher, tables: Path) -> int:
+def sweep(
+    cells: Sequence[Cell], left: Sequence[str], launcher: Launcher, tables: Path, records: Path | None = None
+) -> int:
     """Run every cell that is not done, and write the tables.
 
     Args:
@@ -31,6 +34,8 @@ def sweep(cells: Sequence[Cell], left: Sequence[str], launcher: Launcher, tables
         left: lines on what was wanted and isn't among the cells.
         launcher: where the runs go.
         tables: folder for the tables.
+        records: folder for small records of the runs, written as they end; a cell with a record is done, and the
+            tables are of the records.
 
     Returns:
         The exit code: 1 if a cell failed or can't run.
@@ -55,7 +60,9 @@ def sweep(cells: Sequence[Cell], left: Sequence[str], launcher: Launcher, tables
     if not able:
         raise UserError("no cell can run: the lines above say why")
     content = contents(able)
-    before = states(root, {cell.id: content[cell.id] for cell in able})
+    recorder = Recorder(root, content, records)
+    recorder.look(always=True)
+    before = states(root, content, records)
     theirs = ("queued", "running") if isinstance(launcher, Slurm) else ("queued",)
     left_alone = Counter(state.name for state in before.values() if state.name in theirs)
     todo = [cell for cell in able if before[cell.id].name not in ("done", *theirs)]
@@ -73,13 +80,19 @@ def sweep(cells: Sequence[Cell], left: Sequence[str], launcher: Launcher, tables
         folder = root / SWEEPS / f"{datetime.now():%Y-%m-%d_%H-%M-%S-%f}-{os.getpid()}"
         lines = [Line(cell.id, name_of(cell), estimates[cell.id].seconds, content[cell.id]) for cell in able]
         with locked(folder):
-            watched = Watched(str(root.absolute()), workers, lines)
+            watched = Watched(str(root.absolute()), workers, lines, str(records.absolute()) if records else None)
             watched.save(folder)
             with View(watched) as view:
-                running = Sweep(folder, launcher, view.look)
+
+                def look() -> None:
+                    view.look()
+                    recorder.look()
+
+                running = Sweep(folder, launcher, look)
                 try:
                     running.run(todo)
                 finally:
+                    recorder.look(always=True)
                     if running.jobs and len(running.outcomes) < len(todo):
                         say(outliving(running.jobs))
                 view.look(always=True)
@@ -92,7 +105,7 @@ def sweep(cells: Sequence[Cell], left: Sequence[str], launcher: Launcher, tables
             if cell.id in running.busy():
                 say(f"left to another process: {cell.command}")
     try:
-        files, warnings = write_tables(gather(root), tables)
+        files, warnings = write_tables(gather(records or root), tables)
     except UserError as error:
         say(f"no tables: {error}")
     else:

@@ -8,6 +8,7 @@ from adalora.sweep.studies import FILE, read_studies
 
 GRIDS = """
 small:
+  records: runs
   seeds: [7, 8]
   grids:
     - - [experiment=pocket task=r8]
@@ -37,11 +38,15 @@ def test_a_grid_has_every_combination_of_its_choices(tmp_path):
 @pytest.mark.parametrize(
     "text, reason",
     [
-        ("small: {seeds: [1]}", "small.grids: field required"),
-        ("small: {seeds: [], grids: [[[task=r8]]]}", "small.seeds: list should have at least 1 item"),
-        ("small: {seeds: [-1], grids: [[[task=r8]]]}", "small.seeds.0: input should be greater than or equal to 0"),
-        ("small: {seeds: [1], grids: [[task=r8]]}", "small.grids.0.0: input should be a valid list"),
-        ("small: {seeds: [1], grids: [[[task=r8]]], sede: 1}", "small.sede: extra inputs"),
+        ("small: {records: runs, seeds: [1]}", "small.grids: field required"),
+        ("small: {records: runs, seeds: [], grids: [[[task=r8]]]}", "small.seeds: list should have at least 1 item"),
+        (
+            "small: {records: runs, seeds: [-1], grids: [[[task=r8]]]}",
+            "small.seeds.0: input should be greater than or equal to 0",
+        ),
+        ("small: {records: runs, seeds: [1], grids: [[task=r8]]}", "small.grids.0.0: input should be a valid list"),
+        ("small: {records: runs, seeds: [1], grids: [[[task=r8]]], sede: 1}", "small.sede: extra inputs"),
+        ("small: {records: ../runs, seeds: [1], grids: [[[task=r8]]]}", "small.records: string should match pattern"),
         ("[1, 2]", "input should be a valid dictionary"),
         ("{", "can't be read as studies"),
     ],

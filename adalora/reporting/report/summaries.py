@@ -9,10 +9,8 @@ from itertools import groupby
 from adalora.reporting.cells import Row, Section, commits
 from adalora.reporting.report.figures import headlines, row_name
 from adalora.reporting.results import Run, folder_of
+from adalora.resultfile import portable
 from adalora.statistics.over_tasks import Estimate, improvement, interquartile_means, mean_ranks
-
-MACHINE = ("data_root", "run_root", "cache_dir", "device", "tracking", "task.data_dir", "task.train_file",
-           "task.eval_file", "model.path")  # fmt: skip  # options of a machine: they change no number
 
 
 @dataclass(frozen=True)
@@ -105,5 +103,4 @@ def took_of(row: Row, task: str, model: str, runs: Sequence[Run]) -> Took:
 
 def rerun(run: Run) -> str:
     """The command that repeats a run, without the options of the machine that it ran on."""
-    overrides = [text for text in run["command"][1:] if text.split("=")[0].lstrip("+~") not in MACHINE]
-    return f"python train.py {shlex.join(overrides)}"
+    return f"python train.py {shlex.join(portable(run['command'])[1:])}"
