@@ -3,6 +3,8 @@
 python scripts/reproduce.py list glue --only "task=rte method=adalora"
 python scripts/reproduce.py list glue --format commands model=deberta_minilm training.max_steps=100
 python scripts/reproduce.py run glue --seeds 1,2,3 --workers 2
+python scripts/reproduce.py run pocket --workers 2
+python scripts/reproduce.py page
 python scripts/reproduce.py watch
 
 Options of train.py may follow anywhere; they count for all cells.
@@ -83,9 +85,31 @@ def run(args: argparse.Namespace) -> int:
     asked = wanted(args.what)
     cells, refused = cells_of(chosen(asked.settings, args.only), args.seeds or asked.seeds, args.overrides, heavy)
 
+    from adalora.reporting.findings import gather
+    from adalora.reporting.pocket.page import write_pages
+    from adalora.reporting.tables import write_tables
     from adalora.sweep.sweep import sweep
 
-    return sweep(cells, asked.left + refused, launcher, Path(args.tables), asked.records)
+    def report(root: Path) -> tuple[list[Path], list[str]]:
+        return write_pages(pocket_seeds()) if asked.records else write_tables(gather(root), Path(args.tables))
+
+    return sweep(cells, asked.left + refused, launcher, report, asked.records)
+
+
+def pocket_seeds() -> list[int]:
+    """The seeds of the counted runs."""
+    return read_studies()["pocket"].seeds
+
+
+def show_page(args: argparse.Namespace) -> int:
+    """Write the pocket reproduction's pages from its records, without a run, weights or data."""
+    from adalora.reporting.pocket.page import write_pages
+
+    files, lines = write_pages(pocket_seeds())
+    for line in lines:
+        print(f"warning: {line}", file=sys.stderr)
+    print(", ".join(map(str, files)))
+    return 0
 
 
 def check(launcher: Launcher) -> None:
@@ -145,6 +169,8 @@ def parser() -> Parser:
     watched = verbs.add_parser("watch", help="show the newest sweep while it runs", allow_abbrev=False)
     watched.add_argument("--runs", default="results/runs", help="folder of runs (default results/runs)")
     watched.set_defaults(act=show_watch)
+    paged = verbs.add_parser("page", help="write results/pocket's pages from its records", allow_abbrev=False)
+    paged.set_defaults(act=show_page)
     for verb in (listed, ran):
         verb.add_argument("what", help=f"{', '.join(TABLES)}, all, or a study of results/pocket/study.yaml")
         verb.add_argument("--only", default="", help="options that cells must have, as 'task=rte,mrpc method=adalora'")

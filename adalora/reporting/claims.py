@@ -60,8 +60,12 @@ class Claim:
                 yield self.one.at(budget, self.ranks), other.at(budget, self.ranks)
 
 
-def read_claims(folder: Path = PAPER) -> list[Claim]:
+def read_claims(folder: Path = PAPER, paper: Path | None = None) -> list[Claim]:
     """All claims.
+
+    Args:
+        folder: where `claims.yaml` lies.
+        paper: where the published numbers lie, if elsewhere.
 
     Raises:
         UserError: the file can't be read, or a claim has an unknown field, method or choice, or no budget.
@@ -77,7 +81,7 @@ def read_claims(folder: Path = PAPER) -> list[Claim]:
     ids = [claim.id for claim in claims]
     if twice := {name for name in ids if ids.count(name) > 1}:
         raise UserError(f"{path} has {', '.join(sorted(twice))} twice")
-    ranks = lora_ranks(read_all(folder))
+    ranks = lora_ranks(read_all(paper or folder))
     return [replace(claim, ranks=ranks) for claim in claims]
 
 

@@ -46,7 +46,7 @@ def parts_of(claim: Claim, cells: Cells, paper: Paper | None) -> list[Part]:
         (one, other, task, metrics, published_difference(claim, task, metrics, one, other, paper))
         for one, other in claim.pairs()
         for task in claim.tasks
-        for metrics in [[metric] for metric in claim.metrics] or [metrics_of(claim, task, paper)]
+        for metrics in [[metric] for metric in claim.metrics] or [metrics_of(claim, task, paper, cells)]
     ]
     limit = max((each[-1] for each in wanted if each[-1] is not None), default=None) if claim.kind == "cost" else None
     printed = [each for each in wanted if each[-1] is not None or paper is None]
@@ -77,7 +77,7 @@ def average_part(claim: Claim, one: Side, other: Side, cells: Cells, paper: Pape
     for task in claim.tasks:
         a, b, told = sides(task, one, other, cells)
         notes += [line for line in told if line not in notes]
-        metrics = metrics_of(claim, task, paper)
+        metrics = metrics_of(claim, task, paper, cells)
         if a:
             tables[task] = values_of(a, metrics, claim.step), values_of(b, metrics, claim.step)
         else:
@@ -85,7 +85,8 @@ def average_part(claim: Claim, one: Side, other: Side, cells: Cells, paper: Pape
     published = None
     if paper is not None:
         differences = [
-            published_difference(claim, task, metrics_of(claim, task, paper), one, other, paper) for task in claim.tasks
+            published_difference(claim, task, metrics_of(claim, task, paper, cells), one, other, paper)
+            for task in claim.tasks
         ]
         known = [d for d in differences if d is not None]
         published = statistics.mean(known) if len(known) == len(differences) else None
@@ -123,10 +124,12 @@ def part_of(
     )  # fmt: skip
 
 
-def metrics_of(claim: Claim, task: str, paper: Paper | None) -> list[str]:
-    """A task's metrics that count as its score: those named, those of the claim's table, or GLUE's columns."""
+def metrics_of(claim: Claim, task: str, paper: Paper | None, cells: Cells) -> list[str]:
+    """A task's metrics that count as its score: those named, those of the claim's table, GLUE's columns, or what its
+    runs have as their headline."""
     printed = sorted({key[1] for key in (paper or {}).get(claim.table or "", {}) if key[0] == task})
-    return list(claim.metrics) or printed or [column.metric for column in GLUE if column.task == task]
+    named = list(claim.metrics) or printed or [column.metric for column in GLUE if column.task == task]
+    return named or cells.headlines(task)
 
 
 def values_of(runs: Mapping[int, Run], metrics: Sequence[str], step: str) -> dict[int, float]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from adalora.errors import UserError
-from adalora.places import PAPER
+from adalora.places import PAPER, POCKET
 from adalora.reporting.cells import SET_OF, TASK_SETS, Column, Contrast, Row, Section, position, rows_of
 from adalora.reporting.claims import read_claims
 from adalora.reporting.comparisons import Paper
@@ -51,6 +51,7 @@ def gather(root: Path, published: Path = PAPER) -> Findings:
         UserError: no such folder, nothing in it, or published numbers that can't be read.
     """
     paper, claims = read_paper(published), read_claims(published)
+    own = read_claims(POCKET, published) if POCKET.is_dir() else []  # a wheel has none
     folders, skipped = read_folders(root)
     if not folders:
         told = f" ({len(skipped)} skipped, the first {skipped[0]})" if skipped else ""
@@ -62,7 +63,8 @@ def gather(root: Path, published: Path = PAPER) -> Findings:
     intro = PACKAGED_INTRO if others else [*PACKAGED_INTRO, "No such run yet."]
     pages = PAGES | {"packaged": Page("Runs that the papers' numbers don't apply to", intro, [], [])}
     warnings = {name: list(dict.fromkeys(footnotes(tables))) for name, tables in sections.items()}
-    verdicts, elsewhere = judge(claims, ours, paper), judge_elsewhere(claims, others)
+    verdicts = judge(claims, ours, paper)
+    elsewhere = judge_elsewhere([*own, *(claim for claim in claims if claim.kind == "scores")], others)
     return Findings(folders, skipped, pages, sections, warnings, verdicts, elsewhere)
 
 

@@ -24,6 +24,12 @@ class Cells:
         budget = "any" if side.method in NO_BUDGET else side.budget
         return self.runs.get((task, side.method, str(budget), side.variant), [])
 
+    def headlines(self, task: str) -> list[str]:
+        """The headline metric of a task's runs."""
+        return sorted(
+            {run["task"]["headline"] for (each, *_), runs in self.runs.items() if each == task for run in runs}
+        )
+
 
 def sides(
     task: str, one: Side, other: Side, cells: Cells, same_machine: bool = False

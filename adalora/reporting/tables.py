@@ -94,8 +94,8 @@ def caption(section: Section) -> list[str]:
     ]
 
 
-def write_tables(findings: Findings, out: Path) -> tuple[list[Path], list[str]]:
-    """Write every page of `PAGES`, `packaged` and `claims`, as md, csv and tex.
+def write_tables(findings: Findings, out: Path, only: Sequence[str] = ()) -> tuple[list[Path], list[str]]:
+    """Write every page of `PAGES`, `packaged` and `claims`, as md, csv and tex, or `only` those named.
 
     Returns:
         The files, and a line for everything left out or to be careful with.
@@ -120,7 +120,8 @@ def write_tables(findings: Findings, out: Path) -> tuple[list[Path], list[str]]:
     document = claims_document(findings.verdicts, findings.elsewhere)
     texts |= {"claims.md": markdown(document), "claims.tex": latex(document)}
     texts["claims.csv"] = claims_table(findings.verdicts, findings.elsewhere)
-    return [put(out, name, text) for name, text in texts.items()], findings.lines
+    chosen = {name: text for name, text in texts.items() if not only or Path(name).stem in only}
+    return [put(out, name, text) for name, text in chosen.items()], findings.lines
 
 
 def put(out: Path, name: str, text: str) -> Path:

@@ -54,7 +54,7 @@ def judge(claims: Sequence[Claim], runs: Sequence[Run], paper: Paper | None) -> 
 
 
 def judge_elsewhere(claims: Sequence[Claim], runs: Iterable[Run]) -> list[Group]:
-    """The claims about scores, judged on every other backbone, set of rows and length; those with something run."""
+    """Claims judged on every other backbone, set of rows and length; those with something run."""
     groups: dict[tuple[str, ...], list[Run]] = defaultdict(list)
     for run in runs:
         chosen = options(run)
@@ -62,7 +62,7 @@ def judge_elsewhere(claims: Sequence[Claim], runs: Iterable[Run]) -> list[Group]
         groups[run["model"]["title"], rows, chosen["length"], run["precision"]].append(run)
     found = []
     for parts, group in sorted(groups.items()):
-        verdicts = judge([claim for claim in claims if claim.kind == "scores"], group, None)
+        verdicts = judge(claims, group, None)
         tried = [replace(each, parts=[part for part in each.parts if part.found is not None]) for each in verdicts]
         if any(verdict.parts for verdict in tried):
             found.append((", ".join(filter(None, parts)), [verdict for verdict in tried if verdict.parts]))

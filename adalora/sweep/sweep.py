@@ -3,15 +3,13 @@
 import os
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
 
 from adalora.errors import UserError
 from adalora.lock import locked
 from adalora.progress.terminal import console
-from adalora.reporting.findings import gather
-from adalora.reporting.tables import write_tables
 from adalora.sweep.cells import Cell
 from adalora.sweep.check import check_disk, contents
 from adalora.sweep.estimate import Estimate, estimator
@@ -23,9 +21,15 @@ from adalora.sweep.records import Recorder
 from adalora.sweep.rounds import Sweep
 from adalora.sweep.states import states
 
+Written = tuple[list[Path], list[str]]  # files, and a line for everything left out or to be careful with
+
 
 def sweep(
-    cells: Sequence[Cell], left: Sequence[str], launcher: Launcher, tables: Path, records: Path | None = None
+    cells: Sequence[Cell],
+    left: Sequence[str],
+    launcher: Launcher,
+    report: Callable[[Path], Written],
+    records: Path | None = None,
 ) -> int:
     """Run every cell that is not done, and write the tables.
 
@@ -33,9 +37,8 @@ def sweep(
         cells: what is wanted.
         left: lines on what was wanted and isn't among the cells.
         launcher: where the runs go.
-        tables: folder for the tables.
-        records: folder for small records of the runs, written as they end; a cell with a record is done, and the
-            tables are of the records.
+        report: writes tables or pages over the runs below a run root.
+        records: folder for small records of the runs, written as they end; a cell with a record is done.
 
     Returns:
         The exit code: 1 if a cell failed or can't run.
@@ -105,14 +108,14 @@ def sweep(
             if cell.id in running.busy():
                 say(f"left to another process: {cell.command}")
     try:
-        files, warnings = write_tables(gather(records or root), tables)
+        files, warnings = report(root)
     except UserError as error:
         say(f"no tables: {error}")
     else:
         for line in warnings:
             print(f"warning: {line}", file=sys.stderr)
-        names = ", ".join(file.name for file in files if file.suffix == ".md")
-        say(f"{len(failed)} of {len(able)} cells failed. Tables in {tables}: {names}, also as csv and tex")
+        names = ", ".join(file.name for file in files if file.suffix in (".md", ".html"))
+        say(f"{len(failed)} of {len(able)} cells failed. Tables in {files[0].parent}: {names}, also as csv and tex")
     return 1 if failed or unable else 0
 
 

@@ -1,0 +1,1 @@
+"""The pages of the pocket reproduction, made of its records alone."""

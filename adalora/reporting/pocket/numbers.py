@@ -1,0 +1,152 @@
+"""What the pocket reproduction's pages say in numbers."""
+
+import re
+import statistics
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from adalora.reporting.cells import TITLES
+from adalora.reporting.claims import Claim
+from adalora.reporting.comparisons import Part
+from adalora.reporting.report.series import mean_ranks
+from adalora.reporting.results import Run, budget_of
+from adalora.reporting.verdicts import Verdict, judge
+from adalora.statistics.agreement import mean_correlation
+from adalora.statistics.over_tasks import Estimate
+
+TASKS = {"r8": "R8", "mrpc": "MRPC", "stsb": "STS-B", "cola": "CoLA"}
+METHODS = ("AdaLoRA", "SVD-LoRA", "LoRA")
+BUDGET = "custom 82,944"  # mean rank 2 in 36 maps
+
+Cells = Mapping[tuple[str, str], Mapping[int, Run]]  # (method, task) -> seed -> run
+
+
+def name_of(run: Run) -> str:
+    """A run's method; AdaLoRA that starts at its final rank is SVD-LoRA (arXiv 2303.10512 Table 5)."""
+    method = run["method"]
+    if method["name"] == "adalora" and method["init_rank"] == method["target_rank"]:
+        return "SVD-LoRA"
+    return TITLES.get(method["name"], method["name"])
+
+
+def in_words(part: Part) -> str:
+    """A comparison with the methods' names and without the budget, which all share."""
+    text = part.name.replace(f" at {BUDGET}", "").replace("adalora [init_rank=2, target_rank=2]", "SVD-LoRA")
+    text = re.sub(r"\badalora\b", "AdaLoRA", re.sub(r"\blora\b", "LoRA", text))
+    return re.sub("|".join(TASKS), lambda task: TASKS[task[0]], text)
+
+
+def score(run: Run) -> float:
+    """The headline metric at the last step, in percent."""
+    return 100 * run["last"][run["task"]["headline"]]
+
+
+@dataclass(frozen=True)
+class Pocket:
+    """The counted runs of the seeds that have every cell, and what is judged over them.
+
+    `planned` are all seeds; `recorded` counts the runs of incomplete seeds, too.
+    """
+
+    cells: Cells
+    seeds: Sequence[int]
+    planned: Sequence[int]
+    recorded: int
+    verdicts: Mapping[str, Verdict]
+
+    @property
+    def complete(self) -> bool:
+        """Whether the protocol's tests may be made."""
+        return len(self.seeds) == len(self.planned)
+
+    @property
+    def runs(self) -> list[Run]:
+        """All runs of complete seeds."""
+        return [run for cell in self.cells.values() for run in cell.values()]
+
+    def scores(self, method: str, task: str) -> list[float]:
+        """Of a cell, seed by seed."""
+        return [score(self.cells[method, task][seed]) for seed in self.seeds]
+
+    def over_tasks(self, method: str) -> list[float]:
+        """The mean over the tasks, seed by seed."""
+        return [statistics.mean(score(self.cells[method, task][seed]) for task in TASKS) for seed in self.seeds]
+
+    def agreement(self, task: str) -> Estimate:
+        """How much AdaLoRA's final ranks agree between seeds. Raises `ValueError` for a single seed."""
+        runs = self.cells["AdaLoRA", task]
+        maps = sorted(runs[self.seeds[0]]["ranks"])
+        return mean_correlation([[runs[seed]["ranks"][path] for path in maps] for seed in self.seeds])
+
+    def across(self, one: str, other: str) -> float:
+        """The correlation of two tasks' mean ranks."""
+        vectors = []
+        for task in (one, other):
+            runs = self.cells["AdaLoRA", task].values()
+            maps = sorted(next(iter(runs))["ranks"])
+            vectors.append([statistics.mean(run["ranks"][path] for run in runs) for path in maps])
+        return mean_correlation(vectors).value
+
+    def rank_by_map(self, task: str) -> dict[str, float]:
+        """The mean final rank of each kind of map."""
+        runs = list(self.cells["AdaLoRA", task].values())
+        found = defaultdict(list)
+        for each in mean_ranks([run["ranks"] for run in runs], runs[0]["model"]["targets"]):
+            found[each["map"]].append(each["rank"])
+        return {name: statistics.mean(ranks) for name, ranks in found.items()}
+
+    def step_seconds(self, method: str, task: str) -> float:
+        """Seconds a step with evaluations, the median over the seeds."""
+        return statistics.median(run["seconds"] / run["last_step"] for run in self.cells[method, task].values())
+
+    def step_ratio(self, method: str, other: str, task: str) -> float:
+        """Seconds of `method` over those of `other`, the median of the seeds' ratios."""
+        one, two = self.cells[method, task], self.cells[other, task]
+        return statistics.median(one[seed]["seconds"] / two[seed]["seconds"] for seed in self.seeds)
+
+    def curve(self, method: str, task: str) -> list[tuple[int, float]]:
+        """Step, and the mean score of its evaluation."""
+        by_step = defaultdict(list)
+        for run in self.cells[method, task].values():
+            for line in run["evaluations"]:
+                by_step[int(line["step"])].append(100 * line[f"eval/{run['task']['headline']}"])
+        return [(step, statistics.mean(values)) for step, values in sorted(by_step.items())]
+
+
+def pocket(runs: Sequence[Run], planned: Sequence[int], claims: Sequence[Claim]) -> Pocket:
+    """Sort the runs, keep the seeds that have every method on every task, and judge the claims over these."""
+    cells: dict[tuple[str, str], dict[int, Run]] = defaultdict(dict)
+    counted = [run for run in runs if budget_of(run) == BUDGET and run["seed"] in planned and name_of(run) in METHODS]
+    for run in counted:
+        cells[name_of(run), run["task"]["name"]][run["seed"]] = run
+    wanted = [(method, task) for method in METHODS for task in TASKS]
+    seeds = [seed for seed in planned if all(seed in cells[cell] for cell in wanted)]
+    whole = {cell: {seed: cells[cell][seed] for seed in seeds} for cell in wanted}
+    verdicts = judge(claims, [run for cell in whole.values() for run in cell.values()], None)
+    return Pocket(whole, seeds, planned, len(counted), {verdict.claim.id: verdict for verdict in verdicts})
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """The learning rates of one method on one task: the score of each, and the best, the lower of equal ones."""
+
+    scores: Mapping[float, float]
+
+    @property
+    def best(self) -> float:
+        """The chosen rate."""
+        return max(sorted(self.scores), key=lambda rate: self.scores[rate])
+
+    @property
+    def edge(self) -> bool:
+        """Whether it is the lowest or highest that was tried."""
+        return self.best in (min(self.scores), max(self.scores))
+
+
+def tuning(runs: Sequence[Run]) -> dict[tuple[str, str], Tuned]:
+    """The tuning by (method, task)."""
+    found: dict[tuple[str, str], dict[float, float]] = defaultdict(dict)
+    for run in runs:
+        found[name_of(run), run["task"]["name"]][run["training"]["lr"]] = score(run)
+    return {cell: Tuned(dict(sorted(scores.items()))) for cell, scores in found.items()}

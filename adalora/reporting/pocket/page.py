@@ -1,0 +1,72 @@
+"""README.md, pictures, tables and report of the pocket reproduction, written from its records."""
+
+import statistics
+from collections.abc import Sequence
+from importlib.resources import files
+from itertools import combinations
+from pathlib import Path
+
+from jinja2 import Environment, StrictUndefined
+
+from adalora.errors import UserError
+from adalora.files import write_text
+from adalora.places import PAPER, POCKET
+from adalora.reporting.cells import commits
+from adalora.reporting.claimpage import probability, span
+from adalora.reporting.claims import read_claims
+from adalora.reporting.findings import gather
+from adalora.reporting.pocket.draw import draw_differences, draw_time
+from adalora.reporting.pocket.numbers import METHODS, TASKS, Pocket, in_words, pocket, tuning
+from adalora.reporting.report.write import write_report
+from adalora.reporting.results import read_results
+from adalora.reporting.tables import signed, write_tables
+
+
+def write_pages(planned: Sequence[int], folder: Path = POCKET) -> tuple[list[Path], list[str]]:
+    """Write all pages from the records in `folder`.
+
+    Args:
+        planned: the seeds of the counted runs.
+
+    Returns:
+        The files, and a line for everything left out or to be careful with.
+
+    Raises:
+        UserError: a record's folder is missing, or no place to write.
+    """
+    found, text, lines = page(planned, folder)
+    written = [folder / "README.md"]
+    write_text(written[0], text)
+    if not found.seeds:
+        return written, lines
+    draw_differences(found, folder / "differences.svg")
+    draw_time(found, folder / "time.svg")
+    findings = gather(folder / "runs")
+    tables, told = write_tables(findings, folder, only=("packaged", "claims"))
+    report, _ = write_report(findings, folder)
+    return [*written, folder / "differences.svg", folder / "time.svg", *tables, report], [*lines, *told]
+
+
+def page(planned: Sequence[int], folder: Path = POCKET) -> tuple[Pocket, str, list[str]]:
+    """The numbers, README.md's text, and a line for each record that can't be used."""
+    runs, skipped = records(folder / "runs")
+    tuned, skipped_too = records(folder / "tuning")
+    found = pocket(runs, planned, read_claims(folder, PAPER))
+    environment = Environment(autoescape=False, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters |= {"signed": signed, "span": span, "p": probability, "mean": statistics.mean,
+                            "std": statistics.stdev}  # fmt: skip
+    template = files("adalora.reporting.pocket").joinpath("page.md.j2").read_text("utf-8")
+    text = environment.from_string(template).render(
+        found=found, tuning=tuning(tuned), tuned=tuned, runs=runs, TASKS=TASKS, METHODS=METHODS, commits=commits,
+        in_words=in_words, pairs=lambda names: list(combinations(names, 2)),
+        hours=lambda group: sum(run["seconds"] for run in group) / 3600,
+    )  # fmt: skip
+    return found, text.rstrip() + "\n", [f"skipped {line}" for line in skipped + skipped_too]
+
+
+def records(folder: Path) -> tuple[list[dict[str, object]], list[str]]:
+    """The records in a folder, which isn't there before the first."""
+    try:
+        return read_results(folder)
+    except UserError:
+        return [], []

@@ -1,0 +1,156 @@
+"""The pocket reproduction's pages: of forged records, whose answers are known, and the committed one."""
+
+import itertools
+import json
+import statistics
+
+import pytest
+
+from adalora.errors import UserError
+from adalora.places import POCKET
+from adalora.reading import sealed
+from adalora.reporting.pocket.numbers import METHODS, TASKS, tuning
+from adalora.reporting.pocket.page import page, write_pages
+from adalora.sweep.studies import read_studies
+from tests.reporting.forged import make as forged
+
+TARGETS = {"query": "encoder.layer.{layer}.query", "intermediate": "encoder.layer.{layer}.intermediate"}
+MAPS = [pattern.format(layer=layer) for layer in range(6) for pattern in TARGETS.values()]
+OPTIONS = {
+    "AdaLoRA": {"method__init_rank": 3, "method__target_rank": 2.0},
+    "SVD-LoRA": {"method__init_rank": 2, "method__target_rank": 2.0},
+    "LoRA": {"method__rank": 2},
+}
+ABOVE = {"AdaLoRA": 2.0, "SVD-LoRA": 2.0, "LoRA": 0.0}  # points
+PLANNED = range(1, 11)
+
+
+def record(method, task, seed, lr=1e-3):
+    """A run of a method at 80 % and what is above it, with noise that all methods of a seed share."""
+    shift = {"AdaLoRA": 0.1, "SVD-LoRA": -0.1, "LoRA": 0.0}[method] * (-1) ** seed  # AdaLoRA and SVD-LoRA are alike
+    value = (80 + ABOVE[method] + shift + seed / 10) / 100
+    run = forged(
+        task=task, method="lora" if method == "LoRA" else "adalora", budget="custom", seed=seed, last=value, best=value,
+        model__name="deberta_minilm", model__title="MiniLM", model__comparable=False, model__targets=TARGETS,
+        budget__params=82_944, precision="bf16", training__lr=lr,
+        recipe__values={}, recipe__total_steps=3900, recipe__source="ours", recipe__protocol="ours",
+        key=f"{METHODS.index(method):05}{list(TASKS).index(task):02}{seed:03}",
+        seconds=780.0 if method == "AdaLoRA" else 390.0,
+        **OPTIONS[method],
+    )  # fmt: skip
+    run["method"] |= {"alpha": 16.0, "orthogonality": 0.1, "initial_steps": None} if method != "LoRA" else {}
+    ranks = [(i * 7) % 4 for i in range(len(MAPS))]
+    if method == "AdaLoRA" and seed % 2:
+        ranks[0], ranks[1] = ranks[1], ranks[0]
+    run["ranks"] = dict(zip(MAPS, ranks if method == "AdaLoRA" else [2] * len(MAPS), strict=True))
+    run["hardware"] = {"name": "a processor", "device": "cpu"}
+    metric = run["task"]["headline"]
+    run["evaluations"] = [{"step": 1950, f"eval/{metric}": 0.5}, {"step": 3900, f"eval/{metric}": value}]
+    return run
+
+
+@pytest.fixture
+def study(tmp_path):
+    """`study(seeds, without)`: a folder like results/pocket with records of these seeds."""
+
+    def make(seeds=PLANNED, without=()):
+        for name in ("study.yaml", "claims.yaml"):
+            (tmp_path / name).write_text((POCKET / name).read_text())
+        for method, task, seed in itertools.product(METHODS, TASKS, seeds):
+            if (method, task, seed) not in without:
+                write(tmp_path / "runs", record(method, task, seed))
+        return tmp_path
+
+    return make
+
+
+def write(folder, run):
+    folder.mkdir(exist_ok=True)
+    name = f"{run['task']['name']}-{run['method']['name']}-seed{run['seed']}-{run['key']}.json"
+    (folder / name).write_text(json.dumps(sealed(run)))
+
+
+def test_the_answer_is_what_was_put_in(study):
+    found, text, lines = page(PLANNED, study())
+    assert lines == []
+    assert found.complete
+    above_lora, above_itself = found.verdicts["pocket-primary"].parts
+    assert above_lora.found.mean == pytest.approx(2.0)
+    assert (above_lora.state, above_lora.found.n) == ("holds", 40)
+    assert above_itself.found.mean == pytest.approx(0.0, abs=1e-9)
+    assert above_itself.state == "open"
+    assert "AdaLoRA scores above LoRA: +2.00 points" in text
+    assert "No difference from SVD-LoRA is shown: +0.00 points" in text
+
+
+def test_scores_are_means_over_the_seeds(study):
+    found, text, _ = page(PLANNED, study())
+    expected = statistics.mean(80 + seed / 10 for seed in PLANNED)
+    assert statistics.mean(found.scores("LoRA", "cola")) == pytest.approx(expected)
+    assert f"| LoRA | {expected:.2f} ± 0.30 |" in text
+
+
+def test_only_seeds_that_have_every_cell_count(study):
+    found, text, _ = page(PLANNED, study(seeds=(1, 2, 3), without=[("LoRA", "cola", 3)]))
+    assert list(found.seeds) == [1, 2]
+    assert found.recorded == 3 * 12 - 1
+    assert "Interim: 2 of 10 seeds are complete, so the protocol's tests are not made yet" in text
+    assert " p |" not in text
+
+
+def test_ranks_agree_as_far_as_they_were_made_to(study):
+    found, text, _ = page(PLANNED, study())
+    agreement = found.agreement("r8")
+    assert 0 < agreement.value < 1
+    assert found.across("r8", "cola") == pytest.approx(1.0)
+    assert f"| R8 | {agreement.value:.2f} (" in text
+
+
+def test_time_is_a_step_s_and_its_ratio(study):
+    found, _, _ = page(PLANNED, study())
+    assert found.step_seconds("LoRA", "mrpc") == pytest.approx(0.1)
+    assert found.step_ratio("AdaLoRA", "LoRA", "mrpc") == pytest.approx(2.0)
+
+
+def test_the_best_rate_is_chosen_and_the_lower_of_equal_ones():
+    runs = [record("LoRA", "r8", 100, lr) | {"last": {"accuracy": value}}
+            for lr, value in {1e-2: 0.7, 3e-3: 0.9, 1e-3: 0.9, 3e-4: 0.5}.items()]  # fmt: skip
+    (tuned,) = tuning(runs).values()
+    assert tuned.best == 1e-3
+    assert not tuned.edge
+
+
+def test_the_pages_are_written_and_the_same_each_time(study):
+    folder = study(seeds=(1, 2))
+    files, _ = write_pages(PLANNED, folder)
+    names = {path.name for path in files}
+    assert names >= {"README.md", "differences.svg", "time.svg", "packaged.md", "claims.md", "report.html"}
+    before = {path: path.read_bytes() for path in files}
+    assert {path: path.read_bytes() for path in write_pages(PLANNED, folder)[0]} == before
+    assert "SVD-LoRA - LoRA" in (folder / "README.md").read_text()
+    assert "glue.md" not in {path.name for path in folder.iterdir()}
+
+
+def test_without_a_record_the_page_says_so(tmp_path):
+    (tmp_path / "claims.yaml").write_text((POCKET / "claims.yaml").read_text())
+    files, _ = write_pages(PLANNED, tmp_path)
+    assert [path.name for path in files] == ["README.md"]
+    assert "None yet: 0 of 120 runs are recorded" in files[0].read_text()
+
+
+def test_a_damaged_record_is_named(study):
+    folder = study(seeds=(1,))
+    damaged = next((folder / "runs").iterdir())
+    damaged.write_text("{")
+    _, _, (line,) = page(PLANNED, folder)
+    assert damaged.name in line
+
+
+def test_the_committed_page_says_what_its_records_say():
+    seeds = read_studies()["pocket"].seeds
+    assert (POCKET / "README.md").read_text() == page(seeds)[1]
+
+
+def test_claims_are_needed(tmp_path):
+    with pytest.raises(UserError, match=r"claims.yaml can't be read"):
+        page(PLANNED, tmp_path)
