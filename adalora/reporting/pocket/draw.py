@@ -1,6 +1,7 @@
 """The two pictures of the pocket reproduction, as SVG."""
 
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 from matplotlib.figure import Figure
@@ -9,7 +10,7 @@ from adalora.reporting.pocket.numbers import METHODS, TASKS, Pocket
 
 COLOURS = {"AdaLoRA": "#0072B2", "SVD-LoRA": "#009E73", "LoRA": "#D55E00"}  # Okabe and Ito
 LINES = {"AdaLoRA": "-", "SVD-LoRA": "--", "LoRA": ":"}
-STYLE = {"svg.hashsalt": "pocket", "font.size": 9, "axes.spines.top": False, "axes.spines.right": False}
+STYLE: dict[Any, Any] = {"svg.hashsalt": "pocket", "font.size": 9, "axes.spines.top": False, "axes.spines.right": False}
 
 
 def draw_differences(found: Pocket, path: Path) -> None:
