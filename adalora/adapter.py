@@ -1,4 +1,4 @@
-"""The trained part of a model as files: tensors by name, and what they mean."""
+"""Save and load the trained part of a model: tensors by name, and metadata that says what they are."""
 
 import json
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ TENSORS, MEANING = "adapter.safetensors", "adapter.json"
 
 
 def save_adapter(folder: Path, model: nn.Module, meaning: Mapping[str, Any]) -> None:
-    """Everything that was trained, adapter and head, and frozen parts of increments, under the model's own names."""
+    """Save what was trained (adapter, head) and the frozen factors of increments, under the model's own names."""
     tensors = {name: p.detach().cpu().contiguous() for name, p in own_parameters(model).items()}
     with new_folder(folder) as place:
         save_file(tensors, place / TENSORS)
@@ -28,16 +28,16 @@ def save_adapter(folder: Path, model: nn.Module, meaning: Mapping[str, Any]) -> 
 
 
 class Meaning(BaseModel, extra="allow"):
-    """What adapter.json holds at least."""
+    """The required keys of adapter.json."""
 
     ranks: dict[str, NonNegativeInt] = {}
 
 
 def load_adapter(folder: Path, model: nn.Module) -> dict[str, Any]:
-    """Put saved tensors into `model`, to which the method is attached; returns their meaning.
+    """Load saved tensors into `model`, which has the method attached, and return their metadata.
 
     Raises:
-        UserError: unreadable, or made for another model or setting.
+        UserError: the files can't be read, or belong to another model or setting.
     """
     remedy = "run it again"
     tensors = read_tensors(folder / TENSORS, remedy)
@@ -56,7 +56,7 @@ def load_adapter(folder: Path, model: nn.Module) -> dict[str, Any]:
 
 
 def own_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
-    """What a run's model has that its backbone lacks: the trained parameters and the frozen ones of increments."""
+    """The tensors that a run adds to its backbone: trained parameters, and the frozen factors of increments."""
     frozen = {
         f"{path}.{name}"
         for path, module in model.named_modules()

@@ -1,7 +1,7 @@
 """AdaLoRA's budget allocation (arXiv 2303.10512, Algorithm 1 and equations 8 to 14).
 
-Free of model code: it sees stacks of factors and gives a mask. Everything runs on whole stacks,
-one operation a group of equal shapes, and nothing waits for the device.
+Independent of model code: it takes stacks of factors and returns a mask. Operations run on whole stacks, one per group
+of equal shapes, and never synchronise with the device.
 
 Notation: n modules with r rank slots each; triplet (k, i) of module k is lambda_i, column i of
 P (d_out, r) and row i of Q (r, d_in).
@@ -17,14 +17,14 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Schedule:
-    """The budget b(t): b_0 rank slots at first, b_T in the end, a cubic in between.
+    """The budget b(t): b_0 rank slots at the start, b_T at the end, a cubic in between.
 
     Args:
         b_0: slots at the start, n times the initial rank.
-        b_T: triplets kept in the end.
+        b_T: triplets kept at the end.
         t_i: steps before the first pruning.
-        t_f: steps with the final pattern.
-        T: optimizer steps of the training; t_i + t_f < T.
+        t_f: steps with the final mask.
+        T: total optimizer steps; t_i + t_f < T.
         mask_interval: Delta_T, steps between prunings.
     """
 
@@ -49,11 +49,11 @@ class Schedule:
         return int(self.b_T + (self.b_0 - self.b_T) * (1 - progress) ** 3)
 
     def is_final(self, t: int) -> bool:
-        """Whether the pattern is the final one: t > T - t_f, and always after the last step (D-final)."""
+        """Whether the mask is final: t > T - t_f, and always after the last step (D-final)."""
         return t > self.T - self.t_f or t == self.T - 1
 
     def scores_at(self, t: int) -> bool:
-        """Whether importance is still averaged: t < T - t_f."""
+        """Whether the importance averages are still updated: t < T - t_f."""
         return t < self.T - self.t_f
 
     def prunes_at(self, t: int) -> bool:
@@ -74,7 +74,7 @@ class Importance:
 
     @classmethod
     def like(cls, weights: Tensor) -> "Importance":
-        """No importance yet, for a stack shaped as `weights`."""
+        """Start at zero importance, with the shape of `weights`."""
         return cls(torch.zeros_like(weights), torch.zeros_like(weights))
 
     def update(self, weights: Tensor, gradients: Tensor, beta1: float, beta2: float) -> None:
@@ -94,9 +94,8 @@ class Importance:
 def prune(scores: Tensor, budget: int) -> tuple[Tensor, Tensor]:
     """Which triplets survive: exactly the `budget` highest scores of all modules together.
 
-    Equal scores are pruned in the order of module, then slot (the released code prunes all that
-    are equal to the threshold, so that fewer than b survive, and fails where nothing is pruned:
-    D-ties, D-full-budget).
+    Ties are pruned in order of module, then slot. The released code prunes every score equal to the threshold, so fewer
+    than b may survive, and fails when nothing is pruned (D-ties, D-full-budget).
 
     Args:
         scores: S (n, r).
@@ -111,5 +110,7 @@ def prune(scores: Tensor, budget: int) -> tuple[Tensor, Tensor]:
     mask.view(-1).index_fill_(0, pruned, False)
     if len(pruned) == 0:
         return mask, scores.new_full((), float("nan"))
-    threshold = scores.flatten().index_select(0, pruned[-1:]).squeeze(0)  # plain indexing would wait for the device
+    threshold = (
+        scores.flatten().index_select(0, pruned[-1:]).squeeze(0)
+    )  # plain indexing would synchronise with the device
     return mask, threshold

@@ -1,4 +1,4 @@
-"""Parameters and ranks: exact counts on the built model, and the way from a budget to a setting.
+"""Solve a budget for a method's size, with exact parameter counts from the built model.
 
 docs/deviations.md: D-named, D-rank-budgets, D-realised, D-0.6M.
 """
@@ -23,7 +23,7 @@ TOLERANCE = 0.05  # share of the budget by which a setting may miss it
 
 @dataclass(frozen=True)
 class Counts:
-    """Parameters of a run. The head (pooler, classifier) is trained and never part of a budget."""
+    """Parameter counts of a run. The head (pooler, classifier) is trained but never counted in a budget."""
 
     peak: int  # adapter parameters trained at once
     kept: int  # adapter parameters that the result needs (adaptive methods: at uniform allocation)
@@ -31,13 +31,13 @@ class Counts:
 
     @property
     def total(self) -> int:
-        """All that is trained: peak and head."""
+        """All trained parameters: peak adapter and head."""
         return self.peak + self.head
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What a budget comes to for a method on a model."""
+    """A method's size at a budget, on one model."""
 
     config: MethodConfig
     budget: str  # its name in paths and tables; `any` for methods without a choice
@@ -53,13 +53,13 @@ def shapes_of(targets: dict[str, nn.Linear]) -> dict[str, tuple[int, int]]:
 
 
 def head_size(model: nn.Module, head: list[str]) -> int:
-    """Parameters of the head modules."""
+    """Number of parameters in the head modules."""
     return sum(p.numel() for name in head for p in model.get_submodule(name).parameters())
 
 
 def in_parameters(budget: Budget, built: nn.Module) -> int:
-    """The budget as a number of parameters: a mean rank r means r (d_in + d_out) summed over all linear maps of the
-    backbone (head and output layer excluded), whichever of them the method adapts."""
+    """The budget in parameters. A mean rank r is r (d_in + d_out) summed over all linear maps of the backbone, without
+    head and output layer, whether or not the method adapts them."""
     if budget.params is not None:
         return budget.params
     assert budget.rank is not None, "a budget has one of the two"
@@ -69,13 +69,13 @@ def in_parameters(budget: Budget, built: nn.Module) -> int:
 
 
 def solve(model: Model, method: MethodConfig, budget: Budget, built: nn.Module, shapes: Shapes) -> Setting:
-    """The method's setting for a budget on the built model (on the meta device, say), which stays as it is.
+    """Choose the method's size for a budget. The built model may be on the meta device and isn't changed.
 
-    The paper's own settings hold on its backbones, however far off the named number; elsewhere the
-    size is chosen whose kept count is nearest. What the user set by hand stays as it is.
+    On the paper's backbones its own settings are used, however far they are from the nominal count. Elsewhere the size
+    with the nearest kept count is chosen. Sizes set by the user are left alone.
 
     Raises:
-        UserError: no setting comes within 5 % of the budget, with the nearest reachable ones.
+        UserError: no size comes within 5 % of the budget; the message names the nearest.
     """
     head, params = head_size(built, model.head), in_parameters(budget, built)
     method = method.fitted(built.config)
@@ -112,7 +112,7 @@ def solve(model: Model, method: MethodConfig, budget: Budget, built: nn.Module, 
 
 
 def trained_in_place(method: Method, built: nn.Module, shapes: Shapes, head: list[str]) -> int:
-    """Parameters outside the head that a method without a size trains: a copy of `built` is asked, once attached."""
+    """Count what a method without a size trains outside the head, by attaching it to a copy of `built`."""
     built = deepcopy(built).requires_grad_(False)
     method.attach(built, {path: cast(nn.Linear, built.get_submodule(path)) for path in shapes}, total_steps=1)
     heads = {id(p) for name in head for p in built.get_submodule(name).parameters()}
@@ -120,13 +120,13 @@ def trained_in_place(method: Method, built: nn.Module, shapes: Shapes, head: lis
 
 
 def filled(config: MethodConfig, values: dict[str, Any]) -> MethodConfig:
-    """`config` with `values` where it has None."""
+    """Fill the fields of `config` that are None from `values`."""
     return replace(config, **{key: value for key, value in values.items() if getattr(config, key) is None})
 
 
 def at_rank(method: MethodConfig, rank: float, params: int, shapes: Shapes) -> MethodConfig | None:
-    """The setting of mean rank `rank`, where the method adapts all of the maps whose budget that is (`params` of
-    them) and has a mean rank; its scalars (AdaLoRA's singular values) come on top."""
+    """The setting of mean rank `rank`, if the method has a mean rank and adapts all maps that make up `params`. Its
+    scalars (AdaLoRA's singular values) are not counted."""
     if round(rank * sum(map(sum, method.adapted(shapes).values()))) != params:
         return None
     config = method.at_rank(rank)
@@ -135,7 +135,7 @@ def at_rank(method: MethodConfig, rank: float, params: int, shapes: Shapes) -> M
 
 
 def nearest(method: MethodConfig, params: int, shapes: Shapes) -> int:
-    """The size whose kept count is nearest to `params` (the smaller of two equally near)."""
+    """The size whose kept count is nearest to `params`, the smaller one on a tie."""
     low, high = below_and_above(method, params, shapes)
     off = {size: abs(kept_at(method, size, shapes) - params) for size in (low, high)}
     return low if off[low] <= off[high] else high
@@ -147,7 +147,7 @@ def kept_at(method: MethodConfig, size: int, shapes: Shapes) -> int:
 
 
 def below_and_above(method: MethodConfig, params: int, shapes: Shapes) -> tuple[int, int]:
-    """Neighbouring sizes around `params`, by bisection; twice the same at an end of what there is."""
+    """The two neighbouring sizes around `params`, by bisection; the same one twice at either end of the range."""
     if kept_at(method, 1, shapes) >= params:
         return 1, 1
     low, high = 1, 2
@@ -162,14 +162,14 @@ def below_and_above(method: MethodConfig, params: int, shapes: Shapes) -> tuple[
 
 
 def budgets_of(kept: int) -> list[str]:
-    """What on the command line asks for so many parameters."""
+    """The command-line option for a number of parameters."""
     files = sorted((CONF / "budget").glob("*.yaml"))
     named = [file.stem for file in files if OmegaConf.select(OmegaConf.load(file), "params") == kept]
     return [f"budget={name}" for name in [*named, f"custom budget.params={kept}"]]
 
 
 def refusal(method: MethodConfig, budget: str, params: int, count: Count, shapes: Shapes, model: Model) -> str:
-    """Why a budget is out of reach, and what is within it."""
+    """Explain why a budget can't be met, and name the nearest that can."""
     reachable = []
     for size in sorted(set(below_and_above(method, params, shapes))):
         config = method.sized(size, shapes)

@@ -1,4 +1,4 @@
-"""The parts of a run, from its configuration."""
+"""Build the parts of a run from its configuration."""
 
 import warnings
 from collections.abc import Mapping
@@ -32,10 +32,10 @@ from tasks.task_type import Split, TaskType
 
 
 def build_accelerator(config: Config | Resolved) -> Accelerator:
-    """Device, precision, and the other processes of the run.
+    """Set up device, precision and data parallelism.
 
     Raises:
-        UserError: a GPU is asked for, or fp16 or TF32 needs one, and there is none; or more processes than GPUs.
+        UserError: the options need a GPU and there is none, or there are more processes than GPUs.
     """
     if config.device == "cuda" and not torch.cuda.is_available():
         raise UserError("device=cuda, but torch sees no GPU: use device=auto, or install torch's CUDA build")
@@ -53,21 +53,21 @@ def build_accelerator(config: Config | Resolved) -> Accelerator:
         cpu=config.device == "cpu" or (several and not gpus),
         mixed_precision=config.precision if config.precision in ("bf16", "fp16") else "no",
         dataloader_config=DataLoaderConfiguration(split_batches=True),
-        # the loop weighs the parts of a step itself, whatever accelerate's own configuration says
+        # the loop weights micro-batches itself, whatever accelerate's configuration says
         gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),
-        # beside NCCL's own: processors agree without waiting for their GPUs (distributed.py)
+        # beside NCCL: the CPUs exchange flags without waiting for their GPUs (distributed.py)
         kwargs_handlers=[InitProcessGroupKwargs(backend="cpu:gloo,cuda:nccl")] if several and gpus else None,
     )
 
 
 def build_model(config: Resolved, weights: Weights, outputs: int, device: torch.device) -> tuple[nn.Module, Method]:
-    """The backbone with its head and with the method attached: what isn't trained is frozen."""
+    """Build the backbone with its head, attach the method, and freeze the rest."""
     model = load_model(config.model, weights, outputs).to(device)
     return model, adapt(model, config)
 
 
 def adapt(model: nn.Module, config: Resolved) -> Method:
-    """Freeze a backbone but for its head, and attach the run's method to it."""
+    """Freeze a backbone except its head, and attach the run's method."""
     model.requires_grad_(False)
     method = create(config.method)
     method.attach(model, target_modules(model, config.model), config.training.total_steps)
@@ -94,9 +94,9 @@ def build_batches(
     tokenizer: PreTrainedTokenizerBase,
     accelerator: Accelerator,
 ) -> tuple[DataLoader, LengthGroups, list[Split]]:
-    """The training batches, their order, and the evaluation splits, ready for the device."""
+    """Build the training batches, their order, and the evaluation splits."""
     training = config.training
-    multiple = 8 if accelerator.device.type == "cuda" else 1  # of the padded width: tensor cores want it
+    multiple = 8 if accelerator.device.type == "cuda" else 1  # pad to a multiple of this: tensor cores need it
     collate = task_type.collate(tokenizer, multiple)
     rows = features[data.train_split]
     count = accelerator.num_processes
@@ -112,11 +112,11 @@ def build_batches(
     splits = []
     for name in data.eval_splits:
         size = evaluation_size(len(features[name]), training.eval_batch_size, accelerator.device.type)
-        even = -(-size // count) * count  # accelerate deals out equal parts
+        even = -(-size // count) * count  # accelerate splits batches evenly
         by_length = ByLength(features[name]["length"][:], even)
         batches = accelerator.prepare(loader(features[name], by_length, collate))
         splits.append(Split(name, data.tables[name], features[name], batches, by_length.order))
-    # `order` knows which rows are this process's
+    # `order` selects this process's rows
     batches = prepare_data_loader(
         loader(rows, order, collate), accelerator.device, num_processes=1, process_index=0, put_on_device=True
     )

@@ -1,7 +1,6 @@
-"""A cell: one run, as far as its options tell, before weights and data are seen. Imports no torch.
+"""A cell: one run identified by its options, before weights and data are known. Imports no torch.
 
-A run's key (runfolder.py) adds the content of weights and data to the same options, so one cell has several
-folders where that content differs.
+A run's key (runfolder.py) also hashes the content of weights and data, so one cell can have several run folders.
 """
 
 import hashlib
@@ -14,14 +13,14 @@ from adalora.config.lengths import fit_lengths
 from adalora.config.schema import Config, Resolved, Training
 from adalora.resultfile import UNCOUNTED
 
-MODEL_OPTIONS = ("targets", "head", "attention", "classifier_dropout", "pos_query_base_only")  # beside the weights
+MODEL_OPTIONS = ("targets", "head", "attention", "classifier_dropout", "pos_query_base_only")  # besides the weights
 
 
 def cell_id(config: Config) -> str:
-    """Ten hex digits over the options that change the numbers, the lengths scaled for the official row counts.
+    """Hash the options that change the numbers, with lengths scaled for the official row counts, to ten hex digits.
 
-    Where data and weights lie, tracking, device and precision of logs don't count. The budget's name does, since
-    tables and folders keep budgets apart; methods without a choice of size have none.
+    Paths, tracking, device and logging don't count. The budget's name does, because tables and folders separate
+    budgets; methods without a size have none.
 
     Raises:
         UserError: the lengths don't fit into the training.
@@ -36,25 +35,25 @@ def cell_id(config: Config) -> str:
 
 
 def steps_of(training: Training, rows: int) -> int:
-    """T: the optimizer steps of a training on so many rows."""
+    """T: the optimizer steps of training on `rows` rows."""
     return training.max_steps or math.ceil(training.epochs * math.ceil(rows / training.batch_size))
 
 
 def official_steps(config: Config) -> int:
-    """T on the official training split; the recipe's where `conf/task` doesn't know its rows."""
+    """T on the official training split, or the recipe's if `conf/task` has no row count."""
     training, rows = config.training, config.task.rows.get(config.task.train_split)
     return steps_of(training, rows) if rows else training.max_steps or config.recipe.total_steps or 1
 
 
 def official_eval_rows(config: Config) -> int:
-    """Rows of an evaluation on the official splits."""
+    """Rows evaluated on the official splits."""
     task = config.task
     rows = [task.rows.get(split, 0) for split in ([task.eval_split] if task.eval_split else task.eval_splits)]
     return sum(min(count, task.eval_rows or count) for count in rows)
 
 
 def scored_options(config: Resolved) -> dict[str, Any]:
-    """The options that change a run's numbers: not paths, tracking, device or budget names."""
+    """The options that change a run's numbers; paths, tracking, device and budget names don't."""
     return {
         "model": {name: getattr(config.model, name) for name in MODEL_OPTIONS},
         "task": {name: getattr(config.task, name) for name in config.task.scored},
@@ -66,5 +65,5 @@ def scored_options(config: Resolved) -> dict[str, Any]:
 
 
 def digest(options: dict[str, Any]) -> str:
-    """Ten hex digits of options."""
+    """Hash options to ten hex digits."""
     return hashlib.sha256(json.dumps(options, sort_keys=True).encode()).hexdigest()[:10]

@@ -22,24 +22,24 @@ from adalora.signals import hand_on
 from adalora.sweep.multirun import note_job
 from adalora.sweep.worker import end_with_sweep, share_machine
 
-os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # repeatable products on a GPU
+os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # makes cuBLAS deterministic
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
 
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
 def main(tree: DictConfig) -> float | None:
-    """Run one experiment; its headline metric, for sweepers that optimise. One failing job of a
-    multirun doesn't stop the others: the multirun exits with 1 in the end."""
+    """Run one experiment and return its headline metric, for sweepers that optimise it. A failing job of a multirun
+    doesn't stop the others; the multirun then exits with 1."""
     job = HydraConfig.get()
     sweeping = job.mode == RunMode.MULTIRUN
     outcome: dict[str, Any] = {"started": os.getpid()}
-    if sweeping:  # what stays so was cut off by the death of its process
+    if sweeping:  # still there afterwards: the process died
         note_job(job.runtime.output_dir, job.overrides.task, outcome)
     try:
         share_machine()
         config = validated(tree)
         if config.dry_run:
-            from adalora.dryrun import dry_run  # without the libraries that only training needs
+            from adalora.dryrun import dry_run  # skips the imports that only training needs
 
             outcome = dry_run(config)
         else:
@@ -58,7 +58,7 @@ def main(tree: DictConfig) -> float | None:
         sys.exit(128 + stop.signal)
     except Exception as error:
         if not sweeping:
-            processes.first_to_tell()  # the traceback will: others that lose this process by it are silent
+            processes.first_to_tell()  # the traceback says it; the other processes, which lose this one, say nothing
             raise
         outcome = {"error": f"{type(error).__name__}: {error}"}
         traceback.print_exc()
@@ -70,21 +70,21 @@ def main(tree: DictConfig) -> float | None:
 
 
 def tell(line: str) -> None:
-    """One line for the user, of all the run's processes."""
+    """Print one line, from one of the run's processes only."""
     if processes.first_to_tell():
         print(line, file=sys.stderr)
 
 
 def command() -> None:
     """`train.py`, and `adalora-train` of an installed wheel."""
-    if {"--help", "-h"} & set(sys.argv):  # Hydra's own walks every group twice, for seconds
+    if {"--help", "-h"} & set(sys.argv):  # Hydra's own help scans every group twice, which takes seconds
         try:
             print(usage(sys.argv[1:]))
         except UserError as error:
             sys.exit(f"error: {error}")
         sys.exit()
     end_with_sweep()
-    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors come here whole, not in Hydra's many lines
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # let exceptions through, so that we print them in one line
     several = bool({"--multirun", "-m"} & set(sys.argv))
     try:
         if processes.count() > 1 and several:
@@ -98,7 +98,9 @@ def command() -> None:
     except OSError as error:
         if not several or error.filename is None or error.errno is None:
             raise
-        tell(f"error: {unwritable(error.filename, error.errno)}")  # a sweep's folder: a job's errors don't come here
+        tell(
+            f"error: {unwritable(error.filename, error.errno)}"
+        )  # the sweep's folder can't be written; a job's errors don't reach this
         sys.exit(1)
     except KeyboardInterrupt:
         tell("\nstopped: the same command goes on from the last checkpoint, if there is one")

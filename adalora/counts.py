@@ -1,4 +1,4 @@
-"""What is trained, held against what was declared: a printed count that is wrong ends the run."""
+"""Check trained parameters against the declared count: a wrong count ends the run."""
 
 from torch import nn
 from torch.optim import Optimizer
@@ -10,11 +10,13 @@ from adalora.methods.protocol import Method
 
 
 def check_start(model: nn.Module, optimizer: Optimizer, method: Method, declared: Counts, shapes: Shapes) -> None:
-    """Before the first step: what the optimizer holds is what the method declares, the peak unless it grows.
+    """Check, before the first step, that the optimizer holds as many parameters as the method declares.
+
+    That is the peak count, unless the method grows.
 
     Args:
         model: with the method attached.
-        optimizer: over all that is trained, head included.
+        optimizer: over all trained parameters, head included.
         method: whose declaration is checked.
         declared: the plan's counts.
         shapes: of the adapted maps.
@@ -27,7 +29,7 @@ def check_start(model: nn.Module, optimizer: Optimizer, method: Method, declared
 
 
 def check_end(model: nn.Module, optimizer: Optimizer, method: Method, declared: Counts) -> None:
-    """After the last step: the same with the declared peak, and the allocation ends at the declared size.
+    """Check, after the last step, the peak count and the size of the final allocation.
 
     Raises:
         UserError: naming both numbers.
@@ -38,7 +40,7 @@ def check_end(model: nn.Module, optimizer: Optimizer, method: Method, declared: 
 
 
 def compare(when: str, model: nn.Module, optimizer: Optimizer, declared: Counts, adapter: int) -> None:
-    """Hold model and optimizer against `adapter` + head parameters."""
+    """Check that model and optimizer hold `adapter` + head parameters."""
     expected = adapter + declared.head
     held = {id(p): p.numel() for group in optimizer.param_groups for p in group["params"]}
     trained = {id(p): p.numel() for p in model.parameters() if p.requires_grad}

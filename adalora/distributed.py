@@ -1,4 +1,4 @@
-"""What data parallelism does not do by itself."""
+"""Communication between processes beyond what data parallelism does."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,25 +11,25 @@ from adalora.errors import LostProcess
 
 
 def several() -> bool:
-    """Whether this process has others beside it."""
+    """Whether the run has several processes."""
     return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
 
 
 def average(tensor: Tensor) -> None:
-    """Replace a tensor by its mean over the processes; alone, it stays as it is."""
+    """Average a tensor over all processes, in place; a no-op for one process."""
     if several():
         dist.all_reduce(tensor)
         tensor /= dist.get_world_size()
 
 
 class Agreement:
-    """What any process wants after a step, all do after the same step.
+    """Let all processes act on a request of any of them after the same step.
 
-    Alone, that is at once. Among several it is one step later: the numbers travel between the processors while the
-    next step is computed, so no device waits for them.
+    With one process that is immediate. With several it is one step later: the CPUs exchange the flags while the next
+    step is computed, so no device waits.
 
     Args:
-        size: how many numbers each process gives.
+        size: number of flags per process.
     """
 
     def __init__(self, size: int) -> None:
@@ -37,7 +37,7 @@ class Agreement:
         self.work: dist.Work | None = None
 
     def __call__(self, *wanted: int) -> list[int]:
-        """The largest of every number over the processes, as they were at the call before."""
+        """The maximum of each flag over the processes, as of the previous call."""
         if not several():
             return list(wanted)
         if self.work is not None:
@@ -50,10 +50,10 @@ class Agreement:
 
 @contextmanager
 def noticing_loss() -> Iterator[None]:
-    """Name the error by which a process notices that another is gone.
+    """Translate the error that a lost peer causes.
 
     Raises:
-        LostProcess: it is.
+        LostProcess: another process is gone.
     """
     try:
         yield

@@ -1,4 +1,4 @@
-"""A dry run: the plan of an experiment, and nothing loaded that only training needs."""
+"""A dry run: print the plan of an experiment without importing what only training needs."""
 
 from typing import Any
 
@@ -9,10 +9,10 @@ from adalora.progress.terminal import console, show_plan
 
 
 def dry_run(config: Config) -> dict[str, Any]:
-    """Print the plan; returns it in short. Raises `UserError` for anything that the run would refuse."""
+    """Print the plan and return a summary. Raises `UserError` for anything that the run would refuse."""
     console.quiet = processes.rank() > 0
     rows = config.task.rows
-    if not rows:  # the files', where no count is known
+    if not rows:  # count the files' rows if none are declared
         from tasks.data import load_data
 
         rows = load_data(config.task, config.data_root).rows

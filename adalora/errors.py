@@ -2,14 +2,14 @@
 
 
 class UserError(Exception):
-    """Something the user can put right: the message names the thing and the remedy.
+    """A problem that the user can fix. The message names it and the remedy.
 
     `train.py` prints it as one line and exits with 1; `debug=true` adds the traceback.
     """
 
 
 class Busy(UserError):
-    """Another process is at work on the same run."""
+    """Another process is working on the same run."""
 
 
 class LostProcess(UserError):
@@ -17,7 +17,7 @@ class LostProcess(UserError):
 
 
 class Interrupted(Exception):
-    """Ctrl-C, SIGTERM or a scheduler's signal: a checkpoint of `step` is written, and the same command goes on."""
+    """Ctrl-C, SIGTERM or a scheduler's signal. A checkpoint of `step` was saved, and the same command resumes."""
 
     def __init__(self, step: int, signal: int) -> None:
         super().__init__(f"stopped after step {step}")

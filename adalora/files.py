@@ -1,4 +1,4 @@
-"""Files written whole or not at all."""
+"""Atomic file writes."""
 
 import errno
 import hashlib
@@ -17,21 +17,21 @@ from safetensors import SafetensorError
 
 from adalora.errors import UserError
 
-REMEDIES = {  # of what another place needn't help
+REMEDIES = {  # errors that another folder may not solve
     errno.ENOSPC: "free some space and run the same command again",
     errno.EDQUOT: "free some of your quota and run the same command again",
     errno.EFBIG: "raise the file-size limit (ulimit -f) and run the same command again",
 }
-WRITING = ".writing-"  # how the names of temporaries start
-ABANDONED = 86400.0  # seconds after which another host's temporary is taken to be abandoned
+WRITING = ".writing-"  # prefix of temporary names
+ABANDONED = 86400.0  # seconds after which a temporary of another host counts as abandoned
 
 
 @contextmanager
 def writing(place: Path, option: str = "run_root") -> Iterator[None]:
-    """Turn a failed write to `place`, which `option` chose, into one line for the user.
+    """Turn a failed write to `place`, the path set by `option`, into a one-line `UserError`.
 
     Raises:
-        UserError: disk full, no permission, a path that can't be a folder.
+        UserError: the disk is full, permission is denied, or the path can't be a folder.
     """
     try:
         yield
@@ -43,13 +43,13 @@ def writing(place: Path, option: str = "run_root") -> Iterator[None]:
 
 
 def unwritable(place: Path | str, number: int, option: str = "run_root") -> str:
-    """One line for the system's error `number` in writing to `place`, which `option` chose."""
+    """The message for system error `number` while writing to `place`, the path set by `option`."""
     remedy = REMEDIES.get(number, f"choose a place you can write with {option}=FOLDER")
     return f"{place} can't be written ({os.strerror(number)}): {remedy}"
 
 
 def error_number(error: Exception) -> int | None:
-    """The system's number of a failed write; safetensors has it in its text only."""
+    """The errno of a failed write; safetensors only has it in its message."""
     if isinstance(error, OSError):
         return error.errno
     found = re.search(r"os error (\d+)", str(error))
@@ -57,13 +57,13 @@ def error_number(error: Exception) -> int | None:
 
 
 def sha256(path: Path) -> str:
-    """The checksum of a file."""
+    """The SHA-256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def sync(path: Path) -> None:
-    """Force a file or folder to the disk."""
+    """Flush a file or folder to disk (fsync)."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -72,7 +72,7 @@ def sync(path: Path) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Replace `path` by `text`: written beside it, synced, renamed."""
+    """Replace `path` by `text` atomically: write a temporary, sync, rename."""
     with writing(path), temporary(path) as place:
         place.write_text(text, encoding="utf-8")
         sync(place)
@@ -87,12 +87,12 @@ def write_json(path: Path, value: Any) -> None:
 
 @contextmanager
 def new_folder(path: Path, replace: bool = True, option: str = "run_root") -> Iterator[Path]:
-    """A temporary folder that becomes `path` when the block ends well, and vanishes otherwise.
+    """Yield a temporary folder that becomes `path` if the block succeeds and is removed otherwise.
 
     Args:
-        path: its place in the end.
-        replace: whether it takes the place of a folder that is there by then, or vanishes beside it.
-        option: what chose the place.
+        path: the final path.
+        replace: whether it replaces a folder that exists by then; otherwise it is discarded.
+        option: the option that set the path.
 
     Raises:
         UserError: it can't be written.
@@ -117,9 +117,9 @@ def new_folder(path: Path, replace: bool = True, option: str = "run_root") -> It
 
 @contextmanager
 def temporary(path: Path) -> Iterator[Path]:
-    """A name beside `path` that no other process uses, for what will become `path`; nothing is there after the block.
+    """Yield a unique temporary path next to `path`; it is removed after the block.
 
-    Makes the parent folder, and removes what dead processes left there.
+    Creates the parent folder, and removes temporaries of dead processes from it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     remove_temporaries(path.parent)
@@ -132,37 +132,37 @@ def temporary(path: Path) -> Iterator[Path]:
 
 
 def remove_temporaries(folder: Path) -> None:
-    """Remove from a folder what dead processes were writing there."""
+    """Remove temporaries of dead processes from a folder."""
     for place in folder.glob(f"{WRITING}*"):
         if abandoned(place):
             remove(place)
 
 
 def abandoned(place: Path) -> bool:
-    """Whether the process that made a temporary is gone, as far as can be told from here."""
+    """Whether the process that made a temporary is gone, as far as this host can tell."""
     name, _, host = place.name.rpartition("@")
     pid = name.rpartition(".")[2]
     if host == socket.gethostname() and pid.isdecimal():
         return not alive(int(pid))
     try:
         return time.time() - place.lstat().st_mtime > ABANDONED
-    except FileNotFoundError:  # it has just ended
+    except FileNotFoundError:  # removed just now
         return False
 
 
 def alive(pid: int) -> bool:
-    """Whether there is such a process on this machine."""
+    """Whether a process with this id exists on this machine."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    except PermissionError:  # another user's
+    except PermissionError:  # owned by another user
         pass
     return True
 
 
 def remove(place: Path) -> None:
-    """Remove a file, a link or a folder; nothing where there is none."""
+    """Remove a file, link or folder, if it exists."""
     if place.is_dir() and not place.is_symlink():
         shutil.rmtree(place, ignore_errors=True)
     else:

@@ -1,8 +1,8 @@
-"""A folder held by one process, on one machine or on a file system that several share.
+"""Lock a folder for one process, on one machine or on a shared file system.
 
-`flock` says who holds a folder: the system lets go of it when the process dies, however it dies. Some shared file
-systems don't carry it from host to host, or refuse it. So the holder also writes its host into the file, and touches
-the file now and then: a *heartbeat*, by which the others know it.
+`flock` does the locking; the system releases it when the process dies. Some shared file systems don't propagate it
+between hosts, or don't support it. So the holder also writes its host into the lock file and touches it regularly: a
+*heartbeat* that other hosts can see.
 """
 
 import errno
@@ -21,10 +21,10 @@ from adalora.errors import Busy
 from adalora.files import alive, writing
 
 LOCK = ".lock"
-PATIENCE = 0.3  # seconds to wait for a lock: whoever only looks whether it is held (`held`) lets go at once
+PATIENCE = 0.3  # seconds to wait for a lock: a process that only checks it (`held`) releases it at once
 BEAT = 15.0  # seconds between heartbeats
-STALE = 90.0  # seconds without one, after which a holder on another host is gone
-UNSUPPORTED = (errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK)  # a file system without flock
+STALE = 90.0  # seconds without a heartbeat after which a holder on another host counts as gone
+UNSUPPORTED = (errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK)  # the file system has no flock
 
 
 class Holder(NamedTuple):
@@ -36,11 +36,11 @@ class Holder(NamedTuple):
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold a folder for this process.
+    """Lock a folder for this process while the block runs.
 
     Raises:
         Busy: another process holds it.
-        UserError: the folder can't be made.
+        UserError: the folder can't be created.
     """
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -62,14 +62,14 @@ def locked(folder: Path) -> Iterator[None]:
         finally:
             ended.set()
             heart.join()
-            with suppress(OSError):  # flock lets go of it all the same
+            with suppress(OSError):  # closing the file releases flock anyway
                 write(file, None)
     finally:
         os.close(file)
 
 
 def held(folder: Path) -> bool:
-    """Whether a living process works in the folder."""
+    """Whether a running process holds the folder."""
     try:
         file = os.open(folder / LOCK, os.O_RDONLY | os.O_NOFOLLOW)
     except OSError:  # no lock yet
@@ -81,7 +81,7 @@ def held(folder: Path) -> bool:
 
 
 def free(file: int, kind: int) -> bool:
-    """Take an open lock file, if no process holds it: neither by flock nor, elsewhere, by heartbeat."""
+    """Try to lock an open lock file. False if a process holds it, by flock or, on another host, by heartbeat."""
     try:
         fcntl.flock(file, kind | fcntl.LOCK_NB)
         supported = True
@@ -95,7 +95,7 @@ def free(file: int, kind: int) -> bool:
     if holder is None:
         return True
     if holder.host == socket.gethostname():
-        gone = supported or not alive(holder.pid)  # flock, or the system, knows
+        gone = supported or not alive(holder.pid)  # on this host flock and the process table decide
     else:
         gone = abs(time.time() - os.fstat(file).st_mtime) > STALE
     if supported and not gone:
@@ -104,14 +104,14 @@ def free(file: int, kind: int) -> bool:
 
 
 def beat(file: int, ended: threading.Event) -> None:
-    """Touch the file until the end."""
+    """Touch the file until told to stop."""
     while not ended.wait(BEAT):
-        with suppress(OSError):  # a file system that hangs for a while
+        with suppress(OSError):  # the file system hangs for a while
             os.utime(file)
 
 
 def read(file: int) -> Holder | None:
-    """The process that the file names; None where it names none."""
+    """The holder named in the file, if any."""
     try:
         found = json.loads(os.pread(file, 4096, 0))
         return Holder(str(found["host"]), int(found["pid"]))
@@ -120,7 +120,7 @@ def read(file: int) -> Holder | None:
 
 
 def write(file: int, holder: Holder | None) -> None:
-    """Replace what `read` reads."""
+    """Write the holder, for `read` to read."""
     text = json.dumps(holder._asdict()).encode() if holder else b""
     os.pwrite(file, text, 0)
     os.ftruncate(file, len(text))

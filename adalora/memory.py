@@ -1,4 +1,4 @@
-"""What fits into a device's memory, by the plan's estimates."""
+"""Choose batch sizes that fit into a device's memory, from the plan's estimates."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,25 +12,25 @@ from adalora import processes
 from adalora.config.schema import PlannedTraining, Resolved
 from adalora.errors import UserError
 
-# Shares of the memory that estimates may fill (ours): libraries and fragments take the rest. On a CPU a step took
-# twice its estimate (docs/gpu.md).
+# Share of the memory that an estimate may use (ours); libraries and fragmentation need the rest. On a CPU a step
+# took twice its estimate (docs/gpu.md).
 ON_GPU, ON_CPU = 0.9, 0.4
-LARGEST = 512  # rows of an evaluation batch under `auto` (ours): more brings no speed
+LARGEST = 512  # rows of an evaluation batch under `auto` (ours): larger ones aren't faster
 GIB = 2**30
 
 
 @dataclass(frozen=True)
 class Machine:
-    """What a run here would have."""
+    """The device that a run would use."""
 
     name: str
-    memory: int  # bytes, of the device
-    processes: int  # that share a batch
-    share: float = ON_GPU  # of the memory, that estimates may fill
+    memory: int  # bytes
+    processes: int  # processes that share a batch
+    share: float = ON_GPU  # of the memory that an estimate may use
 
 
 def machine(device: str) -> Machine:
-    """This machine, as `device` (auto, cpu, cuda) asks for it."""
+    """The device of this machine that `device` (auto, cpu, cuda) selects."""
     count = processes.count()
     if device != "cpu" and torch.cuda.is_available():
         found = torch.cuda.get_device_properties(processes.local_rank() % torch.cuda.device_count())
@@ -41,19 +41,19 @@ def machine(device: str) -> Machine:
 def fitted(
     training: PlannedTraining, here: Machine, needs: Callable[[int], float], needs_to_evaluate: Callable[[int], float]
 ) -> tuple[int, int, list[str]]:
-    """The training's `micro_batches` and `eval_batch_size`, chosen where they are `auto`.
+    """Choose `micro_batches` and `eval_batch_size` of the training if they are `auto`.
 
     Args:
         training: the options.
-        here: where it runs.
-        needs: bytes of a training step that passes so many rows at once.
-        needs_to_evaluate: bytes of an evaluation in batches of so many rows.
+        here: the device.
+        needs: bytes of a training step for a number of rows per pass.
+        needs_to_evaluate: bytes of an evaluation for a number of rows per batch.
 
     Returns:
-        Both, and a line for each that was chosen, or that may not fit.
+        Both, and a line for each value that was chosen or may not fit.
 
     Raises:
-        UserError: under `auto`, not even a row fits.
+        UserError: under `auto`, not even one row fits.
     """
     usable, notes = here.share * here.memory, []
 
@@ -88,16 +88,16 @@ def fitted(
 
 
 def training_memory(config: Resolved, built: PreTrainedModel, trained: int, rows: int) -> float:
-    """Bytes of a step that passes `rows` at once, each at its longest.
+    """Bytes of a training step with `rows` rows per pass, all at the maximum length.
 
-    Weights in fp32; gradient and two moments of what is trained; activations of s b h (34 + 5 a s / h) bytes a layer
-    in 16 bits (Korthikanti et al., arXiv 2205.05198, without recomputation), twice that in fp32; DeBERTa's scores
-    come three times. With activation checkpointing each layer's input, and the whole of one layer. The paper measured
-    11.1 GB for LoRA on MNLI and 13.1 on SQuADv2 (Table 15), where this gives 14.9 and 14.8.
+    Counts fp32 weights; gradients and two moments of trained parameters; and activations of s b h (34 + 5 a s / h)
+    bytes per layer in 16 bits (Korthikanti et al., arXiv 2205.05198, without recomputation), twice that in fp32, with
+    DeBERTa's attention scores three times. Activation checkpointing keeps each layer's input and one whole layer. The
+    paper measured 11.1 GB for LoRA on MNLI and 13.1 on SQuADv2 (Table 15); this gives 14.9 and 14.8.
     """
     sizes: Any = built.config
     layers, layer = sizes.num_hidden_layers, layer_memory(config, built, rows)
-    if config.training.activation_checkpointing:  # each layer's input, and all of one layer
+    if config.training.activation_checkpointing:  # each layer's input, and one whole layer
         kept = layers * 4 * rows * config.task.max_length * sizes.hidden_size + layer
     else:
         kept = layers * layer
@@ -105,8 +105,10 @@ def training_memory(config: Resolved, built: PreTrainedModel, trained: int, rows
 
 
 def evaluation_memory(config: Resolved, built: PreTrainedModel, rows: int) -> float:
-    """Bytes of an evaluation of `rows` at once, each at its longest: the weights, those folded with the increments
-    beside them, and two layers' activations; in generation also every beam's keys and values, and the logits."""
+    """Bytes of an evaluation with `rows` rows per batch, all at the maximum length.
+
+    Counts the weights, the merged weights beside them, and two layers' activations; generation adds keys and values of
+    every beam, and the logits."""
     sizes: Any = built.config
     task = config.task
     total = 2 * weights_memory(built) + 2 * layer_memory(config, built, rows)
@@ -127,5 +129,5 @@ def layer_memory(config: Resolved, built: PreTrainedModel, rows: int) -> float:
 
 
 def weights_memory(built: PreTrainedModel) -> int:
-    """Bytes of the weights, in fp32."""
+    """Bytes of the weights in fp32."""
     return 4 * sum(p.numel() for p in built.parameters())

@@ -1,4 +1,4 @@
-"""Options: dataclass fields with a default, checks of their value and a line of help. Imports no torch."""
+"""Options as dataclass fields with a default, checks and a help line. Imports no torch."""
 
 import json
 import math
@@ -13,16 +13,16 @@ from typing import Any, get_args
 from adalora.errors import UserError
 
 Check = Callable[[Any], str | None]
-"""Gives what is wrong with a value, such as "at least 1 is needed"; None where it is right."""
+"""Says what is wrong with a value, such as "at least 1 is needed"; None if it is valid."""
 
 
 def option(default: Any, *checks: Check, help: str = "") -> Any:
     """A dataclass field.
 
     Args:
-        default: its value; a list or dict is copied for every instance.
-        checks: what a value must pass, None apart (`check_options`).
-        help: unit, meaning of null, source of the default: what `train.py method=NAME --help` prints.
+        default: the default; a list or dict is copied for every instance.
+        checks: run on every value but None (`check_options`).
+        help: unit, meaning of null and source of the default, as printed by `train.py method=NAME --help`.
     """
     metadata = {"checks": checks, "help": help}
     if isinstance(default, list | dict):
@@ -31,14 +31,14 @@ def option(default: Any, *checks: Check, help: str = "") -> Any:
 
 
 def check_options(node: Any, section: str) -> None:
-    """Hold every field of a dataclass against its checks.
+    """Run the checks of every field of a dataclass.
 
     Args:
         node: the dataclass.
-        section: the key of its options' parent, empty at the top.
+        section: the dotted key of the dataclass, empty at the top level.
 
     Raises:
-        UserError: with the option's key.
+        UserError: a check failed; the message has the option's key.
     """
     for each in fields(node):
         value = getattr(node, each.name)
@@ -81,7 +81,7 @@ def share(value: float) -> str | None:
 
 
 def folder_name(value: str) -> str | None:
-    """A name that a folder can have anywhere."""
+    """A name that is valid for a folder on any system."""
     good = re.fullmatch(r"\w[\w.%+-]*", value) is not None
     return (
         None if good else "it names a folder, so letters, digits and . _ - + % are allowed, the first a letter or digit"
@@ -89,11 +89,11 @@ def folder_name(value: str) -> str | None:
 
 
 def written(value: Any) -> str:
-    """An option's value as the command line, a row's name or a plan has it."""
+    """Format an option's value as the command line, table rows and plans show it."""
     if isinstance(value, float) and value == float(f"{value:g}"):
         return f"{value:g}"
     if isinstance(value, list):
-        return f"[{','.join(map(str, value))}]"  # as the command line has it
+        return f"[{','.join(map(str, value))}]"  # as on the command line
     return value if isinstance(value, str) else json.dumps(value)
 
 
@@ -104,5 +104,5 @@ def require(good: bool, message: str) -> None:
 
 
 def nearest(wrong: str, allowed: Iterable[str]) -> str:
-    """The allowed names, those most like `wrong` first."""
+    """The allowed names, sorted by similarity to `wrong`."""
     return ", ".join(sorted(allowed, key=lambda name: -SequenceMatcher(None, wrong, name).ratio()))

@@ -1,5 +1,5 @@
-"""Module paths, such as `deberta.encoder.layer.3.output.dense`, and the patterns of `model.targets`, which have
-{layer} in the layer's place. Imports no torch."""
+"""Module paths, such as `deberta.encoder.layer.3.output.dense`, and the patterns of `model.targets`, in which {layer}
+stands for the layer's number. Imports no torch."""
 
 from collections.abc import Iterable, Mapping
 
@@ -7,7 +7,7 @@ from adalora.errors import UserError
 
 
 def layer_of(path: str) -> tuple[str, int]:
-    """A target's place: the stack of layers that it lies in, and the layer's number there, from 0.
+    """A target's stack of layers, and its layer in that stack, from 0.
 
     The first number in a module path is its layer's: `deberta.encoder.layer.3.output.dense` gives
     ("deberta.encoder.layer", 3), and BART's encoder and decoder are two stacks.
@@ -23,14 +23,14 @@ def layer_of(path: str) -> tuple[str, int]:
 
 
 def matches(path: str, pattern: str) -> bool:
-    """Whether a module path is `pattern` for some {layer}."""
+    """Whether a module path matches `pattern` for some {layer}."""
     head, _, tail = pattern.partition("{layer}")
     middle = path.removeprefix(head).removesuffix(tail)
     return path.startswith(head) and path.endswith(tail) and middle.isdecimal()
 
 
 def target_grid(targets: Mapping[str, str], paths: Iterable[str]) -> tuple[list[str], list[list[str | None]]]:
-    """Module paths as a layer x map grid: the short names of `model.targets`, and one row of paths a layer."""
+    """Module paths as a grid: the short names of `model.targets` as columns, one row per layer."""
     known = set(paths)
     rows: list[list[str | None]] = []
     while True:

@@ -1,19 +1,19 @@
-"""Where the suite's own files lie: beside the package in a checkout, inside it in an installed wheel."""
+"""Paths of the suite's own files: next to the package in a checkout, inside it in an installed wheel."""
 
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-"""The checkout, where there is one."""
+"""The root of the checkout, if there is one."""
 
 
 def shipped(checkout: str, installed: str) -> Path:
-    """A folder that a wheel ships too, by its place in either."""
+    """A folder that the wheel ships too."""
     folder = ROOT / checkout
     return folder if folder.is_dir() else Path(__file__).parent / installed
 
 
 CONF = shipped("conf", "conf")
-"""The suite's options, as files."""
+"""The Hydra configuration."""
 PAPER = shipped("results/paper", "paper")
 """The published numbers."""
 POCKET = ROOT / "results" / "pocket"

@@ -1,4 +1,4 @@
-"""What a run will do and cost, from options, row counts and the backbone's shapes: no weights, no data."""
+"""Plan a run and its cost from options, row counts and the backbone's shapes, without weights or data."""
 
 import math
 from collections.abc import Mapping
@@ -25,8 +25,8 @@ from adalora.methods.options import MethodConfig, Shapes
 from adalora.options import require
 from tasks.discovery import create as create_task
 
-LOGS = 5e6  # bytes allowed for a run's logs, wandb's offline files and pictures (ours, a guess)
-REASON = 2**40  # bytes that no single device has (ours)
+LOGS = 5e6  # bytes for a run's logs, wandb's offline files and figures (ours, a guess)
+REASON = 2**40  # bytes that no device has (ours)
 CARD_ONLY = (
     "scripts/export.py can make neither a PEFT adapter nor a merged model of this run, as its query adapter skips "
     "positions (D-posq); with model.pos_query_base_only=false it can"
@@ -35,38 +35,38 @@ CARD_ONLY = (
 
 @dataclass(frozen=True)
 class Cost:
-    """Rough needs of a run."""
+    """Estimated cost of a run."""
 
-    tokens: int  # the longest row
-    mean_tokens: float  # a row's
-    flops: float  # a training step at the mean length: forward, and backward to the lowest adapter
-    memory: float  # bytes, every row at its longest: weights, what is trained with gradient and moments, activations
-    disk: float  # bytes that the finished run leaves
-    checkpoints: float  # bytes more while it runs
+    tokens: int  # tokens of the longest row
+    mean_tokens: float  # tokens of a row on average
+    flops: float  # per training step at the mean length: forward, and backward down to the lowest adapter
+    memory: float  # bytes at the maximum length: weights; trained parameters, gradients, moments; activations
+    disk: float  # bytes on disk after the run
+    checkpoints: float  # additional bytes on disk during the run
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What a plan needs to know beyond the options."""
+    """What a plan needs besides the options."""
 
-    rows: Mapping[str, int]  # by split, training's and the evaluated ones
+    rows: Mapping[str, int]  # rows by split, for training and evaluation
     built: PreTrainedModel  # the backbone with its head, without weights
-    initial: InitialAdapter | None  # the adapter that `method.init_from` names
-    machine: Machine  # where it would run
+    initial: InitialAdapter | None  # the adapter given by `method.init_from`
+    machine: Machine  # the device
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A run before it starts."""
+    """A resolved run."""
 
     config: Resolved
     setting: Setting
-    shapes: dict[str, tuple[int, int]]  # of the maps that are adapted
+    shapes: dict[str, tuple[int, int]]  # of the adapted maps
     rows: int
     steps_per_epoch: int
     notes: list[str]
     cost: Cost
-    departures: dict[str, tuple[Any, Any]]  # from the recipe: its value, and the one in force
+    departures: dict[str, tuple[Any, Any]]  # options that differ from the recipe: (its value, the value used)
 
     @property
     def total_steps(self) -> int:
@@ -74,7 +74,7 @@ class Plan:
         return self.config.training.total_steps
 
     def summary(self) -> dict[str, Any]:
-        """What a table of plans shows: setting, exact counts, deviation from the budget."""
+        """A summary for tables of plans: setting, exact counts, deviation from the budget."""
         setting = self.setting
         return {
             "model": self.config.model.name,
@@ -89,8 +89,10 @@ class Plan:
 
 
 def make_plan(options: Config, rows: Mapping[str, int], folder: Path | None = None) -> Plan:
-    """`resolve` with the facts: reads the architecture (from `folder` or `model.path` where there is one) and the
-    adapter to start from. Raises `UserError`."""
+    """Read the architecture (from `folder` or `model.path`, if given) and the adapter to start from, and `resolve`.
+
+    Raises:
+        UserError: a file is missing or damaged, or the run isn't possible."""
     if folder is None and options.model.path:
         folder = Path(options.model.path).expanduser()
     built = blank(options.backbone, create_task(options.task).outputs, folder)
@@ -98,11 +100,10 @@ def make_plan(options: Config, rows: Mapping[str, int], folder: Path | None = No
 
 
 def resolve(options: Config, facts: Facts) -> Plan:
-    """Settle all that the options leave open: the maps, the budget's setting, T and the lengths. Reads nothing and
-    changes nothing.
+    """Resolve everything that the options leave open: maps, size for the budget, T and lengths. A pure function.
 
     Raises:
-        UserError: what can't run: a budget, rank, length or memory that can't be had.
+        UserError: the budget, a rank, a length or the memory isn't possible.
     """
     model, task, built, initial = options.backbone, options.task, facts.built, facts.initial
     if model.pos_query_base_only and model.model_type != "deberta-v2":
@@ -164,7 +165,7 @@ def resolve(options: Config, facts: Facts) -> Plan:
 
 
 def check_rank(method: MethodConfig, shapes: Shapes) -> None:
-    """Refuse a rank that no map has: more than its smaller side. Raises `UserError`."""
+    """Reject a rank larger than the smaller side of the adapted maps. Raises `UserError`."""
     if method.rank_of_maps is None:
         return
     rank, most = getattr(method, method.rank_of_maps), min(map(min, shapes.values()))
@@ -176,12 +177,12 @@ def check_rank(method: MethodConfig, shapes: Shapes) -> None:
 
 
 def estimate(config: Resolved, built: PreTrainedModel, trained: int, processes: int) -> Cost:
-    """FLOPs, memory (of each process) and disk, by the usual counts.
+    """Estimate FLOPs, memory per process, and disk space.
 
-    A product with a weight of N entries costs 2 N FLOPs a token forward, 2 N for the gradient of its
-    input, and 2 N more where the weight itself is trained; a decoder's see the target's tokens.
-    A checkpoint holds what is trained, AdamW's two moments and at most two averages as large; three are
-    there while one is written.
+    A product with a weight of N entries costs 2 N FLOPs per token forward, 2 N for the gradient of its input, and 2 N
+    more if the weight is trained. A decoder's weights see the target's tokens. A checkpoint holds the trained
+    parameters, AdamW's two moments and at most two averages of the same size; three checkpoints exist while one is
+    being written.
     """
     sizes: Any = built.config
     hidden, layers = sizes.hidden_size, sizes.num_hidden_layers
@@ -190,9 +191,9 @@ def estimate(config: Resolved, built: PreTrainedModel, trained: int, processes: 
     weights = linear_weights(built)
     decoder = linear_weights(built.get_decoder()) if sizes.is_encoder_decoder else 0
     per_weight = 6 if trained > weights else 4
-    attention = layers * 4 * hidden * mean  # scores and their use, a token
-    passes = 3  # forward, and twice that back
-    if config.training.activation_checkpointing:  # forward once more
+    attention = layers * 4 * hidden * mean  # attention scores and their product with the values, per token
+    passes = 3  # forward, and twice that backward
+    if config.training.activation_checkpointing:  # forward again, for activation checkpointing
         per_weight, passes = per_weight + 2, passes + 1
     flops = batch * (mean * (per_weight * (weights - decoder) + passes * attention) + target * per_weight * decoder)
     memory = training_memory(config, built, trained, -(-batch // config.training.micro_batches // processes))
@@ -200,5 +201,5 @@ def estimate(config: Resolved, built: PreTrainedModel, trained: int, processes: 
 
 
 def linear_weights(module: nn.Module) -> int:
-    """Entries of all linear maps' weights."""
+    """Number of weights in all linear maps."""
     return sum(m.weight.numel() for m in module.modules() if isinstance(m, nn.Linear))

@@ -1,33 +1,33 @@
-"""One run in several processes, as torchrun and accelerate start them: who is who. Imports no torch."""
+"""Ranks of the processes that torchrun or accelerate start for one run. Imports no torch."""
 
 import os
 from datetime import timedelta
 
 
 def count() -> int:
-    """The processes of this run."""
+    """Number of processes of this run."""
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def rank() -> int:
-    """This process's number among them. Process 0 alone owns lock, status, files and wandb, and speaks."""
+    """Rank of this process. Only rank 0 holds the lock, writes status and files, uses wandb, and prints."""
     return int(os.environ.get("RANK", "0"))
 
 
 def local_count() -> int:
-    """The processes of this run on this machine."""
+    """Number of processes of this run on this machine."""
     return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
 
 def local_rank() -> int:
-    """This process's number among those."""
+    """Rank of this process on this machine."""
     return int(os.environ.get("LOCAL_RANK", "0"))
 
 
 def first_to_tell() -> bool:
-    """Whether no process of this run has told of its end before: one line is enough, from wherever the cause is.
+    """Whether this process is the first of the run to report its end, so that only one line is printed.
 
-    They agree through the store that their launcher keeps. Where there is none, process 0 speaks.
+    The processes agree through their launcher's store. Without one, rank 0 reports.
     """
     if count() == 1:
         return True
@@ -38,4 +38,4 @@ def first_to_tell() -> bool:
         store = distributed.TCPStore(*place, is_master=False, timeout=timedelta(seconds=5))
         return store.add(f"adalora/told/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", 1) == 1
     except (KeyError, distributed.DistError):
-        return rank() == 0 or distributed.is_initialized()  # process 0 kept it, and is gone
+        return rank() == 0 or distributed.is_initialized()  # rank 0 hosted the store and is gone

@@ -1,4 +1,4 @@
-"""What a run was made with: commit, versions, machine. Imports torch only where it is asked of it."""
+"""Provenance of a run: commit, versions, hardware. Imports torch only when needed."""
 
 import functools
 import os
@@ -20,15 +20,15 @@ PACKAGES = ("torch", "transformers", "datasets", "accelerate", "peft", "tokenize
 
 
 def versions() -> dict[str, str]:
-    """Python, this suite and the packages that decide numbers."""
+    """Versions of Python, this suite and the packages that affect the numbers."""
     return {"python": platform.python_version(), "adalora": __version__} | {name: version(name) for name in PACKAGES}
 
 
 @functools.cache
 def commit(root: Path = ROOT) -> str | None:
-    """The commit that a checkout, this one by default, is at; None where there is none.
+    """The commit of a checkout (default: this one), or None if there is none.
 
-    It ends in `-dirty` with local changes, or with files that git doesn't know where code and options lie.
+    `-dirty` is appended if tracked files have changed, or code or configuration has untracked files.
     """
     head = git(root, "rev-parse", "HEAD")
     new = git(root, "status", "--porcelain", "--untracked-files=all", "--", "adalora", "conf", "tasks")
@@ -37,7 +37,7 @@ def commit(root: Path = ROOT) -> str | None:
 
 
 def git(root: Path, *arguments: str) -> str:
-    """What git says of a checkout; nothing where there is none."""
+    """Run git in a checkout and return its output; empty on failure."""
     try:
         return subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, timeout=10).stdout.strip()
     except (OSError, subprocess.TimeoutExpired):
@@ -45,7 +45,7 @@ def git(root: Path, *arguments: str) -> str:
 
 
 def hardware(device: "torch.device") -> dict[str, Any]:
-    """Processor or GPU, cores, threads, system."""
+    """Describe the device: name, cores, threads, system."""
     import torch
 
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu_name()
@@ -67,7 +67,7 @@ def _cpu_name() -> str:
 
 
 def peak_memory_mb(device: "torch.device") -> int:
-    """The most memory this process held (CPU) or allocated on the GPU, in MiB."""
+    """Peak memory in MiB: of the process (CPU), or allocated on the GPU."""
     if device.type == "cuda":
         import torch
 

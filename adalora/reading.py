@@ -1,7 +1,7 @@
-"""Files read back with distrust: whatever is wrong with one is a `Damaged` that names the file and the remedy.
+"""Read files and validate them: any fault is a `Damaged` error that names the file and the remedy.
 
-A type says what a file holds: a dataclass, TypedDict or pydantic model, whose limits are part of it. NaN and
-infinity are read as Python writes them.
+The expected content is a type: a dataclass, TypedDict or pydantic model with its constraints. NaN and infinity are
+accepted as Python writes them.
 """
 
 import hashlib
@@ -19,11 +19,11 @@ from adalora.errors import UserError
 
 T = TypeVar("T")
 adapters: dict[Any, TypeAdapter[Any]] = {}
-SEAL = "sha256"  # the key of a file's checksum over its own content
+SEAL = "sha256"  # key of the checksum that a file has over its own content
 
 
 class Damaged(UserError):
-    """A file that can't be what it should be. `missing` where there is none.
+    """A file that is missing (`missing`) or isn't valid.
 
     Args:
         path: the file.
@@ -37,7 +37,7 @@ class Damaged(UserError):
 
 
 def read_text(path: Path, remedy: str) -> str:
-    """A file's text. Raises `Damaged`."""
+    """Read a text file. Raises `Damaged`."""
     try:
         return path.read_bytes().decode("utf-8")
     except FileNotFoundError as error:
@@ -49,7 +49,7 @@ def read_text(path: Path, remedy: str) -> str:
 
 
 def read_json(path: Path, kind: type[T], remedy: str) -> T:
-    """What a JSON file holds, as `kind`; a checksum (`sealed`) is checked where there is one. Raises `Damaged`."""
+    """Read a JSON file as `kind`, and verify its checksum (`sealed`) if it has one. Raises `Damaged`."""
     text = read_text(path, remedy)
     try:
         value = adapter(kind).validate_json(text, strict=True)
@@ -61,13 +61,13 @@ def read_json(path: Path, kind: type[T], remedy: str) -> T:
 
 
 def read_dict(path: Path, kind: type[BaseModel], remedy: str) -> dict[str, Any]:
-    """`read_json` of an object that has the keys of `kind` at least, all of it as it is. Raises `Damaged`."""
+    """Read a JSON object that has at least the keys of `kind`, as a plain dictionary. Raises `Damaged`."""
     return read_json(path, cast(type[dict[str, Any]], Annotated[dict[str, Any], holds(kind)]), remedy)
 
 
 @contextmanager
 def library_reads(path: Path, remedy: str) -> Iterator[None]:
-    """Where a library reads a file: whatever it raises, which may be anything, becomes `Damaged`."""
+    """Turn whatever a library raises while reading a file into `Damaged`."""
     try:
         yield
     except (Damaged, MemoryError):
@@ -77,26 +77,26 @@ def library_reads(path: Path, remedy: str) -> Iterator[None]:
 
 
 class Line(BaseModel, extra="allow"):
-    """A line of a run's log: its step, and numbers by name."""
+    """A line of a run's log: the step, and numbers by name."""
 
     __pydantic_extra__: dict[str, float]
     step: NonNegativeInt
 
     @property
     def numbers(self) -> dict[str, float]:
-        """All but the step."""
+        """Everything but the step."""
         return self.__pydantic_extra__
 
 
 def read_lines(path: Path, tail: int | None = None) -> tuple[list[tuple[str, Line]], int]:
-    """The lines of a log that can be read, each with its text, and how many can't.
+    """Read the valid lines of a log, each with its text, and count the invalid ones.
 
     Args:
-        path: the log; no file has no lines.
-        tail: so many bytes of its end only.
+        path: the log; a missing file has no lines.
+        tail: read only this many bytes from the end.
 
     Raises:
-        Damaged: it isn't a file, or one that can't be read.
+        Damaged: the path isn't a file, or can't be read.
     """
     try:
         with path.open("rb") as file:
@@ -115,9 +115,9 @@ def read_lines(path: Path, tail: int | None = None) -> tuple[list[tuple[str, Lin
     return found, len(texts) - len(found)
 
 
-@cache  # so that its reader is built once
+@cache  # builds the validator once
 def holds(kind: type[BaseModel]) -> AfterValidator:
-    """Makes a dictionary's type ask for the keys of `kind`; others stay, and so does the dictionary."""
+    """A validator that requires the keys of `kind` in a dictionary and leaves the dictionary unchanged."""
 
     def check(value: dict[str, Any]) -> dict[str, Any]:
         try:
@@ -130,26 +130,26 @@ def holds(kind: type[BaseModel]) -> AfterValidator:
 
 
 def sealed(value: Mapping[str, Any]) -> dict[str, Any]:
-    """`value` as JSON has it, with a checksum over its content."""
+    """Add a checksum over the content to `value`, converted to plain JSON types."""
     plain = json.loads(json.dumps(value))
     return {**plain, SEAL: seal(plain)}
 
 
 def seal(value: Mapping[str, Any]) -> str:
-    """sha256 over JSON with sorted keys and no blanks, the checksum itself left out."""
+    """SHA-256 over the JSON with sorted keys and no whitespace, without the checksum itself."""
     content = {key: part for key, part in value.items() if key != SEAL}
     return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 def adapter(kind: Any) -> TypeAdapter[Any]:
-    """pydantic's reader of a type, which takes a while to build."""
+    """The pydantic adapter of a type, cached because building it is slow."""
     if kind not in adapters:
         adapters[kind] = TypeAdapter(kind)
     return adapters[kind]
 
 
 def reason(error: Exception) -> str:
-    """What is wrong, in a few words."""
+    """A short description of an error."""
     if isinstance(error, ValidationError):
         first = error.errors(include_url=False)[0]
         place = ".".join(map(str, first["loc"]))

@@ -1,4 +1,4 @@
-"""The record of a run, with all that is needed to judge and repeat it."""
+"""Collect the result of a run, with everything needed to judge and repeat it."""
 
 from dataclasses import asdict
 
@@ -25,7 +25,7 @@ def record(
     accelerator: Accelerator,
     command: list[str],
 ) -> Result:
-    """All that is known of a finished run."""
+    """Collect the result of a finished run."""
     config, counts = plan.config, plan.setting.counts
     peak, kept = method.peak(), method.kept()
     peak, kept = (counts.peak if peak is None else peak), (counts.kept if kept is None else kept)

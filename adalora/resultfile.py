@@ -1,4 +1,4 @@
-"""What result.json holds, written and read back. Imports no torch."""
+"""The content of result.json: write and read it. Imports no torch."""
 
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -20,18 +20,18 @@ SCHEMA = 4
 UNCOUNTED = (
     "epochs", "max_steps", "log_steps", "checkpoint_minutes", "checkpoint_steps", "activation_checkpointing",
 )  # fmt: skip
-"""Options of `training` that change no number: T says it all."""
-NAME, ADAPTER = "result.json", "adapter/adapter.safetensors"  # in a run's folder
-RECORDS = "*-seed*-*.json"  # small records of runs, whose folders may be gone: <task>-<method>-seed<seed>-<key>.json
+"""Options of `training` that don't change the numbers, given T."""
+NAME, ADAPTER = "result.json", "adapter/adapter.safetensors"  # in a run folder
+RECORDS = "*-seed*-*.json"  # records, which may outlive the run folders: <task>-<method>-seed<seed>-<key>.json
 MACHINE = (
     "data_root", "run_root", "cache_dir", "device", "tracking", "task.data_dir", "task.train_file", "task.eval_file",
     "model.path",
 )  # fmt: skip
-"""Options of a machine: they change no number."""
+"""Options that depend on the machine and don't change the numbers."""
 
 
 class ModelPart(BaseModel):
-    """What `model` holds at least."""
+    """Required keys of `model`."""
 
     name: str
     title: str
@@ -42,7 +42,7 @@ class ModelPart(BaseModel):
 
 
 class TaskPart(BaseModel):
-    """What `task` holds at least."""
+    """Required keys of `task`."""
 
     name: str
     version: int
@@ -55,20 +55,20 @@ class TaskPart(BaseModel):
 
 
 class MethodPart(BaseModel):
-    """What `method` holds at least."""
+    """Required keys of `method`."""
 
     name: str
 
 
 class BudgetPart(BaseModel):
-    """What `budget` holds at least."""
+    """Required keys of `budget`."""
 
     name: str
     params: NonNegativeInt | None
 
 
 class RecipePart(BaseModel):
-    """What `recipe` holds at least."""
+    """Required keys of `recipe`."""
 
     protocol: str | None
     source: str | None
@@ -78,13 +78,13 @@ class RecipePart(BaseModel):
 
 
 class ParametersPart(BaseModel):
-    """What `parameters` holds at least."""
+    """Required keys of `parameters`."""
 
     kept: NonNegativeInt
 
 
 class TrainingPart(BaseModel):
-    """What `training` holds at least."""
+    """Required keys of `training`."""
 
     epochs: Annotated[FiniteFloat, Field(gt=0)]
     max_steps: PositiveInt | None
@@ -92,7 +92,7 @@ class TrainingPart(BaseModel):
 
 
 def fractions(scores: dict[str, float]) -> dict[str, float]:
-    """Scores as they are. Raises `ValueError` for one that is no fraction; losses and thresholds of logits need not."""
+    """Check that scores are fractions, except losses and logit thresholds. Raises `ValueError`."""
     for name, value in scores.items():
         unbounded = name == "loss" or name.endswith("_threshold")
         if not unbounded and not -1 <= value <= 1:
@@ -106,11 +106,11 @@ Part = dict[str, Any]
 
 @dataclass(frozen=True)
 class Result:
-    """One finished run. Metrics are fractions; `best` is by the headline metric, earliest first."""
+    """A finished run. Metrics are fractions; `best` is the first evaluation with the best headline metric."""
 
     schema: int
     key: str
-    cell: str  # the options that asked for it (adalora/cell.py)
+    cell: str  # hash of the requested options (adalora/cell.py)
     model: Annotated[Part, holds(ModelPart)]
     task: Annotated[Part, holds(TaskPart)]
     method: Annotated[Part, holds(MethodPart)]  # the resolved options
@@ -123,13 +123,13 @@ class Result:
     best: Scores
     best_step: NonNegativeInt
     parameters: Annotated[Part, holds(ParametersPart)]  # peak, kept, head, total (as trained)
-    ranks: dict[str, NonNegativeInt]  # realised, by module
-    seconds: Annotated[FiniteFloat, Field(ge=0)]  # training and evaluation, over all sessions
-    peak_memory_mb: NonNegativeInt  # of the last session: process (CPU) or allocator (GPU)
+    ranks: dict[str, NonNegativeInt]  # realised rank by module
+    seconds: Annotated[FiniteFloat, Field(ge=0)]  # training and evaluation, summed over sessions
+    peak_memory_mb: NonNegativeInt  # in the last session: of the process (CPU) or the allocator (GPU)
     training: Annotated[Part, holds(TrainingPart)]
     command: list[str]
     versions: dict[str, str]
-    commit: str | None  # with `-dirty` where the tree had changes
+    commit: str | None  # with `-dirty` if the tree had changes
     hardware: Part
     adapter: str = ""  # sha256 of `ADAPTER`
     evaluations: list[dict[str, FiniteFloat]] = field(default_factory=list)  # in a record: `step`, `eval/<metric>`
@@ -145,7 +145,7 @@ class Result:
 
 
 def write_result(folder: Path, result: Result) -> Result:
-    """Write result.json into a run's folder, with checksums of the adapter there and of itself; returns what it says.
+    """Write result.json into a run folder, with checksums of the adapter and of itself, and return the result.
 
     Raises:
         UserError: it can't be written.
@@ -156,15 +156,15 @@ def write_result(folder: Path, result: Result) -> Result:
 
 
 def portable(command: list[str]) -> list[str]:
-    """A run's command without the options of the machine that it ran on."""
+    """Drop machine-dependent options from a run's command."""
     return [text for text in command if text.split("=")[0].lstrip("+~") not in MACHINE]
 
 
 def read_result(place: Path) -> Result:
-    """The result of a run, from its folder or its record.
+    """Read a result from a run folder or a record.
 
     Raises:
-        Damaged: there is none, it has another schema, or it isn't as it was written.
+        Damaged: it is missing, has another schema, or fails its checksum.
     """
     path, remedy = (place if place.suffix == ".json" else place / NAME), "run it again"
     schema = read_json(path, dict[str, Any], remedy).get("schema")
@@ -175,7 +175,7 @@ def read_result(place: Path) -> Result:
 
 
 def read_finished(folder: Path) -> Result:
-    """`read_result`, and the adapter must be the one that the result was written with. Raises `Damaged`."""
+    """Read a result and verify the adapter's checksum. Raises `Damaged`."""
     result, adapter = read_result(folder), folder / ADAPTER
     if not adapter.is_file():
         raise Damaged(adapter, "not a file", "run it again", missing=not adapter.exists())

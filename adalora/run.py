@@ -1,4 +1,4 @@
-"""One experiment from configuration to result."""
+"""Run one experiment, from configuration to result."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
@@ -40,24 +40,24 @@ from tasks.cache import tokenised
 from tasks.data import Data, load_data
 from tasks.discovery import create as create_task
 
-SAMPLES = 48  # rows of the first evaluation split whose predictions are shown
+SAMPLES = 48  # rows of the first evaluation split whose predictions are logged
 
 
 def run(config: Config, overrides: Sequence[str]) -> dict[str, Any]:
-    """Run, resume or recall one experiment; returns its result.
+    """Run one experiment, resume it, or return the result of a finished one.
 
     Args:
-        config: the configuration as composed.
-        overrides: what the user set on the command line, for the record.
+        config: the composed configuration.
+        overrides: the command-line overrides, stored in the result.
 
     Raises:
-        UserError: anything the user can put right.
-        Interrupted: stopped by Ctrl-C, SIGTERM or a scheduler's signal, with a checkpoint to go on from.
+        UserError: a problem that the user can fix.
+        Interrupted: stopped by Ctrl-C, SIGTERM or a scheduler's signal, after saving a checkpoint.
     """
     main = processes.rank() == 0
     console.quiet = not main
     cell = cell_id(config)
-    command = ["train.py", *overrides]  # of this run alone; a sweep's process has another
+    command = ["train.py", *overrides]  # the run's own pid; a sweep has another
     with noting_failure(config, cell) if main else nullcontext(), noticing_loss():
         accelerator = build_accelerator(config)
         prepared = prepare(config, cell, accelerator)
@@ -76,7 +76,7 @@ def run(config: Config, overrides: Sequence[str]) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A run before its first step."""
+    """A run prepared for its first step."""
 
     plan: Plan
     weights: Weights
@@ -89,7 +89,7 @@ class Prepared:
 
 def prepare(config: Config, cell: str, accelerator: Accelerator) -> Prepared:
     """Find weights and data, tokenise, plan. Raises `UserError`."""
-    with accelerator.main_process_first():  # which downloads and fills the cache for the others
+    with accelerator.main_process_first():  # rank 0 first: it downloads and fills the cache
         weights, data, features, tokenizer = read(config)
     plan = make_plan(config, {split: len(rows) for split, rows in features.items()}, weights.folder)
     plan.notes.extend(data.notes)
@@ -104,7 +104,7 @@ def read(config: Config) -> tuple[Weights, Data, dict[str, datasets.Dataset], Pr
     transformers.utils.logging.disable_progress_bar()
     task_type = create_task(config.task)
     weights, data = gather(config)
-    # before the minutes that tokenising may take
+    # before tokenising, which may take minutes
     check_length(config.model, architecture(config.model, task_type.outputs, weights.folder), config.task.max_length)
     tokenizer = load_tokenizer(config.model, weights)
     cache = Path(config.cache_dir).expanduser()
@@ -118,16 +118,16 @@ def read(config: Config) -> tuple[Weights, Data, dict[str, datasets.Dataset], Pr
 
 
 def gather(config: Config) -> tuple[Weights, Data]:
-    """Find weights and data; what is missing of both is named at once."""
+    """Find weights and data, and report everything missing at once."""
     weights, data = all_of([lambda: locate(config.model), lambda: load_data(config.task, config.data_root)])
     return cast(Weights, weights), cast(Data, data)
 
 
 @contextmanager
 def session(folder: RunFolder, config: Resolved) -> Iterator[dict[str, Any] | None]:
-    """Hold the run's folder, and leave its status true in every way out.
+    """Lock the run folder, and keep its status correct however the block ends.
 
-    Gives the result where the run is done: whoever held the folder before may just have finished it.
+    Yields the result if the run is done by then: the previous holder may just have finished it.
     """
     with folder.lock():
         if (result := folder.finished(warn)) is not None:
@@ -139,13 +139,13 @@ def session(folder: RunFolder, config: Resolved) -> Iterator[dict[str, Any] | No
         try:
             yield None
         except LostProcess:
-            raise  # still `running`: the same command goes on
+            raise  # stays `running`: the same command resumes
         except (Interrupted, KeyboardInterrupt, SystemExit):
-            with suppress(UserError):  # a full disk: the same command goes on all the same
+            with suppress(UserError):  # disk full: the same command resumes anyway
                 folder.set_status("interrupted")
             raise
         except BaseException as error:
-            with suppress(UserError):  # the error itself counts
+            with suppress(UserError):  # report the original error instead
                 folder.set_status("failed", explained(error))
             raise
         folder.set_status("done")
@@ -153,10 +153,10 @@ def session(folder: RunFolder, config: Resolved) -> Iterator[dict[str, Any] | No
 
 
 def repeatable() -> None:
-    """Have torch compute the same bits each time.
+    """Make torch's results repeat to the bit.
 
-    Of the fused attentions on a GPU, flash's backward pass then does; those that don't make way for the plain products,
-    in the type of their inputs.
+    On a GPU, flash attention's backward pass is deterministic then; the fused kernels that aren't are turned off, which
+    leaves the plain products.
     """
     torch.use_deterministic_algorithms(True, warn_only=True)
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
@@ -219,7 +219,7 @@ def execute(
 
 
 def keep(folder: Path, result: Result, model: nn.Module, plan: Plan) -> Result:
-    """`adapter/`, `ranks.png` and, last, `result.json`; returns what it says."""
+    """Write `adapter/`, `ranks.png` and, last, `result.json`; return the result."""
     config = plan.config
     meaning = {"schema": SCHEMA, "model": result.model, "method": result.method, "ranks": result.ranks}
     save_adapter(folder / "adapter", model, meaning)
@@ -230,5 +230,5 @@ def keep(folder: Path, result: Result, model: nn.Module, plan: Plan) -> Result:
 
 
 def warn(line: str) -> None:
-    """A line for the user, as it is."""
+    """Print a line without wrapping it."""
     console.print(line, soft_wrap=True)

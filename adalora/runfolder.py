@@ -1,4 +1,4 @@
-"""A run's folder: its key, its status, and the lock that says somebody is at work in it."""
+"""A run folder: its key, status and lock."""
 
 import os
 import shutil
@@ -19,12 +19,14 @@ from adalora.reading import Damaged, read_json
 from adalora.resultfile import NAME, Result, read_finished
 
 Status = Literal["running", "done", "failed", "interrupted"]
-FAILED = ".failed"  # below the run root: a folder for each cell that failed before it had a run's folder
+FAILED = ".failed"  # below the run root: a folder per cell that failed before it had a run folder
 
 
 def run_key(config: Resolved, data_digest: str, weights_digest: str) -> str:
-    """Ten hex digits over what changes the numbers: the resolved method and training, the model's
-    and the data's content, seed and precision; not paths, tracking, device or budget names."""
+    """Hash what changes the numbers to ten hex digits.
+
+    These are the resolved method and training, the content of model and data, seed and precision; not paths, tracking,
+    device or budget names."""
     options = scored_options(config)
     options["model"]["weights"] = weights_digest
     options["task"]["rows"] = data_digest
@@ -38,26 +40,25 @@ class RunFolder:
 
     Args:
         config: the resolved configuration.
-        budget: its name in the path.
+        budget: the budget's name in the path.
         key: `run_key`.
-        cell: `cell_id` of the options that asked for this run. Other options may ask for the same run, so the
-            status holds a list.
+        cell: `cell_id` of the requested options. Different options can lead to the same run, so the status has a list.
     """
 
     def __init__(self, config: Resolved, budget: str, key: str, cell: str) -> None:
         parts = (config.model.name, config.task.name, config.method.name, budget, f"seed{config.seed}-{key}")
         self.path = Path(config.run_root).expanduser().joinpath(*parts)
-        self.key, self.cell, self.steps = key, cell, config.training.total_steps  # T, for those who watch
+        self.key, self.cell, self.steps = key, cell, config.training.total_steps  # T, for the live view
 
     def set_status(self, status: Status, reason: str | None = None) -> None:
-        """Record the state, for which cells it holds, and why a run failed."""
+        """Write the status, the cells that it applies to, and why the run failed."""
         cells = sorted({self.cell, *read_status(self.path).cells})
         found = {"status": status, "pid": os.getpid(), "cells": cells, "steps": self.steps}
         write_json(self.path / "status", found | ({"reason": reason} if reason else {}))
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Hold the folder for this process (`locked`), rid of what others left in the middle of writing."""
+        """Lock the folder for this process, and remove half-written files of dead processes."""
         with locked(self.path):
             for place in self.path.rglob(f"{WRITING}*"):
                 remove(place)
@@ -65,20 +66,20 @@ class RunFolder:
 
     @property
     def checkpoints(self) -> Path:
-        """Where checkpoints are while the run isn't done."""
+        """The folder of the checkpoints, until the run is done."""
         return self.path / "checkpoint"
 
     def drop_checkpoints(self) -> None:
-        """Once the status says `done`: before, the run may still need one."""
+        """Delete the checkpoints. Only once the status is `done`: until then the run may need them."""
         shutil.rmtree(self.checkpoints, ignore_errors=True)
 
     def finished(self, warn: Callable[[str], None]) -> Result | None:
-        """The result of a run that is done; None where it has to be run, or run on.
+        """The result if the run is done; None if it must be started or resumed.
 
-        A run whose status alone is damaged is done; one without a sound result or adapter isn't.
+        A damaged status file alone doesn't matter. A run without a valid result and adapter isn't done.
 
         Args:
-            warn: takes a line for the user.
+            warn: called with a line for the user.
         """
         try:
             done = read_state(self.path).status == "done"
@@ -93,13 +94,13 @@ class RunFolder:
         except Damaged as error:
             warn(f"{str(error).rpartition(':')[0]}: the run is repeated")
             return None
-        if self.cell not in read_status(self.path).cells:  # the one that this cell asks for, too
+        if self.cell not in read_status(self.path).cells:  # this cell leads to the same run
             self.set_status("done")
         return result
 
 
 class State(BaseModel):
-    """What `status` holds, as the last session left it: `steps` is T, `cells` those that asked for the run."""
+    """The content of `status`: `steps` is T, `cells` are the cells that lead to this run."""
 
     status: Status | None = None
     pid: PositiveInt | None = None
@@ -109,12 +110,12 @@ class State(BaseModel):
 
 
 def read_state(folder: Path) -> State:
-    """The state of a run. Raises `Damaged`."""
+    """Read the status of a run. Raises `Damaged`."""
     return read_json(folder / "status", State, "run the same command again")
 
 
 def read_status(folder: Path) -> State:
-    """The state of a run; empty before the first session, and where the file is damaged: the next one writes it."""
+    """Read the status of a run; empty if the file is missing or damaged."""
     try:
         return read_state(folder)
     except Damaged:
@@ -123,25 +124,25 @@ def read_status(folder: Path) -> State:
 
 @contextmanager
 def noting_failure(config: Config, cell: str) -> Iterator[None]:
-    """Record a failure that comes before there is a run's folder (no data, say), until the cell gets that far."""
+    """Note a failure before the run folder exists (missing data, say); the note goes once the cell gets further."""
     root = Path(config.run_root).expanduser()
     try:
         yield
     except (Interrupted, KeyboardInterrupt, SystemExit, LostProcess):
         raise
     except BaseException as error:
-        with suppress(UserError):  # where nothing can be written, the error itself counts
+        with suppress(UserError):  # if nothing can be written, report the original error
             note_failure(root, cell, explained(error))
         raise
     shutil.rmtree(root / FAILED / cell, ignore_errors=True)
 
 
 def note_failure(root: Path, cell: str, reason: str) -> None:
-    """Record that a cell failed outside a run's folder. Raises `UserError` where it can't be written."""
+    """Note that a cell failed without a run folder. Raises `UserError` if that can't be written."""
     write_json(root / FAILED / cell / "status", {"status": "failed", "cells": [cell], "reason": reason})
 
 
 def explained(error: BaseException) -> str:
-    """Why a run failed, in one line: our own messages as they are, others with their type."""
+    """Describe an error in one line: our own messages as they are, others with their type."""
     text = " ".join(str(error).split())
     return text if isinstance(error, UserError) else f"{type(error).__name__}: {text}"

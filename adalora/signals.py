@@ -1,16 +1,16 @@
-"""Signals that ask a run to stop. Imports no torch."""
+"""Signals that stop a run. Imports no torch."""
 
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-SCHEDULER = (signal.SIGUSR1, signal.SIGUSR2)  # submitit listens to one of them, before preemption and the time limit
+SCHEDULER = (signal.SIGUSR1, signal.SIGUSR2)  # submitit uses one of them before preemption and the time limit
 
 
 @contextmanager
 def stop_signals() -> Iterator[list[int]]:
-    """Collect SIGINT, SIGTERM and what a scheduler sends, so that the step in hand ends first; a second Ctrl-C ends at
+    """Catch SIGINT, SIGTERM and a scheduler's signals, so that the current step finishes first. A second Ctrl-C ends at
     once."""
     received: list[int] = []
 
@@ -29,7 +29,7 @@ def stop_signals() -> Iterator[list[int]]:
 
 
 def hand_on(number: int) -> None:
-    """Let the scheduler's own handler have its signal, now that all is saved: submitit's requeues the job and exits."""
+    """Pass the signal on to the scheduler's own handler after saving: submitit's requeues the job and exits."""
     handler = signal.getsignal(number)
     if number in SCHEDULER and callable(handler):
         handler(number, None)

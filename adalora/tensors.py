@@ -1,4 +1,4 @@
-"""Tensors read back from safetensors files (apart from reading.py, which needs no torch), and their types."""
+"""Read tensors from safetensors files (reading.py needs no torch), and dtypes."""
 
 from pathlib import Path
 
@@ -11,14 +11,14 @@ from adalora.reading import Damaged, reason
 
 
 def compute_type(x: Tensor) -> torch.dtype:
-    """The type in which products with x are computed: autocast's where it is on."""
+    """The dtype of products with x: autocast's if it is on."""
     kind = x.device.type
     low = torch.is_autocast_enabled(kind) and x.dtype != torch.float64
     return torch.get_autocast_dtype(kind) if low else x.dtype
 
 
 def read_tensors(path: Path, remedy: str) -> dict[str, Tensor]:
-    """The tensors of a safetensors file by name. Raises `Damaged`."""
+    """Read the tensors of a safetensors file by name. Raises `Damaged`."""
     try:
         return load_file(path)
     except FileNotFoundError as error:

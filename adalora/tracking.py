@@ -1,4 +1,4 @@
-"""What is logged: metrics.jsonl in the run folder always, wandb beside it (docs/wandb.md lists the names)."""
+"""Logging: metrics.jsonl in the run folder, and wandb (docs/wandb.md lists the names)."""
 
 import hashlib
 import io
@@ -25,13 +25,13 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-OTHERS = ("project", "entity", "notes")  # that runs of one suite share, or that only a person can give
+OTHERS = ("project", "entity", "notes")  # shared by all runs, or set by the user
 
 
 class Log:
-    """One JSON object a line: `step`, and values under stable slash-grouped names.
+    """A log with one JSON object per line: `step`, and values under stable, slash-separated names.
 
-    On resumption the lines after the checkpoint are dropped: the run goes through them again.
+    On resume, the lines after the checkpoint are dropped, because the run repeats those steps.
     """
 
     def __init__(self, path: Path) -> None:
@@ -39,14 +39,14 @@ class Log:
         self.digest = hashlib.sha256()
 
     def start(self, step: int, digest: str | None) -> bool:
-        """Keep the lines up to `step`; none at step 0, where the run begins anew.
+        """Keep the lines up to `step`; at step 0 the run starts over and none are kept.
 
         Args:
-            step: the checkpoint's.
-            digest: `sha256` as it was then, None at step 0.
+            step: the checkpoint's step.
+            digest: `sha256` at that time, None at step 0.
 
         Returns:
-            Whether they are what was written then.
+            Whether the kept lines match the digest.
         """
         lines, _ = read_lines(self.path) if step else ([], 0)
         text = "".join(f"{text}\n" for text, line in lines if line.step <= step)
@@ -56,11 +56,11 @@ class Log:
 
     @property
     def sha256(self) -> str:
-        """Of all lines that this run has."""
+        """Digest of all lines of this run."""
         return self.digest.hexdigest()
 
     def lines(self) -> list[dict[str, Any]]:
-        """All lines, but for those that can't be read, such as one that was cut off in the middle."""
+        """All valid lines; a line cut off in the middle, for example, isn't."""
         return [{"step": line.step, **line.numbers} for _, line in read_lines(self.path)[0]]
 
     def write(self, step: int, values: Mapping[str, Any]) -> None:
@@ -85,15 +85,15 @@ def logged_in() -> bool:
 
 
 class Wandb:
-    """A wandb run that can't harm the work: its first failure is one warning, and the end of it.
+    """A wandb run that can't break training: after its first failure it warns once and stays silent.
 
-    It writes into a folder (`wandb/`) and prints nothing. Offline unless logged in.
+    It writes into `wandb/` in the folder and prints nothing. It is offline unless logged in.
 
     Args:
-        folder: the run's folder.
-        about: what `wandb.init` takes of it: name, group, job_type, tags, config.
-        key: of a training run: it keeps its id in the folder, so that a resumed run goes on in the same one.
-        warn: takes one line for the user.
+        folder: the run folder.
+        about: arguments of `wandb.init`: name, group, job_type, tags, config.
+        key: key of a training run. Its wandb id is kept in the folder, so that a resumed run continues the same one.
+        warn: called with one line for the user.
     """
 
     def __init__(
@@ -130,7 +130,7 @@ class Wandb:
     def _init(options: Mapping[str, Any]) -> Any:
         import wandb
 
-        wandb.setup(settings=wandb.Settings(silent=True))  # warnings of the library as a whole
+        wandb.setup(settings=wandb.Settings(silent=True))  # the library's own warnings
         settings = wandb.Settings(
             silent=True,
             console="off",
@@ -143,31 +143,30 @@ class Wandb:
 
     @staticmethod
     def _let_go() -> None:
-        """End wandb's own process, which still holds a run that could not be started."""
+        """Stop wandb's service process after a failed start."""
         import wandb
 
         with suppress(Exception):
             wandb.teardown(exit_code=1)
 
     def _id(self, name: str) -> str:
-        """The id that this folder's run got at its first start; not the key alone, which a deleted
-        run would block for ever and a copy elsewhere would overwrite."""
+        """The wandb id given at the first start. The key alone won't do: wandb never reuses a deleted run's id, and a
+        copy of the folder would overwrite the run."""
         path = self.folder / "wandb" / "id"
         if not path.exists():
             write_text(path, f"{name}-{secrets.token_hex(3)}")
         return path.read_text(encoding="utf-8")
 
     def log(self, step: int, values: Mapping[str, Any]) -> None:
-        """Values of one step. Steps that an online run already has are dropped: a resumed run goes
-        through the same numbers again."""
+        """Log the values of one step. Steps that an online run already has are dropped: a resumed run repeats them."""
         self._attempt(lambda run: run.log(dict(values), step=step) if step >= run.step else None)
 
     def summarise(self, values: Mapping[str, Any]) -> None:
-        """Values of the run as a whole."""
+        """Set summary values of the run."""
         self._attempt(lambda run: run.summary.update(dict(values)))
 
     def image(self, step: int, name: str, make: Callable[[], "Figure"]) -> None:
-        """A picture of one step; drawn only where it is wanted."""
+        """Log a figure for one step; it is only drawn if needed."""
         import wandb
         from PIL import Image
 
@@ -180,7 +179,7 @@ class Wandb:
         self._attempt(log)
 
     def table(self, step: int, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-        """A table that can be filtered and grouped in the dashboard."""
+        """Log a table that the dashboard can filter and group."""
         import wandb
 
         def log(run: Any) -> None:
@@ -190,7 +189,7 @@ class Wandb:
         self._attempt(log)
 
     def files(self, name: str, kind: str, paths: Sequence[Path]) -> None:
-        """Files as an artifact of this run."""
+        """Log files as an artifact."""
         import wandb
 
         def log(run: Any) -> None:
@@ -202,13 +201,13 @@ class Wandb:
         self._attempt(log)
 
     def page(self, name: str, path: Path) -> None:
-        """A page of HTML, shown in the dashboard."""
+        """Log an HTML page."""
         import wandb
 
         self._attempt(lambda run: run.log({name: wandb.Html(path.read_text("utf-8"), inject=False)}))
 
     def finish(self, exit_code: int) -> None:
-        """Close the run; it counts as failed unless `exit_code` is 0."""
+        """Finish the run; it counts as failed unless `exit_code` is 0."""
         self._attempt(lambda run: run.finish(exit_code=exit_code))
         self.run = None
         if self.data_dir is None:
@@ -228,17 +227,18 @@ class Wandb:
 
 
 def about_run(config: Resolved, budget: str, key: str) -> dict[str, Any]:
-    """What wandb is told of a training run. An option wins over wandb's environment variable, and that over ours.
+    """Arguments of `wandb.init` for a training run. Our options win over wandb's environment variables, and those over
+    our defaults.
 
     Args:
         config: the resolved configuration.
-        budget: the budget's name as the run's folder has it.
+        budget: the budget's name in the run folder's path.
         key: the run's key.
     """
     model, task, method, filed = config.model.name, config.task.name, config.method.name, config.wandb
     tags = [tag.strip() for tag in os.environ.get("WANDB_TAGS", "").split(",")]
     others = {name: getattr(filed, name) or os.environ.get(f"WANDB_{name.upper()}") for name in OTHERS}
-    options = {"tracking", "wandb", "cache_dir", "run_root"}  # of this machine and its account, not of the run
+    options = {"tracking", "wandb", "cache_dir", "run_root"}  # belongs to the machine and account, not to the run
     return {
         "name": filed.name or os.environ.get("WANDB_NAME") or f"{task}-{method}-{budget}-seed{config.seed}",
         "group": filed.group or os.environ.get("WANDB_RUN_GROUP") or f"{model}-{task}-{method}-{budget}",

@@ -1,4 +1,4 @@
-"""The methods, a folder each: `options.py` (values, checks, sizing; no torch) and `layer.py` (the maths).
+"""The methods, one folder each: `options.py` (options, checks, sizing; no torch) and `layer.py` (the maths).
 
-`discovery.py` finds them; modules beside the folders are shared. docs/extending.md adds one.
+`discovery.py` finds them. Modules next to the folders are shared. docs/extending.md shows how to add one.
 """

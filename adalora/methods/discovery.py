@@ -1,7 +1,7 @@
-"""Finds the methods: every folder here, and packages that name themselves as entry points. Imports no torch.
+"""Find the methods: every folder here, and packages registered as entry points. Imports no torch.
 
-A package of the user's own is found by an entry point of the group `adalora.methods`: the method's name, and the
-package that has `options.py` and `layer.py`. Whatever is wrong with it costs one warning, and its method is missing.
+A user's package registers an entry point in the group `adalora.methods`: the method's name, and the package with
+`options.py` and `layer.py`. A broken one is skipped with a warning.
 
     [project.entry-points."adalora.methods"]
     gated_lora = "gated_lora"
@@ -27,7 +27,7 @@ GROUP = "adalora.methods"
 
 
 def find_methods() -> dict[str, type[MethodConfig]]:
-    """The options of every method, by the method's name."""
+    """The options class of every method, by name."""
     package = __name__.rpartition(".")[0]
     names = [module.name for module in iter_modules([str(Path(__file__).parent)]) if module.ispkg]
     found = {name: options_of(name, f"{package}.{name}") for name in names}
@@ -42,10 +42,10 @@ def find_methods() -> dict[str, type[MethodConfig]]:
 
 
 def options_of(name: str, package: str) -> type[MethodConfig]:
-    """The options of the method `name` that lies in `package`.
+    """Load the options class of method `name` from `package`.
 
     Raises:
-        UserError: the step that is missing.
+        UserError: something is missing; the message says what to add.
     """
     module = f"{package}.options"
     require(find_spec(module) is not None, f"there is no module {module}, which has the method's options")
@@ -61,7 +61,7 @@ def options_of(name: str, package: str) -> type[MethodConfig]:
 
 
 def create(config: MethodConfig) -> "Method":
-    """The method of these options: `METHOD` in the `layer.py` beside them.
+    """The method that belongs to these options: `METHOD` in the `layer.py` next to them.
 
     Raises:
         UserError: there is none.

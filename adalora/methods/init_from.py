@@ -1,9 +1,9 @@
 """Start from a PEFT adapter instead of fresh values (`method.init_from`).
 
-The function is PEFT's from the first step: a difference in scale goes into B (LoRA) or lambda (AdaLoRA).
-A map gets all of its slots: those that the adapter lacks are fresh and without effect (B or lambda 0).
-So AdaLoRA's budget counts from the slots that are really there, and ends at b_T. PEFT's own resume keeps
-only the surviving slots and still subtracts from all, which prunes too many (docs/deviations.md: D-start).
+The model computes PEFT's function from the first step: B (LoRA) or lambda (AdaLoRA) absorbs a difference in scale.
+Every map gets all of its slots; those missing from the adapter are fresh and have no effect (B or lambda is 0). So
+AdaLoRA's budget starts from the slots that exist and ends at b_T. PEFT's own resume keeps only the surviving slots but
+subtracts from all, which prunes too many (docs/deviations.md: D-start).
 """
 
 import hashlib
@@ -24,7 +24,7 @@ FACTORS = {"lora_A", "lora_B", "lora_E"}
 
 
 def content_digest(adapter: SavedAdapter) -> str:
-    """sha256 over what was saved."""
+    """SHA-256 over the saved files."""
     digest = hashlib.sha256()
     for name in (CONFIG, TENSORS):
         digest.update(hashlib.sha256((adapter.folder / name).read_bytes()).digest())
@@ -33,15 +33,15 @@ def content_digest(adapter: SavedAdapter) -> str:
 
 @dataclass(frozen=True)
 class InitialAdapter:
-    """An adapter to start from, read."""
+    """An adapter to start from."""
 
     adapter: SavedAdapter
     maps: dict[str, dict[str, Tensor]]  # factors by map
-    rest: dict[str, Tensor]  # everything else (the head), by its name in the model
+    rest: dict[str, Tensor]  # everything else (the head), by parameter name
 
 
 def read_initial(config: MethodConfig) -> InitialAdapter | None:
-    """The adapter that `config` starts from, if any. Raises `UserError`."""
+    """Read the adapter that `config` starts from, if any. Raises `UserError`."""
     if (adapter := config.initial_adapter()) is None:
         return None
     path = adapter.folder / TENSORS
@@ -65,10 +65,10 @@ def read_initial(config: MethodConfig) -> InitialAdapter | None:
 def check_initial(
     initial: InitialAdapter, config: MethodConfig, head: list[str], built: nn.Module, shapes: Shapes
 ) -> None:
-    """Refuse an adapter of another base or task, from shapes alone.
+    """Reject an adapter of another base or task, by its shapes.
 
     Raises:
-        UserError: a map that this run doesn't adapt, other shapes, a higher rank, or tensors without a place.
+        UserError: it adapts a map that this run doesn't, has other shapes or a higher rank, or has unknown tensors.
     """
     where = f"method.init_from={initial.adapter.folder}"
     slots = given(config, config.rank_of_maps or "rank")
@@ -103,7 +103,7 @@ def check_initial(
 
 @torch.no_grad()
 def load_initial(config: MethodConfig, model: nn.Module) -> None:
-    """Put the adapter, checked before, into `model`, to which the method is attached; nothing where there is none."""
+    """Load the checked adapter, if there is one, into `model`, which has the method attached."""
     if (initial := read_initial(config)) is None:
         return
     for path, factors in initial.maps.items():

@@ -1,4 +1,4 @@
-"""A frozen linear map with a trained increment beside it."""
+"""A frozen linear map with a trained increment."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -15,22 +15,22 @@ M = TypeVar("M", bound=nn.Module)
 
 
 class AdaptedLinear(nn.Linear):
-    """y = W x + b + increment(x), with W (d_out, d_in) and b (d_out) those of the layer it replaces.
+    """y = W x + b + increment(x), with W (d_out, d_in) and b (d_out) of the layer it replaces.
 
-    Parameter names of the base stay as they are, so checkpoints and state dicts keep fitting.
-    `base_only` leaves the increment out (backbones/position_query.py, and `merged` below). `frozen`
-    are parameters of the increment that aren't trained and still belong into a saved adapter.
+    The base keeps its parameter names, so state dicts still fit. `base_only` skips the increment
+    (backbones/position_query.py, and `merged` below). `frozen` names parameters of the increment that aren't trained
+    but are saved with the adapter.
     """
 
     frozen: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, base: nn.Linear) -> None:
-        nn.Module.__init__(self)  # nn.Linear's own would allocate a weight
+        nn.Module.__init__(self)  # nn.Linear's __init__ would allocate a weight
         self.in_features, self.out_features = base.in_features, base.out_features
         self.weight, self.bias = base.weight, base.bias
         self.base_only = False
-        self.shared: tuple[Any, ...] = ()  # `SharedFactors`, in a tuple as they are no part of this map
-        self._cast: tuple[Any, Tensor, Tensor | None] | None = None  # which weights, and these in another type
+        self.shared: tuple[Any, ...] = ()  # `SharedFactors`, in a tuple so that they don't become a submodule
+        self._cast: tuple[Any, Tensor, Tensor | None] | None = None  # the weights, and their cast copies
 
     def increment(self, x: Tensor) -> Tensor:
         """(..., d_in) -> (..., d_out)."""
@@ -41,11 +41,11 @@ class AdaptedLinear(nn.Linear):
         raise NotImplementedError
 
     def low_rank_factors(self) -> tuple[Tensor, Tensor] | None:
-        """A (r, d_in) and B (d_out, r) with B A = `delta_weight()`, r = 0 allowed; None where there are no such."""
+        """A (r, d_in) and B (d_out, r) with B A = `delta_weight()`; None if the increment isn't of low rank. r may be 0."""
         return None
 
     def base(self, dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:
-        """W and b in a type. While frozen they are cast once, where autocast would cast them at every use."""
+        """W and b as `dtype`. Frozen ones are cast once; autocast would cast them on every use."""
         W, b = self.weight, self.bias  # noqa: N806
         if W.dtype == dtype or W.requires_grad or (b is not None and b.requires_grad):
             return W.to(dtype), None if b is None else b.to(dtype)
@@ -56,7 +56,7 @@ class AdaptedLinear(nn.Linear):
         return self._cast[1:]
 
     def forget_cast(self) -> None:
-        """W was exchanged: another tensor may lie where an earlier one did."""
+        """Forget the cast copies after W was replaced."""
         self._cast = None
 
     def forward(self, x: Tensor) -> Tensor:
@@ -65,16 +65,16 @@ class AdaptedLinear(nn.Linear):
         y = F.linear(x, *self.base(dtype))
         if self.base_only:
             return y
-        # under autocast the increment may come in another type than the base's output, which
-        # DeBERTa's attention can't mix
+        # under autocast the increment may have another dtype than the base's output, and DeBERTa's attention can't
+        # mix them
         return y + self.increment(x).to(dtype)
 
 
 class SharedFactors(nn.Module):
-    """What the increments of many maps share. A map refers to it by `shared`, and it is no part of the map.
+    """Computations shared by the increments of many maps. A map refers to it by `shared`; it isn't a submodule.
 
-    What the maps need is formed once a forward pass of the model (`products`), so that gradients come together
-    there; outside of one (a merge, or a part that runs alone) anew each time.
+    The results (`products`) are computed once per forward pass of the model, so that their gradients are summed once.
+    Outside a forward pass (in a merge, or if a submodule is called alone) they are computed on each use.
     """
 
     def __init__(self) -> None:
@@ -84,19 +84,19 @@ class SharedFactors(nn.Module):
         self.keeps_last = False  # for `again`
 
     def __getstate__(self) -> dict[str, Any]:
-        """Without what a forward pass formed: parts of a graph can't be copied."""
+        """Copy without the results of a forward pass: autograd graphs can't be copied."""
         return self.__dict__ | {"_formed": None, "_last": None}
 
     def products(self) -> tuple[Tensor, ...]:
-        """What the maps need."""
+        """Compute what the maps need."""
         raise NotImplementedError
 
     def current(self) -> tuple[Tensor, ...]:
-        """`products` of the forward pass in hand."""
+        """`products` of the current forward pass."""
         return self.products() if self._formed is None else self._formed
 
     def join(self, model: nn.Module, name: str | None = None) -> None:
-        """Follow the forward passes of `model`; what has parameters of its own becomes `model.<name>`."""
+        """Hook into the forward passes of `model`. If this has parameters, it becomes `model.<name>`."""
         self._name = name
         if name is not None:
             model.add_module(name, self)
@@ -106,7 +106,7 @@ class SharedFactors(nn.Module):
         )
 
     def leave(self, model: nn.Module) -> None:
-        """The inverse of `join`."""
+        """Undo `join`."""
         for hook in self._hooks:
             hook.remove()
         if self._name is not None:
@@ -114,7 +114,7 @@ class SharedFactors(nn.Module):
 
     @contextmanager
     def again(self) -> Iterator[None]:
-        """Inside, what the last forward pass formed, for layers that the backward pass computes again."""
+        """Provide the last forward pass's results while checkpointed layers are recomputed in the backward pass."""
         before, self._formed = self._formed, self._last
         try:
             yield
@@ -131,7 +131,7 @@ class SharedFactors(nn.Module):
 
 
 def replace_modules(model: nn.Module, targets: Mapping[str, nn.Module], build: Callable[[Any], M]) -> dict[str, M]:
-    """Put `build(base)` in the place of every target; returns the new modules by path."""
+    """Replace every target by `build(target)` and return the new modules by path."""
     adapted: dict[str, M] = {}
     for path, base in targets.items():
         parent, _, name = path.rpartition(".")
@@ -141,10 +141,11 @@ def replace_modules(model: nn.Module, targets: Mapping[str, nn.Module], build: C
 
 
 def unmergeable(model: nn.Module) -> str | None:
-    """Why the increments can't be folded into the base weights; None where they can.
+    """Why the increments can't be merged into the base weights; None if they can.
 
-    A module says so by an attribute `unmergeable`: a bottleneck (methods/houlsby), or a query that is adapted on
-    tokens and not on positions (backbones/position_query.py). `model` may be wrapped, in DistributedDataParallel say.
+    A module gives the reason in an attribute `unmergeable`: a bottleneck (methods/houlsby), or a query that is adapted
+    for tokens but not for positions (backbones/position_query.py). `model` may be wrapped, for example in
+    DistributedDataParallel.
     """
     for name, module in model.named_modules():
         if reason := getattr(module, "unmergeable", None):
@@ -153,7 +154,7 @@ def unmergeable(model: nn.Module) -> str | None:
 
 
 def merge(model: nn.Module) -> None:
-    """Fold every increment into its base weight and put plain linear maps back: W <- W + delta W.
+    """Merge every increment into its base weight and restore plain linear maps: W <- W + delta W.
 
     Raises:
         UserError: a part that can't be merged, with `unmergeable`'s reason.
@@ -170,21 +171,21 @@ def merge(model: nn.Module) -> None:
 
 
 def shared_by(maps: Iterable[nn.Module]) -> list["SharedFactors"]:
-    """What any of these modules share, each once."""
+    """The shared objects of these modules, each once."""
     return list(dict.fromkeys(s for module in maps if isinstance(module, AdaptedLinear) for s in module.shared))
 
 
 @contextmanager
 def merged(model: nn.Module) -> Iterator[None]:
-    """W + delta W in the place of every base weight, for evaluation and generation without the
-    increments' extra products; afterwards every W is back, the same tensor and so bit for bit.
+    """Temporarily use W + delta W in place of every base weight, which saves the increments' products in evaluation and
+    generation. Afterwards every W is restored: the same tensor, and so the same bits.
 
-    The model's output is the same to rounding; dropout on an increment's input is left out, so don't
-    train inside. Costs a second copy of the adapted weights: in fp32 0.34 GB on DeBERTaV3-base (72
-    maps), 1.41 GB on BART-large (192). Inside another `merged` it does nothing.
+    The output is equal up to rounding. Dropout on the increments' inputs is skipped, so don't train inside the block.
+    It takes a second copy of the adapted weights: in fp32 0.34 GB on DeBERTaV3-base (72 maps), 1.41 GB on BART-large
+    (192). A nested `merged` does nothing.
 
     Raises:
-        UserError: a part that can't be merged: ask `unmergeable` first, and evaluate as it is.
+        UserError: a module can't be merged. Check `unmergeable` first, and evaluate unmerged.
     """
     found = [module for module in adapted_maps(model).values() if not module.base_only]
     kept = [module.weight.data for module in found]
@@ -202,13 +203,13 @@ def merged(model: nn.Module) -> Iterator[None]:
 
 
 def adapted_maps(model: nn.Module) -> dict[str, AdaptedLinear]:
-    """Every adapted map by path. Raises `UserError` where one can't be merged."""
+    """Every adapted map by path. Raises `UserError` if one can't be merged."""
     check_mergeable(model)
     return {path: module for path, module in model.named_modules() if isinstance(module, AdaptedLinear)}
 
 
 def folded(module: AdaptedLinear) -> Tensor:
-    """W + delta W as a new tensor (d_out, d_in) of W's type, whatever autocast says."""
+    """W + delta W as a new tensor (d_out, d_in) in W's dtype, regardless of autocast."""
     weight = module.weight
     with torch.inference_mode(False), torch.no_grad(), torch.autocast(weight.device.type, enabled=False):
         return weight + module.delta_weight().to(weight.dtype)

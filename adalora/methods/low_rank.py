@@ -1,4 +1,4 @@
-"""Linear maps with an increment of low rank, in few operations and few passes over memory."""
+"""Linear maps with a low-rank increment, in few operations and few passes over memory."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,10 +13,10 @@ from adalora.tensors import compute_type
 
 
 class LowRankLinear(AdaptedLinear):
-    """y = W x + b + B A dropout(x), with A (r, d_in) and B (d_out, r) that `factors` gives.
+    """y = W x + b + B A dropout(x), with A (r, d_in) and B (d_out, r) from `factors`.
 
-    As here, A = s diag(d) `lora_A` and B = `lora_B`: s is `scale`, and d, with r entries, `diagonal`, or 1 where that
-    is None.
+    By default A = s diag(d) `lora_A` and B = `lora_B`, where s is `scale` and d (r) is `diagonal`, or ones if that is
+    None.
     """
 
     lora_A: Any  # noqa: N815
@@ -24,7 +24,7 @@ class LowRankLinear(AdaptedLinear):
     scale: Any
     dropout: float
 
-    place = 0  # among the maps whose factors are formed together
+    place = 0  # index among the maps whose factors are computed together
 
     @property
     def diagonal(self) -> Tensor | None:
@@ -32,7 +32,7 @@ class LowRankLinear(AdaptedLinear):
         return None
 
     def factors(self) -> tuple[Tensor, Tensor]:
-        """A and B; inside a forward pass of the model those formed at its start."""
+        """A and B; in a forward pass of the model, those computed at its start."""
         for shared in self.shared:
             if (found := shared.formed()) is not None:
                 return found[2 * self.place], found[2 * self.place + 1]
@@ -55,7 +55,7 @@ class LowRankLinear(AdaptedLinear):
         return self.product(x, F.dropout(x, self.dropout, self.training) if self.dropout else None)
 
     def product(self, x: Tensor, dropped: Tensor | None) -> Tensor:
-        """Base and increment on x, whose type decides; `dropped` is x after dropout, None where there is none."""
+        """Base and increment of x, in its dtype; `dropped` is x after dropout, None without dropout."""
         A, B = self.factors()  # noqa: N806
         return low_rank_linear(x, *self.base(x.dtype), A.to(x.dtype), B.to(x.dtype), dropped)
 
@@ -71,19 +71,19 @@ def low_rank_linear(
     """y = x W^T + b + (z A^T) B^T.
 
     Args:
-        x: (..., d_in), and all else of its type.
+        x: (..., d_in); all other tensors have its dtype.
         W: (d_out, d_in).
         b: (d_out).
         A: (r, d_in).
         B: (d_out, r).
-        dropped: z, x after dropout; None: x.
+        dropped: z, x after dropout; None: z = x.
     """
     z = None if dropped is None else dropped.flatten(0, -2)
     return _LowRank.apply(x.flatten(0, -2), z, W, b, A, B).unflatten(0, x.shape[:-1])
 
 
 class _LowRank(torch.autograd.Function):
-    """Products of low rank are added in place, so nothing of y's or x's size is made for them:
+    """The low-rank products are accumulated in place, without temporaries of y's or x's size:
 
     u = z A^T;  y = x W^T + b + u B^T;   du = dy B;  dA = du^T z;  dB = dy^T u;  dx = dy W (+ du A);  dz = du A
     """
@@ -124,7 +124,7 @@ class _LowRank(torch.autograd.Function):
 
 
 class FormedFactors(SharedFactors):
-    """The factors of many maps, formed at the start of a forward pass: a few operations a shape instead of a map."""
+    """The factors of many maps, computed at the start of a forward pass: a few operations per shape, not per map."""
 
     def __init__(self, modules: Sequence[LowRankLinear]) -> None:
         super().__init__()
@@ -140,7 +140,7 @@ class FormedFactors(SharedFactors):
         return super().__getstate__() | {"_stacks": None}
 
     def products(self) -> tuple[Tensor, ...]:
-        """A and B of every map in turn, in the type that products are computed in."""
+        """A and B of every map, in the dtype of the products."""
         out: list[Any] = [None] * (2 * self.count)
         stacks = self._stack()
         self._stacks = self._age(), stacks
@@ -155,10 +155,11 @@ class FormedFactors(SharedFactors):
         return tuple(out)
 
     def stacks(self) -> list[tuple[Tensor, Tensor]]:
-        """`lora_A` (m, r, d_in) and `lora_B` (m, d_out, r) of each shape, for a term of the loss.
+        """`lora_A` (m, r, d_in) and `lora_B` (m, d_out, r) of each shape, for a regulariser.
 
-        Those of the forward pass before, so that gradients come together there, or new ones where there was none, the
-        parameters have changed since, or it has been asked for them (their graph goes with one backward pass).
+        Reuses the stacks of the last forward pass, so that gradients are summed once. New ones are made if there was no
+        forward pass, the parameters have changed since, or the stacks were used before (a graph lasts for one backward
+        pass).
         """
         found, self._stacks = self._stacks, None
         if found is not None:
@@ -172,16 +173,16 @@ class FormedFactors(SharedFactors):
         return [(torch.stack(A), torch.stack(B)) for A, B in pairs]
 
     def _age(self) -> int:
-        """Changes with every optimizer step."""
+        """A value that changes with every optimizer step."""
         return self.groups[0][1][0].lora_A._version
 
     def formed(self) -> tuple[Tensor, ...] | None:
-        """Those of the forward pass in hand; None outside of one."""
+        """The factors of the current forward pass; None outside of one."""
         return self._formed
 
 
 def form_together(model: nn.Module, modules: Mapping[str, LowRankLinear]) -> FormedFactors:
-    """Form the factors of `modules`, all of them maps of `model`, together from now on."""
+    """Compute the factors of `modules`, all maps of `model`, together from now on."""
     formed = FormedFactors(list(modules.values()))
     formed.join(model)
     return formed

@@ -1,4 +1,4 @@
-"""What the options of all methods share, and how a method comes to its size. Imports no torch."""
+"""Options shared by all methods, and sizing for a budget. Imports no torch."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ Shapes = Mapping[str, tuple[int, int]]
 
 
 class Count(NamedTuple):
-    """Adapter parameters, head excluded: the most that are trained at once, and what is kept."""
+    """Adapter parameters without the head: the peak in training, and those kept."""
 
     peak: int
     kept: int
@@ -23,15 +23,15 @@ class Count(NamedTuple):
 
 @dataclass
 class MethodConfig:
-    """A method's options, and its sizing: pure functions of options and shapes. A method overrides what it needs.
+    """A method's options, and its sizing as pure functions of options and shapes. Methods override what they need.
 
-    `size` is a whole number that a budget is solved for, such as LoRA's rank or the triplets of all modules
-    together: `sized(size, shapes)` are the options at one, and `count(shapes)` what these come to.
+    `size` is an integer that a budget is solved for, such as LoRA's rank or the total number of triplets.
+    `sized(size, shapes)` gives the options at a size, `count(shapes)` their parameters.
     """
 
-    lengths: ClassVar[tuple[str, ...]] = ()  # fields in optimizer steps, which scale with training
-    rank_of_maps: ClassVar[str | None] = None  # the option that is the (mean) rank of every map
-    default_lr: ClassVar[float] = 1e-3  # training.lr where no conf/method/<name>.yaml gives one (ours)
+    lengths: ClassVar[tuple[str, ...]] = ()  # fields in optimizer steps: they scale with T
+    rank_of_maps: ClassVar[str | None] = None  # the option with the (mean) rank of the maps
+    default_lr: ClassVar[float] = 1e-3  # training.lr if conf/method/<name>.yaml gives none (ours)
 
     name: str = "?"
 
@@ -42,77 +42,76 @@ class MethodConfig:
 
     @property
     def has_budget(self) -> bool:
-        """False for methods of one size."""
+        """False for methods with a fixed size."""
         return True
 
     def size(self, shapes: Shapes) -> int | None:
-        """The size that the options set by hand, None where the budget decides."""
+        """The size if the user set it; None if the budget decides."""
         return None
 
     def sized(self, size: int, shapes: Shapes) -> Self:
-        """These options at integer size `size` >= 1: more size, more parameters."""
+        """These options at `size` >= 1; parameters grow with it."""
         raise TypeError(f"{self.name} has no size to choose")
 
     def count(self, shapes: Shapes) -> Count:
-        """Parameters of these options; an adaptive method counts a uniform allocation."""
+        """Count the parameters of these options; adaptive methods count a uniform allocation."""
         raise TypeError(f"{self.name} has no size to count")
 
     def initial(self, shapes: Shapes) -> int | None:
-        """Adapter parameters trained at first, where ranks grow; None: the peak that `count` says."""
+        """Adapter parameters at the start for methods that grow; None: the peak from `count`."""
         return None
 
     def adapted(self, shapes: Shapes) -> Shapes:
-        """Those of the targets that it really adapts."""
+        """The targets that the method adapts."""
         return shapes
 
     def at_rank(self, rank: float) -> Self | None:
-        """These options at a mean rank over its maps; None where it has none, or can't take this one."""
+        """These options at a mean rank; None if the method has none, or can't have this one."""
         return None
 
     def fitted(self, backbone: Any) -> Self:
-        """These options for a backbone: what is open and `backbone` (transformers' configuration of it) decides
-        is filled in."""
+        """These options with everything filled in that depends on `backbone`, its transformers configuration."""
         return self
 
     def describe(self) -> str:
-        """The setting in words, such as `rank 4 -> 2`."""
+        """The size in words, such as `rank 4 -> 2`."""
         return self.name
 
-    # -- the training's length T
+    # -- the length of the training, T
 
     def planned(self, total_steps: int) -> Self:
-        """These options for a training of `total_steps`, lengths left at None filled in.
+        """These options with lengths that are None filled in for T = `total_steps`.
 
         Raises:
-            UserError: the lengths don't fit into the training.
+            UserError: the lengths don't fit into T.
         """
         return self
 
     def check(self, shapes: Shapes, total_steps: int) -> None:
-        """Refuse planned options that don't fit into the training. Raises `UserError`."""
+        """Reject planned lengths that don't fit into T. Raises `UserError`."""
 
     def phases(self, shapes: Shapes, total_steps: int) -> str | None:
-        """The parts of the training in words and steps, where the method has them."""
+        """The phases of the training in words, if the method has any."""
         return None
 
     # -- an adapter to start from
 
     def initial_adapter(self) -> "SavedAdapter | None":
-        """The adapter that training starts from, None where it starts from fresh values. Reads files.
+        """Read the adapter that training starts from; None for fresh values.
 
         Raises:
-            UserError: it isn't there, or of another type.
+            UserError: it is missing, or of another type.
         """
         return None
 
     def from_rank(self, rank: int) -> Self:
-        """These options for an adapter of this rank to start from: its rank where none is given."""
+        """These options for an initial adapter of this rank, which is used if none is set."""
         return self
 
 
 @dataclass
 class PlacedConfig(MethodConfig):
-    """A method that sits at some of the backbone's linear maps (D-modules)."""
+    """Options of a method that adapts a choice of the backbone's linear maps (D-modules)."""
 
     modules: list[str] | None = option(None, help="short names of model.targets, such as [query,value]; null: all")
 
@@ -121,16 +120,16 @@ class PlacedConfig(MethodConfig):
         require(self.modules != [], "method.modules=[]: give at least one of model.targets, or null for all")
 
     def places(self, targets: Mapping[str, str]) -> list[str] | None:
-        """The maps that are adapted, out of `model.targets` (short name -> path); None all of them.
+        """The adapted maps, a subset of `model.targets` (short name -> path); None for all.
 
         Raises:
-            UserError: the method has no place at one of `modules`.
+            UserError: the method can't adapt one of `modules`.
         """
         return self.modules
 
 
 def given(config: MethodConfig, name: str) -> Any:
-    """The value of an option that must not be open by now. Raises `UserError` where it is."""
+    """The value of an option that must be resolved by now. Raises `UserError` if it is None."""
     value = getattr(config, name)
     if value is None and name in config.lengths:
         raise UserError(f"method.{name} is open: {type(config).__name__}(...).planned(total_steps) fills the lengths")

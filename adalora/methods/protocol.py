@@ -1,4 +1,4 @@
-"""What a method is to the training loop. A method overrides what it needs."""
+"""The interface between methods and the training loop. Methods override what they need."""
 
 from collections.abc import Mapping
 from typing import Any, ClassVar, Protocol
@@ -23,77 +23,76 @@ class Method(Protocol):
             method.after_step(t)
             optimizer.zero_grad()
 
-    What relatives of AdaLoRA need fits in here: growing ranks and new optimizer groups
-    (`before_step`; a group's `born` field starts its own schedule, see training/optimizer.py),
-    gradients of the increment and sight of the inputs (the modules that `attach` puts in),
-    a proximal step (`after_step`), own hyperparameters for some parameters (`groups`).
+    It covers what relatives of AdaLoRA need: growing ranks and new optimizer groups (`before_step`; a group's `born`
+    field starts its own schedule, see training/optimizer.py), gradients and inputs of the increments (in the modules
+    that `attach` inserts), a proximal step (`after_step`), and per-group hyperparameters (`groups`).
     """
 
-    increments: ClassVar[bool] = True  # whether it adds an increment to the weights of the maps
-    reads_inputs: ClassVar[bool] = False  # whether it uses the inputs of the maps, and not only their gradients
+    increments: ClassVar[bool] = True  # whether it adds an increment to the maps' weights
+    reads_inputs: ClassVar[bool] = False  # whether it uses the maps' inputs, besides their gradients
     config: Any
 
     def attach(self, model: nn.Module, targets: Mapping[str, nn.Linear], total_steps: int) -> None:
-        """Make the method's parameters part of `model`, whose own are all frozen by now.
+        """Add the method's parameters to `model`, whose own parameters are frozen.
 
         Raises:
-            UserError: an option is still open: a size that no budget has solved, or a length (`config.planned`).
+            UserError: an option is unresolved: a size (solved from a budget) or a length (`config.planned`).
         """
         ...
 
     def groups(self) -> list[dict[str, Any]]:
-        """Optimizer groups for parameters that need other values than the rest (`params` and options)."""
+        """Optimizer groups (`params` and options) for parameters with their own hyperparameters."""
         return []
 
     def regulariser(self) -> Tensor:
-        """The weighted extra loss term of this step; training only."""
+        """The weighted regularisation term of the loss; training only."""
         return torch.zeros(())
 
     def before_step(self, t: int, optimizer: Optimizer) -> None:
-        """After backward and clipping, before the optimizer moves."""
+        """Called after backward and clipping, before the optimizer step."""
 
     def after_step(self, t: int) -> None:
-        """After optimizer and schedule, gradients still there."""
+        """Called after the optimizer and scheduler steps, with gradients still present."""
 
     def skip_step(self) -> None:
-        """In place of a step that fp16's scaler skips: forget what its passes gathered."""
+        """Called instead if fp16's scaler skips the step: discard what its passes accumulated."""
 
     def ranks(self) -> dict[str, int]:
-        """Realised rank of every target, where the method has ranks."""
+        """Realised rank of every target, if the method has ranks."""
         return {}
 
     def peak(self) -> int | None:
-        """Adapter parameters trained at once at most, by the end; None: what `count` says."""
+        """Peak adapter parameters, known after training; None: the value from `count`."""
         return None
 
     def kept(self) -> int | None:
-        """Adapter parameters that the trained result needs; None: what `count` says."""
+        """Adapter parameters that are kept; None: the value from `count`."""
         return None
 
     def check_end(self) -> None:
-        """After the last step: refuse an allocation of another size than declared. Raises `UserError`."""
+        """After the last step, check that the allocation has the declared size. Raises `UserError`."""
 
     def metrics(self) -> dict[str, Tensor | float]:
-        """What to log beside the loss, such as the budget in force."""
+        """Values to log besides the loss, such as the current budget."""
         return {}
 
     def merge(self, model: nn.Module) -> None:
-        """Fold what was learned into the base weights, and put plain maps back.
+        """Merge the increments into the base weights and restore plain maps.
 
         Raises:
-            UserError: a part that no weight of the base can take in.
+            UserError: a module can't be merged.
         """
         merge(model)
 
     def state_dict(self) -> dict[str, Tensor]:
-        """What exact resumption needs beyond parameters and optimizer."""
+        """State for exact resume, besides parameters and optimizer."""
         return {}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """The inverse of `state_dict`, after `attach`."""
+        """Restore `state_dict`, after `attach`."""
 
     def allocate(self, ranks: Mapping[str, int]) -> None:
-        """After `attach`: take the shape of a finished adapter with these ranks, where they decide it."""
+        """After `attach`: take the shape of a finished adapter with these ranks, if shapes depend on ranks."""
 
     def finish(self) -> None:
-        """After training: drop what only training needed, so that what is saved is what is kept."""
+        """After training: drop parameters that only training needed, so that only kept ones are saved."""

@@ -1,4 +1,4 @@
-"""`method.init_from`: a PEFT adapter that training starts from. Read here as far as it needs no torch."""
+"""`method.init_from`: the PEFT adapter that training starts from, without its tensors. Imports no torch."""
 
 import math
 from dataclasses import dataclass
@@ -16,13 +16,13 @@ UNLIKE_OURS = ("use_dora", "lora_bias", "fan_in_fan_out", "use_qalora", "layer_r
 
 
 class AnyAdapter(BaseModel):
-    """What adapter_config.json holds at least."""
+    """Required keys of adapter_config.json."""
 
     peft_type: str
 
 
 class LoRAAdapter(AnyAdapter):
-    """That of a LoRA adapter."""
+    """Required keys for LoRA."""
 
     r: PositiveInt
     lora_alpha: Annotated[FiniteFloat, Field(gt=0)]
@@ -32,7 +32,7 @@ class LoRAAdapter(AnyAdapter):
 
 
 class AdaLoRAAdapter(AnyAdapter):
-    """That of an AdaLoRA adapter."""
+    """Required keys for AdaLoRA."""
 
     init_r: PositiveInt
     lora_alpha: Annotated[FiniteFloat, Field(gt=0)]
@@ -40,21 +40,21 @@ class AdaLoRAAdapter(AnyAdapter):
 
 @dataclass(frozen=True)
 class SavedAdapter:
-    """A PEFT adapter's folder and its adapter_config.json."""
+    """The folder and adapter_config.json of a PEFT adapter."""
 
     folder: Path
     options: dict[str, Any]
 
     @property
     def rank(self) -> int:
-        """The highest rank of a map, which is AdaLoRA's initial one."""
+        """The highest rank of any map; for AdaLoRA the initial rank."""
         if self.options["peft_type"] == "ADALORA":
             return self.options["init_r"]
         return max([self.options["r"], *(self.options.get("rank_pattern") or {}).values()])
 
     def scale(self, path: str, rank: int) -> float:
-        """What PEFT multiplies the increment of the map `path` with; `rank` as its tensors have it."""
-        if self.options["peft_type"] == "ADALORA":  # of the initial rank, also after pruning
+        """The factor with which PEFT scales the increment of map `path`, whose tensors have rank `rank`."""
+        if self.options["peft_type"] == "ADALORA":  # uses the initial rank, even after pruning
             return self.options["lora_alpha"] / (self.options["init_r"] + 1e-5)
         patterns = self.options.get("alpha_pattern") or {}
         found = [alpha for name, alpha in patterns.items() if path == name or path.endswith(f".{name}")]
@@ -63,10 +63,10 @@ class SavedAdapter:
 
 
 def read_adapter(where: str, method: str, kind: str) -> SavedAdapter:
-    """The adapter in the folder `where`, whose type must be `kind`.
+    """Read the adapter in folder `where`, which must be of type `kind`.
 
     Raises:
-        UserError: no such folder or files, not an adapter of this type, or with parts that ours lacks.
+        UserError: folder or files are missing, the type is another, or it uses features that ours lacks.
     """
     folder = Path(where).expanduser()
     require(folder.is_dir(), f"method.init_from={where}: no such folder")

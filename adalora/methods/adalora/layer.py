@@ -3,22 +3,22 @@
     y = W x + b + alpha / (r + 1e-5) P diag(lambda) Q dropout(x)
 
 with Q (r, d_in), lambda (r, 1), P (d_out, r), named `lora_A`, `lora_E`, `lora_B` as in the released
-code; r is the initial rank, and the divisor stays at it when triplets are pruned (the authors found
-that following the current rank hurts: QingruZhang/AdaLoRA issue 12). P, Q ~ N(0, 0.02^2), lambda = 0.
+code. r is the initial rank, and the divisor doesn't change when triplets are pruned (the authors found that
+following the current rank hurts: QingruZhang/AdaLoRA issue 12). P, Q ~ N(0, 0.02^2), lambda = 0.
 
-Loss: task loss + gamma R. Released form of R (the paper sums squared norms; gamma doesn't transfer):
+Loss: task loss + gamma R, with R as released (the paper sums squared norms, so gamma doesn't transfer):
 
     R = mean over the 2n matrices of || P^T P - I ||_F and || Q Q^T - I ||_F
 
-After each optimizer step, with the gradients still there, triplets are scored and pruned
-(allocation.py). Pruned triplets have lambda = 0, keep P and Q, and may come back until T - t_f.
-Parameters: sum of r_k (d_in + d_out + 1); while training r is the initial rank everywhere.
+After each optimizer step, with gradients still present, triplets are scored and pruned (allocation.py). Pruned
+triplets have lambda = 0, keep P and Q, and can return until T - t_f. Parameters: sum of r_k (d_in + d_out + 1); in
+training r is the initial rank everywhere.
 
 The paper's ablations are options: `init_rank` = `target_rank` never prunes (SVD-LoRA);
-`orthogonality` = 0; `importance`: S from I_bar alone, or S = |lambda|; `form` = "doublets": LoRA's
-B A, whose row of A and column of B are scored, and zeroed, together.
+`orthogonality` = 0; `importance`: S from I_bar alone, or S = |lambda|; `form` = "doublets": LoRA's B A, with a row of
+A and the column of B scored and zeroed together.
 
-Deviations from paper and released code (docs/deviations.md): D-scale, D-orth, D-orth-eval, D-init,
+Deviations (docs/deviations.md): D-scale, D-orth, D-orth-eval, D-init,
 D-dropout, D-count, D-nograd; in the ablations D-svd-lora, D-doublets, D-magnitude.
 """
 
@@ -65,24 +65,24 @@ class SVDLinear(LowRankLinear):
 
 
 class Stack:
-    """Parameters of equal shape, handled as one tensor. `rows` are their modules' positions."""
+    """Parameters of equal shape, processed as one tensor. `rows` are the indices of their modules."""
 
     def __init__(self, rows: list[int], parameters: list[nn.Parameter], slot_dim: int) -> None:
         self.parameters = parameters
         self.rows = torch.tensor(rows, device=parameters[0].device)
-        self.mean_dim = 3 - slot_dim  # of (m, ., .): the dimension that is not the slots'
+        self.mean_dim = 3 - slot_dim  # of (m, ., .): the dimension that doesn't index slots
         with torch.no_grad():
             self.importance = Importance.like(self.weights())
 
     def weights(self) -> Tensor:
-        """(m, ...) of the m parameters."""
+        """The m parameters stacked: (m, ...)."""
         return torch.stack(tuple(self.parameters))
 
     def gradients(self) -> Tensor:
-        """(m, ...) of their gradients.
+        """Their gradients stacked: (m, ...).
 
         Raises:
-            RuntimeError: one has none: the allocation came after zero_grad, or the module is unused.
+            RuntimeError: a gradient is missing: after_step came after zero_grad, or the module is unused.
         """
         found = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
         if len(found) < len(self.parameters):
@@ -98,7 +98,7 @@ class Stack:
 
 
 class AdaLoRA(Method):
-    """Ranks pruned from `init_rank` a module to a mean of `target_rank`, wherever they matter least."""
+    """Prune the least important triplets, from `init_rank` per module to a mean of `target_rank`."""
 
     def __init__(self, config: AdaLoRAConfig) -> None:
         self.config: Any = config
@@ -122,7 +122,7 @@ class AdaLoRA(Method):
         self.P = stacked([module.lora_B for module in modules], slot_dim=2)
         diagonals = [module.lora_E for module in modules if isinstance(module, SVDLinear)]
         self.E = stacked(diagonals, slot_dim=1)
-        # what a pruned slot loses, and where a stack of the masks (n, r) lacks a dimension to fit it
+        # tensors whose pruned slots are zeroed, and the dim at which to unsqueeze the mask (m, r) so that it broadcasts
         self.zeroed: list[tuple[list[Any], int]] = [(diagonals, 2)]
         if not self.triplets:
             self.zeroed = [([module.lora_A for module in modules], 2), ([module.lora_B for module in modules], 1)]
@@ -140,17 +140,17 @@ class AdaLoRA(Method):
 
     @torch.no_grad()
     def after_step(self, t: int) -> None:
-        """Lines 5 to 10 of Algorithm 1: score, then prune to b(t)."""
+        """Algorithm 1, lines 5 to 10: score, then prune to b(t)."""
         schedule = self.schedule
         self.budget = schedule.budget(t)
-        if schedule.b_T == schedule.b_0:  # nothing will be pruned, so nothing needs a score
+        if schedule.b_T == schedule.b_0:  # nothing is ever pruned: no scores needed
             return
         if schedule.scores_at(t) and self.config.importance != "magnitude":
             for stack in self._stacks():
                 stack.importance.update(stack.weights(), stack.gradients(), self.config.beta1, self.config.beta2)
         if not schedule.prunes_at(t) or self.budget == schedule.b_0:
             return
-        if not schedule.is_final(t - 1):  # the final pattern is chosen once: scores no longer change
+        if not schedule.is_final(t - 1):  # the final mask is chosen once: scores no longer change
             self.mask, self.threshold = prune(self.scores(), self.budget)
         keep = self.mask.to(self.threshold.dtype)
         for parameters, dim in self.zeroed:
@@ -169,10 +169,10 @@ class AdaLoRA(Method):
     def _stacks(self) -> Iterable[Stack]:
         return (*self.E, *self.Q, *self.P)
 
-    # -- results and resumption
+    # -- results and resume
 
     def ranks(self) -> dict[str, int]:
-        """Triplets that survived the last pruning, by module."""
+        """Number of triplets that survived the last pruning, by module."""
         return dict(zip(self.modules, self.mask.sum(1).tolist(), strict=True))
 
     def kept(self) -> int:
@@ -182,7 +182,7 @@ class AdaLoRA(Method):
         )
 
     def check_end(self) -> None:
-        """Exactly b_T slots are left: the last mask's, and no pruned one has come back since."""
+        """Check that exactly b_T slots are left and no pruned one is nonzero."""
         back = sum(
             int(((p != 0) & ~keep).any())
             for parameters, dim in self.zeroed
@@ -211,7 +211,7 @@ class AdaLoRA(Method):
 
 
 def stacked(parameters: list[nn.Parameter], slot_dim: int) -> list[Stack]:
-    """One `Stack` a shape. `slot_dim` is the stack's dimension that counts rank slots."""
+    """One `Stack` per shape. `slot_dim` is the dimension of the stack that indexes rank slots."""
     rows: dict[torch.Size, list[int]] = {}
     for row, parameter in enumerate(parameters):
         rows.setdefault(parameter.shape, []).append(row)
@@ -221,8 +221,8 @@ def stacked(parameters: list[nn.Parameter], slot_dim: int) -> list[Stack]:
 def gram_distance(M: Tensor, columns: bool = False) -> Tensor:  # noqa: N803
     """|| Q Q^T - I ||_F of each Q in a stack (m, r, d), or with `columns` || P^T P - I ||_F of each P (m, d, r): (m,).
 
-    Below, autograd would take three times the operations, and give P's gradient in an order of memory that each
-    parameter has to copy.
+    The backward pass is written out: autograd would take three times the operations, and return P's gradient in a
+    memory layout that each parameter has to copy.
     """
     return _GramDistance.apply(M, columns)
 

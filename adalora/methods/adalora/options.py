@@ -10,12 +10,12 @@ from adalora.options import at_least, not_negative, one_of, option, positive, re
 
 FORMS = ("triplets", "doublets")
 IMPORTANCE = ("smoothed", "sensitivity", "magnitude")
-C = TypeVar("C", bound=Any)  # with `initial_steps` and `final_steps`
+C = TypeVar("C", bound=Any)  # has `initial_steps` and `final_steps`
 
 
 @dataclass
 class AdaLoRAConfig(PlacedConfig):
-    """W x + alpha / (init_rank + 1e-5) P diag(lambda) Q x, with ranks pruned to a shared budget."""
+    """W x + alpha / (init_rank + 1e-5) P diag(lambda) Q x, with triplets pruned to a shared budget."""
 
     lengths: ClassVar[tuple[str, ...]] = ("initial_steps", "final_steps", "mask_interval")
     rank_of_maps: ClassVar[str | None] = "init_rank"
@@ -69,7 +69,7 @@ class AdaLoRAConfig(PlacedConfig):
                 "method.importance=magnitude is |lambda|, which method.form=doublets lacks: use another",
             )
             require(self.init_from is None, "method.init_from holds triplets: not with method.form=doublets")
-            self.orthogonality = 0.0  # recipes give it for triplets; LoRA's factors have none (D-doublets)
+            self.orthogonality = 0.0  # recipes set it for triplets; LoRA's factors have none (D-doublets)
         if self.init_rank is not None and self.target_rank is not None:
             require(
                 0 <= self.target_rank <= self.init_rank,
@@ -85,8 +85,8 @@ class AdaLoRAConfig(PlacedConfig):
         return None if self.target_rank is None else self.final_budget(len(shapes))
 
     def sized(self, size: int, shapes: Shapes) -> Self:
-        """`size` triplets in all; the initial rank is 1.5 times the mean (paper, Section 4.1), and the
-        highest mean where it is given."""
+        """`size` triplets in total. The initial rank is 1.5 times the mean (paper, Section 4.1); if it is set, it
+        limits the mean."""
         mean, initial = size / len(shapes), self.init_rank
         if initial is None:
             return replace(self, target_rank=mean, init_rank=math.ceil(1.5 * mean))
@@ -98,7 +98,7 @@ class AdaLoRAConfig(PlacedConfig):
         return Count(given(self, "init_rank") * slots, round(kept))
 
     def final_budget(self, n: int) -> int:
-        """b_T, the ranks of n modules together in the end."""
+        """b_T, the total rank of n modules at the end."""
         return round(given(self, "target_rank") * n)
 
     def at_rank(self, rank: float) -> Self | None:
@@ -110,7 +110,7 @@ class AdaLoRAConfig(PlacedConfig):
         return ranks if self.triplets else f"{ranks}, LoRA doublets"
 
     def planned(self, total_steps: int) -> Self:
-        """`with_phases`, and every step prunes where nothing else is said."""
+        """`with_phases`, and a default mask interval of 1."""
         interval = 1 if self.mask_interval is None else self.mask_interval
         return with_phases(replace(self, mask_interval=interval), total_steps)
 
@@ -131,11 +131,10 @@ class AdaLoRAConfig(PlacedConfig):
 
 
 def with_phases(config: C, total_steps: int) -> C:
-    """t_i = 15 % and t_f = 45 % of T where nothing else is said (ours; the paper's RTE has 15
-    and 46 %).
+    """Default to t_i = 15 % and t_f = 45 % of T (ours; the paper's RTE has 15 and 46 %).
 
     Raises:
-        UserError: t_i + t_f >= T, which leaves no step to prune in (D-phases).
+        UserError: t_i + t_f >= T, which leaves no step for pruning (D-phases).
     """
     t_i, t_f = config.initial_steps, config.final_steps
     t_i = int(0.15 * total_steps) if t_i is None else t_i

@@ -2,11 +2,11 @@
 
     y = W x + b + (alpha / r) B A dropout(x),   A (r, d_in), B (d_out, r)
 
-B = 0, and A by `init`: N(0, 0.02^2), as the released DeBERTa model has it on GLUE, or kaiming,
-U(-1 / sqrt(d_in), 1 / sqrt(d_in)), the library's, which stands on SQuAD and BART (docs/deviations.md: D-lora-init).
-alpha is constant over ranks. Parameters: sum over modules of r (d_in + d_out).
+B = 0. A is initialised by `init`: normal, N(0, 0.02^2), as in the released DeBERTa model for GLUE; or kaiming,
+U(-1 / sqrt(d_in), 1 / sqrt(d_in)), loralib's default, used on SQuAD and BART (docs/deviations.md: D-lora-init). alpha
+is the same for all ranks. Parameters: sum over modules of r (d_in + d_out).
 
-With `orthogonality` gamma > 0 (LoRA-regu, Table 5 of arXiv 2303.10512), the loss has gamma R, in the released form
+With `orthogonality` gamma > 0 (LoRA-regu, arXiv 2303.10512 Table 5) the loss has a term gamma R, as released
 
     R = mean over the 2n matrices of the mean over i != j of |cos(M_i, M_j)|,   M_i the rows of A, columns of B;
 
@@ -44,12 +44,12 @@ class LoRALinear(LowRankLinear):
             nn.init.normal_(self.lora_A, std=config.init_std)
 
     def low_rank_factors(self) -> tuple[Tensor, Tensor]:
-        alive = (self.lora_B != 0).any(0) & (self.lora_A != 0).any(1)  # AdaLoRA's doublets prune here
+        alive = (self.lora_B != 0).any(0) & (self.lora_A != 0).any(1)  # AdaLoRA's doublets are pruned here
         return self.lora_A[alive], self.scale * self.lora_B[:, alive]
 
 
 class LoRA(Method):
-    """Low-rank adaptation at one rank everywhere."""
+    """LoRA with the same rank at every map."""
 
     def __init__(self, config: LoRAConfig) -> None:
         self.config: Any = config
