@@ -41,7 +41,7 @@ class AdaptedLinear(nn.Linear):
         raise NotImplementedError
 
     def low_rank_factors(self) -> tuple[Tensor, Tensor] | None:
-        """A (r, d_in) and B (d_out, r) with B A = `delta_weight()`; None if the increment isn't of low rank. r may be 0."""
+        """A (r, d_in) and B (d_out, r) with B A = `delta_weight()` and r >= 0; None if it isn't of low rank."""
         return None
 
     def base(self, dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:

@@ -1,7 +1,7 @@
 """Full fine-tuning: every parameter of the backbone is trained.
 
-There is no choice of budget. The "adapter" is the backbone, so DeBERTaV3-base counts 183,831,552
-and with its head 184,423,682 (the paper's 184M); BART-large 406,291,456, the tied embeddings once.
+The size is fixed. The "adapter" is the backbone: 183,831,552 parameters for DeBERTaV3-base, 184,423,682 with its head
+(the paper's 184M), and 406,291,456 for BART-large, with the tied embeddings counted once.
 """
 
 from collections.abc import Mapping

@@ -7,7 +7,7 @@ from adalora.methods.options import MethodConfig
 
 @dataclass
 class FullConfig(MethodConfig):
-    """Every parameter is trained: there is no choice of budget."""
+    """Every parameter is trained; the size is fixed."""
 
     name: str = "full"
 

@@ -1,10 +1,10 @@
-"""A bottleneck inside a transformer layer: what the two adapter methods share.
+"""The bottleneck inside a transformer layer, shared by the two adapter methods.
 
     up(act(down(h))),   down: W_d (m, d), b_d (m),   up: W_u (d, m), b_u (d)
 
-All weights ~ N(0, 0.02^2), biases 0: near the identity, not at it, as the released model-wide rule
-leaves them (docs/deviations.md: D-bottleneck-init). The block's own maps and LayerNorms stay frozen
-(D-bottleneck-norm). Parameters a bottleneck: 2 m d + m + d. docs/placement.md has every place.
+All weights ~ N(0, 0.02^2), biases 0: close to the identity but not equal to it, as the released model-wide
+initialisation leaves them (docs/deviations.md: D-bottleneck-init). The block's own maps and LayerNorms stay frozen
+(D-bottleneck-norm). Parameters per bottleneck: 2 m d + m + d. docs/placement.md shows every position.
 """
 
 from collections.abc import Mapping
@@ -27,9 +27,9 @@ UNMERGEABLE = (
 
 
 class BottleneckBlock(nn.Module):
-    """A block LayerNorm(dropout(dense(x)) + residual) with a bottleneck: `down` and `up` beside its own parts.
+    """A block LayerNorm(dropout(dense(x)) + residual) with a bottleneck of `down` and `up`.
 
-    Names of the base stay as they are. `residual` is what went into the attention, or into the FFN.
+    The base keeps its parameter names. `residual` is the input of the attention or FFN.
     """
 
     unmergeable = UNMERGEABLE
@@ -45,13 +45,13 @@ class BottleneckBlock(nn.Module):
 
 
 def bottleneck(d: int, like: Tensor, config: BottleneckConfig) -> tuple[nn.Linear, nn.Linear]:
-    """Fresh `down` and `up` over width d, of `like`'s type and device."""
+    """Create `down` and `up` of width d, with `like`'s dtype and device."""
     width = given(config, "width")
     return fresh_linear(d, width, like, config.init_std), fresh_linear(width, d, like, config.init_std)
 
 
 def fresh_linear(d_in: int, d_out: int, like: Tensor, std: float) -> nn.Linear:
-    """A linear map of `like`'s type and device: weight ~ N(0, std^2), bias 0."""
+    """Create a linear map with `like`'s dtype and device, weight ~ N(0, std^2) and bias 0."""
     linear = nn.utils.skip_init(nn.Linear, d_in, d_out, dtype=like.dtype, device=like.device)
     nn.init.normal_(linear.weight, std=std)
     nn.init.zeros_(linear.bias)
@@ -59,12 +59,12 @@ def fresh_linear(d_in: int, d_out: int, like: Tensor, std: float) -> nn.Linear:
 
 
 class BottleneckMethod(Method):
-    """A bottleneck of one width after every target."""
+    """A bottleneck of the same width after every target."""
 
     increments = False  # non-linear: see UNMERGEABLE
-    block: ClassVar[type[BottleneckBlock]]  # in DeBERTa: takes the place of `....output` for `....output.dense`
-    in_bart: ClassVar[type[nn.Module]]  # takes the place of the map ...
-    at_norm: ClassVar[bool] = False  # ... or of the LayerNorm after it
+    block: ClassVar[type[BottleneckBlock]]  # in DeBERTa: replaces `....output` for the target `....output.dense`
+    in_bart: ClassVar[type[nn.Module]]  # in BART: replaces the map ...
+    at_norm: ClassVar[bool] = False  # ... or the LayerNorm after it
 
     def __init__(self, config: BottleneckConfig) -> None:
         self.config: Any = config
@@ -74,10 +74,10 @@ class BottleneckMethod(Method):
             replace_modules(model, {path: model.get_submodule(path)}, partial(kind, config=self.config))
 
     def place(self, model: nn.Module, target: str) -> tuple[str, type[nn.Module]]:
-        """The path of the module that gives way to one with a bottleneck, and the kind of the latter.
+        """The path of the module to replace, and the class of its replacement.
 
         Raises:
-            UserError: no residual and LayerNorm that we know of follow the map.
+            UserError: the map isn't followed by a known residual and LayerNorm.
         """
         parent = target.rpartition(".")[0]
         if all(hasattr(model.get_submodule(parent), part) for part in PARTS):
@@ -93,5 +93,5 @@ class BottleneckMethod(Method):
 
 
 def norm_after(site: str) -> str:
-    """The LayerNorm in a layer of BART over a map's output (dropout between) and the residual."""
+    """The LayerNorm of a BART layer that is applied to the residual plus a map's output."""
     return "final_layer_norm" if site in FFN else site.replace(".out_proj", "_layer_norm")

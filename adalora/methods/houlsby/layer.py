@@ -2,10 +2,10 @@
 
     h = dropout(dense(x)),   out = LayerNorm(h + up(silu(down(h))) + residual)
 
-After every attention's output map and after the FFN's: two in an encoder layer, three in a decoder
-layer (bottleneck.py has initial values). The original also trains the LayerNorms; the released code
-doesn't (docs/deviations.md: D-bottleneck-norm). In BART the layer itself drops out, after the
-bottleneck instead of before it (D-houlsby-bart):
+They follow the output map of every attention and of the FFN: two per encoder layer, three per decoder layer
+(bottleneck.py has the initialisation). The original also trains the LayerNorms; the released code doesn't
+(docs/deviations.md: D-bottleneck-norm). In BART dropout belongs to the layer and comes after the bottleneck instead of
+before it (D-houlsby-bart):
 
     out = LayerNorm(dropout(h + up(silu(down(h)))) + residual),   h = dense(x)
 
@@ -30,12 +30,12 @@ class HoulsbyBlock(BottleneckBlock):
 
 
 class HoulsbyLinear(nn.Linear):
-    """h + up(silu(down(h))) with h = W x + b: W (d, d_in) and b (d) are those of the map it replaces."""
+    """h + up(silu(down(h))) with h = W x + b, where W (d, d_in) and b (d) are those of the map it replaces."""
 
     unmergeable = UNMERGEABLE
 
     def __init__(self, base: nn.Linear, config: BottleneckConfig) -> None:
-        nn.Module.__init__(self)  # nn.Linear's own would allocate a weight
+        nn.Module.__init__(self)  # nn.Linear's __init__ would allocate a weight
         self.in_features, self.out_features = base.in_features, base.out_features
         self.weight, self.bias = base.weight, base.bias
         self.down, self.up = bottleneck(base.out_features, base.weight, config)

@@ -1,4 +1,4 @@
-"""Options of Houlsby adapters, and what they share with Pfeiffer's."""
+"""Options of Houlsby adapters, and those shared with Pfeiffer's."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -9,12 +9,12 @@ from adalora.options import at_least, option, positive, require
 
 ATTENTION = ("attention.output.dense", "self_attn.out_proj", "encoder_attn.out_proj")
 FFN = ("output.dense", "fc2")
-"""How the path of an output map ends that residual and LayerNorm follow, in DeBERTa and in BART."""
+"""Path endings of output maps that are followed by residual and LayerNorm, in DeBERTa and BART."""
 
 
 @dataclass
 class BottleneckConfig(PlacedConfig):
-    """A bottleneck after each of the maps `modules`; None: where the method's own paper has them."""
+    """A bottleneck after each of the maps `modules`; None: the positions of the method's paper."""
 
     after_attention: ClassVar[bool] = True  # by default, besides the FFN
 
@@ -50,7 +50,7 @@ class BottleneckConfig(PlacedConfig):
 
 @dataclass
 class HoulsbyConfig(BottleneckConfig):
-    """h + up(silu(down(h))) before the residual, after every attention and the FFN."""
+    """h + up(silu(down(h))) before the residual, after every attention and FFN."""
 
     name: str = "houlsby"
     modules: list[str] | None = option(

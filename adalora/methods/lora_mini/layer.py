@@ -1,17 +1,17 @@
-"""LoRA-Mini (Singh et al., arXiv 2411.15804): LoRA's factors split in two, the inner halves trained.
+"""LoRA-Mini (Singh et al., arXiv 2411.15804): LoRA's factors are each split in two, and the inner ones are trained.
 
     y = W x + b + (alpha / r) B A dropout(x),   A = A_in A_out,   B = B_out B_in
 
-with A_out (a, d_in) and B_out (d_out, b) frozen, A_in (r, a) and B_in (b, r) trained: the update stays
-in fixed random subspaces of a inputs and b outputs. The products A and B, with LoRA's shapes, are
-formed first, so that the work on x is LoRA's of rank r.
+with A_out (a, d_in) and B_out (d_out, b) frozen, and A_in (r, a) and B_in (b, r) trained. The update stays in fixed
+random subspaces of dimensions a and b. A and B, which have LoRA's shapes, are computed first, so that x costs as much
+as in LoRA of rank r.
 
 A_out has orthonormal rows and B_out orthonormal columns (`outer` = "gaussian": N(0, 1/d_in) and
 N(0, 1/d_out)), drawn in fp32 on the CPU from the run's seed; A_in is Kaiming uniform, +- 1/sqrt(a);
-B_in = 0. They are saved with the adapter, which is larger for it; a checkpoint holds their checksum.
-Parameters: sum of r (a + b); frozen beside them a d_in + b d_out a map, which no budget counts.
+B_in = 0. The frozen factors are saved with the adapter, which makes it larger; a checkpoint holds their checksum.
+Parameters: sum of r (a + b). The frozen a d_in + b d_out entries per map aren't counted in a budget.
 
-Neither code nor the body of the paper was to be had: D-mini-outer, D-mini-sizes (docs/deviations.md).
+Neither the code nor the paper's full text was available: D-mini-outer, D-mini-sizes (docs/deviations.md).
 """
 
 from collections.abc import Mapping
@@ -50,7 +50,7 @@ class LoRAMiniLinear(LowRankLinear):
         return self.factors()
 
     def factors(self) -> tuple[Tensor, Tensor]:
-        """A (r, d_in) with the scale in it, and B (d_out, r)."""
+        """A (r, d_in), which includes the scale, and B (d_out, r)."""
         return (self.lora_A_inner * self.scale) @ self.lora_A_outer, self.lora_B_outer @ self.lora_B_inner
 
 
@@ -61,12 +61,12 @@ def outer(m: int, d: int, kind: str) -> Tensor:
 
 
 def frozen(tensor: Tensor) -> nn.Parameter:
-    """A parameter that is never trained."""
+    """A frozen parameter."""
     return nn.Parameter(tensor, requires_grad=False)
 
 
 class LoRAMini(Method):
-    """The same inner sizes at every map."""
+    """LoRA-Mini, with the same inner sizes at every map."""
 
     def __init__(self, config: LoRAMiniConfig) -> None:
         self.config: Any = config
@@ -82,7 +82,7 @@ class LoRAMini(Method):
         return {"outer_checksum": self._checksum()}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Raises `UserError` where the frozen factors came out otherwise than before."""
+        """Raises `UserError` if the frozen factors differ from those of the checkpoint."""
         found = self._checksum()
         if not torch.equal(found, state["outer_checksum"].to(found.device)):
             raise UserError(
@@ -91,7 +91,7 @@ class LoRAMini(Method):
             )
 
     def _checksum(self) -> Tensor:
-        """Sums of the frozen factors, two a map."""
+        """Sums of the frozen factors, two per map."""
         outers = [p for module in self.modules.values() for p in (module.lora_A_outer, module.lora_B_outer)]
         return torch.stack([p.detach().double().sum() for p in outers])
 

@@ -10,7 +10,7 @@ from adalora.options import at_least, one_of, option, positive, require, share
 
 @dataclass
 class LoRAMiniConfig(PlacedConfig):
-    """W x + (alpha / rank) B_out B_in A_in A_out x, of which the inner two are trained."""
+    """W x + (alpha / rank) B_out B_in A_in A_out x, with the inner two trained."""
 
     name: str = "lora_mini"
     rank: int | None = option(None, at_least(1), help="r of the inner factors; null: from the budget")
@@ -39,8 +39,8 @@ class LoRAMiniConfig(PlacedConfig):
         return None if None in (self.rank, self.inner_in, self.inner_out) else self.rank
 
     def sized(self, size: int, shapes: Shapes) -> Self:
-        """What is open: r = `size` where a and b are given; a = b = r - 1 + `size` where r is; else a = b =
-        `size` and r half of that (ours). Never more than the maps' sides, or than a and b."""
+        """Fill in what is unset: r = `size` if a and b are set; a = b = r - 1 + `size` if r is; else a = b = `size` and
+        r is half of that (ours). r is limited by a and b, and those by the maps' sides."""
         least = min(map(min, shapes.values()))
         if self.inner_in and self.inner_out:
             return replace(self, rank=min(size, self.inner_in, self.inner_out))
@@ -57,7 +57,7 @@ class LoRAMiniConfig(PlacedConfig):
         return Count(total, total)
 
     def check_fits(self, d_out: int, d_in: int) -> None:
-        """Raises `UserError` unless the subspaces fit into a map's sides."""
+        """Raises `UserError` if the subspaces are larger than a map's sides."""
         for key, wide, d in (("inner_in", self.inner_in, d_in), ("inner_out", self.inner_out, d_out)):
             require(
                 wide is None or wide <= d,

@@ -12,13 +12,13 @@ All heads together are one matrix K (r, d) with K[:, h] = diag(C_h[h]) B that ev
 
     delta_lm = s A diag(c_lm) K,   c_lm = C_l[l] * C_m[m]
 
-so K and all c are formed once a forward pass, and a map costs what LoRA of rank r does; where r is so
-large that delta_lm itself is cheaper, that is formed.
+so K and all c are computed once per forward pass, and a map costs as much as LoRA of rank r. If r is so large that
+delta_lm itself is cheaper, that is computed instead.
 
 A ~ U(+- 1/sqrt(r)), B = 0, C ~ U(+- sqrt(6 / ((1 + 5 s0^2) r))) with s0 = `init_scale` (released code).
-Matrices are numbered in the order of the backbone's maps, M to a layer; so BART has a layer an attention
-block. Maps other than d x d, which the authors leave out, are cut into d x d slices, a matrix each
-(D-lorta-slices). Parameters: r (d + d_h + H + L + M).
+Matrices are numbered in the order of the backbone's maps, M per layer, so each attention block of BART counts as a
+layer. Maps that aren't d x d, which the authors leave out, are cut into d x d slices, one matrix each (D-lorta-slices).
+Parameters: r (d + d_h + H + L + M).
 """
 
 from collections.abc import Mapping
@@ -35,7 +35,7 @@ from adalora.methods.protocol import Method
 
 
 class Factors(SharedFactors):
-    """`A`, `B`, `C_h`, `C_l`, `C_m`, and what all maps need of them."""
+    """The factors `A`, `B`, `C_h`, `C_l`, `C_m`, and their products shared by all maps."""
 
     def __init__(self, grid: Grid, config: LoRTAConfig, like: Tensor) -> None:
         super().__init__()
@@ -58,7 +58,7 @@ class Factors(SharedFactors):
 
 
 class LoRTALinear(AdaptedLinear):
-    """One adapted map of p x q slices; `shared` are the model's factors."""
+    """An adapted map of p x q slices; `shared` holds the model's factors."""
 
     def __init__(self, base: nn.Linear, factors: Factors, first: int, config: LoRTAConfig) -> None:
         super().__init__(base)
@@ -80,7 +80,7 @@ class LoRTALinear(AdaptedLinear):
         x = F.dropout(x, self.dropout, self.training)
         left, right = self.factors()
         (p, q), (r, d), tokens = self.grid, right.shape, x.numel() // self.in_features
-        if tokens * r * (1 + p) > p * d * (r + tokens):  # multiplications by slice of the input, over d
+        if tokens * r * (1 + p) > p * d * (r + tokens):  # multiplications per input slice, divided by d
             return F.linear(x, dense(left, right))
         return F.linear(F.linear(x.unflatten(-1, (q, d)), right).flatten(-2), left)
 
@@ -88,7 +88,7 @@ class LoRTALinear(AdaptedLinear):
         return dense(*self.factors())
 
     def low_rank_factors(self) -> tuple[Tensor, Tensor]:
-        """Of rank q r: the slices beside each other share the right factor."""
+        """Of rank q r: slices in the same row share the right factor."""
         left, right = self.factors()
         return torch.block_diag(*[right] * (left.shape[1] // len(right))), left
 
@@ -99,7 +99,7 @@ def dense(left: Tensor, right: Tensor) -> Tensor:
 
 
 class LoRTA(Method):
-    """One CP tensor of one rank for all maps."""
+    """LoRTA: one CP tensor for all maps."""
 
     def __init__(self, config: LoRTAConfig) -> None:
         self.config: Any = config

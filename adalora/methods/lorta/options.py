@@ -8,7 +8,7 @@ from adalora.options import at_least, not_negative, one_of, option, positive, re
 
 
 class Grid(NamedTuple):
-    """How the maps fill the tensor: d, L, M, and of every map its first slice."""
+    """The layout of the tensor: d, L, M, and the first slice of every map."""
 
     d: int
     layers: int
@@ -18,7 +18,7 @@ class Grid(NamedTuple):
 
 @dataclass
 class LoRTAConfig(PlacedConfig):
-    """All updates as one CP tensor of rank `rank`. `modules` null: the square maps, so the attention's."""
+    """All updates as one CP tensor of rank `rank`. With `modules` null it covers the square maps: the attention's."""
 
     name: str = "lorta"
     modules: list[str] | None = option(
@@ -58,7 +58,7 @@ class LoRTAConfig(PlacedConfig):
         )
 
     def fitted(self, backbone: Any) -> Self:
-        """`heads` is the backbone's unless it is given."""
+        """`heads` defaults to the backbone's."""
         return replace(self, heads=backbone.num_attention_heads) if self.heads is None else self
 
     def size(self, shapes: Shapes) -> int | None:
@@ -73,10 +73,10 @@ class LoRTAConfig(PlacedConfig):
         return Count(total, total)
 
     def adapted(self, shapes: Shapes) -> Shapes:
-        """The square maps, unless modules are named.
+        """The square maps, unless `modules` is set.
 
         Raises:
-            UserError: there is none.
+            UserError: there are none.
         """
         if self.modules is not None:
             return shapes
@@ -85,10 +85,10 @@ class LoRTAConfig(PlacedConfig):
         return square
 
     def grid(self, shapes: Shapes) -> Grid:
-        """Where every map lies in the tensor.
+        """Assign every map its place in the tensor.
 
         Raises:
-            UserError: the maps' sides, `heads` or `matrices` don't fit each other.
+            UserError: the maps' sides, `heads` and `matrices` are incompatible.
         """
         shapes = self.adapted(shapes)
         d = min(map(min, shapes.values()))

@@ -2,17 +2,17 @@
 
     y = W x + b + f_dec(M f_comp(dropout(x))),   M (s, s) trained, M = 0 at the start, no scale
 
-s ("r hat") is the side at which M has as many entries as LoRA of rank r: the root of r (d_in + d_out),
-rounded. With x' = x followed by its own first entries up to a whole number c of blocks X_i of size s:
+s ("r hat") is the rounded square root of r (d_in + d_out), so that M has as many entries as LoRA of rank r. Let x' be
+x, padded with its own first entries to an integer number c of blocks X_i of size s:
 
     type 1 (sharing, eq. 6):   u = sum_i X_i,   v = M u,   y_o = v[o mod s]
     type 6 (rotation, eq. 9):  v_i = M R_i X_i,   y = v_0, v_1, ... cut, or repeated, to d_out
 
-R_i rotates the pairs (j, j + s/2) of a block by i theta_j, theta_j = 10000^(-2j/s). The rotation is
-moved into M: M R_i are c small matrices, and nothing but products is done on x.
+R_i rotates the pairs (j, j + s/2) of a block by i theta_j, theta_j = 10000^(-2j/s). The rotation is applied to M: the
+M R_i are c small matrices, and x only takes part in matrix products.
 
-An update of type 1 has rank <= s, one of type 6 up to min(d_in, d_out). Where d_in > d_out, type 6
-leaves all inputs out of account but about the first d_out; `narrowing_type` = 1 gives such maps type 1.
+An update of type 1 has rank <= s, one of type 6 up to min(d_in, d_out). If d_in > d_out, type 6 ignores all but about
+the first d_out inputs; `narrowing_type` = 1 uses type 1 for such maps.
 Parameters: sum of s^2.
 
 Deviations from paper and released code (docs/deviations.md): D-mora-side, D-mora-narrow, D-mora-tables.
@@ -68,7 +68,7 @@ class MoRALinear(AdaptedLinear):
         return M * cos + torch.cat((M[:, h:], -M[:, :h]), -1) * sin
 
     def delta_weight(self) -> Tensor:
-        """Entry by entry: which of M's falls on output o and padded input p."""
+        """For output o and padded input p, the index of the entry of M that connects them."""
         s, c, d_in = self.side, self.blocks, self.in_features
         output = torch.arange(self.out_features, device=self.mora_M.device)[:, None]
         padded = torch.arange(c * s, device=self.mora_M.device)
@@ -78,20 +78,20 @@ class MoRALinear(AdaptedLinear):
             delta = self.rotated()[padded // s, output % s, padded % s] * on_block
         else:
             delta = self.mora_M[output % s, padded % s]
-        # a padded input is one of the first ones again
+        # padding repeats the first inputs
         whole = delta.new_zeros(self.out_features, d_in)
         return whole.index_add(1, padded % d_in, delta)
 
 
 def rotation(blocks: int, s: int) -> tuple[Tensor, Tensor]:
-    """cos and sin of i theta_j in float64: (blocks, 1, s) each, the two halves alike."""
+    """cos and sin of i theta_j in float64, (blocks, 1, s) each; both halves are equal."""
     theta = 10000.0 ** (-torch.arange(0, s, 2, dtype=torch.float64) / s)
     angles = torch.arange(blocks, dtype=torch.float64)[:, None, None] * theta.repeat(2)
     return angles.cos(), angles.sin()
 
 
 class MoRA(Method):
-    """A square matrix of LoRA's size at every map."""
+    """MoRA: a square matrix with LoRA's parameter count at every map."""
 
     def __init__(self, config: MoRAConfig) -> None:
         self.config: Any = config

@@ -12,7 +12,7 @@ TYPES = (1, 6)
 
 @dataclass
 class MoRAConfig(PlacedConfig):
-    """W x + f_dec(M f_comp(x)), M square with about as many entries as LoRA of rank `rank`."""
+    """W x + f_dec(M f_comp(x)), with M square and about as many entries as LoRA of rank `rank`."""
 
     name: str = "mora"
     rank: int | None = option(None, at_least(1), help="of the LoRA that has as many parameters; null: from the budget")
@@ -38,11 +38,11 @@ class MoRAConfig(PlacedConfig):
         return Count(total, total)
 
     def type_of(self, d_out: int, d_in: int) -> int:
-        """1 or 6: which a map of this shape gets."""
+        """The type, 1 or 6, for a map of this shape."""
         return self.narrowing_type or self.type if d_in > d_out else self.type
 
     def side(self, d_out: int, d_in: int) -> int:
-        """s: the rounded root of r (d_in + d_out), at most the map's smaller side, and even in type 6."""
+        """s: the rounded square root of r (d_in + d_out), at most the map's smaller side, and even for type 6."""
         s = min(int(math.sqrt((d_in + d_out) * given(self, "rank")) + 0.5), d_in, d_out)
         if self.type_of(d_out, d_in) == 6:
             s -= s % 2

@@ -6,17 +6,17 @@ LoRA's layer with LoRA's initial values. All maps of layer l = 1 .. L have rank
 
     r_l = r_s + (r_f - r_s) (l - 1) / (L - 1),   r_s, r_f = mean_rank (1 -+ spread)
 
-in whole numbers (`linear_ranks`); encoder and decoder each run from r_s to r_f. After every optimizer step
-the norm of each input feature over the tokens of the batch is averaged, and every `mask_interval` steps, and
-after the last one, the share rho of each row of A that matters least becomes 0:
+rounded to integers (`linear_ranks`); encoder and decoder each go from r_s to r_f. After every optimizer step the norm
+of each input feature over the batch's tokens enters a running average. Every `mask_interval` steps, and after the last
+one, the least important share rho of each row of A is set to 0:
 
     n <- beta n + (1 - beta) m,   m_j = sqrt(sum over tokens of x_j^2);     S_ij = |A_ij| n_j
 
-Pruned entries keep gradient and moments, and may grow until the next pruning. n starts at 0 without bias
-correction, as its scale orders nothing. Parameters: sum of r_l (d_in + d_out), before and after pruning;
-the entries left are logged as `nonzero`.
+Pruned entries keep gradient and moments and can grow back until the next pruning. n starts at 0 without bias
+correction, because its scale doesn't affect the order. Parameters: sum of r_l (d_in + d_out), before and after pruning;
+the remaining entries are logged as `nonzero`.
 
-The paper's text and code were not to be had: what is ours, and what else differs, is in docs/deviations.md:
+The paper's text and code were not available. Choices of ours and deviations (docs/deviations.md):
 D-prilora-ranks, D-prilora-scale, D-prilora-pruning, D-prilora-input, D-prilora-last, D-prilora-moments,
 D-prilora-count.
 """
@@ -37,53 +37,53 @@ from adalora.methods.options import given
 from adalora.methods.prilora.options import PRILoRAConfig
 from adalora.methods.protocol import Method
 
-MASKS = ("attention_mask", "decoder_attention_mask")  # of the model's own arguments
-IGNORED = -100  # a label at a place of padding, in the library
+MASKS = ("attention_mask", "decoder_attention_mask")  # of the model's arguments
+IGNORED = -100  # the library's label for padding
 
 
 class InputNorms:
     """sum over tokens of x_j^2 for the input of every module, over the forward passes of one optimizer step.
 
-    A module's first input in a pass counts: DeBERTa calls the maps of query and key again for its relative
-    positions. An input takes the mask that has its shape, so padding is left out (D-prilora-input).
+    Only a module's first input of a pass counts: DeBERTa calls query and key again for relative positions. The mask
+    with the input's shape excludes padding (D-prilora-input).
     """
 
     def __init__(self) -> None:
-        self.sums: dict[int, Tensor] = {}  # module's position -> (d_in,) in fp32 or wider
+        self.sums: dict[int, Tensor] = {}  # module's index -> (d_in,) in fp32 or wider
         self.start_pass(None, (), {})
 
     def __getstate__(self) -> dict[str, Any]:
-        """Without the last input, which is part of a graph and can't be copied."""
+        """Copy without the last input, which is part of an autograd graph and can't be copied."""
         return self.__dict__ | {"last": None}
 
     def start_pass(self, model: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """A pre-hook of the model: a new forward pass, whose masks are these."""
+        """Forward pre-hook of the model: a new pass begins, with these masks."""
         self.masks = [kwargs[name] for name in MASKS if kwargs.get(name) is not None]
-        if kwargs.get("labels") is not None:  # an encoder-decoder's: its decoder sees them one place later
+        if kwargs.get("labels") is not None:  # the decoder of an encoder-decoder sees them shifted by one
             self.masks.append(kwargs["labels"] != IGNORED)
         self.seen: set[int] = set()
-        self.last: tuple[Tensor, Tensor] | None = None  # an input, and what it came to
+        self.last: tuple[Tensor, Tensor] | None = None  # the last input, and its squared norms
 
     @torch.no_grad()
     def add(self, position: int, x: Tensor) -> None:
-        """Count x (..., d_in) as the input of a module."""
+        """Add x (..., d_in), the input of a module."""
         if position in self.seen:
             return
         self.seen.add(position)
-        if self.last is None or self.last[0] is not x:  # query, key and value share one
+        if self.last is None or self.last[0] is not x:  # query, key and value share an input
             squares = x.detach().to(torch.promote_types(x.dtype, torch.float32)).square().flatten(0, -2)
             mask = next((mask for mask in self.masks if mask.shape == x.shape[:-1]), None)
             if mask is not None:
-                squares *= mask.reshape(-1, 1)  # no product with a matrix, which autocast would round
+                squares *= mask.reshape(-1, 1)  # no matrix product: autocast would round it
             self.last = x, squares.sum(0)
         found = self.last[1]
         self.sums[position] = self.sums[position] + found if position in self.sums else found
 
     def take(self, n: int) -> list[Tensor]:
-        """m (d_in,) of the n modules over all processes; the next step starts at nothing.
+        """m (d_in,) of the n modules, over all processes; resets the sums.
 
         Raises:
-            RuntimeError: a module has had no input in training since the last time.
+            RuntimeError: a module has had no input in training since the last call.
         """
         if len(self.sums) < n:
             raise RuntimeError(
@@ -99,12 +99,12 @@ class InputNorms:
         return list(torch._foreach_sqrt(sums))
 
     def forget(self) -> None:
-        """Start the next step at nothing."""
+        """Reset the sums for the next step."""
         self.sums, self.last = {}, None
 
 
 class WatchedLinear(LoRALinear):
-    """LoRA's map, whose inputs are counted in training."""
+    """LoRA's map, which records its inputs in training."""
 
     def __init__(self, base: nn.Linear, config: LoRAConfig, position: int, inputs: InputNorms) -> None:
         super().__init__(base, config)
@@ -117,7 +117,7 @@ class WatchedLinear(LoRALinear):
 
 
 class PRILoRA(Method):
-    """LoRA with a mean rank of `mean_rank`, and a share `sparsity` of A pruned."""
+    """PRILoRA: LoRA with ranks of mean `mean_rank` and a share `sparsity` of A pruned."""
 
     reads_inputs = True
 
@@ -141,7 +141,7 @@ class PRILoRA(Method):
         self.norms = [A.new_zeros(A.shape[1], dtype=torch.promote_types(A.dtype, torch.float32)) for A in self.factors]
 
     def after_step(self, t: int) -> None:
-        """Average the norms; prune where it is time."""
+        """Update the average norms, and prune if it is due."""
         config = self.config
         torch._foreach_lerp_(self.norms, self.inputs.take(len(self.norms)), 1 - config.beta)
         due = t >= self.t_i and (t + 1) % self.interval == 0
@@ -153,8 +153,8 @@ class PRILoRA(Method):
 
     @torch.no_grad()
     def prune(self) -> None:
-        """A_ij <- 0 for the round(rho d_in) lowest S_ij of each row i, all rows of a width at once; of equals
-        those of the earlier feature."""
+        """A_ij <- 0 for the round(rho d_in) lowest S_ij of each row i, for all rows of a width at once. Ties are pruned
+        in order of feature."""
         for d_in in sorted({A.shape[1] for A in self.factors}):
             chosen = [i for i, A in enumerate(self.factors) if A.shape[1] == d_in]
             factors = [self.factors[i] for i in chosen]
@@ -165,13 +165,13 @@ class PRILoRA(Method):
             lowest = (rows.abs() * norms).argsort(dim=1, stable=True)[:, : round(self.config.sparsity * d_in)]
             torch._foreach_copy_(factors, rows.scatter_(1, lowest, 0.0).split(ranks))
 
-    # -- results and resumption
+    # -- results and resume
 
     def ranks(self) -> dict[str, int]:
         return {path: module.lora_A.shape[0] for path, module in self.modules.items()}
 
     def metrics(self) -> dict[str, Tensor | float]:
-        """Entries of A and B that are not 0: what sparse storage of A would hold."""
+        """Nonzero entries of A and B: what sparse storage of A would hold."""
         whole = sum(module.lora_B.numel() for module in self.modules.values())
         return {"nonzero": whole + torch.stack([A.detach().count_nonzero() for A in self.factors]).sum()}
 

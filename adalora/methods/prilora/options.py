@@ -48,7 +48,7 @@ class PRILoRAConfig(PlacedConfig):
         return None if self.mean_rank is None else 1 + round((self.mean_rank - 1) * longest_stack(shapes))
 
     def sized(self, size: int, shapes: Shapes) -> Self:
-        """`size` - 1 ranks beyond rank 1 everywhere, over the layers of the (longer) stack."""
+        """The sum of ranks over the (longest) stack's layers is `size` - 1 more than with rank 1 everywhere."""
         return replace(self, mean_rank=1 + (size - 1) / longest_stack(shapes))
 
     def count(self, shapes: Shapes) -> Count:
@@ -57,9 +57,9 @@ class PRILoRAConfig(PlacedConfig):
         return Count(total, total)
 
     def ranks_of(self, paths: Iterable[str]) -> dict[str, int]:
-        """r_l of every target, each stack of layers for itself."""
+        """r_l of every target, computed per stack of layers."""
         mean, spread = given(self, "mean_rank"), self.spread
-        half = math.copysign(min(abs(spread) * mean, mean - 1), spread)  # r_s >= 1, and the mean stays
+        half = math.copysign(min(abs(spread) * mean, mean - 1), spread)  # keeps r_s >= 1 and the mean
         places = {path: layer_of(path) for path in paths}
         layers: dict[str, list[int]] = {}
         for stack, layer in sorted(set(places.values())):
@@ -79,7 +79,7 @@ class PRILoRAConfig(PlacedConfig):
         return f"mean rank {self.mean_rank:.4g}, spread {self.spread:g}{pruned}"
 
     def planned(self, total_steps: int) -> Self:
-        """Every 40 steps, and from 15 % of T on as AdaLoRA, where nothing else is said (ours)."""
+        """Default to pruning every 40 steps, starting at 15 % of T as in AdaLoRA (ours)."""
         initial, interval = self.initial_steps, self.mask_interval
         return replace(
             self,
@@ -89,16 +89,15 @@ class PRILoRAConfig(PlacedConfig):
 
 
 def longest_stack(paths: Iterable[str]) -> int:
-    """Layers of the stack that has most: L."""
+    """L: the number of layers of the longest stack."""
     stacks = [stack for stack, _ in {layer_of(path) for path in paths}]
     return max(stacks.count(stack) for stack in stacks)
 
 
 def linear_ranks(first: float, last: float, layers: int) -> list[int]:
-    """r_1 .. r_L between `first` and `last`, in whole numbers whose sum is that of the line, rounded.
+    """r_1 .. r_L on a line from `first` to `last`, rounded to integers that keep the line's (rounded) sum.
 
-    Rounded to the nearest as far as the sum allows: of the fractions the largest are rounded up, of
-    equals those of the higher rank, then of the later layer.
+    The largest fractions are rounded up; ties go to the higher rank, then to the later layer.
     """
     exact = [round(first + (last - first) * k / max(1, layers - 1), 9) for k in range(layers)]
     ranks = [math.floor(r) for r in exact]
