@@ -1,9 +1,9 @@
 """BitFit (Ben Zaken et al., ACL 2022, arXiv 2106.10199): only the biases of the backbone are trained.
 
-Every parameter named `bias`, those of the LayerNorms among them; LayerNorm weights stay frozen.
-There is no choice of budget: 102,912 on DeBERTaV3-base, 19,968 of them in LayerNorms; 333,824 on
-BART-large, whose `final_logits_bias` is a buffer of zeros, no parameter, and stays. Nothing is added
-to the model, so there is nothing to merge. docs/deviations.md: D-bitfit.
+Every parameter named `bias` is trained, including those of LayerNorms; LayerNorm weights stay frozen. The size is
+fixed: 102,912 parameters for DeBERTaV3-base, 19,968 of them in LayerNorms, and 333,824 for BART-large, whose
+`final_logits_bias` is a buffer of zeros and not a parameter. Nothing is added to the model, so there is nothing to
+merge. docs/deviations.md: D-bitfit.
 """
 
 from collections.abc import Mapping

@@ -7,7 +7,7 @@ from adalora.methods.options import MethodConfig
 
 @dataclass
 class BitFitConfig(MethodConfig):
-    """The biases are trained: there is no choice of budget."""
+    """The biases are trained; the size is fixed."""
 
     name: str = "bitfit"
 

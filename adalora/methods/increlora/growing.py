@@ -2,8 +2,8 @@
 
     y = W x + b + alpha / (r + 1e-5) B diag(E) A dropout(x),   A (slots, d_in), E (slots, 1), B (d_out, slots)
 
-of which the first r slots are active. The product is taken from the right; G = dL/d(dW), which the
-module score needs, is gathered beside it (docs/deviations.md: D-incre-dense).
+of which the first r slots are active. The products are low-rank; G = dL/d(dW), which the module score needs, is
+accumulated separately (docs/deviations.md: D-incre-dense).
 """
 
 import math
@@ -19,12 +19,12 @@ from adalora.methods.low_rank import LowRankLinear
 
 
 class GrowingLinear(LowRankLinear):
-    """One adapted map: `rank` active slots, and behind them the reserve's.
+    """An adapted map: `rank` active slots, followed by the reserve's.
 
-    Each factor is a list of chunks along its slots, one a growth: AdamW has one step count and one
-    learning rate a tensor, and a growth's are its own. `lora_A` (g, d_in) and `lora_B` (d_out, g)
-    cover all slots, `lora_E` (g, 1) the active ones; `silent` (reserve, 1) is E of the rest, which is
-    constant. `gradient` (d_out, d_in) gathers G where it is set.
+    Each factor is a list of chunks along the slots, one per growth, because AdamW has one step count and learning rate
+    per tensor and each growth needs its own. `lora_A` (g, d_in) and `lora_B` (d_out, g) cover all slots, `lora_E` (g,
+    1) the active ones; `silent` (reserve, 1) is the constant E of the reserve. `gradient` (d_out, d_in), if set,
+    accumulates G.
     """
 
     def __init__(self, base: nn.Linear, config: IncreLoRAConfig) -> None:
@@ -36,7 +36,7 @@ class GrowingLinear(LowRankLinear):
         nn.init.normal_(self.lora_B[0], std=config.init_std)
 
     def build(self, active: list[int], slots: list[int]) -> None:
-        """Chunks of these sizes, all 0, for E and for A and B."""
+        """Allocate zero chunks of these sizes for E, and for A and B."""
         new: dict[str, Any] = {"dtype": self.weight.dtype, "device": self.weight.device}
         self.rank = sum(active)
         self.lora_A = nn.ParameterList(torch.zeros(g, self.in_features, **new) for g in slots)
@@ -53,8 +53,8 @@ class GrowingLinear(LowRankLinear):
         return torch.cat(tuple(self.lora_A)), torch.cat((*self.lora_E, self.silent)), torch.cat(tuple(self.lora_B), 1)
 
     def factors(self) -> tuple[Tensor, Tensor]:
-        """A (slots, d_in) with E and the scale in it, and B (d_out, slots); with the reserve, as trained: what is
-        merged for evaluation computes the same (D-incre-reserve)."""
+        """A (slots, d_in), which includes E and the scale, and B (d_out, slots). The reserve is included, so that a
+        model merged for evaluation computes the same as in training (D-incre-reserve)."""
         A, E, B = self.slots()  # noqa: N806
         return A * (E * self.scale), B
 
@@ -68,8 +68,8 @@ class GrowingLinear(LowRankLinear):
     def gather(self, gradient: Tensor, x: Tensor) -> None:
         """G += sum over tokens of dL/dy x^T, of y (..., d_out) and x (..., d_in).
 
-        In the gradient's precision, but fp16's in fp32: there the loss is scaled up until the trained gradients
-        nearly overflow, and G is larger than they are.
+        Computed in the gradient's precision, but in fp32 for fp16: the loss scaler brings the trained gradients close
+        to overflow, and G is larger than they are.
         """
         assert self.gradient is not None
         dtype = torch.float32 if gradient.dtype == torch.float16 else gradient.dtype
@@ -82,9 +82,9 @@ class GrowingLinear(LowRankLinear):
 
 
 class Stack:
-    """Modules of one shape, their factors as stacks (m, R, .), padded with zeros to the most slots R.
+    """Modules of equal shape, with their factors as stacks (m, R, .), zero-padded to the largest number of slots R.
 
-    `rows` are the modules' positions; G is one tensor (m, d_out, d_in), of which each has a view.
+    `rows` are the modules' indices. G is one tensor (m, d_out, d_in), of which each module has a view.
     """
 
     def __init__(self, rows: list[int], modules: list[GrowingLinear]) -> None:
@@ -93,7 +93,7 @@ class Stack:
         self.reindex()
 
     def reindex(self) -> None:
-        """Look again at the modules' chunks, after a growth."""
+        """Collect the modules' chunks again after a growth."""
         modules, device = self.modules, self.modules[0].weight.device
         self.A = [chunk for module in modules for chunk in module.lora_A]
         self.E = [chunk for module in modules for chunk in (*module.lora_E, module.silent)]
@@ -102,7 +102,7 @@ class Stack:
         place = torch.arange(int(slots.max()))
         used = place < slots[:, None]
         index = (slots.cumsum(0) - slots)[:, None] + place
-        self.index = index.where(used, slots.sum()).to(device)  # the row after the last is 0
+        self.index = index.where(used, slots.sum()).to(device)  # the row after the last one is 0
         self.eye = torch.diag_embed(used.to(self.A[0].dtype)).to(device)
         self.scale = torch.tensor([module.scale for module in modules], dtype=self.A[0].dtype, device=device)
 
@@ -119,14 +119,14 @@ class Stack:
         return torch.cat([torch.linalg.matrix_norm(M @ M.mT - self.eye) for M in self.factors()])
 
     def watch(self, on: bool) -> None:
-        """Gather G from now on, or no more."""
+        """Start or stop accumulating G."""
         some = self.modules[0]
         self.G = some.weight.new_zeros(len(self.modules), *some.weight.shape) if on else None
         for i, module in enumerate(self.modules):
             module.gradient = None if self.G is None else self.G[i]
 
     def score(self) -> Tensor:
-        """S (m,); G is 0 again."""
+        """S (m,); resets G."""
         assert self.G is not None
         average(self.G)
         A, B_T = self.factors()  # noqa: N806

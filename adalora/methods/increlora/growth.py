@@ -1,13 +1,13 @@
-"""When IncreLoRA adds ranks, and how many (arXiv 2308.12043). Free of model code.
+"""IncreLoRA's growth schedule (arXiv 2308.12043). Independent of model code.
 
-Where the released code caps the number of modules, not of ranks, ours ends at the target exactly
+The released code caps the number of modules, not of ranks; ours ends exactly at the target
 (docs/deviations.md: D-incre-total, D-incre-short).
 """
 
 import math
 from dataclasses import dataclass
 
-GROWTH_SHARE, GROWTHS = 0.4, 15  # of T, and events, where nothing else is said (ours)
+GROWTH_SHARE, GROWTHS = 0.4, 15  # default share of T and number of growths (ours)
 
 
 @dataclass(frozen=True)
@@ -15,12 +15,12 @@ class Growth:
     """When ranks are added, and how many.
 
     Args:
-        start, target: ranks of all modules together at first and in the end.
+        start, target: total rank of all modules at the start and the end.
         add: ranks that a chosen module gains.
         top_h: modules chosen at once.
-        initial_steps, interval: grows at t > initial_steps, t a multiple of interval.
-        exact: the last module chosen gains only what is left; the released code caps the number of
-            modules instead, and may end above the target.
+        initial_steps, interval: growth happens at t > initial_steps if t is a multiple of interval.
+        exact: the last module gains only the ranks that are left; the released code caps the number of modules
+            instead, and may end above the target.
     """
 
     start: int
@@ -45,7 +45,7 @@ class Growth:
         interval: int,
         exact: bool,
     ) -> "Growth":
-        """For n modules. An open `top_h` is the least that ends within 40 % of T."""
+        """The schedule for n modules. `top_h` defaults to the smallest that reaches the target within 40 % of T."""
         start, target = n * init_rank, round(target_rank * n)
         events = int(GROWTH_SHARE * total_steps) // interval - initial_steps // interval
         top_h = top_h or max(1, math.ceil((target - start) / add / max(1, events)))
@@ -55,7 +55,7 @@ class Growth:
         return t > self.initial_steps and t % self.interval == 0
 
     def amounts(self, total: int) -> list[int]:
-        """Ranks for the chosen modules, the best first, when there are `total` so far."""
+        """Ranks that the chosen modules gain, best first, at a total rank of `total`."""
         left = self.target - total
         if not self.exact:
             return [self.add] * min(self.top_h, left)
@@ -63,7 +63,7 @@ class Growth:
         return [min(self.add, left - i * self.add) for i in range(chosen)]
 
     def last_step(self) -> int:
-        """t of the growth that reaches the target (ties apart); 0 without growth."""
+        """t of the growth that reaches the target (ignoring ties); 0 without growth."""
         total, t = self.start, 0
         while total < self.target:
             t += self.interval if t else (self.initial_steps // self.interval + 1) * self.interval

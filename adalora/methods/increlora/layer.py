@@ -1,23 +1,22 @@
-"""IncreLoRA (Zhang F. et al., arXiv 2308.12043), by its released code (FeiyuZhang98/IncreLoRA).
+"""IncreLoRA (Zhang F. et al., arXiv 2308.12043), after its released code (FeiyuZhang98/IncreLoRA).
 
     y = W x + b + alpha / (r + 1e-5) B diag(E) A dropout(x)
 
-with A (r, d_in), E (r, 1), B (d_out, r); r is the module's own rank, which starts at `init_rank` and
-grows, so the divisor follows it (`rescale` keeps the update as it was). A, B ~ N(0, 0.02^2), E = 0.
+with A (r, d_in), E (r, 1), B (d_out, r). r is the module's current rank, which starts at `init_rank`; the divisor grows
+with it (`rescale` keeps the update unchanged). A, B ~ N(0, 0.02^2), E = 0.
 
-After step 0 every module holds `add_rank` reserve ranks, whose A and B learn in advance while E is
-held at 1e-5. Each step scores the modules by their increment dW and its gradient G, task loss alone:
+After step 0 every module has `add_rank` reserve ranks, whose A and B learn in advance while E is fixed at 1e-5. Each
+step scores the modules by their increment dW and its gradient G of the task loss:
 
     S = sum |dW o G| / sqrt(d_out d_in),   G = dL/d(dW),
 
-smoothed as in AdaLoRA to I_bar U_bar. Every `interval` steps the `top_h` best modules turn their
-reserve into ranks and get a new one, until all ranks together are n `target_rank`; then what is left
-of the reserve is silenced (E = 0). What a growth adds is one optimizer group, whose learning rate
-warms up anew. Loss: task loss + gamma R, R as in AdaLoRA over all rows, the reserve's too.
+smoothed as in AdaLoRA to I_bar U_bar. Every `interval` steps the `top_h` best modules activate their reserve and get a
+new one, until the total rank is n `target_rank`; then the remaining reserve is silenced (E = 0). Each growth adds an
+optimizer group whose learning rate warms up from zero. Loss: task loss + gamma R, with R as in AdaLoRA over all rows,
+including the reserve's.
 
-G is not kept by autograd: it is gathered beside the low-rank products while ranks grow, over all
-calls of a module, micro-batches and processes. Parameters: sum of r_k (d_in + d_out + 1), and in
-training A and B of the reserve.
+Autograd doesn't compute G: while ranks grow, it is accumulated in the backward pass over all calls of a module,
+micro-batches and processes. Parameters: sum of r_k (d_in + d_out + 1), plus A and B of the reserve in training.
 
 Deviations from paper and released code (docs/deviations.md): D-incre-score, D-incre-calls,
 D-incre-scale, D-incre-total, D-incre-ties, D-incre-order, D-incre-groups, D-incre-reserve, D-incre-dense.
@@ -37,11 +36,11 @@ from adalora.methods.increlora.options import IncreLoRAConfig
 from adalora.methods.linear import replace_modules
 from adalora.methods.protocol import Method
 
-SILENT = 1e-5  # E of a reserve that learns in advance (released code)
+SILENT = 1e-5  # E of the reserve (released code)
 
 
 class IncreLoRA(Method):
-    """Ranks grown from `init_rank` a module to a mean of `target_rank`, wherever they matter most."""
+    """Grow ranks from `init_rank` per module to a mean of `target_rank`, where they matter most."""
 
     def __init__(self, config: IncreLoRAConfig) -> None:
         self.config: Any = config
@@ -53,7 +52,7 @@ class IncreLoRA(Method):
         config = self.config
         self.modules = replace_modules(model, targets, lambda base: GrowingLinear(base, config))
         self.growth = config.growth(len(targets), total_steps)
-        # the same on every process, and apart from what dropout draws
+        # the same on every process, and independent of dropout's draws
         self.generator = torch.Generator().manual_seed(int(torch.randint(2**62, ())))
         rows: dict[torch.Size, list[int]] = {}
         for row, module in enumerate(self.modules.values()):
@@ -69,7 +68,7 @@ class IncreLoRA(Method):
 
     @property
     def total(self) -> int:
-        """Active ranks of all modules."""
+        """Total active rank of all modules."""
         return sum(module.rank for module in self._modules)
 
     def regulariser(self) -> Tensor:
@@ -80,7 +79,7 @@ class IncreLoRA(Method):
 
     @torch.no_grad()
     def before_step(self, t: int, optimizer: Optimizer) -> None:
-        """Score with this step's dW and G, then grow where it is time: the only wait for the device."""
+        """Score with this step's dW and G, and grow if it is due, which is the only wait for the device."""
         if not self.growing:
             return
         S = torch.cat([stack.score() for stack in self.stacks])[self.order]  # noqa: N806
@@ -102,13 +101,13 @@ class IncreLoRA(Method):
         order = torch.argsort(scores, descending=True, stable=True)
         amounts = self.growth.amounts(self.total)
         self.threshold = scores[order[len(amounts) - 1]]
-        if not self.growth.exact:  # all that tie with the last are chosen too
+        if not self.growth.exact:  # ties with the last one are chosen too
             amounts = [self.growth.add] * int((scores >= self.threshold).sum())
         added: list[nn.Parameter] = []
         for row, g in zip(order.tolist(), amounts, strict=False):
             module = self._modules[row]
             old = module.scale
-            module.lora_E.append(module.silent[:g].clone())  # they end where the reserve began
+            module.lora_E.append(module.silent[:g].clone())  # the active slots end where the reserve began
             module.rank += g
             if self.config.rescale:
                 torch._foreach_mul_(list(module.lora_E), old / module.scale)
@@ -120,7 +119,7 @@ class IncreLoRA(Method):
         self._open(optimizer, t, added)
 
     def _reserve(self, module: GrowingLinear, g: int) -> list[nn.Parameter]:
-        """Add g reserve slots to a module; returns what of them is trained."""
+        """Add g reserve slots to a module, and return their trained parameters."""
         learns, std, like = self.config.advance_learning, self.config.init_std, module.weight
         for factor, shape in ((module.lora_A, (g, module.in_features)), (module.lora_B, (module.out_features, g))):
             values = torch.empty(shape, dtype=like.dtype).normal_(std=std, generator=self.generator)
@@ -129,7 +128,7 @@ class IncreLoRA(Method):
         return [module.lora_A[-1], module.lora_B[-1]] if learns else []
 
     def _open(self, optimizer: Optimizer, t: int, added: list[nn.Parameter]) -> None:
-        """Start an optimizer group (see training/optimizer.py) for what has been added after step t."""
+        """Add an optimizer group (see training/optimizer.py) for parameters added after step t."""
         if added:
             born = t if self.config.restart_warmup else 0
             optimizer.add_param_group({"params": added, "peak_lr": optimizer.defaults["lr"], "born": born})
@@ -147,7 +146,7 @@ class IncreLoRA(Method):
             if self.growing != (stack.G is not None):
                 stack.watch(self.growing)
 
-    # -- results and resumption
+    # -- results and resume
 
     def ranks(self) -> dict[str, int]:
         return {name: module.rank for name, module in self.modules.items()}
@@ -156,7 +155,7 @@ class IncreLoRA(Method):
         return sum(m.rank * (m.in_features + m.out_features + 1) for m in self._modules)
 
     def check_end(self) -> None:
-        """All ranks have grown; `compat=released` may end above the target."""
+        """Check that the target is reached; `compat=released` may end above it."""
         total, target = self.total, self.growth.target
         if total < target or (self.growth.exact and total > target):
             raise UserError(f"IncreLoRA ended with {total} ranks and {target} were declared")
@@ -178,7 +177,9 @@ class IncreLoRA(Method):
             "threshold": self.threshold,
             "generator": self.generator.get_state(),
         }
-        for i, module in enumerate(self._modules):  # what is not trained, no one else saves
+        for i, module in enumerate(
+            self._modules
+        ):  # checkpoints hold only trained parameters, so constant ones are saved here
             frozen = {"A": module.lora_A[-1], "B": module.lora_B[-1]}
             state |= {f"{key}.{i}": p.detach() for key, p in frozen.items() if not p.requires_grad}
         return state
@@ -186,7 +187,7 @@ class IncreLoRA(Method):
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         first, add, reserve = self.config.init_rank, self.growth.add, int(state["reserve"])
         for i, (module, rank) in enumerate(zip(self._modules, state["ranks"].tolist(), strict=True)):
-            whole, rest = divmod(rank - first, add)  # a growth by less than `add` is the last
+            whole, rest = divmod(rank - first, add)  # only the last growth adds less than `add`
             grown = [add] * whole + [rest] * (rest > 0)
             module.build([first, *grown], [first, *([reserve] if reserve else []), *grown])
             module.silent.fill_(SILENT if self.config.advance_learning else 0.0)
@@ -201,14 +202,14 @@ class IncreLoRA(Method):
         self._look_again()
 
     def allocate(self, ranks: Mapping[str, int]) -> None:
-        """No reserve is left, and all values are 0."""
+        """Rebuild the modules with these ranks, without reserve, and all values 0."""
         for name, module in self.modules.items():
             module.build([ranks[name]], [ranks[name]])
         self._look_again()
 
     @torch.no_grad()
     def finish(self) -> None:
-        """Drop the reserve, and make one chunk of each factor."""
+        """Drop the reserve, and join the chunks of each factor."""
         factors = {name: module.slots() for name, module in self.modules.items()}
         self.allocate(self.ranks())
         for name, (A, E, B) in factors.items():  # noqa: N806

@@ -80,7 +80,7 @@ class IncreLoRAConfig(PlacedConfig):
         return None if self.target_rank is None else round(self.target_rank * n) - n * self.init_rank + 1
 
     def sized(self, size: int, shapes: Shapes) -> Self:
-        """`size` - 1 ranks in all beyond the initial ones."""
+        """A total rank of `size` - 1 beyond the initial one."""
         return replace(self, target_rank=self.init_rank + (size - 1) / len(shapes))
 
     def count(self, shapes: Shapes) -> Count:
@@ -103,14 +103,14 @@ class IncreLoRAConfig(PlacedConfig):
         return f"rank {self.init_rank} -> {self.target_rank:.4g}, {self.add_rank} at a time"
 
     def planned(self, total_steps: int) -> Self:
-        """Growth over the first 40 % of T in up to 15 events where nothing else is said, and the first
-        at twice the interval (the published scripts: 20 to 65 % of T, 6 to 42 events)."""
+        """Default to at most 15 growths over the first 40 % of T, the first at twice the interval (published scripts: 6
+        to 42 growths over 20 to 65 % of T)."""
         interval = self.interval or max(1, int(GROWTH_SHARE * total_steps) // (GROWTHS + 1))
         initial = interval if self.initial_steps is None else self.initial_steps
         return replace(self, interval=interval, initial_steps=initial)
 
     def growth(self, n: int, total_steps: int) -> Growth:
-        """When n modules grow, and by how much."""
+        """The growth schedule for n modules."""
         return Growth.planned(
             n,
             total_steps,
@@ -124,7 +124,7 @@ class IncreLoRAConfig(PlacedConfig):
         )
 
     def check(self, shapes: Shapes, total_steps: int) -> None:
-        """Refuse a training that ends before the target is reached."""
+        """Reject a training that ends before the target is reached."""
         growth = self.growth(len(shapes), total_steps)
         if (last := growth.last_step()) >= total_steps:
             raise UserError(

@@ -1,10 +1,10 @@
-"""MELoRA (Ren et al., arXiv 2402.17263): mini LoRAs side by side, each on its share of the features.
+"""MELoRA (Ren et al., arXiv 2402.17263): parallel mini LoRAs, each on a slice of the features.
 
     y = W x + b + (alpha / r) [B_1 A_1 x_1; ...; B_n A_n x_n],   A_i (r, d_in / n), B_i (d_out / n, r)
 
-with x_i the i-th of n equal slices of dropout(x): an update that is block diagonal, of rank up to n r.
+where x_i is the i-th of n equal slices of dropout(x). The update is block diagonal, with rank up to n r.
 A ~ U(-b, b) with b = sqrt(n / d_in), Kaiming's with the fan-in of a slice; B = 0 (released code).
-Parameters: sum of r (d_in + d_out), whatever n is: the published savings are against LoRA of rank n r.
+Parameters: sum of r (d_in + d_out) for any n; the published savings are relative to LoRA of rank n r.
 
 Deviations from the released code (docs/deviations.md): D-melora-lists, D-melora-modules.
 """
@@ -54,7 +54,7 @@ class MELoRALinear(AdaptedLinear):
 
 
 class MELoRA(Method):
-    """n mini LoRAs of one rank at every map."""
+    """MELoRA: n mini LoRAs of equal rank at every map."""
 
     def __init__(self, config: MELoRAConfig) -> None:
         self.config: Any = config
@@ -64,7 +64,7 @@ class MELoRA(Method):
         self.modules = replace_modules(model, targets, lambda base: MELoRALinear(base, self.config))
 
     def ranks(self) -> dict[str, int]:
-        """Of the whole update: n r."""
+        """The rank of the whole update: n r."""
         return {name: module.lora_A.shape[0] * module.lora_A.shape[1] for name, module in self.modules.items()}
 
 

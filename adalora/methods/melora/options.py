@@ -34,7 +34,7 @@ class MELoRAConfig(PlacedConfig):
         return Count(total, total)
 
     def check_divides(self, d_out: int, d_in: int) -> None:
-        """Raises `UserError` unless both sides of a map can be cut into n equal slices."""
+        """Raises `UserError` unless n divides both sides of a map."""
         require(
             d_out % self.minis == d_in % self.minis == 0,
             f"method.minis={self.minis} doesn't divide both sides of a map of {d_out} x {d_in}: "

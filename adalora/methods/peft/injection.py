@@ -1,4 +1,4 @@
-"""Putting a PEFT tuner on given maps, and counting what it trains there."""
+"""Inject a PEFT tuner into given maps, and count what it trains."""
 
 import functools
 import json
@@ -17,28 +17,28 @@ ADAPTER = "default"  # PEFT's name for the one adapter
 
 
 def inject(kind: str, config: Mapping[str, Any], model: nn.Module, targets: Sequence[str], total_steps: int) -> Any:
-    """Put a tuner on `targets` in place; returns PEFT's object around it. Raises `UserError` with PEFT's reason."""
+    """Inject a tuner into `targets` in place and return PEFT's wrapper. Raises `UserError` with PEFT's reason."""
     options = tuner_config(kind, config, targets, total_steps)
     try:
         tuner = PEFT_TYPE_TO_TUNER_MAPPING[PeftType(kind)](model, options, ADAPTER)
     except REFUSALS as error:
         raise UserError(f"method.type={kind}: {reason(error)}") from error
     if kind == "ADALORA":
-        for path in targets:  # its constant divisor, which PEFT unfreezes where it converts type or device
+        for path in targets:  # its constant divisor, which PEFT unfreezes when it converts dtype or device
             model.get_submodule(path).get_parameter(f"ranknum.{ADAPTER}").requires_grad_(False)
     return tuner
 
 
-@functools.lru_cache(maxsize=256)  # the budget's solver asks for many sizes, some of them twice
+@functools.lru_cache(maxsize=256)  # the budget solver asks for many sizes, some twice
 def trained_parameters(kind: str, options: str, shapes: tuple[tuple[str, tuple[int, int]], ...]) -> int:
-    """What a tuner trains on maps of these shapes; `options` as JSON.
+    """Count what a tuner trains on maps of these shapes; `options` is JSON.
 
-    Maps of one shape cost the same, so one of each is injected, but for tuners that share parameters.
+    Maps of equal shape cost the same, so only one per shape is injected, unless the tuner shares parameters.
     """
     alone = {shape: path for path, shape in shapes}
     paths = [path for path, _ in shapes] if TUNERS[kind].shared else list(alone.values())
     tree = blank_maps({path: shape for path, shape in shapes if path in set(paths)})
-    with warnings.catch_warnings(action="ignore", category=UserWarning):  # they come again with the real thing
+    with warnings.catch_warnings(action="ignore", category=UserWarning):  # the real injection repeats these warnings
         inject(kind, json.loads(options), tree, paths, total_steps=2**31)
     if TUNERS[kind].shared:
         return trained(tree)
@@ -47,12 +47,12 @@ def trained_parameters(kind: str, options: str, shapes: tuple[tuple[str, tuple[i
 
 
 def trained(module: nn.Module) -> int:
-    """Trained parameters of a module."""
+    """Number of trained parameters of a module."""
     return sum(p.numel() for p in module.parameters() if p.requires_grad)
 
 
 def blank_maps(shapes: Shapes) -> nn.Module:
-    """Linear maps without weights at these paths."""
+    """A module with linear maps on the meta device at these paths."""
     root = nn.Module()
     for path, (d_out, d_in) in shapes.items():
         *parents, name = path.split(".")

@@ -1,16 +1,15 @@
 """Any tuner of the PEFT library that adapts given linear maps, in the suite's loop.
 
-The maps, the head, the budget and the schedule are the suite's; the maths is PEFT's, with PEFT's
-defaults where `method.config` says nothing (docs/deviations.md: D-peft). Parameters are counted by
-injecting the tuner into maps without weights.
+Maps, head, budget and schedule are the suite's; the maths is PEFT's, with PEFT's defaults for whatever `method.config`
+doesn't set (docs/deviations.md: D-peft). Parameters are counted by injecting the tuner into maps on the meta device.
 
-PEFT's AdaLoRA has its allocator called where its documentation says, after the optimizer's step and
-before zero_grad, with t from 0 (D-peft-t). Its orthogonality term sits in the forward of a wrapper that
-this loop doesn't use, and is computed here, with the same value: orth_reg_weight times
+The allocator of PEFT's AdaLoRA is called where its documentation says, after the optimizer step and before zero_grad,
+with t from 0 (D-peft-t). Its orthogonality term is in the forward pass of a wrapper that this loop doesn't use, so it
+is computed here with the same value: orth_reg_weight times
 
     R = mean over the 2n matrices of || A A^T - I ||_F and || B^T B - I ||_F.
 
-Its averages and its rank pattern, which PEFT doesn't save, are part of the checkpoint.
+The checkpoint includes its averages and rank pattern, which PEFT doesn't save.
 """
 
 from collections.abc import Mapping, Sequence
@@ -28,7 +27,7 @@ from adalora.methods.protocol import Method
 
 
 class PEFT(Method):
-    """A tuner of PEFT."""
+    """A PEFT tuner."""
 
     def __init__(self, config: PEFTConfig) -> None:
         self.config: Any = config
@@ -60,7 +59,7 @@ class PEFT(Method):
             self.tuner.update_and_allocate(t)
             self.budget = self.allocator.budget_schedule(t)[0]
 
-    # -- results and resumption
+    # -- results and resume
 
     def ranks(self) -> dict[str, int]:
         if self.adaptive:
@@ -108,7 +107,7 @@ class PEFT(Method):
             section, _, name = key.partition(".")
             parts[section][name] = value.to(device)
         self.allocator.exp_avg_ipt, self.allocator.exp_avg_unc = parts["sensitivity"], parts["uncertainty"]
-        # of the last step, and overwritten by the next; PEFT takes its presence as a sign that the averages exist
+        # from the last step, overwritten by the next; PEFT takes its presence to mean that the averages exist
         self.allocator.ipt = {name: torch.zeros_like(value) for name, value in parts["sensitivity"].items()}
         if parts["pattern"]:
             self.options.rank_pattern = {name: kept.tolist() for name, kept in parts["pattern"].items()}

@@ -1,7 +1,7 @@
 """Options of PEFT's tuners.
 
-A tuner's own options are those of its PEFT config class, checked against it. Torch and PEFT are
-imported only once such a method is chosen.
+A tuner's options are those of its PEFT config class, and are checked against it. Torch and PEFT are imported only when
+such a method is chosen.
 """
 
 import json
@@ -17,7 +17,7 @@ from adalora.options import nearest, option, require
 
 @dataclass
 class PEFTConfig(PlacedConfig):
-    """A tuner of PEFT by name, `config` its options; the size is solved from the budget unless it is there."""
+    """A PEFT tuner by name, with its options in `config`; the size is solved from the budget unless set there."""
 
     name: str = "peft"
     type: str = option("LORA", help="PEFT's name; a wrong one lists what there is")
@@ -48,10 +48,10 @@ class PEFTConfig(PlacedConfig):
         )
         if self.adaptive:
             self.check_allocation()
-        tuner_config(self.type, self.config, ["x"], total_steps=2**31)  # raises what PEFT refuses
+        tuner_config(self.type, self.config, ["x"], total_steps=2**31)  # raises for options that PEFT rejects
 
     def check_allocation(self) -> None:
-        """PEFT's allocator fails, late and bare, where nothing is to be pruned or an average has no memory."""
+        """Reject what makes PEFT's allocator fail late: nothing to prune, or an average without memory."""
         options = self.config
         initial, target = options.get("init_r"), options.get("target_r")
         require(initial is None or initial >= 2, f"method.config.init_r={initial}: at least 2 is needed")
@@ -88,8 +88,8 @@ class PEFTConfig(PlacedConfig):
         return sizes.index(value) + 1
 
     def sized(self, size: int, shapes: Shapes) -> Self:
-        """The size-th value of the knob, or its last; for ADALORA the initial rank is 1.5 times the
-        target as for ours, and the target below the initial rank where that is given."""
+        """The size-th value of the knob, at most its last. For ADALORA the initial rank is 1.5 times the target, as in
+        ours; if it is set, the target stays below it."""
         kind = TUNERS[self.type]
         sizes = kind.sizes(shapes)
         if not sizes or kind.knob is None:
@@ -102,8 +102,8 @@ class PEFTConfig(PlacedConfig):
         return replace(self, config=options)
 
     def count(self, shapes: Shapes) -> Count:
-        """ADALORA keeps target_r / init_r of what it trains, wherever that lies."""
-        from adalora.methods.peft.injection import trained_parameters  # torch and PEFT: seconds
+        """ADALORA keeps a share of target_r / init_r of what it trains, wherever that is."""
+        from adalora.methods.peft.injection import trained_parameters  # imports torch and PEFT, which takes seconds
 
         peak = trained_parameters(self.type, json.dumps(self.config, sort_keys=True), tuple(shapes.items()))
         return Count(peak, peak * self.config["target_r"] // self.config["init_r"] if self.adaptive else peak)
@@ -114,7 +114,7 @@ class PEFTConfig(PlacedConfig):
         return ", ".join([self.type, *(f"{name} {value}" for name, value in self.config.items())])
 
     def planned(self, total_steps: int) -> Self:
-        """For ADALORA tinit = 15 % and tfinal = 45 % of T where nothing else is said, as for ours."""
+        """For ADALORA, default to tinit = 15 % and tfinal = 45 % of T, as in ours."""
         if not self.adaptive:
             return self
         steps = {"tinit": int(0.15 * total_steps), "tfinal": int(0.45 * total_steps)} | self.config

@@ -1,4 +1,4 @@
-"""PEFT's tuners: what the suite must know of each, and their configs. Imports PEFT only where one is built."""
+"""PEFT's tuners: what the suite needs to know about each, and their configs. Imports PEFT only when needed."""
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -56,10 +56,11 @@ def divisors(numbers: Iterable[int]) -> list[int]:
 
 @dataclass(frozen=True)
 class Tuner:
-    """`knob` sets the size; None: there is no choice. `sizes` are its values, fewest parameters first.
+    """A tuner. `knob` is the option that sets the size, None for a fixed size; `sizes` are its values, fewest
+    parameters first.
 
-    `shared`: some parameters serve several maps, so that a count needs all maps at once.
-    `defaults`: options that PEFT would otherwise take from a list of architectures.
+    `shared`: maps share parameters, so a count needs all maps at once.
+    `defaults`: options that PEFT would otherwise look up by architecture.
     """
 
     knob: str | None = "r"
@@ -97,7 +98,7 @@ TUNERS: dict[str, Tuner] = {
     "VERA": Tuner(),
     "WAVEFT": Tuner("n_frequency", entries),
 }
-"""PEFT's tuners that adapt given linear maps, that count without weights and that repeat to the bit."""
+"""The PEFT tuners that adapt given linear maps, can be counted on the meta device, and repeat to the bit."""
 
 OURS = {
     "peft_type", "task_type", "auto_mapping", "peft_version", "base_model_name_or_path", "revision", "inference_mode",
@@ -106,22 +107,22 @@ OURS = {
     "block_size_pattern", "bias", "feedforward_modules", "total_step", "runtime_config", "megatron_config",
     "megatron_core", "loftq_config", "eva_config", "corda_config", "lora_ga_config",
 }  # fmt: skip
-"""Options that the suite sets (what is adapted, the head, T), or that would change more than the maps."""
+"""Options set by the suite (targets, head, T), or that would change more than the maps."""
 
-INITIAL = (True, False, "gaussian", "orthogonal")  # of LoRA: the others change the base or need data
+INITIAL = (True, False, "gaussian", "orthogonal")  # for LoRA; the others change the base or need data
 REFUSALS = (ValueError, TypeError, KeyError, AttributeError, AssertionError, ImportError, RuntimeError)
-"""What PEFT raises where it can't build what is asked for (NotImplementedError is a RuntimeError)."""
+"""Exceptions that PEFT raises for impossible options (NotImplementedError is a RuntimeError)."""
 
 
 def config_class(kind: str) -> type:
     """PEFT's config class of a tuner."""
-    from peft import PEFT_TYPE_TO_CONFIG_MAPPING, PeftType  # seconds, so only where it is used
+    from peft import PEFT_TYPE_TO_CONFIG_MAPPING, PeftType  # takes seconds, so imported only when used
 
     return PEFT_TYPE_TO_CONFIG_MAPPING[PeftType(kind)]
 
 
 def tuner_config(kind: str, config: Mapping[str, Any], targets: Sequence[str], total_steps: int) -> Any:
-    """PEFT's config of a tuner for these targets. Raises `UserError` with PEFT's own reason."""
+    """PEFT's config of a tuner for these targets. Raises `UserError` with PEFT's reason."""
     values = {**TUNERS[kind].defaults, **config, "target_modules": list(targets)}
     if kind == "ADALORA":
         values["total_step"] = total_steps
@@ -132,7 +133,7 @@ def tuner_config(kind: str, config: Mapping[str, Any], targets: Sequence[str], t
 
 
 def mismatch(value: Any, hint: Any) -> str:
-    """Why a value isn't of the annotated type, in pydantic's words; empty where it is."""
+    """Why a value doesn't have the annotated type, from pydantic; empty if it does."""
     try:
         TypeAdapter(hint).validate_python(value, strict=True)
     except ValidationError as error:
@@ -141,5 +142,5 @@ def mismatch(value: Any, hint: Any) -> str:
 
 
 def reason(error: Exception) -> str:
-    """PEFT's complaint in one line."""
+    """PEFT's message in one line."""
     return " ".join(str(error).split()) or type(error).__name__

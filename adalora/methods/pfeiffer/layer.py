@@ -3,9 +3,9 @@
     h = dropout(dense(x)),   n = LayerNorm(h + residual)
     out = LayerNorm(h + up(relu(down(n))) + residual)
 
-One a layer, after the FFN's output map. Both LayerNorms are the same frozen module, and the inner
-skip starts at h, not at n (docs/deviations.md: D-pfeiffer-norm); bottleneck.py has initial values.
-In s = h + residual, which is what BART's layer hands its LayerNorm, the same is a function of s alone:
+One per layer, after the FFN's output map. Both LayerNorms are the same frozen module, and the inner skip starts at h,
+not at n (docs/deviations.md: D-pfeiffer-norm). bottleneck.py has the initialisation. With s = h + residual, the input
+of BART's LayerNorm, this is a function of s alone:
 
     out = LayerNorm(s + up(relu(down(LayerNorm(s)))))
 
@@ -21,7 +21,7 @@ from adalora.methods.houlsby.options import BottleneckConfig
 
 
 class PfeifferBlock(BottleneckBlock):
-    """The bottleneck sees the normalised sum, and adds to what goes into it."""
+    """The bottleneck takes the normalised sum as input, and its output is added before the LayerNorm."""
 
     def forward(self, x: Tensor, residual: Tensor) -> Tensor:
         h = self.dropout(self.dense(x))
@@ -31,7 +31,7 @@ class PfeifferBlock(BottleneckBlock):
 
 
 class PfeifferNorm(nn.LayerNorm):
-    """The same in the place of the LayerNorm, whose weight (d) and bias (d) stay under their names."""
+    """The same as a replacement of the LayerNorm, whose weight (d) and bias (d) keep their names."""
 
     unmergeable = UNMERGEABLE
 

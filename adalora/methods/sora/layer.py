@@ -1,23 +1,22 @@
-"""SoRA (Ding et al., EMNLP 2023, arXiv 2311.11696): LoRA with gates that a proximal step makes sparse.
+"""SoRA (Ding et al., EMNLP 2023, arXiv 2311.11696): LoRA with gates made sparse by a proximal step.
 
     y = W x + b + (alpha / r_max) B diag(g) A dropout(x),   A (r_max, d_in), g (r_max), B (d_out, r_max)
 
 A ~ U(-1 / sqrt(d_in), 1 / sqrt(d_in)), g ~ N(0, 1), B = 0 as released; the divisor stays r_max. After
-each optimizer step, with all gates at once,
+each optimizer step, for all gates at once,
 
     g <- T_xi(g),   T_xi(v) = sign(v) max(|v| - xi, 0) = argmin_u (u - v)^2 / 2 + xi |u|
 
-A gate at 0 still has a gradient, and returns when its step exceeds xi. Parameters: r_max (d_in +
-d_out + 1) a module while training; kept, with g folded into B, sum of nnz(g_k) (d_in + d_out).
+A gate at 0 still has a gradient, and becomes nonzero again when its update exceeds xi. Parameters: r_max (d_in + d_out
++ 1) per module in training; kept, with g folded into B, the sum of nnz(g_k) (d_in + d_out).
 
-xi decides the sparsity, and no formula gives it. With `xi` the kept count is an outcome. Without (ours),
-AdaLoRA's cubic schedule gives b(t), the parameters to keep after step t, and xi_t is the lowest threshold
-that keeps them: the largest |g| among the gates outside the b(t) parameters of largest |g|. After T - t_f
-the gates left are the final ones: the others are held at 0, and none shrinks any more.
+xi determines the sparsity, but no formula relates them. If `xi` is set, the kept count is an outcome. Otherwise (ours)
+b(t), the parameters to keep after step t, follows AdaLoRA's cubic schedule, and xi_t is the lowest threshold that keeps
+them: the largest |g| of the gates outside the b(t) parameters with the largest |g|. After T - t_f the remaining gates
+are final: the others are held at 0, and there is no more shrinkage.
 
-`compat=released` takes the released operator and the AdamW of its library. Deviations from paper and released
-code (docs/deviations.md): D-sora-operator, D-sora-xi, D-sora-budget, D-sora-adamw, D-sora-warmup,
-D-sora-penalty, D-sora-stages, D-sora-norm, D-sora-count.
+`compat=released` uses the released operator and its library's AdamW. Deviations (docs/deviations.md): D-sora-operator,
+D-sora-xi, D-sora-budget, D-sora-adamw, D-sora-warmup, D-sora-penalty, D-sora-stages, D-sora-norm, D-sora-count.
 """
 
 import math
@@ -62,7 +61,7 @@ class GatedLinear(LowRankLinear):
 
 
 class SoRA(Method):
-    """Gates thresholded from `max_rank` a module to a mean rank of `target_rank`."""
+    """SoRA: gates thresholded from `max_rank` per module to a mean rank of `target_rank`."""
 
     def __init__(self, config: SoRAConfig) -> None:
         self.config: Any = config
@@ -87,12 +86,12 @@ class SoRA(Method):
         self.lr_share = 1.0
 
     def groups(self) -> list[dict[str, Any]]:
-        """The gates: no weight decay, and an epsilon of their own (released code)."""
+        """An optimizer group for the gates: no weight decay, and its own epsilon (released code)."""
         lr = {} if self.config.gate_lr is None else {"lr": self.config.gate_lr}
         return [{"params": self.gates, "weight_decay": 0.0, "eps": self.config.gate_eps, **lr}]
 
     def regulariser(self) -> Tensor:
-        """penalty times the mean |g| over all gates, zeros included."""
+        """`penalty` times the mean |g| over all gates, zeros included."""
         if self.config.penalty == 0:
             return torch.zeros(())
         return self.config.penalty * torch.stack(self.gates).abs().mean()
@@ -107,7 +106,7 @@ class SoRA(Method):
 
     @torch.no_grad()
     def after_step(self, t: int) -> None:
-        """The proximal step, on all gates (n, r_max) at once."""
+        """The proximal step on all gates (n, r_max) at once."""
         gates = torch.stack(self.gates)
         if self.schedule is None:
             self.xi.fill_(self.config.xi * self.lr_share)
@@ -124,24 +123,24 @@ class SoRA(Method):
                 cut = sizes.masked_fill(self.mask, 0).max()
                 self.xi = cut / 2 if self.config.compat == "released" else cut
                 gates = self.operator(gates, self.xi)
-            gates = gates * self.mask  # for equals at the threshold, and gates that come back in the end
+            gates = gates * self.mask  # for ties at the threshold, and gates that would return at the end
         torch._foreach_copy_(self.gates, gates.unbind())
 
     def operator(self, v: Tensor, xi: Tensor) -> Tensor:
-        """T_xi, or what the released code has in its place."""
+        """T_xi, or the released code's operator."""
         return released_threshold(v, xi) if self.config.compat == "released" else soft_threshold(v, xi)
 
-    # -- results and resumption
+    # -- results and resume
 
     def ranks(self) -> dict[str, int]:
-        """Gates that are not 0, by module."""
+        """Number of nonzero gates, by module."""
         return dict(zip(self.modules, self._nonzero().tolist(), strict=True))
 
     def kept(self) -> int:
         return int(self._nonzero() @ self.costs)
 
     def check_end(self) -> None:
-        """What is kept comes as near to b_T as one gate's parameters allow; `xi` declares nothing."""
+        """Check that the kept count is within one gate's parameters of b_T. With `xi` there is nothing to check."""
         if self.schedule is None or self.schedule.b_T == self.schedule.b_0:
             return
         kept, b_T = self.kept(), self.schedule.b_T  # noqa: N806
@@ -169,18 +168,18 @@ def soft_threshold(v: Tensor, xi: Tensor) -> Tensor:
 
 
 def released_threshold(v: Tensor, xi: Tensor) -> Tensor:
-    """The released code's: T_xi moves all beyond xi, and then everything below xi becomes 0, what was
-    moved as well. So 0 up to 2 xi, and v - sign(v) xi beyond (D-sora-operator)."""
+    """The released operator: T_xi, then everything whose result is below xi is set to 0. So it is 0 up to 2 xi, and
+    v - sign(v) xi beyond (D-sora-operator)."""
     moved = torch.where(v.abs() > xi, v - v.sign() * xi, v)
     return moved.masked_fill(moved.abs() < xi, 0)
 
 
 def survivors(sizes: Tensor, costs: Tensor, budget: int) -> Tensor:
-    """The gates of largest |g| whose parameters together come nearest to a budget: within half of one gate's.
+    """Select the gates with the largest |g| whose total parameters come nearest to a budget: within half of one gate's.
 
     Args:
-        sizes: |g| (n, r). Of equals those of the earlier module, then slot, come first.
-        costs: d_in + d_out (n), the parameters behind a gate of each module.
+        sizes: |g| (n, r). Ties are kept in order of module, then slot.
+        costs: d_in + d_out (n), the parameters of a gate in each module.
         budget: b, in parameters.
 
     Returns:
@@ -188,17 +187,17 @@ def survivors(sizes: Tensor, costs: Tensor, budget: int) -> Tensor:
     """
     order = torch.argsort(sizes.flatten(), descending=True, stable=True)
     cost = costs.repeat_interleave(sizes.shape[1])[order]
-    inside = 2 * cost.cumsum(0) - cost <= 2 * budget  # at least half of it fits
+    inside = 2 * cost.cumsum(0) - cost <= 2 * budget  # at least half of the gate fits
     return torch.empty_like(inside).scatter_(0, order, inside).view_as(sizes)
 
 
 def step_as_transformers_4(group: dict[str, Any], t: int) -> None:
-    """Set an AdamW group's numbers so that torch's step t (from 0) is that of transformers 4.14,
+    """Set an AdamW group's hyperparameters so that torch's step t (from 0) equals that of transformers 4.14,
 
         p <- p - lr sqrt(1 - beta2^(t+1)) / (1 - beta1^(t+1)) m / (sqrt(v) + eps);   p <- p - lr wd p
 
-    which decays after the Adam move, and adds eps to the uncorrected root (D-sora-adamw). The schedule sets
-    lr anew for the next step; the other two are remembered in the group.
+    which decays after the Adam update and adds eps to the uncorrected root (D-sora-adamw). The scheduler resets lr for
+    the next step; the other two are stored in the group.
     """
     eps, weight_decay = group.setdefault("released", [group["eps"], group["weight_decay"]])
     decay = group["lr"] * weight_decay

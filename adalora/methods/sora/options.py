@@ -8,7 +8,7 @@ from adalora.methods.adalora.options import with_phases
 from adalora.methods.options import Count, PlacedConfig, Shapes, given
 from adalora.options import at_least, not_negative, one_of, option, positive, require, share
 
-PAPER_RANK = 8  # r_max of the paper's runs
+PAPER_RANK = 8  # r_max in the paper's runs
 
 
 @dataclass
@@ -80,8 +80,8 @@ class SoRAConfig(PlacedConfig):
         return None if self.target_rank is None else round(self.target_rank * len(shapes))
 
     def sized(self, size: int, shapes: Shapes) -> Self:
-        """A mean of `size` gates over all modules; r_max is the paper's 8, or 1.5 times the mean where
-        that is more (ours, AdaLoRA's share), and the highest mean where it is given."""
+        """`size` gates in total. r_max is the paper's 8, or 1.5 times the mean if that is more (ours, as in AdaLoRA);
+        if it is set, it limits the mean."""
         mean, most = size / len(shapes), self.max_rank
         if most is None:
             return replace(self, target_rank=mean, max_rank=max(PAPER_RANK, math.ceil(1.5 * mean)))
@@ -92,7 +92,7 @@ class SoRAConfig(PlacedConfig):
         return Count(given(self, "max_rank") * (slots + len(shapes)), self.final_budget(slots))
 
     def final_budget(self, slots: int) -> int:
-        """b_T in parameters, where a gate of every module together is `slots` of them."""
+        """b_T in parameters, if one gate per module is `slots` parameters in total."""
         return round(given(self, "target_rank") * slots)
 
     def at_rank(self, rank: float) -> Self | None:
@@ -105,8 +105,8 @@ class SoRAConfig(PlacedConfig):
         return f"rank {most}, fixed" if target == most else f"rank {most} -> {target:.4g}"
 
     def planned(self, total_steps: int) -> Self:
-        """AdaLoRA's phases, 15 % and 45 % of T where nothing else is said (ours). A `xi` that is
-        given acts at every step and needs none."""
+        """Default to AdaLoRA's phases, 15 % and 45 % of T (ours). With `xi` there are no phases: it acts at every
+        step."""
         return self if self.xi is not None else with_phases(self, total_steps)
 
     def phases(self, shapes: Shapes, total_steps: int) -> str | None:
