@@ -1,1 +1,1 @@
-"""Backbones: where weights come from, and which of their maps are adapted."""
+"""Backbones: find and load weights, and select the maps that are adapted."""

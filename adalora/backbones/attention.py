@@ -1,16 +1,16 @@
-"""DeBERTa's disentangled attention, exact and faster than the library's.
+"""DeBERTa's disentangled attention: exact, and faster than the library's.
 
-Score of query i and key j, head by head (He et al., arXiv 2111.09543; c2p and p2c terms):
+Score of query i and key j, per head (He et al., arXiv 2111.09543; c2p and p2c terms):
 
     S_ij = (q_i . k_j + q_i . K[b(i - j)] + k_j . Q[b(i - j)]) / sqrt(3 d_head)
 
 with Q, K the projected relative-position tables and b the log bucket of a distance. The library
-multiplies with all 512 buckets and gathers an L x L picture of each. Here only the buckets of distances that
-occur are projected, and spread over the 2L - 1 distances; then q_i . K[b(.)] is one plain product a head, and
-position (i, j) of its picture lies on a diagonal, which a stride makes a view.
+multiplies with all 512 buckets and gathers an L x L matrix from each product. Here only the buckets that occur are
+projected and expanded to the 2L - 1 distances. Then q_i . K[b(.)] is one product per head, in which entry (i, j) lies
+on a diagonal that a strided view can address.
 
-Projections are called as modules, so adapters on query, key and value live, in both of their uses;
-attention dropout is kept (docs/deviations.md: D-attention).
+Projections are called as modules, so adapters on query, key and value work in both of their uses. Attention dropout is
+kept (docs/deviations.md: D-attention).
 """
 
 import types
@@ -32,13 +32,13 @@ from transformers.models.deberta_v2.modeling_deberta_v2 import (
 from adalora.backbones.position_query import position_query
 from adalora.tensors import compute_type
 
-biases: WeakTensorKeyDictionary = WeakTensorKeyDictionary()  # of the masks in use: all layers get the same
+biases: WeakTensorKeyDictionary = WeakTensorKeyDictionary()  # cache of bias masks: all layers use the same one
 
 
 def use_exact_attention(model: nn.Module) -> None:
-    """Give every disentangled self-attention of `model` the forward below; names stay as they are.
+    """Replace the forward of every disentangled self-attention of `model`; parameter names stay.
 
-    The encoder no longer makes the picture of all distances, which nothing here needs, and which waits for the device.
+    The encoder no longer computes the matrix of distances, which isn't needed and synchronises with the device.
     """
     for module in model.modules():
         if isinstance(module, DisentangledSelfAttention):
@@ -48,14 +48,14 @@ def use_exact_attention(model: nn.Module) -> None:
 
 
 def no_picture(hidden_states: Tensor, query_states: Tensor | None = None, relative_pos: Tensor | None = None) -> Any:
-    """In place of `get_rel_pos`: what is given. Where the library's attention is asked, it makes its own."""
+    """Replaces `get_rel_pos`: returns what it is given. The library's attention computes its own."""
     return relative_pos
 
 
 def read_first_token_only(model: nn.Module) -> None:
-    """Compute in the last layer of a classifier only what its head reads: the state of the first token.
+    """In the last layer of a classifier, compute only the first token's state, which is all that its head reads.
 
-    After `use_exact_attention`. The logits and gradients are the same; the last hidden state has one token.
+    Call it after `use_exact_attention`. Logits and gradients are unchanged; the last hidden state has one token.
     """
     if isinstance(model, DebertaV2ForSequenceClassification) and model.deberta.encoder.conv is None:
         last = model.deberta.encoder.layer[-1]
@@ -63,7 +63,7 @@ def read_first_token_only(model: nn.Module) -> None:
 
 
 def first_token(self: DebertaV2Layer, hidden_states: Tensor, attention_mask: Tensor, **options: Any) -> Any:
-    """The layer's output for the first token, (b, 1, d), from those of all, (b, L, d)."""
+    """The layer's output for the first token, (b, 1, d), from the inputs of all, (b, L, d)."""
     if options.get("output_attentions"):
         return DebertaV2Layer.forward(self, hidden_states, attention_mask, **options)
     return DebertaV2Layer.forward(
@@ -80,9 +80,10 @@ def forward(
     relative_pos: Tensor | None = None,
     rel_embeddings: Tensor | None = None,
 ) -> tuple[Tensor, Tensor | None]:
-    """As the library's: hidden_states (b, L, d), attention_mask (b, 1, L, L), rel_embeddings (2 span, d).
+    """Same arguments as the library's: hidden_states (b, L, d), attention_mask (b, 1, L, L), rel_embeddings (2 span,
+    d).
 
-    `query_states` (b, M, d) are those of the first M positions; None: all.
+    `query_states` (b, M, d) are the first M positions; None: all.
     """
     if output_attentions or not self.relative_attention or rel_embeddings is None:
         return DisentangledSelfAttention.forward(
@@ -102,7 +103,7 @@ def forward(
     scores = bias(attention_mask, asked, q.dtype)
     if "c2p" in self.pos_att_type:
         table = (self.key_proj if self.share_att_key else self.pos_key_proj)(rel) * scale
-        # row i of the product is laid out by j - i, the distance i - j backwards
+        # row i of the product is indexed by j - i, the negative of the distance i - j
         scores = scores + Diagonals.apply(by_distance(q, table, backwards), length)
     if "p2c" in self.pos_att_type:
         table = (position_query(self, rel) if self.share_att_key else self.pos_query_proj(rel)) * scale
@@ -114,13 +115,13 @@ def forward(
 
 
 def heads_first(x: Tensor, heads: int) -> Tensor:
-    """(b, L, h d_head) -> (h, b, L, d_head), laid out so: products over positions are then one a head."""
+    """(b, L, h d_head) -> contiguous (h, b, L, d_head), so that products over positions are one per head."""
     return x.unflatten(-1, (heads, -1)).permute(2, 0, 1, 3).contiguous()
 
 
 def bias(attention_mask: Tensor, asked: int, dtype: torch.dtype) -> Tensor:
-    """What is added to the scores of the first `asked` queries, (b, asked, L): 0, or where the mask is 0 so little that
-    the score itself is lost in it (in fp16 half of that, which no score can make infinite)."""
+    """The bias added to the scores of the first `asked` queries, (b, asked, L): 0 where the mask is 1, else a number so
+    negative that the score is lost in rounding (half of the minimum in fp16, so that the sum stays finite)."""
     kept = biases.setdefault(attention_mask, {})
     if (asked, dtype) not in kept:
         least = torch.finfo(dtype).min / (2 if dtype == torch.float16 else 1)
@@ -140,9 +141,9 @@ def by_distance(x: Tensor, table: Tensor, buckets: Tensor) -> Tensor:
 def distance_buckets(
     length: int, span: int, buckets: int, farthest: int, device: torch.device
 ) -> tuple[int, int, Tensor, Tensor]:
-    """The first row of the table that occurs and the one after the last, the row (counted from that first one) of every
-    distance -(L - 1) ... L - 1, which is its log bucket, and the same backwards."""
-    with torch.inference_mode(False):  # an evaluation may ask first, and training uses it again
+    """The range of table rows that occur (first, and one past the last), and for every distance -(L - 1) ... L - 1 its
+    row, the log bucket, relative to the first; then the same in reverse order."""
+    with torch.inference_mode(False):  # an evaluation may compute it first, and training reuses it
         distances = torch.arange(1 - length, length)
         if buckets > 0 and farthest > 0:
             distances = make_log_bucket_position(distances, buckets, farthest).long()
@@ -155,7 +156,7 @@ def distance_buckets(
 class Diagonals(torch.autograd.Function):
     """(..., M, 2L - 1) -> (..., M, L): out[i, j] = x[i, L - 1 + j - i], without a copy; M <= L.
 
-    Backward puts the gradient on the same diagonals of zeros, which is exact.
+    The backward pass writes the gradient to the same diagonals of a zero tensor, which is exact.
     """
 
     @staticmethod
@@ -171,6 +172,6 @@ class Diagonals(torch.autograd.Function):
 
 
 def diagonals(x: Tensor, length: int) -> Tensor:
-    """The view that `Diagonals` gives."""
+    """The strided view of `Diagonals`."""
     width = x.shape[-1]
     return x.as_strided((*x.shape[:-1], length), (*x.stride()[:-2], width - 1, 1), x.storage_offset() + length - 1)

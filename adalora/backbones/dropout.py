@@ -1,10 +1,10 @@
-"""Dropout whose masks are cheap on a CPU.
+"""Dropout with masks that are cheap to draw on a CPU.
 
     y = x * m / (1 - p),   m ~ Bernoulli(1 - p)
 
-torch draws a float for every entry, which takes up to a fifth of a training step on a CPU. Here 64 random bits of the
-same generator decide four entries: p is a multiple of 2^-16, at most 2^-17 from what is asked for, and the divisor
-is of that p (docs/deviations.md: D-dropout-bits). On other devices it is torch's own.
+torch draws a float per entry, which takes up to a fifth of a training step on a CPU. Here 64 random bits from the same
+generator decide four entries. p is rounded to a multiple of 2^-16, which also enters the divisor
+(docs/deviations.md: D-dropout-bits). On other devices torch's own dropout is used.
 """
 
 from typing import Any
@@ -13,12 +13,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-LANES = 2**16  # values of the 16 bits that decide an entry
+LANES = 2**16  # values of the 16 bits that decide one entry
 ONE = 0x3F80  # the bits of 1.0 in bfloat16
 
 
 def use_cheap_dropout(model: nn.Module) -> None:
-    """Put it in the place of every `nn.Dropout` of `model`."""
+    """Replace every `nn.Dropout` of `model`."""
     for module in list(model.modules()):
         for name, child in module.named_children():
             if type(child) is nn.Dropout:
@@ -26,14 +26,14 @@ def use_cheap_dropout(model: nn.Module) -> None:
 
 
 class Dropout(nn.Dropout):
-    """`nn.Dropout` with such masks."""
+    """`nn.Dropout` with cheap masks."""
 
     def forward(self, x: Tensor) -> Tensor:
         return dropout(x, self.p, self.training)
 
 
 def dropout(x: Tensor, p: float, training: bool = True) -> Tensor:
-    """As `F.dropout`; x of any shape."""
+    """Like `F.dropout`; x has any shape."""
     dropped = round(p * LANES)
     if not training or dropped == 0 or dropped == LANES or x.device.type != "cpu":
         return F.dropout(x, p, training)
@@ -41,10 +41,10 @@ def dropout(x: Tensor, p: float, training: bool = True) -> Tensor:
 
 
 def mask(shape: torch.Size, dropped: int) -> Tensor:
-    """0 with probability dropped / 2^16, else 1, in bfloat16: in fp32, half of what torch keeps for the backward."""
+    """0 with probability dropped / 2^16, else 1, in bfloat16, which halves the memory that torch keeps in fp32."""
     n = shape.numel()
     drawn = torch.empty(-(-n // 4), dtype=torch.int64).random_(-(2**63), None).view(torch.int16)[:n]
-    # in place: comparing into another type makes a pass of its own
+    # in place: comparing into another dtype takes another pass
     return torch.ge(drawn, dropped - LANES // 2, out=drawn).mul_(ONE).view(torch.bfloat16).view(shape)
 
 
@@ -60,5 +60,5 @@ class _Dropout(torch.autograd.Function):
 
 
 def scaled(x: Tensor, keep: Tensor, scale: float) -> Tensor:
-    """x * keep * scale in one pass, rounded once (torch rounds the factor 1 / (1 - p) to x's type first)."""
+    """x * keep * scale in one pass, rounded once (torch rounds the factor 1 / (1 - p) to x's dtype first)."""
     return torch.addcmul(x.new_zeros(()), x, keep.to(x.dtype), value=scale)

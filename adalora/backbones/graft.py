@@ -1,8 +1,8 @@
-"""BERT weights in the paper's two architectures, DeBERTa-v2 and BART.
+"""Load BERT weights into the paper's two architectures, DeBERTa-v2 and BART.
 
-The packaged MiniLM weights become an encoder of either kind that computes the same function, so that
-the model classes and code paths of the paper run offline from real pretrained weights. It isn't
-DeBERTaV3 or BART, and its scores are never set beside the paper's.
+The packaged MiniLM weights become an encoder of either architecture that computes the same function, so the paper's
+model classes and code paths run offline with real pretrained weights. It isn't DeBERTaV3 or BART, and its scores are
+never compared with the paper's.
 """
 
 import math
@@ -16,8 +16,8 @@ from transformers import BartModel
 
 LAYER = re.compile(r"encoder\.layer\.(\d+)\.attention\.self\.(query|key|value)\.(weight|bias)")
 ANY_LAYER = re.compile(r"encoder\.layer\.(\d+)\.(.+)\.(weight|bias)")
-BERT_EPS = 1e-12  # of its LayerNorms, as in the packaged config.json; DeBERTa's is in conf/model
-IN_BART = {  # a BERT layer's modules by their names in a layer of BART
+BERT_EPS = 1e-12  # eps of its LayerNorms, from the packaged config.json; DeBERTa's is in conf/model
+IN_BART = {  # modules of a BART layer -> modules of a BERT layer
     "attention.self.query": "self_attn.q_proj",
     "attention.self.key": "self_attn.k_proj",
     "attention.self.value": "self_attn.v_proj",
@@ -28,17 +28,17 @@ IN_BART = {  # a BERT layer's modules by their names in a layer of BART
     "output.LayerNorm": "final_layer_norm",
 }
 DEBERTA_ONLY = re.compile(r"encoder\.(rel_embeddings\.weight|LayerNorm\.(weight|bias))")
-# the embeddings of both sides are `shared`
+# encoder and decoder share the embeddings
 BART_ONLY = re.compile(r"(en|de)coder\.embed_tokens\.weight|decoder\.layers\.\d+\.encoder_attn(\.|_layer_norm\.).+")
 
 
 def bert_to_deberta(bert: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """BERT's state dict (without prefix) under DeBERTa-v2's names.
+    """Convert BERT's state dict (without prefix) to DeBERTa-v2's names.
 
-    DeBERTa divides scores by sqrt(3 d) where BERT divides by sqrt(d), so the query weight takes a
-    factor sqrt(3). With `encoder.LayerNorm` (over the relative positions) at weight and bias 0, a
-    position vector is 0 before its projection, and p2c adds key . query-bias once more: the query
-    bias takes sqrt(3) / 2. c2p adds a constant per row, which softmax drops.
+    DeBERTa divides scores by sqrt(3 d) and BERT by sqrt(d), so the query weight is multiplied by sqrt(3). With weight
+    and bias of `encoder.LayerNorm` (over the relative positions) at 0, position vectors are 0 before their projection.
+    Then p2c adds key . query-bias a second time, so the query bias is multiplied by sqrt(3) / 2. c2p adds a constant
+    per row, which softmax ignores.
     """
     out = {
         "embeddings.word_embeddings.weight": bert["embeddings.word_embeddings.weight"],
@@ -59,11 +59,10 @@ def bert_to_deberta(bert: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def bert_to_bart(bert: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """BERT's state dict (without prefix) under BART's names, in the encoder and in the decoder.
+    """Convert BERT's state dict (without prefix) to BART's names, for encoder and decoder.
 
-    Both are post-LayerNorm transformers with attention scaled by 1 / sqrt(d), so every tensor goes over
-    as it is. BART keeps two rows before the first position and has no token types. The decoder's
-    cross-attention has no counterpart.
+    Both are post-LayerNorm transformers with attention scaled by 1 / sqrt(d), so tensors are copied unchanged. BART has
+    two extra position rows at the start and no token types. The decoder's cross-attention has no counterpart.
     """
     out = {"shared.weight": bert["embeddings.word_embeddings.weight"]}
     unused = bert["embeddings.position_embeddings.weight"].new_zeros(2, out["shared.weight"].shape[1])
@@ -79,17 +78,17 @@ def bert_to_bart(bert: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def positions(bert: Mapping[str, Tensor]) -> Tensor:
-    """BERT's position embeddings (512, d) with token type 0, which every one of our tokens has."""
+    """BERT's position embeddings (512, d) plus token type 0, which all our tokens have."""
     return bert["embeddings.position_embeddings.weight"] + bert["embeddings.token_type_embeddings.weight"][0]
 
 
 def graft(bert: Mapping[str, Tensor], backbone: nn.Module) -> None:
     """Copy `bert` into a DebertaV2Model or a BartModel.
 
-    What BERT hasn't stays as the model has it: DeBERTa's random relative embeddings, behind a LayerNorm
-    at 0, so that the position terms start at nothing and can be learned; BART's random
-    cross-attention (N(0, `init_std`^2), the library's 0.02) and its LayerNorm. BART's LayerNorms get
-    BERT's eps: with their own 1e-5, embeddings of variance 0.004 come out 1e-3 off.
+    Parts that BERT lacks keep their initial values: DeBERTa's random relative embeddings, behind a LayerNorm at 0, so
+    that the position terms start at 0 and can be learned; BART's random cross-attention (N(0, `init_std`^2), with the
+    library's 0.02) and its LayerNorm. BART's LayerNorms get BERT's eps: their own 1e-5 would change embeddings of
+    variance 0.004 by 1e-3.
 
     Raises:
         RuntimeError: the shapes or layers of the two don't match.

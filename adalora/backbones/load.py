@@ -32,7 +32,7 @@ REMEDY = (
     "give a folder with config, weights and tokenizer as transformers saves them (model.path=FOLDER); a damaged "
     "download is fetched again once its file is removed"
 )
-CONTENT = (  # what decides a model beside its weights
+CONTENT = (  # files that determine a model besides its weights
     "config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
     "added_tokens.json", "vocab.json", "vocab.txt", "merges.txt", "*.model",
 )  # fmt: skip
@@ -43,7 +43,7 @@ Count: TypeAlias = Annotated[int, Field(ge=1, le=2**10)]
 
 
 class Architecture(BaseModel):
-    """What config.json holds: sizes that a model can have, where it gives them."""
+    """Fields of config.json: sizes, which must be possible if they are given."""
 
     model_type: str
     hidden_size: Side = 1
@@ -61,9 +61,9 @@ class Architecture(BaseModel):
 
 @dataclass(frozen=True)
 class Weights:
-    """Where a backbone's files are: folder, how to name them, a digest of their content, and which hold the weights.
+    """A backbone's files: folder, description, digest of the content, and the weight files.
 
-    `comparable`: whether they are of the paper's backbone, as far as the architecture tells.
+    `comparable`: whether this is the paper's backbone, judging by the architecture.
     """
 
     folder: Path
@@ -74,10 +74,10 @@ class Weights:
 
 
 def architecture(model: Model, num_labels: int, folder: Path | None = None) -> PreTrainedConfig:
-    """The architecture: from `folder` where there is one, else the numbers in `conf/model`.
+    """Read the architecture from `folder` if given, else from `conf/model`.
 
     Raises:
-        UserError: the folder has no readable config.json, or one of another architecture.
+        UserError: config.json is missing or damaged, or has another architecture.
     """
     values, path = dict(model.config), (folder or Path()) / "config.json"
     if folder is not None and model.package is None:
@@ -86,19 +86,21 @@ def architecture(model: Model, num_labels: int, folder: Path | None = None) -> P
             raise UserError(f"{path} is of type {values['model_type']}, model={model.name} needs {model.model_type}")
     if model.model_type == "deberta-v2":
         values |= {"num_labels": num_labels, "cls_dropout": model.classifier_dropout}
-    attention = "eager" if model.model_type == "deberta-v2" else model.attention  # backbones/attention.py has DeBERTa's
+    attention = (
+        "eager" if model.model_type == "deberta-v2" else model.attention
+    )  # DeBERTa's is in backbones/attention.py
     with library_reads(path, REMEDY):
         return CONFIGS[model.model_type].from_dict(values, attn_implementation=attention)
 
 
 def model_class(model: Model) -> type[PreTrainedModel]:
-    """transformers' class of the backbone with the task's head."""
+    """transformers' class for the backbone with the task's head."""
     return getattr(transformers, model.architecture)
 
 
 def check_length(model: Model, config: PreTrainedConfig, tokens: int) -> None:
-    """Refuse inputs longer than the position embeddings of this architecture, where it has such. Raises `UserError`."""
-    absolute = getattr(config, "position_biased_input", True)  # DeBERTaV3's positions are relative only
+    """Reject inputs longer than the architecture's position embeddings, if it has any. Raises `UserError`."""
+    absolute = getattr(config, "position_biased_input", True)  # DeBERTaV3 has only relative positions
     if absolute and tokens > config.max_position_embeddings:
         raise UserError(
             f"task.max_length={tokens} is more than the {config.max_position_embeddings} positions of {model.title}: "
@@ -107,7 +109,7 @@ def check_length(model: Model, config: PreTrainedConfig, tokens: int) -> None:
 
 
 def blank(model: Model, num_labels: int, folder: Path | None = None) -> PreTrainedModel:
-    """The model without weights (on the meta device): for counting and plans."""
+    """Build the model on the meta device, for counts and plans."""
     config = architecture(model, num_labels, folder)
     key = (model.architecture, config.to_json_string())
     if key not in blanks:
@@ -116,14 +118,16 @@ def blank(model: Model, num_labels: int, folder: Path | None = None) -> PreTrain
     return deepcopy(blanks[key])
 
 
-blanks: dict[tuple[str, str], PreTrainedModel] = {}  # building takes 50 ms, and a list of cells asks hundreds of times
+blanks: dict[
+    tuple[str, str], PreTrainedModel
+] = {}  # building takes 50 ms, and listing cells needs it hundreds of times
 
 
 def locate(model: Model) -> Weights:
-    """Find the weights: `model.path`, a package, or the hub, in this order.
+    """Find the weights: in `model.path`, a package, or the hub, in this order.
 
     Raises:
-        UserError: missing or damaged; NotAvailable where the hub is away.
+        UserError: they are missing or damaged; `NotAvailable` if the hub can't be reached.
     """
     if model.path:
         folder, origin = Path(model.path).expanduser(), "path"
@@ -150,17 +154,17 @@ def locate(model: Model) -> Weights:
 
 
 def found(folder: Path, patterns: Sequence[str]) -> list[Path]:
-    """The files of a folder that match any pattern, by name."""
+    """Files in a folder that match any of the patterns, by name."""
     return sorted({path for pattern in patterns for path in folder.glob(pattern) if path.is_file()})
 
 
 def load_model(model: Model, weights: Weights, num_labels: int) -> nn.Module:
-    """The model in fp32, its head newly initialised from torch's global generator.
+    """Build the model in fp32, with a new head initialised from torch's global generator.
 
-    fp32 is asked for because DeBERTaV3's weights are stored in half precision on the hub (D-dtype).
+    fp32 is explicit because DeBERTaV3's weights on the hub are in half precision (D-dtype).
 
     Raises:
-        UserError: weights that don't fit the architecture.
+        UserError: the weights don't fit the architecture.
     """
     config = architecture(model, num_labels, weights.folder)
     cls = model_class(model)
@@ -170,7 +174,7 @@ def load_model(model: Model, weights: Weights, num_labels: int) -> nn.Module:
         return built
     with library_reads(weights.folder, REMEDY):
         try:
-            loaded, info = cast(Any, cls).from_pretrained(  # two values, which its type doesn't say
+            loaded, info = cast(Any, cls).from_pretrained(  # returns a pair, unlike its annotation
                 weights.folder,
                 config=config,
                 dtype=torch.float32,
@@ -189,10 +193,10 @@ def load_model(model: Model, weights: Weights, num_labels: int) -> nn.Module:
 
 
 def load_tokenizer(model: Model, weights: Weights) -> PreTrainedTokenizerBase:
-    """The tokenizer beside the weights. For BART a BERT one gets [CLS] and [SEP] as the ends of a text too.
+    """Load the tokenizer next to the weights. For BART, a BERT tokenizer uses [CLS] and [SEP] as start and end.
 
     Raises:
-        UserError: there is none, or it can't be read.
+        UserError: it is missing or damaged.
     """
     with library_reads(weights.folder, f"it needs the tokenizer of {model.title} beside the weights"):
         tokenizer: PreTrainedTokenizerBase = transformers.AutoTokenizer.from_pretrained(weights.folder)

@@ -1,8 +1,8 @@
-"""The text normalisation that a sentencepiece model carries.
+"""Restore the text normalisation stored in a sentencepiece model.
 
-transformers 5 builds DeBERTa-v2's tokenizer with a normaliser of its own (NFC), under which `…`, `½`, `ﬁ`, a no-break
-space and full-width forms come out as other tokens than the pretrained model has seen (docs/deviations.md:
-D-normaliser). The model's file holds the rules it was trained with, as a compiled map of characters.
+transformers 5 builds DeBERTa-v2's tokenizer with NFC normalisation, which turns `…`, `½`, `ﬁ`, no-break spaces and
+full-width forms into other tokens than the pretrained model has seen (docs/deviations.md: D-normaliser). The
+sentencepiece file contains the rules used in pretraining, as a compiled character map.
 """
 
 from pathlib import Path
@@ -15,14 +15,14 @@ from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from adalora.errors import UserError
 
-FILE = "spm.model"  # DeBERTa's name for it
+FILE = "spm.model"  # its file name in DeBERTa
 
 
 def with_own_normaliser(tokenizer: PreTrainedTokenizerBase, folder: Path) -> PreTrainedTokenizerBase:
-    """The tokenizer with the normalisation of the sentencepiece model in `folder`; as it is where there is none.
+    """Give the tokenizer the normalisation of the sentencepiece model in `folder`, if there is one.
 
-    Lower-casing (`do_lower_case`) comes first, then the model's map, then blanks as its rules have them. It comes as
-    transformers' general class, since DeBERTa's would put its own normaliser back when an export is loaded.
+    Lower-casing (`do_lower_case`) comes first, then the character map, then whitespace rules. The result is of
+    transformers' generic class: DeBERTa's would restore its own normaliser when an export is loaded.
 
     Raises:
         UserError: the file is damaged.
@@ -37,7 +37,7 @@ def with_own_normaliser(tokenizer: PreTrainedTokenizerBase, folder: Path) -> Pre
         raise UserError(f"{path} is no sentencepiece model ({error}): download it again") from error
     rules = model.normalizer_spec
     steps: list[Any] = [normalizers.Lowercase()] if getattr(tokenizer, "do_lower_case", False) else []
-    if rules.precompiled_charsmap:  # none where the rules are `identity`
+    if rules.precompiled_charsmap:  # absent if the rules are `identity`
         steps.append(normalizers.Precompiled(rules.precompiled_charsmap))
     if rules.remove_extra_whitespaces:
         steps += [normalizers.Replace(Regex(" {2,}"), " "), normalizers.Replace(Regex("^ | $"), "")]

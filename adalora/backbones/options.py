@@ -11,21 +11,21 @@ from adalora.sources.options import Package
 
 @dataclass
 class Model:
-    """A backbone: where its weights are, and which maps are adapted. `Config.backbone` has the task's head."""
+    """A backbone: its weights, and the maps that are adapted. `Config.backbone` adds the task's head."""
 
     name: str = option(MISSING, folder_name)
-    title: str = MISSING  # how results name it
-    model_type: str = option(MISSING, one_of("deberta-v2", "bart"))  # transformers' name of the architecture
-    comparable: bool = MISSING  # whether the paper's numbers apply
+    title: str = MISSING  # name in results
+    model_type: str = option(MISSING, one_of("deberta-v2", "bart"))  # transformers' name for the architecture
+    comparable: bool = MISSING  # whether its results can be compared with the paper's
     hub: str | None = MISSING
     revision: str = MISSING
     path: str | None = MISSING
     package: Package | None = MISSING
-    config: dict[str, Any] = MISSING  # the architecture's numbers, for plans without weights
+    config: dict[str, Any] = MISSING  # the architecture, for plans without weights
     targets: dict[str, str] = MISSING  # short name -> module path with {layer}
     n_targets: int = MISSING
-    architecture: str = ""  # transformers' class for the task at hand, and
-    head: list[str] = field(default_factory=list)  # its modules that are trained and never counted
+    architecture: str = ""  # transformers' class for the task, and
+    head: list[str] = field(default_factory=list)  # its head modules, which are trained and never counted
     pos_query_base_only: bool = MISSING
     attention: str = MISSING
     classifier_dropout: float = option(MISSING, share)
@@ -43,7 +43,7 @@ class Model:
         )
 
     def narrowed(self, modules: list[str]) -> "Model":
-        """This backbone with only these of its targets. Raises `UserError` for one that it hasn't."""
+        """This backbone restricted to these targets. Raises `UserError` for an unknown one."""
         for name in modules:
             require(
                 name in self.targets,

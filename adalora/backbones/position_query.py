@@ -1,8 +1,8 @@
 """The released GLUE code's treatment of the relative-position query.
 
 With shared attention keys, DeBERTa sends the relative-position embeddings through `query_proj` and
-`key_proj` a second time. The released GLUE model adapts the key's second call and not the query's;
-its SQuAD model, transformers and PEFT adapt both. `model.pos_query_base_only` chooses the former
+`key_proj` in a second call. The released GLUE model adapts the key's second call but not the query's; its SQuAD model,
+transformers and PEFT adapt both. `model.pos_query_base_only=true` selects the GLUE model's behaviour
 (docs/deviations.md: D-posq).
 """
 
@@ -20,15 +20,15 @@ SPLIT = (
 
 
 def position_queries(model: nn.Module) -> list[str]:
-    """Paths of the query maps that positions go through too."""
+    """Paths of the query maps that also project positions."""
     return [f"{path}.query_proj" for path, m in model.named_modules() if isinstance(m, DisentangledSelfAttention)]
 
 
 def bypass_position_query(model: nn.Module) -> None:
-    """Let the query's adapter, attached before, skip its second call in every attention layer of `model`.
+    """Make the attached query adapter skip the second call in every attention layer of `model`.
 
-    The library makes that call in `disentangled_attention_bias`, where `query_proj` sees positions
-    only; attention.py makes it in `position_query`.
+    The library makes that call in `disentangled_attention_bias`, where `query_proj` only sees positions; attention.py
+    makes it in `position_query`.
     """
     for attention in model.modules():
         if isinstance(attention, DisentangledSelfAttention):
@@ -41,7 +41,7 @@ def bypass_position_query(model: nn.Module) -> None:
 
 
 def position_query(attention: Any, positions: Tensor) -> Tensor:
-    """The query projection of position embeddings, (2 span, d) -> (2 span, h d_head)."""
+    """Project position embeddings by the query's base map, (2 span, d) -> (2 span, h d_head)."""
     if not getattr(attention, "position_query_bypassed", False):
         return attention.query_proj(positions)
     with _base_only(attention.query_proj):
@@ -58,7 +58,7 @@ def _without_adapter(attention: Any, compute: Callable[..., Tensor]) -> Callable
 
 @contextmanager
 def _base_only(query: Any) -> Iterator[None]:
-    switch = "_disable_adapters" if hasattr(query, "_disable_adapters") else "base_only"  # PEFT's layers, or ours
+    switch = "_disable_adapters" if hasattr(query, "_disable_adapters") else "base_only"  # PEFT's layers or ours
     setattr(query, switch, True)
     try:
         yield

@@ -1,4 +1,4 @@
-"""Which maps of a backbone are adapted, by explicit name."""
+"""Select the adapted maps of a backbone by explicit names."""
 
 from torch import nn
 
@@ -7,13 +7,13 @@ from adalora.errors import UserError
 
 
 def target_modules(model: nn.Module, config: Model) -> dict[str, nn.Linear]:
-    """The linear maps that `config.targets` names, as module path -> module, layer by layer.
+    """The linear maps named in `config.targets`, as module path -> module, layer by layer.
 
-    The paper adapts six matrices a layer: query, key, value, the two of the FFN, and (in its
-    scripts, though not in Section 4) the attention output: 72 on DeBERTaV3-base (D-targets, D-head).
+    The paper adapts six matrices per layer: query, key, value, the two FFN matrices, and (in the scripts, but not in
+    Section 4) the attention output. That makes 72 on DeBERTaV3-base (D-targets, D-head).
 
     Raises:
-        UserError: a path is missing or not a linear map, or their number is not `n_targets`.
+        UserError: a path is missing or not a linear map, or there aren't `n_targets` of them.
     """
     modules = dict(model.named_modules())
     targets: dict[str, nn.Linear] = {}
@@ -29,7 +29,7 @@ def target_modules(model: nn.Module, config: Model) -> dict[str, nn.Linear]:
                 raise UserError(f"model.targets names {path}, which is a {type(module).__name__}, not a linear map")
             targets[path] = module
         layer += 1
-    # a local folder may hold a smaller or larger sibling: then every layer must be complete
+    # a local folder may hold a smaller or larger model: then every layer must be complete
     expected = layer * len(config.targets) if config.path else config.n_targets
     if not targets or len(targets) != expected:
         raise UserError(

@@ -1,4 +1,4 @@
-"""The typed configuration. Imports no torch: `--help` and composition stay instant."""
+"""The typed configuration. Imports no torch, so `--help` and composition are instant."""
 
 from adalora.config.register import register
 from adalora.config.validate import validated

@@ -1,4 +1,4 @@
-"""Lengths that follow the training: a recipe's steps, scaled when T is not the recipe's T (D-lengths)."""
+"""Scale a recipe's lengths in steps if T isn't the recipe's T (D-lengths)."""
 
 import math
 from dataclasses import replace
@@ -7,24 +7,24 @@ from typing import Any, cast
 from adalora.config.schema import Config, PlannedTraining
 from adalora.methods.options import MethodConfig
 
-NEAR = 0.05  # a T this near to the recipe's is the same training: SQuAD's windows depend on the tokenizer
+NEAR = 0.05  # relative difference of T that isn't scaled: the number of SQuAD windows depends on the tokenizer
 
 
 def fit_lengths(
     options: Config, method: MethodConfig, total_steps: int, eval_rows: int
 ) -> tuple[PlannedTraining, MethodConfig, list[str]]:
-    """Fill in every length that is left null: with `recipe.lengths`, scaled by T / `recipe.total_steps` unless
-    the two are within 5 %, else with what the method plans for T.
+    """Fill in every length that is null: from `recipe.lengths`, scaled by T / `recipe.total_steps` unless the two are
+    within 5 %; otherwise from the method's plan for T.
 
     Args:
-        options: a length that is set stays as it is.
-        method: its options, the budget's part of them solved or still open.
-        total_steps: T, the optimizer steps this run will take.
-        eval_rows: rows of an evaluation. A scaled interval stays so long that evaluations see no
-            more rows than training does (ours: a shortened run would mostly evaluate otherwise).
+        options: lengths set here aren't changed.
+        method: the method's options, with the size solved or not.
+        total_steps: T, the optimizer steps of this run.
+        eval_rows: rows of an evaluation. A scaled interval is long enough that evaluations see no more rows than
+            training does (ours: a shortened run would mostly evaluate otherwise).
 
     Returns:
-        Training and method without open lengths, and one line for each length that was scaled.
+        Training and method with all lengths filled in, and a line for each scaled length.
 
     Raises:
         UserError: the lengths don't fit into T.

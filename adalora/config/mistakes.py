@@ -1,4 +1,4 @@
-"""Mistakes on the command line, in one line each: what is wrong, and what is allowed, nearest first."""
+"""Explain command-line mistakes in one line: what is wrong, and what is allowed, nearest first."""
 
 from collections.abc import Iterable
 from dataclasses import fields, is_dataclass
@@ -19,20 +19,20 @@ TYPES = {
     for node in (*vars(schema).values(), *METHODS.values(), *TASKS.values())
     if is_dataclass(node) and isinstance(node, type)
 }
-"""The options of every part of the configuration, by the name of its dataclass."""
+"""The options in each part of the configuration, by dataclass name."""
 
 LAUNCHERS = (
     ("workers", "joblib", "hydra-joblib-launcher"),
     ("slurm", "submitit_slurm", "hydra-submitit-launcher"),
 )
-"""Ours, what they are made of, and the package that has it."""
+"""Our launchers, the Hydra launcher each uses, and its package."""
 
 
 def check_groups(overrides: Iterable[str]) -> None:
-    """Refuse a number or null where a group's option is chosen (`budget=0.3`): Hydra has only a traceback for it.
+    """Reject a number or null as a group's choice (`budget=0.3`), for which Hydra only prints a traceback.
 
     Raises:
-        UserError: with the nearest options.
+        UserError: the message names the nearest options.
     """
     for override in overrides:
         group, _, values = override.partition("=")
@@ -42,7 +42,7 @@ def check_groups(overrides: Iterable[str]) -> None:
 
 
 def no_name(text: str) -> bool:
-    """Whether YAML would take it for a number, or for null."""
+    """Whether YAML would read it as a number or null."""
     if text in ("null", ""):
         return True
     try:
@@ -53,7 +53,7 @@ def no_name(text: str) -> bool:
 
 
 def explained(error: Exception) -> str:
-    """One line for an error in composing the configuration."""
+    """Describe an error in composing the configuration in one line."""
     if isinstance(error, MissingConfigException):
         group, _, wrong = (error.missing_cfg_file or "").rpartition("/")
         for launcher, part, package in LAUNCHERS:

@@ -1,6 +1,6 @@
-"""The rows of `conf/recipes` as Hydra's configs, made when they are asked for.
+"""Provide the rows of `conf/recipes` to Hydra as configs, created on demand.
 
-In Hydra's ConfigStore they would be copied with every composition: 0.2 s a setting instead of 0.12.
+Hydra's ConfigStore would copy them all in every composition: 0.2 s per setting instead of 0.12.
 """
 
 from functools import cache
@@ -44,12 +44,12 @@ class RecipeSource(ConfigSource):
         return True
 
     def list(self, config_path: str, results_filter: ObjectType | None) -> list[str]:
-        """The groups are no user's choice: none is listed."""
+        """List nothing: users don't choose from these groups."""
         return []
 
 
 class RecipeSearchPath(SearchPathPlugin):
-    """Adds `recipes://` to whatever Hydra searches."""
+    """Add `recipes://` to Hydra's search path."""
 
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
         search_path.append(provider="adalora", path="recipes://")

@@ -1,7 +1,7 @@
-"""The published hyperparameters: tables in `conf/recipes`, a file for each source and backbone.
+"""The published hyperparameters: tables in `conf/recipes`, one file per source and backbone.
 
-A file is a list of blocks. A column is named like its option, whose place follows from the name: `recipe.lengths`
-for lengths in steps, `PLACES` (`training` for its fields), else `method`. `total_steps` is the T of the lengths.
+A file is a list of blocks. A column has its option's name, which determines the section: `recipe.lengths` for lengths
+in steps, `PLACES` (`training` for its fields), else `method`. `total_steps` is the T that the lengths belong to.
 
     - method: adalora
       source: "arXiv 2303.10512 Table 8"
@@ -9,7 +9,7 @@ for lengths in steps, `PLACES` (`training` for its fields), else `method`. `tota
       rows:
         rte: {lr: 1.2e-3, orthogonality: 0.3}
 
-A block without a method holds for every method: all blocks of a protocol, and those of a recipe that changes it.
+A block without a method applies to all methods: every block of a protocol, and those of a recipe that changes it.
 """
 
 from collections.abc import Iterator
@@ -36,31 +36,31 @@ PLACES = {
     "total_steps": "recipe",
 } | {option.name: "training" for option in fields(Training)}
 DIFFS = ("official_scripts", "pocket")  # recipes that are a diff over `paper`
-GROUPS = ("_protocol", "_recipe", "_recipe_at")  # of Hydra's configs: a task's, a method's, a method's at a budget
+GROUPS = ("_protocol", "_recipe", "_recipe_at")  # Hydra groups: per task, per method, per method and budget
 
-Row = dict[str, Any]  # column -> value; `source` among them
+Row = dict[str, Any]  # column -> value, including `source`
 
 
 @dataclass
 class Block:
-    """Rows by task that share a source."""
+    """Rows by task with a common source."""
 
     rows: dict[str, Any]
-    method: str | None = None  # none: it holds for every method
-    budgets: tuple[str | None, ...] = (None,)  # where it is a diff for these budgets only
+    method: str | None = None  # None: all methods
+    budgets: tuple[str | None, ...] = (None,)  # budgets that it applies to, as a diff; None: all
     like: str | None = None  # a protocol that starts from this backbone's rows
-    source: str | None = None  # {task} stands for the row's; a row may have its own
-    common: dict[str, Any] = field(default_factory=dict)  # the same in every row
+    source: str | None = None  # {task} is replaced by the row's task; a row may have its own
+    common: dict[str, Any] = field(default_factory=dict)  # added to every row
 
 
 def nodes() -> Iterator[tuple[str, str, dict[str, Any]]]:
-    """Group, name and node of every row, for the defaults list of `conf/config.yaml`.
+    """Group, name and config of every row, for the defaults list of `conf/config.yaml`.
 
     The groups are `_protocol` with `<recipe>-<model>-<task>`, `_recipe` with `-<method>` after that, and `_recipe_at`
     with `-<budget>` after that.
 
     Raises:
-        UserError: a table can't be read, or has a column that is no option.
+        UserError: a table can't be read, or a column isn't an option.
     """
     protocol, paper = protocols(), recipes("paper")
     for name in ("paper", *DIFFS):
@@ -74,7 +74,7 @@ def nodes() -> Iterator[tuple[str, str, dict[str, Any]]]:
 
 
 def protocols() -> dict[tuple[str, str], Row]:
-    """What a task asks of every method, by (model, task)."""
+    """The protocols: what all methods share, by (model, task)."""
     table = {(model, task): (block.like, row) for model, block in blocks("protocol") for task, row in rows_of(block)}
     for (model, task), (like, _) in table.items():
         require(like is None or (like, task) in table, f"conf/recipes: {model} is like {like}, which has no row {task}")
@@ -82,7 +82,7 @@ def protocols() -> dict[tuple[str, str], Row]:
 
 
 def recipes(name: str) -> dict[tuple[str, str, str, str | None], Row]:
-    """What one recipe's own tables say of methods, by (model, task, method, budget or None for all)."""
+    """A recipe's rows for methods, by (model, task, method, budget or None)."""
     return {
         (model, task, block.method, budget): row
         for model, block in blocks(name)
@@ -93,17 +93,17 @@ def recipes(name: str) -> dict[tuple[str, str, str, str | None], Row]:
 
 
 def changes(name: str) -> dict[tuple[str, str], Row]:
-    """What one recipe's own tables change of the protocol, by (model, task)."""
+    """A recipe's changes to the protocol, by (model, task)."""
     return {(model, task): row for model, block in blocks(name) if block.method is None for task, row in rows_of(block)}
 
 
 def merged(rows: dict[Any, Row], over: dict[Any, Row]) -> dict[Any, Row]:
-    """The rows of both tables, the second's values winning."""
+    """Merge two tables; the second one's values win."""
     return {key: rows.get(key, {}) | over.get(key, {}) for key in rows | over}
 
 
 def blocks(name: str) -> Iterator[tuple[str, Block]]:
-    """Each block of the tables called `name`, with the backbone that its file is for. Raises `UserError`."""
+    """Read the blocks of the tables named `name`, each with its file's backbone. Raises `UserError`."""
     for path in sorted(FOLDER.glob(f"{name}-*.yaml")):
         try:
             for entry in cast(list[Any], OmegaConf.to_container(OmegaConf.load(path))):
@@ -116,14 +116,14 @@ def blocks(name: str) -> Iterator[tuple[str, Block]]:
 
 
 def rows_of(block: Block) -> Iterator[tuple[str, Row]]:
-    """A block's rows by task, each complete."""
+    """A block's rows by task, with its common values."""
     for task, row in block.rows.items():
         source = {"source": block.source.format(task=task)} if block.source else {}
         yield task, source | block.common | row
 
 
 def node(row: Row, source: str, method: str | None) -> dict[str, Any]:
-    """A row as a part of the configuration, its source at `recipe.<source>`. Raises `UserError`."""
+    """Convert a row to a config, with its source at `recipe.<source>`. Raises `UserError`."""
     if method is not None and method not in METHODS:
         raise UserError(f"conf/recipes: no method is called '{method}', allowed are {nearest(method, METHODS)}")
     config = MethodConfig if method is None else METHODS[method]
@@ -148,13 +148,13 @@ def node(row: Row, source: str, method: str | None) -> dict[str, Any]:
 
 
 def departures(config: Config) -> dict[str, tuple[Any, Any]]:
-    """What the options have otherwise than the recipe, by key: the recipe's value, and the one in force. A length
-    that is set departs whatever its value, as it doesn't scale."""
+    """Options that differ from the recipe, as key -> (the recipe's value, the value used). A length that is set always
+    counts as different, because it doesn't scale."""
     recipe, found = config.recipe, {}
     for key, value in (recipe.values.get("protocol", {}) | recipe.values.get("source", {})).items():
         section, _, name = key.rpartition(".")
         now = getattr(getattr(config, section) if section else config, name)
-        stays = now is not None and name in recipe.lengths  # at any T
+        stays = now is not None and name in recipe.lengths  # whatever T is
         now = recipe.lengths.get(name) if now is None else now
         if stays or now != value:
             found[key] = (value, now)

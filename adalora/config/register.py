@@ -1,4 +1,4 @@
-"""Makes the dataclasses known to Hydra, so that every value in `conf/` is typed."""
+"""Register the dataclasses with Hydra, so that every value in `conf/` is typed."""
 
 from functools import cache
 
@@ -14,10 +14,10 @@ from adalora.places import CONF
 from tasks.discovery import TASKS
 
 
-@cache  # a sweep composes hundreds of settings in one process
+@cache  # once: a sweep composes hundreds of settings in one process
 def register() -> None:
-    """Store the schemas: `schema` for the tree, `_schema` (or `_<method>`, `_<type of task>`) in each group, and
-    methods that have no file in conf/method; and let Hydra find the rows of `conf/recipes`."""
+    """Register the schemas (`schema` for the tree, `_schema`, `_<method>` or `_<type of task>` in each group), methods
+    without a file in conf/method, and the rows of `conf/recipes`."""
     store = ConfigStore.instance()
     store.store(name="schema", node=Config)
     for group, node in {"model": Model, "budget": Budget, "recipe": Recipe}.items():
@@ -25,10 +25,10 @@ def register() -> None:
     for name, config in METHODS.items():
         options = OmegaConf.structured(config)
         for part in options.values():
-            if isinstance(part, DictConfig):  # open, so that method.config.r=4 needs no `+`
+            if isinstance(part, DictConfig):  # not a struct, so that method.config.r=4 needs no `+`
                 OmegaConf.set_struct(part, False)
         store.store(group="method", name=f"_{name}", node=options)
-        if not (CONF / "method" / f"{name}.yaml").exists():  # a method of the user's own
+        if not (CONF / "method" / f"{name}.yaml").exists():  # a user's method
             own = {"method": options, "training": {"lr": config.default_lr}}
             store.store(group="method", name=name, node=own, package="_global_")
     for name, task in TASKS.items():

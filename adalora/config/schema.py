@@ -1,4 +1,4 @@
-"""The configuration tree as types; values and comments are in `conf/`."""
+"""The types of the configuration tree; values and comments are in `conf/`."""
 
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
@@ -28,8 +28,8 @@ TRAINING_LENGTHS = ("warmup_steps", "eval_steps")
 
 @dataclass
 class Budget:
-    """A number of adapter parameters, head excluded: `params`, or what every linear map of the backbone
-    comes to at the mean rank `rank` (budget.py turns the latter into the former)."""
+    """A number of adapter parameters without the head: `params`, or the count of mean rank `rank` over all linear maps
+    of the backbone (converted to `params` in budget.py)."""
 
     name: str = option(MISSING, folder_name)
     params: int | None = option(MISSING, positive)
@@ -50,11 +50,11 @@ class Budget:
 
 @dataclass
 class Recipe:
-    """Which published hyperparameters are used, and where the values in force come from.
+    """The published hyperparameters that are used, and their sources.
 
-    `lengths` are the recipe's optimizer steps at T = `total_steps`, by the name of the option, of training or
-    method, that has them where it is null (lengths.py). Without `total_steps` they hold at any T. `values` has what
-    the tables in conf/recipes say, by the option's key, apart for `protocol` and `source`; nothing is set by it.
+    `lengths` are optimizer steps at T = `total_steps`, by option name, for options of training and method that are null
+    (lengths.py). Without `total_steps` they hold at any T. `values` records what the tables in conf/recipes say, by
+    option key, separately for `protocol` and `source`; it doesn't set anything.
     """
 
     name: str = MISSING
@@ -76,12 +76,12 @@ def whole_or_auto(value: Any) -> str | None:
 
 @dataclass
 class Training:
-    """One run's training. Lengths are optimizer steps; null: the recipe's."""
+    """Training options. Lengths are in optimizer steps; null: from the recipe."""
 
     epochs: float = option(MISSING, positive)
     max_steps: int | None = option(MISSING, positive)
     batch_size: int = option(MISSING, positive)
-    micro_batches: Any = option(MISSING, whole_or_auto)  # Any, as OmegaConf can't merge unions
+    micro_batches: Any = option(MISSING, whole_or_auto)  # Any: OmegaConf can't merge unions
     activation_checkpointing: bool = MISSING
     eval_batch_size: Any = option(MISSING, whole_or_auto)
     lr: float = option(MISSING, positive)
@@ -106,7 +106,7 @@ class Training:
 
 @dataclass
 class PlannedTraining(Training):
-    """A training of T = `total_steps` optimizer steps, without open lengths."""
+    """Training options with T = `total_steps` and all lengths filled in."""
 
     warmup_steps: int = MISSING
     eval_steps: int = MISSING
@@ -115,7 +115,7 @@ class PlannedTraining(Training):
 
 @dataclass
 class WandbOptions:
-    """How a run is filed in wandb. None: what wandb's own environment variable says, else ours (tracking.py)."""
+    """How a run is filed in wandb. None: wandb's environment variable, else our default (tracking.py)."""
 
     project: str | None = MISSING
     entity: str | None = MISSING
@@ -127,7 +127,7 @@ class WandbOptions:
 
 @dataclass
 class Config:
-    """The whole tree: what the user chose, some of it open."""
+    """The whole tree as the user chose it, partly unresolved."""
 
     model: Model = MISSING
     task: Task = MISSING
@@ -153,7 +153,7 @@ class Config:
             METHODS.get(name) is type(self.method),
             f"method.name={name} can't be set by hand: choose with method=..., allowed are {', '.join(METHODS)}",
         )
-        _ = self.backbone  # raises where there is none
+        _ = self.backbone  # raises if there is none
         allowed = (*TRAINING_LENGTHS, *self.method.lengths)
         for key, value in self.recipe.lengths.items():
             require(key in allowed, f"recipe.lengths.{key}: method={name} has {nearest(key, allowed)}")
@@ -161,7 +161,7 @@ class Config:
 
     @property
     def backbone(self) -> Model:
-        """The model with the task's head, its targets the maps that the method adapts. Raises `UserError`."""
+        """The model options with the task's head and the maps that the method adapts as targets. Raises `UserError`."""
         model, served = self.model, self.task.models.get(self.model.model_type)
         if served is None:
             raise UserError(
@@ -175,7 +175,7 @@ class Config:
 
 @dataclass(frozen=True)
 class Resolved:
-    """The options in force: those of `Config` that a run needs, none of them open."""
+    """The resolved options of a run: those of `Config` that it needs, with nothing unresolved."""
 
     model: Model
     task: Task
@@ -193,5 +193,5 @@ class Resolved:
 
     @classmethod
     def of(cls, config: Config, **settled: Any) -> "Resolved":
-        """`config` with what has been settled in place of its own parts."""
+        """Build it from `config` and the resolved parts."""
         return cls(**{name: settled.get(name, getattr(config, name)) for name in (field.name for field in fields(cls))})

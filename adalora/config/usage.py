@@ -1,4 +1,4 @@
-"""What `python train.py --help` prints: the choices and how to use them. Imports no torch."""
+"""The text of `python train.py --help`: choices and how to use them. Imports no torch."""
 
 import shutil
 import textwrap
@@ -29,7 +29,7 @@ EXAMPLES = {
 
 
 def usage(arguments: Iterable[str] = ()) -> str:
-    """The help text, at the terminal's width: with `method=NAME` among the arguments the options of that method.
+    """The help text at the terminal's width, or the options of a method if the arguments have `method=NAME`.
 
     Raises:
         UserError: there is no such method.
@@ -51,7 +51,7 @@ def usage(arguments: Iterable[str] = ()) -> str:
 
 
 def method_usage(name: str, width: int) -> str:
-    """The options of a method with their defaults. Raises `UserError`."""
+    """List the options of a method with their defaults. Raises `UserError`."""
     require(name in METHODS, f"method={name} is not there: allowed are {nearest(name, METHODS)}")
     config = METHODS[name]
     options = [each for each in fields(config) if each.name != "name"]
@@ -71,6 +71,6 @@ def default_of(option: Field[Any]) -> Any:
 
 
 def names(group: str) -> list[str]:
-    """What a user can choose: names with `_` are shared parts."""
+    """The choices of a group; names starting with `_` are shared parts."""
     own = METHODS if group == "method" else ()
     return sorted({*own, *(path.stem for path in (CONF / group).glob("[!_]*.yaml"))})

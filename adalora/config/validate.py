@@ -1,4 +1,4 @@
-"""From the composed tree to checked dataclasses, before anything is loaded."""
+"""Convert the composed tree to validated dataclasses, before anything is loaded."""
 
 import math
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from adalora.errors import UserError
 
 
 def validated(tree: DictConfig) -> Config:
-    """The tree as dataclasses, every value checked by its `__post_init__`.
+    """Convert the tree to dataclasses; each `__post_init__` checks its values.
 
     Raises:
         UserError: a value is of the wrong type, missing or out of range.
@@ -30,7 +30,7 @@ def validated(tree: DictConfig) -> Config:
 
 
 def refuse_gaps(tree: DictConfig) -> None:
-    """Options without a value, and numbers that aren't finite. Raises `UserError`."""
+    """Reject options without a value and numbers that aren't finite. Raises `UserError`."""
     gone = [field.name for field in fields(Config) if field.name not in tree]
     for key in sorted({*gone, *OmegaConf.missing_keys(tree)}):
         raise UserError(f"{key} has no value: give one, or leave ~{key.partition('.')[0]} out")
@@ -40,7 +40,7 @@ def refuse_gaps(tree: DictConfig) -> None:
 
 
 def leaves(node: Any, path: str) -> Iterator[tuple[str, Any]]:
-    """The values of a tree with their keys; lists count as values."""
+    """The leaves of a tree with their keys; lists are leaves."""
     if not isinstance(node, dict):
         yield path, node
         return
@@ -49,7 +49,7 @@ def leaves(node: Any, path: str) -> Iterator[tuple[str, Any]]:
 
 
 def refuse_unknown(node: object, path: str) -> None:
-    """Options that `+key=value` put where no code would ever look. Raises `UserError`."""
+    """Reject unknown options added with `+key=value`. Raises `UserError`."""
     if not is_dataclass(node):
         return
     known = {field.name for field in fields(node)}
