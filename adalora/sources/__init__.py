@@ -1,1 +1,1 @@
-"""Files from elsewhere: the hub, and Python packages that ship them."""
+"""Get files from the hub, and from Python packages that ship them."""

@@ -1,4 +1,4 @@
-"""Files from the hub, or a plain answer within seconds when it is away."""
+"""Get files from the hub, or fail within seconds if it can't be reached."""
 
 import functools
 import os
@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Literal, TypeVar
 
-import httpx2  # what huggingface_hub speaks, and raises
+import httpx2  # the HTTP library of huggingface_hub, for its exceptions
 from huggingface_hub import constants, snapshot_download
 from huggingface_hub.errors import (
     GatedRepoError,
@@ -25,12 +25,12 @@ from adalora.errors import UserError
 from adalora.reading import reason
 
 PROBE_SECONDS = 3.0
-PATIENCE, LEAST = 30.0, 10_000  # seconds, and the bytes that a download must bring in them
+PATIENCE, LEAST = 30.0, 10_000  # seconds, and the bytes that a download must transfer in that time
 Found = TypeVar("Found")
 
 
 class NotAvailable(UserError):
-    """The hub is away and nothing is cached. `what` names the missing thing, `remedy` a local way."""
+    """The hub can't be reached and the files aren't cached. `what` is missing, `remedy` is a local alternative."""
 
     def __init__(self, what: str, remedy: str) -> None:
         super().__init__(f"{what} is not cached and the hub can't be reached")
@@ -39,10 +39,10 @@ class NotAvailable(UserError):
 
 @functools.cache
 def reachable() -> bool:
-    """Whether the hub answers within `PROBE_SECONDS`; False at once if HF_HUB_OFFLINE is set.
+    """Whether the hub answers within `PROBE_SECONDS`; immediately False if HF_HUB_OFFLINE is set.
 
-    Asked before any library call, since those retry for half a minute. The probe runs in a thread
-    because a name look-up knows no time limit of its own.
+    Called before any library call, because those retry for half a minute. The probe runs in a thread because DNS
+    look-ups have no timeout.
     """
     if constants.HF_HUB_OFFLINE:
         return False
@@ -59,16 +59,16 @@ def reachable() -> bool:
     thread.start()
     thread.join(PROBE_SECONDS)
     if not answered.is_set():
-        # for whatever else in this process, or below it, would ask the hub
+        # for other code in this process and its children
         os.environ["HF_HUB_OFFLINE"] = "1"
     return answered.is_set()
 
 
 def all_of(finds: Sequence[Callable[[], Found]]) -> list[Found]:
-    """The results of all, and what is missing of any named at once.
+    """Call all functions and return their results; report everything missing at once.
 
     Raises:
-        UserError: the hub is away and something isn't cached.
+        UserError: the hub can't be reached and something isn't cached.
     """
     results: list[Found] = []
     missing: list[NotAvailable] = []
@@ -95,12 +95,12 @@ def fetch(
     kind: Literal["model", "dataset"],
     remedy: str,
 ) -> Path:
-    """The folder with the files of `repo` that match `patterns`; its name is the resolved commit.
+    """Download the files of `repo` that match `patterns`; the returned folder is named after the resolved commit.
 
     Raises:
-        NotAvailable: the hub is away and the files are not cached.
-        UserError: the hub refuses (no such repository or revision, no access), breaks off, stalls, or what answers
-            isn't a hub.
+        NotAvailable: the hub can't be reached and the files aren't cached.
+        UserError: the repository or revision doesn't exist or isn't accessible, the download fails or stalls, or the
+            server isn't a hub.
     """
     download = partial(
         snapshot_download,
@@ -120,7 +120,7 @@ def fetch(
             f"the hub has no {kind} {repo} at revision {revision} that this account may read: "
             f"check the name, log in with `hf auth login`, or give {remedy}"
         ) from error
-    except (HfHubHTTPError, httpx2.HTTPError, OSError, RuntimeError) as error:  # RuntimeError: hf-xet's
+    except (HfHubHTTPError, httpx2.HTTPError, OSError, RuntimeError) as error:  # RuntimeError comes from hf-xet
         raise UserError(
             f"the download of {kind} {repo} broke off ({type(error).__name__}: {reason(error)}): run the same "
             f"command again, it goes on where it stopped, or give {remedy}"
@@ -130,7 +130,7 @@ def fetch(
             f"the download of {kind} {repo} stands still ({error}): run the same command again, it goes on where it "
             f"stopped, or give {remedy}"
         ) from error
-    except Exception as error:  # a library that takes an answer for the hub's may raise anything
+    except Exception as error:  # if something else answers, the library may raise anything
         raise UserError(
             f"what answers at {constants.ENDPOINT} isn't the hub ({type(error).__name__}: {reason(error)}): log in to "
             f"the network, check HF_ENDPOINT, or give {remedy}"
@@ -138,16 +138,16 @@ def fetch(
 
 
 class Stalled(Exception):
-    """A download that makes no progress."""
+    """A download makes no progress."""
 
 
 def watched(download: Callable[[], Found], place: Path) -> Found:
-    """The result of a download, which must put at least `LEAST` bytes below `place` every `PATIENCE` seconds.
+    """Run a download that must write at least `LEAST` bytes below `place` every `PATIENCE` seconds.
 
-    It runs in a thread, which can't be stopped: where it hangs, it is left behind.
+    It runs in a thread, which can't be stopped; if it hangs, it is abandoned.
 
     Raises:
-        Stalled: it doesn't.
+        Stalled: it makes no progress.
     """
     outcome: Future[Found] = Future()
 
@@ -163,7 +163,7 @@ def watched(download: Callable[[], Found], place: Path) -> Found:
         try:
             return outcome.result(PATIENCE)
         except TimeoutError:
-            if outcome.done():  # its own
+            if outcome.done():  # raised by the download itself
                 raise
             now = size(place)
             if now - before < LEAST:
@@ -172,7 +172,7 @@ def watched(download: Callable[[], Found], place: Path) -> Found:
 
 
 def size(folder: Path) -> int:
-    """Bytes of the files below a folder; files may go while this looks."""
+    """Total bytes of the files below a folder; files may disappear meanwhile."""
     total = 0
     for path in folder.rglob("*"):
         with suppress(OSError):

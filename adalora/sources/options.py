@@ -1,4 +1,4 @@
-"""Where files come from."""
+"""Options for file sources."""
 
 from dataclasses import dataclass
 
@@ -7,18 +7,18 @@ from omegaconf import MISSING
 
 @dataclass
 class Package:
-    """Files that a Python package ships: found through its metadata, never imported."""
+    """Files shipped by a Python package: found through its metadata, never imported."""
 
     name: str = MISSING  # distribution name on the package index
     version: str = MISSING
-    folder: str = MISSING  # path inside the package that holds the files
+    folder: str = MISSING  # folder inside the package
     files: str | None = None  # data: file name with {split}
     sha256: dict[str, str] = MISSING  # file name -> checksum
 
 
 @dataclass
 class Source:
-    """A data set on the hub: `files` is a pattern with {split} in it."""
+    """A dataset on the hub; `files` is a pattern that contains {split}."""
 
     hub: str = MISSING
     revision: str = MISSING

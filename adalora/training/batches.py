@@ -1,9 +1,8 @@
-"""Which rows make a batch, and how they are padded.
+"""Form batches of rows and pad them.
 
-Batches hold rows of similar length, each padded to its own longest row (the released code pads all
-rows to a fixed length; attention masks make the difference one of speed only: D-pad, D-shuffle).
-The order is a
-function of seed and epoch, so a run can start anywhere in it.
+A batch has rows of similar length and is padded to its longest row. The released code pads all rows to a fixed length;
+with attention masks this only affects speed (D-pad, D-shuffle). The order depends on seed and epoch alone, so a run can
+start anywhere in it.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -13,28 +12,28 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-POOL = 50  # batches that are sorted by length together: shuffled enough, and little padding
+POOL = 50  # batches per group that is sorted by length: enough shuffling, little padding
 
 
 class Share(NamedTuple):
-    """What one process computes in one forward pass."""
+    """The rows of one process in one forward pass."""
 
     rows: list[int]
-    counts: bool  # False: this process has no row of the pass, and repeats one that counts 0
-    last: bool  # of its optimizer step
+    counts: bool  # False: no rows for this process, which computes one with weight 0
+    last: bool  # the optimizer step it belongs to
 
 
 class LengthGroups:
-    """A batch sampler: random batches of similar length, from any place of any epoch.
+    """A batch sampler: random batches of similar length, starting at any step of any epoch.
 
     Args:
         lengths: tokens of every row.
-        batch_size: rows an optimizer step.
-        micro_batches: parts that each batch is cut into.
+        batch_size: rows per optimizer step.
+        micro_batches: parts per batch.
         seed: the run's seed.
-        weights: what every row counts in the mean loss; None: 1.
-        processes: that share every pass, its rows dealt out in turn.
-        process: this one's number.
+        weights: weight of every row in the mean loss; None: 1.
+        processes: processes that share every pass; rows are assigned round-robin.
+        process: this process's rank.
     """
 
     drop_last = False
@@ -56,23 +55,26 @@ class LengthGroups:
         self.seed = seed
         self.processes, self.process = processes, process
         self.epoch = self.skip = 0
-        self.counted: tuple[int, list[tuple[int, int]]] = (-1, [])  # an epoch, tokens and weight of its batches
+        self.counted: tuple[int, list[tuple[int, int]]] = (
+            -1,
+            [],
+        )  # cache: an epoch, and tokens and weight of its batches
 
     @property
     def steps(self) -> int:
-        """Optimizer steps an epoch."""
+        """Optimizer steps per epoch."""
         return -(-len(self.lengths) // self.rows_a_step)
 
     def weight_at(self, step: int) -> int:
-        """What the rows of optimizer step `step` of the whole training count together."""
+        """Total weight of the rows of optimizer step `step`."""
         return self.totals(step)[1]
 
     def tokens(self, first: int, last: int) -> int:
-        """Tokens of the rows, padding left out, of optimizer steps `first` up to, not with, `last`."""
+        """Tokens, without padding, of optimizer steps `first` to `last` (exclusive)."""
         return sum(self.totals(step)[0] for step in range(first, last))
 
     def totals(self, step: int) -> tuple[int, int]:
-        """Tokens and weight of an optimizer step's rows."""
+        """Tokens and total weight of an optimizer step's rows."""
         epoch, place = divmod(step, self.steps)
         if self.counted[0] != epoch:
             both = [(self.lengths[batch].sum(), self.weights[batch].sum()) for batch in self.batches(epoch)]
@@ -80,11 +82,11 @@ class LengthGroups:
         return self.counted[1][place]
 
     def start_at(self, step: int) -> None:
-        """Make the next iteration begin at optimizer step `step` of the whole training."""
+        """Start the next iteration at optimizer step `step`."""
         self.epoch, self.skip = divmod(step, self.steps)
 
     def batches(self, epoch: int | None = None) -> list[Tensor]:
-        """The row numbers of every batch of an epoch, by default this one; a short one comes last."""
+        """The row indices of every batch of an epoch (default: the current one); a smaller batch comes last."""
         epoch = self.epoch if epoch is None else epoch
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
         order = torch.randperm(len(self.lengths), generator=generator)
@@ -100,7 +102,7 @@ class LengthGroups:
         return [batches[i] for i in shuffled] + short
 
     def shares(self) -> Iterator[Share]:
-        """This process's part of every forward pass, in the order of the batches."""
+        """This process's rows in every forward pass, in the order of the batches."""
         for batch in self.batches()[self.skip :]:
             parts = batch.split(self.batch_size)
             for number, part in enumerate(parts, 1):
@@ -115,7 +117,7 @@ class LengthGroups:
 
 
 class ByLength:
-    """A batch sampler for evaluation: all rows in order of length."""
+    """A batch sampler for evaluation: all rows sorted by length."""
 
     drop_last = False
 
@@ -131,14 +133,14 @@ class ByLength:
 
 
 def evaluation_size(rows: int, most: int, device: str) -> int:
-    """Rows of an evaluation batch: `most`, but on a CPU so few that there are at least 16 batches (of at least 8 rows).
+    """Rows per evaluation batch: `most`, but on a CPU few enough for 16 batches (of at least 8 rows).
 
-    In order of length, few batches are padded much: RTE's 277 rows to 1.53 times their tokens in batches of 128, to
-    1.07 times in batches of 18. A GPU would rather have few batches.
+    Larger batches have more padding even when sorted by length: RTE's 277 rows are padded to 1.53 times their tokens in
+    batches of 128, to 1.07 times in batches of 18. On a GPU fewer batches are faster.
     """
     return min(most, max(8, -(-rows // 16))) if device == "cpu" else most
 
 
 def loader(rows: Dataset, batches: Any, collate: Callable[[list[dict[str, Any]]], dict[str, Tensor]]) -> DataLoader:
-    """A loader that leaves torch's global generator alone, which a resumed run must find untouched."""
+    """A loader that doesn't use torch's global generator, so that a resumed run draws the same numbers."""
     return DataLoader(rows, batch_sampler=batches, collate_fn=collate, generator=torch.Generator())

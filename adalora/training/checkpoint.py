@@ -1,8 +1,7 @@
-"""Checkpoints: what is trained and the state around it, written whole or not at all.
+"""Checkpoints: trained parameters and training state, written atomically.
 
-A checkpoint is a folder `step-<n>` with `state.safetensors` and `state.json`, which holds the tensors' checksum
-and its own. The last two are kept, so that a damaged one costs no more than the steps since
-the one before it.
+A checkpoint is a folder `step-<n>` with `state.safetensors` and `state.json`, which has the checksums of both. The last
+two are kept, so a damaged one costs at most the steps since the one before.
 """
 
 import shutil
@@ -29,17 +28,17 @@ REMEDY = "remove the folder to start this run anew"
 
 @dataclass
 class Progress:
-    """What a run has come to; travels with its checkpoints."""
+    """Progress of a run, saved in its checkpoints."""
 
     step: NonNegativeInt = 0
-    skipped: NonNegativeInt = 0  # fp16: batches that were no optimizer step
+    skipped: NonNegativeInt = 0  # fp16: batches whose step was skipped
     last: dict[str, float] = field(default_factory=dict)
     best: dict[str, float] = field(default_factory=dict)
     best_step: NonNegativeInt = 0
-    seconds: NonNegativeFloat = 0.0  # of training and evaluation, over all sessions
+    seconds: NonNegativeFloat = 0.0  # training and evaluation, over all sessions
 
     def record(self, results: dict[str, float], headline: str, direction: str) -> None:
-        """Keep the last evaluation and the best, the earliest of equally good ones (D-last-best)."""
+        """Record the last evaluation and the best; the earliest wins ties (D-last-best)."""
         sign = 1 if direction == "max" else -1
         self.last = results
         if not self.best or sign * results[headline] > sign * self.best[headline]:
@@ -47,22 +46,22 @@ class Progress:
 
 
 class State(BaseModel):
-    """What a checkpoint's JSON holds."""
+    """The content of state.json."""
 
     step: PositiveInt
-    tensors: str  # sha256 of the other file
-    groups: list[dict[str, Any]]  # the optimizer's
+    tensors: str  # SHA-256 of state.safetensors
+    groups: list[dict[str, Any]]  # of the optimizer
     progress: Progress
     scaler: dict[str, Any]
     processes: PositiveInt
-    logs: dict[str, str]  # sha256 of each, by name
+    logs: dict[str, str]  # SHA-256 of each log, by name
 
 
 def save(folder: Path, step: int, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
-    """Write the checkpoint of `step` and remove all but the newest two.
+    """Write the checkpoint of `step` and delete all but the newest two.
 
     Raises:
-        UserError: it can't be written; the earlier ones are untouched.
+        UserError: it can't be written; earlier ones are kept.
     """
     with new_folder(folder / f"step-{step:08d}") as place:
         save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, place / TENSORS)
@@ -72,7 +71,7 @@ def save(folder: Path, step: int, tensors: dict[str, Tensor], state: dict[str, A
 
 
 def load(folder: Path) -> tuple[dict[str, Tensor], State, list[str]] | None:
-    """The newest sound checkpoint and the names of damaged ones; None if there is none to go on from."""
+    """Load the newest valid checkpoint, and name the damaged ones; None if there is no checkpoint."""
     damaged: list[str] = []
     for place in reversed(steps(folder)):
         try:
@@ -90,15 +89,15 @@ def load(folder: Path) -> tuple[dict[str, Tensor], State, list[str]] | None:
 
 
 def steps(folder: Path) -> list[Path]:
-    """The checkpoints in order."""
+    """The checkpoint folders in order of steps."""
     return sorted(folder.glob("step-*"))
 
 
 def collect(model: nn.Module, optimizer: Optimizer, method: Method) -> tuple[dict[str, Tensor], list[dict[str, Any]]]:
-    """Everything that decides the next step, beside each process's own: trained parameters, optimizer, method.
+    """Collect the state shared by all processes: trained parameters, optimizer, method.
 
     Returns:
-        Tensors by name, and the optimizer's groups with the names of their parameters.
+        Tensors by name, and the optimizer's groups with their parameters' names.
     """
     trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
     names = {id(p): name for name, p in trained.items()}
@@ -117,7 +116,7 @@ def collect(model: nn.Module, optimizer: Optimizer, method: Method) -> tuple[dic
 def restore(
     tensors: dict[str, Tensor], groups: list[dict[str, Any]], model: nn.Module, optimizer: Optimizer, method: Method
 ) -> None:
-    """The inverse of `collect`, into freshly built parts."""
+    """Restore what `collect` returned into newly built objects."""
     method.load_state_dict(section(tensors, "method/"))
     parameters = dict(model.named_parameters())
     with torch.no_grad():
@@ -129,23 +128,23 @@ def restore(
         optimizer.add_param_group({"params": [parameters[name] for name in group["names"]], **options})
     for name, tensor in section(tensors, "optimizer/").items():
         key, _, parameter = name.partition("/")
-        # AdamW's own count of steps is a CPU tensor unless the optimizer is fused on the device
+        # AdamW's step count is a CPU tensor unless the optimizer is fused on the device
         optimizer.state[parameters[parameter]][key] = tensor.to(parameters[parameter].device)
 
 
 def section(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """The tensors whose names start with `prefix`, by the rest of the name."""
+    """The tensors whose names start with `prefix`, with the prefix removed."""
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
 def random_state() -> dict[str, Tensor]:
-    """The generators of this process."""
+    """The state of this process's random generators."""
     state = {"cpu": torch.get_rng_state()}
     return state | {"cuda": torch.cuda.get_rng_state()} if torch.cuda.is_available() else state
 
 
 def set_random_state(state: dict[str, Tensor]) -> None:
-    """The inverse of `random_state`."""
+    """Restore `random_state`."""
     torch.set_rng_state(state["cpu"])
     if "cuda" in state and torch.cuda.is_available():
         torch.cuda.set_rng_state(state["cuda"])

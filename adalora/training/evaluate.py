@@ -1,4 +1,4 @@
-"""Scores on the evaluation splits. The regulariser has no part in it (D-orth-eval)."""
+"""Evaluation. The loss doesn't include the regulariser (D-orth-eval)."""
 
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
@@ -23,9 +23,9 @@ def evaluate(
     tokenizer: PreTrainedTokenizerBase,
     report_progress: Callable[[str, int, int], None],
 ) -> tuple[dict[str, float], list[Any]]:
-    """The task's metrics on every split and `loss`, the mean task loss over all; and the predictions a split.
+    """Compute the task's metrics on every split, `loss` (mean task loss over all), and the predictions by split.
 
-    `report_progress` is given a split's name, the rows done and their number where evaluation is slow.
+    Slow evaluations call `report_progress` with the split's name, the rows done and the total.
     """
     results: dict[str, float] = {}
     predictions = []

@@ -1,8 +1,8 @@
 """The training loop, in the released code's order (arXiv 2303.10512, Algorithm 1).
 
-One optimizer step t (from 0): backward, clip, optimizer, schedule, allocation with the gradients
-still there, zero_grad (docs/deviations.md: D-loop, D-grad). What is logged stays on the device until a logging
-step. Steps that overflow in fp16 aren't counted (stability.py).
+Optimizer step t (from 0): backward, clip, optimizer, scheduler, allocation while the gradients exist, zero_grad
+(docs/deviations.md: D-loop, D-grad). Logged values stay on the device until a logging step. Steps that overflow in fp16
+aren't counted (stability.py).
 """
 
 import math
@@ -34,28 +34,28 @@ from adalora.training.optimizer import set_lr
 from adalora.training.stability import Guard
 from tasks.task_type import Split, TaskType
 
-OTHERS = 1_000_003  # between the seeds of two processes (ours; a prime)
+OTHERS = 1_000_003  # distance between the seeds of two processes (ours; a prime)
 
 
 class Watcher(Protocol):
-    """Where the loop reports to: log files, wandb, a progress bar."""
+    """Receives the loop's reports: log files, wandb, a progress bar."""
 
     def started(self, step: int, damaged: list[str], logged: Mapping[str, str]) -> None:
-        """Before the first step: from the checkpoint of `step` unless 0, which holds what was `logged` then;
-        `damaged` ones were passed over."""
+        """Called before the first step. `step` is the checkpoint's, 0 without one; `logged` are its log checksums;
+        `damaged` names checkpoints that were skipped."""
 
     def logged(self) -> dict[str, str]:
-        """A checksum of each log, for the checkpoint."""
+        """The checksum of each log, for the checkpoint."""
         ...
 
     def advanced(self, step: int) -> None:
         """After every step."""
 
     def step(self, step: int, values: Mapping[str, float]) -> None:
-        """After a logging step."""
+        """Called at a logging step."""
 
     def evaluating(self, split: str, done: int, rows: int) -> None:
-        """In the middle of a slow evaluation."""
+        """Called during a slow evaluation."""
 
     def evaluation(self, step: int, values: Mapping[str, float], ranks: Mapping[str, int]) -> None:
         """After an evaluation."""
@@ -63,11 +63,11 @@ class Watcher(Protocol):
 
 @dataclass
 class Setup:
-    """All that the loop works with, built by run.py."""
+    """Everything that the loop needs, built by run.py."""
 
     config: Resolved
     accelerator: Accelerator
-    model: nn.Module  # itself: `train` wraps it once a checkpoint has given it its shape
+    model: nn.Module  # unwrapped: `train` wraps it after a checkpoint has restored its shapes
     method: Method
     optimizer: Optimizer
     order: LengthGroups
@@ -80,21 +80,21 @@ class Setup:
 
 
 def train(setup: Setup) -> tuple[Progress, list[Any]]:
-    """Train to the end, from the newest checkpoint if there is one; also gives the last predictions, a split each.
+    """Train to the end, resuming from the newest checkpoint if there is one; also return the last predictions by split.
 
     Raises:
-        UserError: a loss or gradient that isn't finite, or a checkpoint that can't be written.
-        Interrupted: Ctrl-C, SIGTERM or a scheduler's signal came; the state is saved.
+        UserError: a loss or gradient isn't finite, or a checkpoint can't be written.
+        Interrupted: Ctrl-C, SIGTERM or a scheduler's signal; the state is saved.
     """
     accelerator, method = setup.accelerator, setup.method
     training, T = setup.config.training, setup.config.training.total_steps  # noqa: N806
     # sums since the last log: loss, regulariser, gradient norm, steps
     window = torch.zeros(4, device=accelerator.device)
-    here = torch.zeros(3, device=accelerator.device)  # the first three, of this step
+    here = torch.zeros(3, device=accelerator.device)  # the first three for this step
     progress, saved, damaged, logged = resume(setup)
     if saved is not None:
         window.copy_(saved)
-    elif accelerator.process_index:  # its own dropout; process 0 goes on with what built the model
+    elif accelerator.process_index:  # each process has its own dropout; rank 0 keeps the generator that built the model
         torch.manual_seed(setup.config.seed + OTHERS * accelerator.process_index)
     wrapped = {id(p) for p in setup.model.parameters() if p.requires_grad}
     model, optimizer = accelerator.prepare(setup.model, setup.optimizer)
@@ -122,17 +122,17 @@ def train(setup: Setup) -> tuple[Progress, list[Any]]:
         return predictions
 
     if progress.step == 0 and setup.config.method.initial_adapter() is not None:
-        score(0)  # what was imported, as it came
+        score(0)  # the adapter as imported
 
     with stop_signals() as stop:
         while progress.step < T:
             setup.order.start_at(progress.step + progress.skipped)
-            for batch, part in zip(setup.batches, setup.order.shares(), strict=False):  # the loader is one ahead
+            for batch, part in zip(setup.batches, setup.order.shares(), strict=False):  # the loader prefetches one
                 t = progress.step
                 with nullcontext() if part.last else accelerator.no_sync(model):
                     loss, weight = setup.task_type.loss(model, batch)
                     regulariser = method.regulariser()
-                    # of the step's mean loss: micro-batches and processes count by the weight of their rows
+                    # share of the step's mean loss: by the weight of the rows
                     whole = setup.order.weight_at(t + progress.skipped)
                     share = weight * (accelerator.num_processes * part.counts) / whole
                     accelerator.backward((loss + regulariser) * share)
@@ -140,13 +140,13 @@ def train(setup: Setup) -> tuple[Progress, list[Any]]:
                 here[1] += regulariser.detach() * share
                 if not part.last:
                     continue
-                trained = [p for group in optimizer.param_groups for p in group["params"]]  # may grow
+                trained = [p for group in optimizer.param_groups for p in group["params"]]  # the method may grow
                 if accelerator.num_processes > 1:
                     average_gradients([p for p in trained if id(p) not in wrapped])
                 norm = accelerator.clip_grad_norm_(trained, training.max_grad_norm or float("inf"))
                 if guard.skips(norm, t):
                     method.skip_step()
-                    optimizer.step()  # only lowers the scale
+                    optimizer.step()  # skips the step and lowers the scale
                     optimizer.zero_grad()
                     here.zero_()
                     progress.skipped += 1
@@ -184,8 +184,8 @@ def train(setup: Setup) -> tuple[Progress, list[Any]]:
 
 
 def average_gradients(parameters: list[nn.Parameter]) -> None:
-    """Average over the processes the gradients of parameters that came after the model was wrapped:
-    data parallelism knows only what was trained then."""
+    """Average the gradients of parameters added after the model was wrapped, which data parallelism doesn't know, over
+    the processes."""
     gradients = [p.grad for p in parameters if p.grad is not None]
     if gradients:
         flat = torch.cat([gradient.flatten() for gradient in gradients])
@@ -195,14 +195,14 @@ def average_gradients(parameters: list[nn.Parameter]) -> None:
 
 
 class Clock:
-    """Says when the next checkpoint is due, every so many minutes; None: never."""
+    """A timer for checkpoints every so many minutes; None: never."""
 
     def __init__(self, minutes: float | None) -> None:
         self.seconds = math.inf if minutes is None else 60 * minutes
         self.last = time.monotonic()
 
     def due(self) -> bool:
-        """Whether it is; then the time starts anew."""
+        """Whether a checkpoint is due; if so, restart the timer."""
         now = time.monotonic()
         if now - self.last < self.seconds:
             return False
@@ -211,13 +211,13 @@ class Clock:
 
 
 def at(every: int, step: int, total: int) -> bool:
-    """Whether something is due after `step`: every so many, and at the end."""
+    """Whether something is due after `step`: every `every` steps, and at the end."""
     return step % every == 0 or step == total
 
 
 def log(setup: Setup, window: Tensor, progress: Progress) -> None:
-    """Report the means since the last log, and start a new window."""
-    average(window[:2])  # the norm is that of the averaged gradient everywhere
+    """Log the means since the last log, and reset the sums."""
+    average(window[:2])  # the norm of the averaged gradient is equal on all processes
     loss, regulariser, norm, steps = window.tolist()
     values = {
         "train/loss": loss / steps,
@@ -228,14 +228,14 @@ def log(setup: Setup, window: Tensor, progress: Progress) -> None:
     if setup.accelerator.scaler is not None:
         values["train/skipped_steps"] = progress.skipped
     for name, value in setup.method.metrics().items():
-        if (number := float(value)) == number:  # a threshold is NaN until something is pruned
+        if (number := float(value)) == number:  # the threshold is NaN until something is pruned
             values[f"allocation/{name}"] = number
     window.zero_()
     setup.watcher.step(progress.step, values)
 
 
 def save(setup: Setup, progress: Progress, window: Tensor) -> None:
-    """Write a checkpoint (one process does), with what every process has of its own."""
+    """Write a checkpoint from rank 0, with the per-process state of all."""
     own = checkpoint.random_state() | {"window": window.cpu()}
     every = gather_object([own])
     if setup.accelerator.is_main_process:
@@ -255,10 +255,10 @@ def save(setup: Setup, progress: Progress, window: Tensor) -> None:
 
 
 def resume(setup: Setup) -> tuple[Progress, Tensor | None, list[str], dict[str, str]]:
-    """Go back to the newest sound checkpoint, if there is one; also names the damaged ones, and what was logged.
+    """Restore the newest valid checkpoint, if there is one; also return the damaged ones and the log checksums.
 
     Raises:
-        UserError: it was written by another number of processes.
+        UserError: it was written with another number of processes.
     """
     accelerator = setup.accelerator
     found = checkpoint.load(setup.checkpoints)

@@ -1,4 +1,4 @@
-"""AdamW and the linear schedule, as the released code trains (docs/deviations.md: D-adamw, D-decay, D-lr)."""
+"""AdamW and the linear schedule, as in the released code (docs/deviations.md: D-adamw, D-decay, D-lr)."""
 
 from typing import Any
 
@@ -10,10 +10,10 @@ from adalora.methods.protocol import Method
 
 
 def build_optimizer(model: nn.Module, method: Method, training: Training) -> AdamW:
-    """AdamW over what is trained: weight decay on everything but biases and LayerNorms, so on the
-    low-rank factors and the head too (released code); one learning rate for adapters and head.
+    """AdamW over the trained parameters. Weight decay applies to all but biases and LayerNorms, so also to low-rank
+    factors and head (released code). Adapters and head have the same learning rate.
 
-    Each group carries `peak_lr` and `born`, the step at which its own schedule starts.
+    Each group has `peak_lr` and `born`, the step at which its schedule starts.
     """
     own = method.groups()
     owned = {id(p) for group in own for p in group["params"]}
@@ -50,6 +50,6 @@ def linear(step: int, total: int, warmup: int) -> float:
 
 
 def set_lr(optimizer: Optimizer, t: int, total: int, warmup: int) -> None:
-    """The learning rate of step t: a function of t alone, so nothing needs saving."""
+    """Set the learning rate of step t, which depends on t alone, so there is no state to save."""
     for group in optimizer.param_groups:
         group["lr"] = group["peak_lr"] * linear(t - group["born"], total - group["born"], warmup)

@@ -1,4 +1,4 @@
-"""Activation checkpointing: a layer keeps its input alone, and computes the rest again in the backward pass."""
+"""Activation checkpointing: a layer keeps only its input, and recomputes the rest in the backward pass."""
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
@@ -9,10 +9,10 @@ from adalora.methods.linear import SharedFactors, shared_by
 
 
 def recompute_activations(model: PreTrainedModel) -> None:
-    """Make the layers of `model`, to which the method is attached, do so in training.
+    """Turn on activation checkpointing in the layers of `model`, which has the method attached.
 
-    Dropout draws the same masks again, so no number changes. What maps share (`SharedFactors`) is formed outside of the
-    layers and not again with them.
+    Dropout draws the same masks again, so results don't change. What maps share (`SharedFactors`) is formed outside of
+    the layers and not again with them.
     """
     shared = shared_by(model.modules())
     for module in shared:
@@ -26,7 +26,7 @@ def recompute_activations(model: PreTrainedModel) -> None:
 
 @contextmanager
 def again(shared: list[SharedFactors]) -> Iterator[None]:
-    """Give layers that are computed again what the last forward pass formed."""
+    """Let recomputed layers use the shared results of the last forward pass."""
     with ExitStack() as stack:
         for module in shared:
             stack.enter_context(module.again())

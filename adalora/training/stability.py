@@ -1,11 +1,11 @@
-"""What happens to a step whose loss or gradient isn't finite.
+"""Handle steps whose loss or gradient isn't finite.
 
-fp16: the loss is scaled, and a gradient that overflows is the scaler's way to find its scale. Such a step is
-skipped: it isn't an optimizer step t, its batch is passed over, and every method's state stays as it was. To
-know that, the host waits for the device once a step (docs/deviations.md: D-fp16).
+fp16: the loss is scaled, and overflows are how the scaler finds its scale. Such a step is skipped: it doesn't count as
+an optimizer step t, its batch is dropped, and the method's state doesn't change. To detect this, the host synchronises
+with the device once per step (docs/deviations.md: D-fp16).
 
-fp32 and bf16: training has diverged. From that step on a flag on the device blocks the optimizer, and the next
-logging step, evaluation or checkpoint, which waits for the device anyway, ends the run.
+fp32 and bf16: training has diverged. From that step on, a flag on the device blocks the optimizer, and the next logging
+step, evaluation or checkpoint, which synchronises anyway, ends the run.
 """
 
 import math
@@ -19,34 +19,36 @@ from torch.optim import Optimizer
 from adalora.distributed import several
 from adalora.errors import UserError
 
-MOST_SKIPPED = 30  # in a row: from 65536, torch's first scale, down to 6e-5 (fairseq ends a run below 1e-4)
+MOST_SKIPPED = (
+    30  # overflows in a row: they take the scale from torch's initial 65536 to 6e-5 (fairseq stops below 1e-4)
+)
 
 
 class Guard:
-    """Watches the steps of one training.
+    """Monitors the steps of a training.
 
     Args:
-        accelerator: whose scaler, in fp16, decides what is skipped.
-        optimizer: a fused one, which honours `found_inf`.
+        accelerator: its scaler decides in fp16 which steps are skipped.
+        optimizer: a fused optimizer, which supports `found_inf`.
     """
 
     def __init__(self, accelerator: Accelerator, optimizer: Optimizer) -> None:
         self.scaler = accelerator.scaler
         self.in_a_row = 0
         self.first = torch.full((), math.inf, device=accelerator.device)  # t of the first bad step
-        self.blocked = torch.zeros((), device=accelerator.device)  # 1 from then on
-        if self.scaler is None:  # which passes its own `found_inf`
+        self.blocked = torch.zeros((), device=accelerator.device)  # 1 from that step on
+        if self.scaler is None:  # the scaler passes its own `found_inf`
             optimizer.found_inf = self.blocked  # type: ignore[attr-defined]
 
     def skips(self, norm: Tensor, t: int) -> bool:
-        """Whether the scaler will skip this step. Only fp16 waits for the device.
+        """Whether the scaler will skip this step. Only fp16 synchronises with the device.
 
         Args:
-            norm: of all gradients, unscaled.
-            t: the optimizer steps made so far.
+            norm: norm of all gradients, unscaled.
+            t: optimizer steps so far.
 
         Raises:
-            UserError: too many skipped in a row.
+            UserError: too many steps in a row were skipped.
         """
         if self.scaler is None:
             return False
@@ -59,18 +61,18 @@ class Guard:
         return self.in_a_row > 0
 
     def see(self, t: int, values: Tensor) -> None:
-        """Block the optimizer from step t on if one of its values (loss, regulariser, norm) isn't finite."""
+        """Block the optimizer from step t on if a value (loss, regulariser, norm) isn't finite."""
         bad = ~values.isfinite().all()
         self.first = torch.where(bad, self.first.clamp(max=t), self.first)
         self.blocked.copy_(self.first.isfinite())
 
     def check(self) -> None:
-        """Refuse to go on after a step that wasn't finite. Waits for the device.
+        """Stop after a step that wasn't finite. Synchronises with the device.
 
         Raises:
-            UserError: with that step, and what to change.
+            UserError: the message names the step and what to change.
         """
-        if several():  # each sees its own rows' loss
+        if several():  # each process sees its own rows' loss
             dist.all_reduce(self.first, dist.ReduceOp.MIN)
         if math.isfinite(first := self.first.item()):
             raise UserError(
