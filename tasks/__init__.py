@@ -1,4 +1,4 @@
-"""What a task is: rows, loss, scores. A folder a type: `options.py` (no torch) and `task_type.py`.
+"""Tasks: rows, loss and scores. One folder per type: `options.py` (no torch) and `task_type.py`.
 
-`discovery.py` finds them; modules beside the folders are shared.
+`discovery.py` finds them. Modules next to the folders are shared.
 """

@@ -1,4 +1,4 @@
-"""From rows to batches, and from batches to predictions in row order."""
+"""Collate rows to batches, and collect predictions in row order."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -14,7 +14,7 @@ from tasks.task_type import Batch, Split
 def collator(
     collate: Callable[[list[dict[str, Any]]], Any], columns: Sequence[str]
 ) -> Callable[[list[dict[str, Any]]], Batch]:
-    """One of transformers' collators on these columns of the rows; attention masks come from its padding."""
+    """Apply one of transformers' collators to these columns; attention masks come from its padding."""
 
     def batch(rows: list[dict[str, Any]]) -> Batch:
         return dict(collate([{name: row[name] for name in columns} for row in rows]))
@@ -26,8 +26,8 @@ def collator(
 def predict(
     accelerator: Accelerator, model: nn.Module, split: Split, forward: Callable[[nn.Module, Batch], Tensor]
 ) -> Tensor:
-    """What `forward` gives for every feature (features, ..., n), in their order, on the CPU. Where n differs
-    between batches, it is filled up with -inf."""
+    """Collect the outputs of `forward` for every feature, (features, ..., n), in order, on the CPU. If n differs
+    between batches, it is padded with -inf."""
     parts = []
     for batch in split.batches:
         found = forward(model, batch).float()

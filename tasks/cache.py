@@ -1,4 +1,4 @@
-"""Rows to token ids, once: cached by content, memory-mapped, shared by all runs."""
+"""Tokenise rows once: cached by content, memory-mapped, shared by all runs."""
 
 import hashlib
 import json
@@ -14,8 +14,8 @@ from adalora.reading import Damaged, read_json
 from tasks.discovery import create
 from tasks.options import Task
 
-LAYOUT = 4  # raised when `features` of a kind, or how a tokenizer is loaded, changes
-SUMS = "sha256.json"  # checksums of an entry's files, by name
+LAYOUT = 4  # incremented when `features` of a type, or tokenizer loading, changes
+SUMS = "sha256.json"  # file with the checksums of an entry's files
 
 
 def tokenised(
@@ -27,15 +27,15 @@ def tokenised(
     cache_dir: Path,
     warn: Callable[[str], None] = print,
 ) -> datasets.Dataset:
-    """What the model sees of the rows, from disk where it has been made before; a damaged entry is made again.
+    """The model's inputs for the rows, from the cache if they are there; a damaged entry is recreated.
 
     Args:
         table: the rows.
         content: digest of the table.
-        task: whose `tokens` decide the features beside the rows.
+        task: the task; its `tokens` options also determine the features.
         tokenizer, tokenizer_digest: the tokenizer and a digest of its files.
-        cache_dir: where the result is kept, under a name made of all of the above.
-        warn: takes a line for the user.
+        cache_dir: the cache; an entry's name depends on all of the above.
+        warn: called with a line for the user.
 
     Raises:
         UserError: the cache can't be written.
@@ -55,14 +55,14 @@ def tokenised(
 
 
 def save(rows: datasets.Dataset, folder: Path, replace: bool = False) -> None:
-    """Write an entry with the checksums of its files; without `replace`, one that another run made meanwhile stays."""
+    """Write an entry with checksums. Without `replace`, an entry that another run has written meanwhile is kept."""
     with new_folder(folder, replace, option="cache_dir") as place:
         rows.save_to_disk(place)
         write_json(place / SUMS, {file.name: sha256(file) for file in sorted(place.iterdir())})
 
 
 def load(folder: Path) -> datasets.Dataset:
-    """An entry, every file checked. Raises `Damaged`."""
+    """Load an entry after checking every file. Raises `Damaged`."""
     remedy = "remove the folder"
     sums = read_json(folder / SUMS, dict[str, str], remedy)
     for name, expected in sums.items():

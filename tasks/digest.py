@@ -1,4 +1,4 @@
-"""One name for the content of a table."""
+"""A digest of a table's content."""
 
 import hashlib
 import json
@@ -8,14 +8,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-Part = tuple[str, bytes | memoryview]  # what of a column, and its bytes
+Part = tuple[str, bytes | memoryview]  # which part of a column, and its bytes
 
 
 def digest(table: pa.Table) -> str:
-    """sha256 of the rows, from Arrow's own buffers: the same rows give the same, however they are chunked or stored.
+    """SHA-256 of the rows, computed from Arrow's buffers. It doesn't depend on chunking or storage.
 
-    A column comes to a few streams of bytes: which rows are null, lengths, and values. Each has a checksum, and the
-    digest is over these by name.
+    A column consists of a few byte streams: nulls, lengths and values. Each has a checksum, and the digest is over all
+    of them with their names.
     """
     streams: dict[str, hashlib._Hash] = {}
     for name, column in zip(table.column_names, table.columns, strict=True):
@@ -26,7 +26,7 @@ def digest(table: pa.Table) -> str:
 
 
 def parts(name: str, array: pa.Array) -> Iterator[Part]:
-    """The streams of an array, those of nested arrays under their names."""
+    """The streams of an array and its nested arrays, by name."""
     kind = array.type
     yield f"{name} valid", one_a_row(pc.is_valid(array))
     if pa.types.is_struct(kind):
@@ -53,7 +53,7 @@ def one_a_row(array: pa.Array) -> bytes:
 
 
 def characters(texts: pa.LargeStringArray) -> memoryview:
-    """All texts one after another in UTF-8."""
+    """All texts concatenated in UTF-8."""
     _, offsets, data = texts.buffers()
     if data is None:
         return memoryview(b"")

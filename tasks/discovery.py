@@ -1,4 +1,4 @@
-"""Finds the types of task: every folder here. Imports no torch."""
+"""Find the types of task: every folder here. Imports no torch."""
 
 from importlib import import_module
 from pathlib import Path
@@ -15,9 +15,9 @@ TASKS: dict[str, type[Task]] = {
     for module in iter_modules([str(Path(__file__).parent)])
     if module.ispkg
 }
-"""The options of every type of task: `OPTIONS` in tasks/<type>/options.py."""
+"""The options class of every type of task: `OPTIONS` in tasks/<type>/options.py."""
 
 
 def create(task: Task) -> "TaskType":
-    """The type of `task` with its options: `TASK_TYPE` in tasks/<type>/task_type.py."""
+    """Create the type of `task`: `TASK_TYPE` in tasks/<type>/task_type.py."""
     return import_module(f"tasks.{task.type}.task_type").TASK_TYPE(task)

@@ -1,4 +1,4 @@
-"""Files of rows as Arrow tables: Parquet, CSV, JSON lines, and Orange's .tab."""
+"""Read files of rows as Arrow tables: Parquet, CSV, JSON lines, and Orange's .tab."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -12,12 +12,12 @@ from adalora.errors import UserError
 
 
 def read_csv(path: Path) -> pa.Table:
-    """Comma-separated values under a line of names; a quoted value may hold line breaks."""
+    """Comma-separated values with a header line; quoted values may contain line breaks."""
     return pa.csv.read_csv(path, parse_options=pa.csv.ParseOptions(newlines_in_values=True))
 
 
 def read_tab(path: Path) -> pa.Table:
-    """Orange's .tab text: three header lines (names, types, flags), then one row a line."""
+    """Orange's .tab format: three header lines (names, types, flags), then one row per line."""
     names, _, _, *lines = path.read_text(encoding="utf-8").splitlines()
     rows = [line.split("\t") for line in lines if line.strip()]
     return pa.table(dict(zip(names.split("\t"), map(list, zip(*rows, strict=True)), strict=True)))
@@ -30,16 +30,16 @@ READERS: dict[str, tuple[str, Callable[[Path], pa.Table]]] = {
     ".json": ("JSON lines", pa.json.read_json),
     ".tab": ("Orange's tab", read_tab),
 }
-"""What a file's ending says it holds, and its reader. Arrow's own: `datasets` reads through the same."""
+"""Format and reader by file extension. The readers are Arrow's, which `datasets` also uses."""
 ENDINGS = (".parquet", ".csv", ".jsonl", ".json")
-"""Of the files that a user's data folder may hold, in the order in which they are looked for."""
+"""Extensions looked for in a user's data folder, in this order."""
 
 
 def read_table(files: list[Path]) -> pa.Table:
-    """All rows of some files of one format.
+    """Read all rows of files of one format.
 
     Raises:
-        UserError: a file is missing, of an unknown format, or can't be read as its format.
+        UserError: a file is missing, has an unknown extension, or can't be read.
     """
     tables = []
     for path in files:

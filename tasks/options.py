@@ -1,4 +1,4 @@
-"""What the options of all tasks share. Imports no torch."""
+"""Options shared by all tasks. Imports no torch."""
 
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
@@ -10,7 +10,7 @@ from adalora.sources.options import Package, Source
 
 
 class Served(NamedTuple):
-    """A backbone's model for a type of task: transformers' class, and the modules of it that are its head.
+    """A backbone's model for a type of task: transformers' class, and the modules that make up the head.
 
     The head is trained, saved and never counted.
     """
@@ -21,20 +21,20 @@ class Served(NamedTuple):
 
 @dataclass
 class Task:
-    """A task: data, columns, metric. A dozen lines of YAML and a citation."""
+    """A task: data, columns and metric, in a dozen lines of YAML with a citation."""
 
     type: ClassVar[str]  # tasks/<type>/
-    models: ClassVar[dict[str, Served]]  # by the architecture of the backbone
-    auto_class: ClassVar[str]  # transformers' AutoModelFor... of it
+    models: ClassVar[dict[str, Served]]  # by architecture of the backbone
+    auto_class: ClassVar[str]  # transformers' AutoModelFor... class
     peft_type: ClassVar[str]  # PEFT's task type
     known_metrics: ClassVar[tuple[str, ...]]
-    # options that decide scores, and those that decide what the model sees of the rows
+    # options that affect scores, and those that affect the model's inputs
     scored: ClassVar[tuple[str, ...]] = ("name", "version", "metrics", "headline", "max_length")
     tokenised: ClassVar[tuple[str, ...]] = ("max_length",)
 
     name: str = option(MISSING, folder_name)
-    title: str = MISSING  # as the paper's tables name it
-    version: int = MISSING  # raised when a change alters scores
+    title: str = MISSING  # name in the paper's tables
+    version: int = MISSING  # incremented when a change alters scores
     source: Source | None = MISSING
     package: Package | None = MISSING
     train_split: str = MISSING
@@ -43,7 +43,7 @@ class Task:
     metrics: list[str] = MISSING
     headline: str = MISSING
     direction: str = option(MISSING, one_of("max", "min"))
-    # tokens of an input; the mean is for estimates of cost only, None: max_length
+    # tokens of an input; the mean is only for cost estimates, None: max_length
     max_length: int = option(MISSING, at_least(3))
     mean_length: float | None = option(None, positive)
     citation: str = MISSING
@@ -65,23 +65,23 @@ class Task:
 
     @property
     def classes(self) -> list[str]:
-        """Names of the classes that the head tells apart; none where it does something else."""
+        """Names of the head's classes; none if it isn't a classifier."""
         return []
 
     @property
     def mean_tokens(self) -> tuple[float, float]:
-        """Tokens of a row on average, for estimates of cost: its input's, and those that a decoder reads."""
+        """Mean tokens per row for cost estimates: of the input, and of the decoder."""
         mean = min(self.mean_length or self.max_length, self.max_length)
         return mean, mean
 
     @property
     def generates(self) -> tuple[int, int] | None:
-        """Beams, and the most tokens of each, in an evaluation; None where nothing is generated."""
+        """Beams and maximum tokens per beam in evaluation; None if nothing is generated."""
         return None
 
     def metric_name(self, metric: str, split: str) -> str:
-        """A metric's name with the part of the split's name that tells it from the task's others.
+        """A metric's name, with the part of the split's name that distinguishes it from the task's other splits.
 
-        accuracy on MNLI's validation_matched is `accuracy_matched`; with one evaluation split names stay bare.
+        MNLI's accuracy on validation_matched is `accuracy_matched`; with one evaluation split names don't change.
         """
         return metric + (split.removeprefix("validation") if len(self.eval_splits) > 1 else "")

@@ -1,4 +1,4 @@
-"""What the suite asks of a type of task."""
+"""The interface of a type of task."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 Batch = dict[str, Tensor]
-ReportProgress = Callable[[int, int], None]  # rows done and their number, for a progress bar
+ReportProgress = Callable[[int, int], None]  # called with rows done and total rows, for a progress bar
 
 
 @dataclass
@@ -25,32 +25,32 @@ class Split:
     """An evaluation split, ready to be evaluated."""
 
     name: str
-    table: pa.Table  # the rows as checked
-    features: datasets.Dataset  # what the model sees of them
+    table: pa.Table  # the checked rows
+    features: datasets.Dataset  # the model's inputs
     batches: DataLoader
-    order: Tensor  # the feature at each place in `batches`
+    order: Tensor  # the feature index at each position of `batches`
 
 
 class Scores(NamedTuple):
-    """What an evaluation found on one split."""
+    """The result of an evaluation on one split."""
 
     metrics: dict[str, float]  # fractions
     loss: float  # mean task loss
-    weight: float  # what it is a mean over
+    weight: float  # number of items in the mean
     predictions: Any  # for `samples` and `save`
 
 
 class Samples(NamedTuple):
-    """Some rows with what the model makes of them, for a person to read."""
+    """Some rows with the model's predictions, for reading."""
 
     columns: list[str]
     rows: list[list[Any]]
 
 
 class TaskType(Protocol):
-    """A type of task: its rows, its loss, its scores. `tasks.discovery.create(task)` gives one."""
+    """A type of task: rows, loss and scores. `tasks.discovery.create(task)` creates one."""
 
-    merges: ClassVar[bool] = False  # evaluate with the adapters folded into the weights
+    merges: ClassVar[bool] = False  # evaluate with the adapters merged into the weights
 
     @property
     def outputs(self) -> int:
@@ -58,37 +58,37 @@ class TaskType(Protocol):
         ...
 
     def checked(self, raw: pa.Table, where: str, training: bool) -> tuple[pa.Table, list[str]]:
-        """The columns that the task needs, every row checked, and a line for each sort of row that is left
-        out or odd.
+        """Check every row, and return the columns that the task needs, with a line for each kind of row that is left
+        out or unusual.
 
         Args:
             raw: the rows as stored.
-            where: their place, for messages.
-            training: whether they are trained on; evaluation may have to keep what training leaves out.
+            where: their source, for messages.
+            training: whether they are training rows; evaluation may keep rows that training leaves out.
 
         Raises:
-            UserError: what is wrong, and where.
+            UserError: a row isn't valid; the message says where and why.
         """
         ...
 
     def features(self, table: pa.Table, tokenizer: PreTrainedTokenizerBase) -> datasets.Dataset:
-        """What the model sees: columns `input_ids`, `length` (tokens) and those of the type."""
+        """The model's inputs: columns `input_ids`, `length` (tokens) and those of the type."""
         ...
 
     def notes(self, table: pa.Table, features: datasets.Dataset) -> list[str]:
-        """What should be known of a split's features, such as how many inputs were cut."""
+        """Notes on a split's features, such as how many inputs were truncated."""
         return []
 
     def weights(self, features: datasets.Dataset) -> list[int] | None:
-        """What each feature counts in the mean loss; None: 1."""
+        """The weight of each feature in the mean loss; None: 1."""
         return None
 
     def collate(self, tokenizer: PreTrainedTokenizerBase, multiple: int) -> Callable[[list[dict[str, Any]]], Batch]:
-        """Rows of `features` to a batch, padded to a multiple of `multiple` tokens."""
+        """Collate rows of `features` to a batch, padded to a multiple of `multiple` tokens."""
         ...
 
     def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor | int]:
-        """The mean task loss of a batch, and the weight that it is a mean over."""
+        """The mean task loss of a batch, and its total weight."""
         ...
 
     def evaluate(
@@ -99,12 +99,12 @@ class TaskType(Protocol):
         tokenizer: PreTrainedTokenizerBase,
         report: ReportProgress,
     ) -> Scores:
-        """Scores of `model`, which is in evaluation mode; `report` is called during slow work."""
+        """Evaluate `model`, which is in evaluation mode; slow evaluations call `report`."""
         ...
 
     def samples(self, split: Split, predictions: Any, count: int) -> Samples:
-        """`count` rows spread evenly over the split."""
+        """Pick `count` rows, evenly spread over the split."""
         ...
 
     def save(self, split: Split, predictions: Any, folder: Path) -> None:
-        """Write the predictions into the run's `folder`, where a person or an official script may want them."""
+        """Write the predictions into the run folder, for reading or for an official script."""

@@ -1,1 +1,1 @@
-"""Trained runs as things that others load: a PEFT adapter, a plain model, a model card."""
+"""Export trained runs: as a PEFT adapter, a plain model, or a model card."""

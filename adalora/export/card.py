@@ -1,4 +1,4 @@
-"""A model card: what was trained on what, what it scored, and how to load it."""
+"""Write a model card: training, scores, and how to load the model."""
 
 import json
 from typing import Any
@@ -37,12 +37,12 @@ model = PeftModel.from_pretrained(base, "{out}").eval()"""
 
 
 def base_of(config: Resolved) -> str | None:
-    """What to load the backbone from: hub id or folder; None where only the suite can build it."""
+    """Hub id or folder of the backbone; None if only the suite can build it."""
     return config.model.path or (None if config.model.package else config.model.hub)
 
 
 def card(trained: Trained, to: str, out: str) -> str:
-    """README.md of an export `to` the place `out`."""
+    """README.md of an export of kind `to` into `out`."""
     config, result = trained.config, trained.result
     base, parameters, method = base_of(config), result["parameters"], result["method"]["name"]
     head = {"library_name": "peft" if to == "peft" else "transformers", "tags": ["adalora-suite", method]}
@@ -76,7 +76,7 @@ def card(trained: Trained, to: str, out: str) -> str:
 
 
 def loading(trained: Trained, to: str, out: str, base: str | None) -> str:
-    """Code that loads it."""
+    """Code that loads the export."""
     config = trained.config
     values: dict[str, Any] = {
         "auto": config.task.auto_class,
@@ -90,7 +90,7 @@ def loading(trained: Trained, to: str, out: str, base: str | None) -> str:
 
 
 def ranks(found: dict[str, int]) -> list[str]:
-    """Where the ranks went, for methods that have them."""
+    """Table of realised ranks, if the method has ranks."""
     if not found:
         return []
     return ["## Realised ranks", "", "| map | rank |", "|---|---|", *(f"| {p} | {r} |" for p, r in found.items()), ""]

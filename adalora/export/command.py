@@ -1,4 +1,4 @@
-"""What `scripts/export.py` does with its arguments."""
+"""The command of `scripts/export.py`."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,10 +20,10 @@ ALLOWED = {"to": ("peft", "merged", "card"), "type": ("auto", "lora")}
 
 
 def export(arguments: Sequence[str]) -> str:
-    """Do what `RUN to=... out=... [type=...] [push=...]` says; returns a line for the user.
+    """Run `RUN to=... out=... [type=...] [push=...]` and return a line for the user.
 
     Raises:
-        UserError: a mistake in the arguments, or something that can't be exported, with the reason.
+        UserError: the arguments are wrong, or the run can't be exported; the message says why.
     """
     run, options = parsed(arguments)
     out, to = Path(options["out"]).expanduser(), options["to"]
@@ -50,7 +50,7 @@ def export(arguments: Sequence[str]) -> str:
 
 
 def parsed(arguments: Sequence[str]) -> tuple[Path, dict[str, str]]:
-    """The run's folder and the options. Raises `UserError`."""
+    """Parse the run folder and the options. Raises `UserError`."""
     runs = [argument for argument in arguments if "=" not in argument]
     if len(runs) != 1:
         raise UserError(f"one run's folder is needed, {len(runs)} given (--help shows how)")
@@ -68,7 +68,7 @@ def parsed(arguments: Sequence[str]) -> tuple[Path, dict[str, str]]:
 
 
 def write(place: Path, trained: Trained, to: str, options: dict[str, str]) -> None:
-    """The export's files, the card apart."""
+    """Write the export's files, except the card."""
     model, method, config = trained.model, trained.method, trained.config
     if to == "merged":
         merged.save(place, model, method)
@@ -76,7 +76,7 @@ def write(place: Path, trained: Trained, to: str, options: dict[str, str]) -> No
         form: peft.Form = "lora" if options["type"] == "lora" else "auto"
         peft.save(place, model, method, config.model.head, base_of(config), config.task.peft_type, form)
         base: Any = model
-        base.config.save_pretrained(place)  # the classes' names: PEFT's own files have none
+        base.config.save_pretrained(place)  # for the class names, which PEFT's files lack
     trained.tokenizer.save_pretrained(place)
 
 

@@ -1,4 +1,4 @@
-"""A plain transformers model with the increments in its weights."""
+"""Export a plain transformers model with merged weights."""
 
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ from adalora.methods.protocol import Method
 
 
 def save(folder: Path, model: nn.Module, method: Method) -> None:
-    """Fold the method into `model`, which stays so, and write it. Raises `UserError` where that can't be done."""
+    """Merge the method into `model` (in place) and save it. Raises `UserError` if that isn't possible."""
     method.merge(model)
     plain: Any = model
     plain.save_pretrained(folder)

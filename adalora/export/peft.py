@@ -1,9 +1,9 @@
-"""An adapter that `peft.PeftModel.from_pretrained` loads.
+"""Export an adapter for `peft.PeftModel.from_pretrained`.
 
-A method whose maps have `low_rank_factors()` becomes PEFT's LoRA: y = W x + B A x with the scale in B, so
-alpha = rank in `alpha_pattern` and `rank_pattern`; maps of rank 0 are left out. AdaLoRA stays AdaLoRA: surviving
-triplets, and a pattern of booleans that tells PEFT how many slots there were. What `method=peft` trained is
-PEFT's own. The head goes along as `modules_to_save`.
+A method whose maps have `low_rank_factors()` becomes PEFT's LoRA: y = W x + B A x with the scale folded into B, so
+alpha = rank in `alpha_pattern` and `rank_pattern`; maps of rank 0 are left out. AdaLoRA stays AdaLoRA, with the
+surviving triplets and a boolean pattern from which PEFT infers the number of slots. Runs of `method=peft` use PEFT's
+own format. The head is included as `modules_to_save`.
 """
 
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ from adalora.methods.protocol import Method
 
 PREFIX = "base_model.model."
 Form = Literal["auto", "lora"]
-Adapter = tuple[Any, dict[str, Tensor]]  # PEFT's config, and what goes with it
+Adapter = tuple[Any, dict[str, Tensor]]  # PEFT's config, and its tensors
 
 
 def save(
@@ -34,15 +34,15 @@ def save(
 
     Args:
         folder: an existing folder.
-        model: with the method attached, and trained.
-        method: what is attached.
-        head: modules that were trained beside it.
-        base: hub id or folder of the backbone, where it has one.
-        task_type: PEFT's, such as SEQ_CLS.
-        form: `lora` exports AdaLoRA's triplets as LoRA too.
+        model: the trained model with the method attached.
+        method: the method.
+        head: trained head modules.
+        base: hub id or folder of the backbone, if it has one.
+        task_type: PEFT's task type, such as SEQ_CLS.
+        form: `lora` exports AdaLoRA's triplets as LoRA.
 
     Raises:
-        UserError: PEFT can't express it, with the reason.
+        UserError: PEFT can't express the adapter; the message says why.
     """
     config, tensors = adapter(model, method, form)
     config.task_type = task_type
@@ -58,7 +58,7 @@ def save(
 
 
 def adapter(model: nn.Module, method: Method, form: Form) -> Adapter:
-    """PEFT's config and tensors, the head apart. Raises `UserError`."""
+    """PEFT's config and tensors, without the head. Raises `UserError`."""
     maps = {path: module for path, module in model.named_modules() if isinstance(module, AdaptedLinear)}
     if (maps or isinstance(method, PEFT)) and (reason := unmergeable(model)):
         raise UserError(f"PEFT can't express this adapter: {reason}")
@@ -73,7 +73,7 @@ def adapter(model: nn.Module, method: Method, form: Form) -> Adapter:
 
 
 def low_rank(maps: dict[str, AdaptedLinear], name: str) -> Adapter:
-    """LoRA of every map's own rank."""
+    """PEFT's LoRA, with each map's own rank."""
     tensors: dict[str, Tensor] = {}
     ranks: dict[str, int] = {}
     for path, module in maps.items():
@@ -94,7 +94,7 @@ def low_rank(maps: dict[str, AdaptedLinear], name: str) -> Adapter:
 
 
 def triplets(method: AdaLoRA) -> Adapter:
-    """PEFT's AdaLoRA with the triplets whose lambda survived."""
+    """PEFT's AdaLoRA, with the surviving triplets."""
     config = method.config
     tensors: dict[str, Tensor] = {}
     pattern = {}
@@ -126,13 +126,13 @@ def triplets(method: AdaLoRA) -> Adapter:
 
 
 def own(method: PEFT) -> Adapter:
-    """What PEFT itself saves of its tuner; its AdaLoRA with the pattern that lambda tells."""
+    """What PEFT itself saves of its tuner; for AdaLoRA with the rank pattern given by lambda."""
     if method.adaptive:
         method.options.rank_pattern = {
             f"{path}.lora_E.{ADAPTER}": (layer.lora_E[ADAPTER].squeeze(-1) != 0).tolist()
             for path, layer in method.layers.items()
         }
-    whole: Any = nn.Module()  # PEFT saves from a PeftModel, whose tuner is called so
+    whole: Any = nn.Module()  # PEFT saves from a PeftModel, whose tuner has this name
     whole.base_model, whole.peft_config = method.tuner, method.tuner.peft_config
     if method.adaptive:
         whole.resize_state_dict_by_rank_pattern = method.tuner.resize_state_dict_by_rank_pattern

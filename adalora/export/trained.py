@@ -1,4 +1,4 @@
-"""A finished run as a model again."""
+"""Load a finished run as a model."""
 
 import json
 from dataclasses import asdict, dataclass
@@ -28,7 +28,7 @@ from tasks.options import Task
 
 @dataclass(frozen=True)
 class Trained:
-    """A run's parts, the model in evaluation mode on the CPU."""
+    """The parts of a run, with the model in evaluation mode on the CPU."""
 
     config: Resolved
     result: dict[str, Any]
@@ -39,17 +39,17 @@ class Trained:
 
 
 def load_run(folder: Path) -> Trained:
-    """Build the model of a finished run: the backbone, the method, and what was trained.
+    """Build the model of a finished run: backbone, method and trained parameters.
 
     Raises:
-        UserError: no finished run, or the backbone is not the one that it was trained on.
+        UserError: the run isn't finished, or its backbone has changed.
     """
     config, result = load_config(folder), read_finished(folder).as_dict()
     check_same(folder, config, result)
     weights = locate(config.model)
     if weights.digest != result["model"]["digest"]:
         raise UserError(f"{weights.folder} is not the backbone that {folder} was trained on: its content differs")
-    torch.manual_seed(config.seed)  # frozen random parts of a method come again
+    torch.manual_seed(config.seed)  # redraws the frozen random parts of a method
     model, method = build_model(config, weights, create_task(config.task).outputs, torch.device("cpu"))
     method.allocate(result["ranks"])
     load_adapter(folder / "adapter", model)
@@ -58,12 +58,12 @@ def load_run(folder: Path) -> Trained:
 
 
 def load_config(folder: Path) -> Resolved:
-    """The configuration in force, from config.yaml. Raises `Damaged` where it can't be read."""
+    """Read the resolved configuration from config.yaml. Raises `Damaged` if it can't be read."""
     path, remedy = folder / "config.yaml", "give the folder of a finished run, or run it again"
     text = read_text(path, remedy)
     with library_reads(path, f"it isn't the configuration of a run, {remedy}"):
         raw: Any = OmegaConf.to_container(OmegaConf.create(text))
-        raw["method"].pop("init_from", None)  # where training started says nothing of where it ended
+        raw["method"].pop("init_from", None)  # the initial adapter isn't needed
         name = raw["method"]["name"]
         if name not in METHODS:
             raise Damaged(path, f"there is no method {name}", "install the package that has it")
@@ -84,23 +84,23 @@ def load_config(folder: Path) -> Resolved:
 
 
 def architectures(task: type[Task]) -> set[str]:
-    """The models of a type of task."""
+    """The model classes of a type of task."""
     return {served.architecture for served in task.models.values()}
 
 
 def check_same(folder: Path, config: Resolved, result: dict[str, Any]) -> None:
-    """Refuse a configuration that isn't the result's, which has a checksum. Raises `Damaged`."""
+    """Check the configuration against the result, which has a checksum. Raises `Damaged`."""
     model = {name: getattr(config.model, name) for name in MODEL_OPTIONS}
     for part, options in (("model", model), ("method", asdict(config.method))):
         for key, value in json.loads(json.dumps(options)).items():
-            recorded = result[part].get(key, value)  # a run from before an option has the option's default
+            recorded = result[part].get(key, value)  # runs older than an option have its default
             if key != "init_from" and value != recorded:
                 reason = f"{part}.{key} is {value}, and {recorded} in result.json"
                 raise Damaged(folder / "config.yaml", reason, "put the run's own back, or run it again")
 
 
 def label(model: Any, labels: list[str]) -> None:
-    """Give a classifier the names of its classes."""
+    """Set the class names of a classifier."""
     if labels:
         model.config.id2label = dict(enumerate(labels))
         model.config.label2id = {name: i for i, name in enumerate(labels)}

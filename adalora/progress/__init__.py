@@ -1,1 +1,1 @@
-"""How a run goes: plan, live lines, result and pictures, for the terminal and wandb."""
+"""Show a run: plan, progress, result and figures, in the terminal and wandb."""

@@ -1,4 +1,4 @@
-"""Realised ranks, layer by map: in the terminal and as a picture (the paper's Figure 3)."""
+"""Heat maps of realised ranks, layer by map: in the terminal and as a figure (the paper's Figure 3)."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,12 +15,12 @@ from adalora.paths import target_grid
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# inches around the grid; matplotlib's own layout takes 0.4 s to find them
+# margins in inches; matplotlib's automatic layout takes 0.4 s
 LEFT, RIGHT, BOTTOM, TOP = 1.0, 0.9, 0.9, 0.4
 
 
 def rank_table(model: Model, ranks: Mapping[str, int]) -> Table:
-    """One row a layer, one column a map: the number, on a ground that darkens with it."""
+    """A terminal heat map with one row per layer and one column per map."""
     columns, rows = target_grid(model.targets, list(ranks))
     highest = max(ranks.values())
     table = Table(title=f"realised ranks ({sum(ranks.values())} in {len(ranks)} modules)", box=None)
@@ -41,7 +41,7 @@ def _cell(rank: int, highest: int) -> Text:
 
 
 def save_heatmap(path: Path, model: Model, ranks: Mapping[str, int], title: str) -> None:
-    """The same as a PNG.
+    """Save the heat map as a PNG.
 
     Raises:
         UserError: it can't be written.
@@ -52,13 +52,13 @@ def save_heatmap(path: Path, model: Model, ranks: Mapping[str, int], title: str)
 
 
 def rank_figure(model: Model, ranks: Mapping[str, int], title: str, highest: int | None = None) -> "Figure":
-    """The same as a matplotlib figure; `highest` is the rank of the darkest ground (of these ranks)."""
-    from matplotlib.figure import Figure  # half a second, and only here
+    """Draw the heat map with matplotlib; `highest` is the rank of the darkest colour (default: of these ranks)."""
+    from matplotlib.figure import Figure  # import takes half a second
 
     columns, rows = target_grid(model.targets, list(ranks))
     highest = max(ranks.values()) if highest is None else highest
     values = [[ranks[name] if name else float("nan") for name in row] for row in rows]
-    width, height = 0.8 * len(columns), 0.4 * len(rows)  # of the grid, in inches
+    width, height = 0.8 * len(columns), 0.4 * len(rows)  # size of the grid in inches
     whole = (LEFT + width + RIGHT, BOTTOM + height + TOP)
     figure = Figure(figsize=whole)
     axes = figure.add_axes((LEFT / whole[0], BOTTOM / whole[1], width / whole[0], height / whole[1]))

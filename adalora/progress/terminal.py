@@ -1,4 +1,4 @@
-"""What the terminal shows: the plan before, a progress bar, one table at the end."""
+"""Terminal output: the plan, and a table with the result."""
 
 import re
 import shlex
@@ -14,13 +14,13 @@ from adalora.options import written
 from adalora.plan import Plan
 from adalora.progress.heatmap import rank_table
 
-console = Console(highlight=False, markup=False)  # paths and titles may have brackets
+console = Console(highlight=False, markup=False)  # paths and titles may contain brackets
 if not console.is_terminal:
-    console = Console(highlight=False, markup=False, width=120)  # a log file has no width of its own
+    console = Console(highlight=False, markup=False, width=120)  # width for log files
 
 
 def show_plan(plan: Plan) -> None:
-    """Modules, counts, steps, phases, cost, and where the hyperparameters come from."""
+    """Print the plan: modules, counts, steps, phases, cost, and the hyperparameters' sources."""
     config, counts = plan.config, plan.setting.counts
     method = config.method
     table = Table(box=None, show_header=False, padding=(0, 1))
@@ -71,7 +71,7 @@ def show_plan(plan: Plan) -> None:
 
 
 def stated(what: str, values: Mapping[str, Any], source: str | None) -> str:
-    """A recipe's values with where they are from."""
+    """A recipe's values with their sources."""
     if source is None:
         return f"{what}: nothing published, suite defaults (ours)"
     texts = [f"{key.rpartition('.')[2]} {written(values[key])}" for key in sorted(values)]
@@ -79,7 +79,7 @@ def stated(what: str, values: Mapping[str, Any], source: str | None) -> str:
 
 
 def show_result(result: Mapping[str, Any], plan: Plan, folder: Path) -> None:
-    """The table at the end: metrics, parameters, ranks, where everything is, what to try next."""
+    """Print the result: metrics, parameters, ranks, paths, and commands to try next."""
     config, parameters = plan.config, result["parameters"]
     table = Table(box=None)
     for column in ("", "last", "best"):
@@ -111,7 +111,7 @@ def show_result(result: Mapping[str, Any], plan: Plan, folder: Path) -> None:
 
 
 def following(overrides: Sequence[str], method: str) -> list[str]:
-    """Commands to go on with: the same run by another method, and both with three seeds."""
+    """Commands to try next: the same run with another method, and both with three seeds."""
     same = [text for text in overrides if not re.match(r"\+*method[=.]", text)]
     unseeded = [text for text in same if not text.startswith("seed=")]
     other = "lora" if method == "adalora" else "adalora"

@@ -1,4 +1,4 @@
-"""A report as a wandb run: verdicts and tables to sort and filter, the page itself, and all files as an artifact."""
+"""Log a report to wandb: sortable verdicts and tables, the page, and all files as an artifact."""
 
 import csv
 import io
@@ -14,10 +14,10 @@ def track(findings: Findings, page: Path, files: Sequence[Path], warn: Callable[
     """Log one run of job type `report`, offline unless logged in; a failure is one warning.
 
     Args:
-        findings: what the report shows.
+        findings: the content of the report.
         page: report.html.
-        files: the tables beside it; the CSV files are logged as tables too.
-        warn: takes one line for the user.
+        files: the tables' files; CSV files are also logged as tables.
+        warn: called with one line for the user.
     """
     models = sorted({run["model"]["name"] for run in findings.runs})
     tasks = sorted({run["task"]["name"] for run in findings.runs})

@@ -1,7 +1,6 @@
-"""The loop's reports, handed to the log files, wandb and the terminal.
+"""Pass the loop's reports to log files, wandb and the terminal.
 
-metrics.jsonl and ranks.jsonl hold what a repeated run repeats to the bit; times, speed and memory
-go to wandb only.
+metrics.jsonl and ranks.jsonl only have values that repeat to the bit; times, speed and memory go to wandb.
 """
 
 import time
@@ -38,26 +37,26 @@ from adalora.resultfile import Result
 from adalora.tracking import Log, Wandb
 from tasks.task_type import Samples
 
-TOLD_EVERY = 30  # seconds between lines on a slow evaluation, where there is no progress bar
+TOLD_EVERY = 30  # seconds between lines in a slow evaluation without a progress bar
 
 
 class Speed(ProgressColumn):
-    """Steps, or rows, a second."""
+    """A progress bar column: steps or rows per second."""
 
     def render(self, task: Task) -> Text:
         return Text(f"{task.speed:.3g}/s" if task.speed else "")
 
 
 class Watch:
-    """A progress bar with loss, rank budget and time left; plain lines where there is no terminal.
+    """A progress bar with loss, rank budget and remaining time; plain lines without a terminal.
 
     Args:
         plan: the run's plan.
-        folder: the run's folder, for the log files.
-        wandb: the wandb run, if there is one.
-        visible: whether this process writes and speaks (one does).
-        tokens: the real tokens of a range of steps.
-        device: whose peak memory is reported.
+        folder: the run folder, for the log files.
+        wandb: the wandb run, if any.
+        visible: whether this process writes and prints (only rank 0 does).
+        tokens: the number of real tokens in a range of steps.
+        device: the device whose peak memory is reported.
     """
 
     def __init__(
@@ -72,9 +71,9 @@ class Watch:
         self.plan, self.wandb, self.visible, self.tokens, self.device = plan, wandb, visible, tokens, device
         self.total = plan.total_steps
         self.log, self.ranks = Log(folder / "metrics.jsonl"), Log(folder / "ranks.jsonl")
-        self.clock = (0, time.monotonic())  # training time is taken from this step and moment on
-        self.shown: Mapping[str, int] = {}  # the ranks of the last heat map
-        self.highest = 0  # of any rank so far: the heat maps' common scale
+        self.clock = (0, time.monotonic())  # step and time at which speed measurement starts
+        self.shown: Mapping[str, int] = {}  # ranks of the last heat map
+        self.highest = 0  # highest rank so far: the common scale of the heat maps
         self.bar = Progress(
             TextColumn("{task.description}", markup=False),
             BarColumn(),
@@ -89,7 +88,7 @@ class Watch:
         )
         self.task = self.bar.add_task("training", total=self.total, what="")
         self.slow = self.bar.add_task("evaluating", total=None, what="", visible=False)
-        self.told = (0, time.monotonic())  # rows of a slow evaluation that a line told of, and when
+        self.told = (0, time.monotonic())  # (rows, time) at the last progress line
 
     def __enter__(self) -> Self:
         self.bar.start()
@@ -106,7 +105,7 @@ class Watch:
             self.wandb.finish(exit_code(error))
 
     def say(self, text: str) -> None:
-        """A line above the bar."""
+        """Print a line above the bar."""
         if self.visible:
             console.print(text, soft_wrap=True)
 
@@ -119,7 +118,7 @@ class Watch:
         if step:
             self.say(f"going on from the checkpoint of step {step}")
             self._replay()
-        self.bar.reset(self.task, completed=step, total=self.total)  # what came before says nothing of the speed
+        self.bar.reset(self.task, completed=step, total=self.total)  # time before this step doesn't count for the speed
         self.clock = (step, time.monotonic())
 
     def advanced(self, step: int) -> None:
@@ -162,7 +161,7 @@ class Watch:
         self.clock = (step, time.monotonic())
 
     def finished(self, result: Result, samples: Samples) -> None:
-        """After the last step: what sums the run up, for wandb."""
+        """After the last step, log the summary to wandb."""
         if self.wandb is None:
             return
         self.wandb.summarise(
@@ -186,8 +185,8 @@ class Watch:
             self.wandb.log(step, {**values, **unrepeatable})
 
     def _replay(self) -> None:
-        """Give wandb the steps up to the checkpoint again: what it held of them may be lost (it
-        writes to the disk every 15 seconds), and an offline run replaces the one before it."""
+        """Log the steps up to the checkpoint to wandb again: it writes to disk only every 15 seconds, so some may be
+        lost, and an offline run replaces the previous one."""
         if self.wandb is None:
             return
         ranks = {line.pop("step"): line for line in self.ranks.lines()}
@@ -198,7 +197,7 @@ class Watch:
                 self._heatmap(step, ranks.get(step, {}))
 
     def _heatmap(self, step: int, ranks: Mapping[str, int]) -> None:
-        """The ranks as a picture in wandb, where they differ from those of the last one."""
+        """Log a heat map of the ranks to wandb if they have changed."""
         if self.wandb is None or not ranks or ranks == self.shown:
             return
         self.shown, self.highest = dict(ranks), max(self.highest, *ranks.values())
@@ -227,10 +226,10 @@ def slashed(group: str, values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def beside_paper(run: Run) -> dict[str, Any]:
-    """The published cell in percent, and the points that our headline metric of the last step is above it.
+    """The published number in percent, and the difference of our headline metric at the last step, in points.
 
-    Nothing where no published number applies: another backbone, other rows, another length than the
-    recipe's, or a variant that no paper printed.
+    Empty if no published number applies: another backbone, other rows, another length than the recipe's, or a variant
+    that isn't in a paper.
     """
     model, task = run["model"], run["task"]
     if not model["comparable"] or model["title"] != model_of(task["name"]) or task["subset"] is not False:
@@ -246,7 +245,7 @@ def beside_paper(run: Run) -> dict[str, Any]:
 
 
 def exit_code(error: BaseException | None) -> int:
-    """What the process will end with."""
+    """The exit code that the process will have."""
     if isinstance(error, Interrupted):
         return 128 + error.signal
     if isinstance(error, KeyboardInterrupt):

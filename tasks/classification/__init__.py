@@ -1,1 +1,1 @@
-"""GLUE, R8: one or two texts to a class or a number."""
+"""Classification and regression of one or two texts: GLUE and R8."""

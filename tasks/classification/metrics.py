@@ -1,4 +1,4 @@
-"""Metrics as `evaluate.Metric` modules; the maths is scikit-learn's and scipy's.
+"""Metrics as `evaluate.Metric` modules, computed by scikit-learn and scipy.
 
 docs/deviations.md: D-stsb-metric, D-mnli-metric.
 """
@@ -15,7 +15,7 @@ Values = Sequence[float] | np.ndarray
 
 
 def _correlation(function: Callable[..., tuple[float, float]]) -> Callable[[Values, Values], float]:
-    """A correlation that is 0 where one side is constant (scipy gives NaN), as a collapsed model's."""
+    """A correlation, 0 if one side is constant, as for a collapsed model (scipy returns NaN)."""
 
     def measure(references: Values, predictions: Values) -> float:
         if np.ptp(references) == 0 or np.ptp(predictions) == 0:
@@ -29,17 +29,17 @@ pearson, spearman = _correlation(pearsonr), _correlation(spearmanr)
 
 MEASURES: dict[str, Callable[[Values, Values], float]] = {
     "accuracy": accuracy_score,
-    "f1": f1_score,  # of label 1, as GLUE's
+    "f1": f1_score,  # F1 of label 1, as in GLUE
     "macro_f1": lambda references, predictions: f1_score(references, predictions, average="macro"),
     "matthews": matthews_corrcoef,
     "pearson": pearson,
     "spearman": spearman,
-    "pearson_spearman": lambda r, p: (pearson(r, p) + spearman(r, p)) / 2,  # the paper's STS-B
+    "pearson_spearman": lambda r, p: (pearson(r, p) + spearman(r, p)) / 2,  # the paper's metric for STS-B
 }
 
 
 class TaskMetric(evaluate.Metric):
-    """The measures of one task, as fractions; `names` are keys of `MEASURES`."""
+    """The metrics of one task, as fractions; `names` are keys of `MEASURES`."""
 
     def __init__(self, names: Sequence[str], regression: bool) -> None:
         self.names, self.regression = list(names), regression

@@ -14,7 +14,7 @@ OF_NUMBERS = ("pearson", "spearman", "pearson_spearman")
 
 @dataclass
 class ClassificationTask(Task):
-    """One or two texts to a class, or to a number where `labels` is None."""
+    """Classification of one or two texts, or regression if `labels` is None."""
 
     type: ClassVar[str] = "classification"
     models: ClassVar[dict[str, Served]] = {

@@ -1,4 +1,4 @@
-"""Rows of a classification or regression task, checked, and as the model sees them."""
+"""Check and tokenise the rows of a classification or regression task."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 
 def checked(raw: pa.Table, task: ClassificationTask, where: str) -> pa.Table:
-    """The task's columns only, labels as ids (or floats), every row checked.
+    """Check every row, and return the task's columns, with labels as ids or floats.
 
     Raises:
-        UserError: what is wrong, and where.
+        UserError: a row isn't valid; the message says where and why.
     """
     for column in [*task.text, task.label]:
         if column not in raw.column_names:
@@ -37,9 +37,9 @@ def checked(raw: pa.Table, task: ClassificationTask, where: str) -> pa.Table:
 
 
 def checked_labels(raw: pa.Table, task: ClassificationTask, where: str) -> pa.ChunkedArray:
-    """Label ids in the order of `task.labels`, or floats within `task.label_range`.
+    """Convert labels to ids in the order of `task.labels`, or to floats within `task.label_range`.
 
-    Text names a class. A number is a class id, or, where all of `task.labels` are numbers, names one as well.
+    A text is a class name. A number is a class id or, if all of `task.labels` are numbers, a class name.
     """
     values = raw[task.label]
     if values.null_count:
@@ -51,7 +51,7 @@ def checked_labels(raw: pa.Table, task: ClassificationTask, where: str) -> pa.Ch
         except pa.ArrowInvalid as error:
             raise UserError(f"{where}: {task.label} must be a number") from error
         bad = values.filter(pc.invert(pc.and_(pc.greater_equal(values, low), pc.less_equal(values, high))))
-        if len(bad):  # NaN compares false, so it is here too
+        if len(bad):  # also true for NaN
             raise UserError(
                 f"{where}: {task.label} {bad[0].as_py():g} in {len(bad)} rows is outside [{low:g}, {high:g}]"
             )
@@ -82,7 +82,7 @@ def checked_labels(raw: pa.Table, task: ClassificationTask, where: str) -> pa.Ch
 
 
 def class_names(raw: pa.Table, column: str) -> list[str] | None:
-    """The label names that `datasets` stores in the schema, where there are any."""
+    """The label names that `datasets` stores in the schema, if any."""
     metadata = (raw.schema.metadata or {}).get(b"huggingface")
     if not metadata:
         return None
@@ -90,14 +90,14 @@ def class_names(raw: pa.Table, column: str) -> list[str] | None:
 
 
 def features(table: pa.Table, tokenizer: PreTrainedTokenizerBase, max_length: int) -> datasets.Dataset:
-    """`input_ids` (up to `max_length`, special tokens included, the longer text cut first), `label` and `length`."""
+    """`input_ids` (at most `max_length` with special tokens; the longer text is truncated first), `label`, `length`."""
     texts = [column for column in ("text_1", "text_2") if column in table.column_names]
 
     def encode(rows: dict[str, list[str]]) -> dict[str, list]:
         ids = tokenizer(*(rows[text] for text in texts), truncation=True, max_length=max_length)["input_ids"]
         return {"input_ids": ids, "length": [len(row) for row in ids]}
 
-    from datasets import Dataset  # half a second
+    from datasets import Dataset  # import takes half a second
     from datasets.table import InMemoryTable
 
     rows = Dataset(InMemoryTable(table))

@@ -24,14 +24,14 @@ if TYPE_CHECKING:
 
 
 class Classification(TaskType):
-    """Rows with `text_1`, perhaps `text_2`, and `label`; predictions are logits (rows, classes)."""
+    """Rows have `text_1`, optionally `text_2`, and `label`; predictions are logits (rows, classes)."""
 
     def __init__(self, task: ClassificationTask) -> None:
         self.task = task
 
     @property
     def outputs(self) -> int:
-        """Classes; 1 for regression."""
+        """Number of classes; 1 for regression."""
         return len(self.task.labels) if self.task.labels else 1
 
     def checked(self, raw: pa.Table, where: str, training: bool) -> tuple[pa.Table, list[str]]:
@@ -55,7 +55,7 @@ class Classification(TaskType):
         tokenizer: PreTrainedTokenizerBase,
         report: ReportProgress,
     ) -> Scores:
-        from tasks.classification.metrics import TaskMetric  # half a second of scikit-learn and scipy
+        from tasks.classification.metrics import TaskMetric  # importing scikit-learn and scipy takes half a second
 
         logits = predict(accelerator, model, split, forward)
         labels = split.features.with_format("torch")["label"][:]
@@ -66,8 +66,8 @@ class Classification(TaskType):
         return Scores(scores or {}, task_loss(logits, labels).item(), len(labels), logits)
 
     def samples(self, split: Split, predictions: Tensor, count: int) -> Samples:
-        """Columns: row, text_1, perhaps text_2, reference, prediction, and right and confidence, or error in
-        a regression."""
+        """Columns: row, text_1, optionally text_2, reference, prediction, and right and confidence, or error for
+        regression."""
         picked = spread(split.table.num_rows, count)
         chosen, logits = split.table.take(picked).to_pydict(), predictions[picked]
         texts = [name for name in ("text_1", "text_2") if name in chosen]
@@ -85,7 +85,7 @@ class Classification(TaskType):
         return Samples(["row", *texts, "reference", "prediction", *judged], [list(row) for row in rows])
 
     def save(self, split: Split, predictions: Tensor, folder: Path) -> None:
-        """Nothing: no official script reads a file of labels."""
+        """Write nothing: no official script reads labels."""
 
 
 def forward(model: nn.Module, batch: Batch) -> Tensor:
@@ -94,15 +94,15 @@ def forward(model: nn.Module, batch: Batch) -> Tensor:
 
 
 def task_loss(logits: Tensor, labels: Tensor) -> Tensor:
-    """Mean cross-entropy of logits (batch, classes), or mean squared error of (batch, 1) for
-    regression, in the logits' own precision."""
+    """Mean cross-entropy of logits (batch, classes), or mean squared error of (batch, 1) for regression, in the logits'
+    precision."""
     if logits.shape[-1] == 1:
         return F.mse_loss(logits.squeeze(-1), labels.to(logits.dtype))
     return F.cross_entropy(logits, labels)
 
 
 def as_array(values: Tensor) -> np.ndarray:
-    """For `evaluate`, which wants numpy."""
+    """Convert to numpy for `evaluate`."""
     return values.double().numpy() if values.is_floating_point() else values.numpy()
 
 

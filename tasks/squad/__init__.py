@@ -1,1 +1,1 @@
-"""Extractive question answering: rows to windows, logits to answers, answers to scores."""
+"""Extractive question answering: windows, answers and scores."""

@@ -1,4 +1,4 @@
-"""Logits to answers: the best span over all windows of a question, as array code.
+"""Find the best answer span over all windows of a question, vectorised.
 
 docs/deviations.md: D-qa-candidates, D-best-threshold.
 """
@@ -17,36 +17,36 @@ from adalora.errors import UserError
 if TYPE_CHECKING:
     import datasets
 
-CHUNK = 1024  # windows at a time: bounds the memory, nothing else
+CHUNK = 1024  # windows per chunk: bounds memory
 Logits = Sequence[np.ndarray] | np.ndarray
 
 
 class Spans(NamedTuple):
-    """Candidates, ordered by row and, within it, from the best on; one array entry each."""
+    """Candidate spans, ordered by row and then best first; one array entry each."""
 
     row: np.ndarray
     score: np.ndarray  # start logit + end logit
     start: np.ndarray  # first character in the context
-    end: np.ndarray  # the one behind the last
+    end: np.ndarray  # one past the last character
 
 
 @dataclass(frozen=True)
 class Answers:
-    """What the model answers; one entry a row of the evaluated table."""
+    """The model's answers; one entry per row of the evaluated table."""
 
     ids: list[str]
-    text: list[str]  # of the best span; "" where there is none
-    score: np.ndarray  # of the best span; 0 where there is none
-    null_score: np.ndarray  # of no answer; 0 where the row has no window
+    text: list[str]  # of the best span; "" if there is none
+    score: np.ndarray  # of the best span; 0 if there is none
+    null_score: np.ndarray  # score of "no answer"; 0 if the row has no window
     spans: Spans  # the `n_best` of every row
 
     @property
     def null_odds(self) -> np.ndarray:
-        """How much more speaks for no answer than for the best span: the difference of their scores."""
+        """Score of "no answer" minus score of the best span."""
         return self.null_score - self.score
 
     def predictions(self, null_threshold: float | None) -> list[str]:
-        """The texts; with a threshold (v2), "" where the null odds are above it."""
+        """The answer texts; with a threshold (v2), "" if the null odds are above it."""
         if null_threshold is None:
             return self.text
         return ["" if odds > null_threshold else text for odds, text in zip(self.null_odds, self.text, strict=True)]
@@ -62,27 +62,27 @@ def find_answers(
 ) -> Answers:
     """The best span of every row: the highest start logit + end logit over all its windows.
 
-    Candidates of a window: the `n_best` highest start logits with the `n_best` highest end logits, as far as both are
-    tokens of the context, the end isn't before the start, the span has at most `max_answer_length` tokens, and it
-    isn't blank. Of equal logits the earlier token ranks first; of equal spans the earlier window's, then the earlier
-    start's, then the shorter. The null score is the lowest start + end logit of [CLS] over the row's windows: all of
-    them must want no answer. Sums are in double precision. Row without any candidate: no text (D-qa-candidates).
+    A window's candidates combine the `n_best` highest start logits with the `n_best` highest end logits. Both must be
+    context tokens, the end not before the start, the span at most `max_answer_length` tokens long and not blank. Ties
+    between logits go to the earlier token; ties between spans to the earlier window, then the earlier start, then the
+    shorter span. The null score is the lowest start + end logit of [CLS] over the row's windows, so all windows must
+    favour "no answer". Sums are in double precision. A row without candidates has no text (D-qa-candidates).
 
     Args:
-        windows: of `tasks.squad.windows.windows`, any subset, in any order.
-        rows: the table that they came from.
-        start_logits, end_logits: one array (at least `length`) a window, in its order; what follows is padding.
+        windows: from `tasks.squad.windows.windows`; any subset, in any order.
+        rows: the table of their rows.
+        start_logits, end_logits: one array per window, at least `length` long; the rest is padding.
         n_best, max_answer_length: 20 and 30 in the released script (its defaults).
 
     Raises:
-        UserError: logits that aren't finite.
+        UserError: a logit isn't finite.
     """
     columns = windows.with_format("arrow")[:]
     row, length, context = (columns[name].to_numpy() for name in ("row", "length", "context"))
     lists = columns["char_start"].combine_chunks()
     count = lists.value_lengths().to_numpy()
     char_start, char_end = (columns[name].combine_chunks().flatten().to_numpy() for name in ("char_start", "char_end"))
-    base = np.cumsum(count) - count - context  # + token: its place in the flat arrays
+    base = np.cumsum(count) - count - context  # + token: its index in the flat arrays
 
     null_score = np.full(rows.num_rows, np.inf)
     chunks = []
@@ -98,7 +98,7 @@ def find_answers(
         score = starts[window, start] + ends[window, end]
         window += first
         span = Spans(row[window], score, char_start[base[window] + start], char_end[base[window] + end])
-        chunks.append([values[span.end > span.start] for values in span])  # a token of blanks has no text
+        chunks.append([values[span.end > span.start] for values in span])  # a whitespace token has no text
     spans = ranked(Spans(*(np.concatenate(parts) for parts in zip(*chunks, strict=True))), n_best)
 
     best = firsts(spans.row)
@@ -106,13 +106,13 @@ def find_answers(
     score[spans.row[best]] = spans.score[best]
     contexts = rows["context"]
     for i, a, b in zip(*(values[best].tolist() for values in (spans.row, spans.start, spans.end)), strict=True):
-        text[i] = contexts[i].as_py()[a:b].rstrip()  # the last token may be of blanks
+        text[i] = contexts[i].as_py()[a:b].rstrip()  # the last token may be whitespace
     null_score[np.isinf(null_score)] = 0.0
     return Answers(rows["id"].to_pylist(), text, score, null_score, spans)
 
 
 def padded(logits: Logits, lengths: np.ndarray) -> np.ndarray:
-    """(windows, longest) in double precision, -inf behind each window's length."""
+    """Pad to (windows, longest) in double precision, with -inf after each window's length."""
     matrix = np.full((len(lengths), lengths.max()), -np.inf)
     for line, values, length in zip(matrix, logits, lengths, strict=True):
         line[:length] = values[:length]
@@ -122,7 +122,7 @@ def padded(logits: Logits, lengths: np.ndarray) -> np.ndarray:
 
 
 def top(values: np.ndarray, n: int) -> np.ndarray:
-    """Places of the `n` highest values of every line, in order of place; of equal values the earlier."""
+    """Positions of the `n` highest values of every row, in order of position; ties go to the earlier one."""
     return np.sort(np.argsort(-values, axis=1, kind="stable")[:, :n], axis=1)
 
 
@@ -132,7 +132,7 @@ def firsts(row: np.ndarray) -> np.ndarray:
 
 
 def ranked(spans: Spans, n: int) -> Spans:
-    """By row, then from the best on, at most `n` a row; equal ones stay in order."""
+    """Sort by row, then best first, and keep at most `n` per row; the sort is stable."""
     order = np.lexsort((-spans.score, spans.row))
     row = spans.row[order]
     begins = firsts(row)

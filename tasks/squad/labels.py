@@ -1,4 +1,4 @@
-"""Where in a window the answer is: its first and last token.
+"""Locate the answer in a window: its first and last token.
 
 docs/deviations.md: D-qa-labels.
 """
@@ -10,7 +10,7 @@ import pyarrow as pa
 
 
 def answer_spans(table: pa.Table) -> np.ndarray:
-    """(rows, 2): first character of every row's first answer, outer blanks left out, and the one behind it; or -1."""
+    """(rows, 2): first and one-past-last character of every row's first answer, stripped; -1 without an answer."""
     spans = np.full((table.num_rows, 2), -1)
     for i, answers in enumerate(table["answers"].to_pylist()):
         if answers["text"]:
@@ -28,15 +28,15 @@ def labels(
     char_start: np.ndarray,
     char_end: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """First and last token (windows,) of every window's answer; 0, 0 where the window doesn't hold it whole.
+    """First and last token (windows,) of every window's answer; 0, 0 if the window doesn't contain all of it.
 
     From the first token that overlaps the answer to the last (D-qa-labels).
 
     Args:
-        answers: (windows, 2), first character and the one behind the last; -1 where there is none.
-        owner: (context tokens of all windows,), the window of each.
-        context, count: (windows,), first context token and their number.
-        char_start, char_end: (context tokens of all windows,), the characters of each.
+        answers: (windows, 2), first and one-past-last character; -1 without an answer.
+        owner: (context tokens of all windows,), the window of each token.
+        context, count: (windows,), first context token and number of context tokens.
+        char_start, char_end: (context tokens of all windows,), the characters of each token.
     """
     begin, behind = answers[owner].T
     place = context[owner] + np.arange(len(owner)) - (np.cumsum(count) - count)[owner]
@@ -44,8 +44,8 @@ def labels(
     start, end = np.full(len(context), sys.maxsize), np.full(len(context), -1)
     np.minimum.at(start, owner[hit], place[hit])
     np.maximum.at(end, owner[hit], place[hit])
-    reach = np.full((len(context), 2), -1)  # the characters from the window's first context token to its last
-    reach[owner[::-1], 0] = char_start[::-1]  # of several values for a window, the last stays
+    reach = np.full((len(context), 2), -1)  # characters covered by the window's context tokens
+    reach[owner[::-1], 0] = char_start[::-1]  # the last assignment per window wins
     reach[owner, 1] = char_end
     whole = (end >= 0) & (reach[:, 0] <= answers[:, 0]) & (answers[:, 1] <= reach[:, 1])
     return np.where(whole, start, 0), np.where(whole, end, 0)

@@ -11,7 +11,7 @@ from tasks.options import Served, Task
 
 @dataclass
 class SquadTask(Task):
-    """A question and a context to a span of the context, or to none."""
+    """Extractive question answering: find a span of the context, or no answer."""
 
     type: ClassVar[str] = "squad"
     models: ClassVar[dict[str, Served]] = {"deberta-v2": Served("DebertaV2ForQuestionAnswering", ("qa_outputs",))}
@@ -23,8 +23,8 @@ class SquadTask(Task):
     )  # fmt: skip
     tokenised: ClassVar[tuple[str, ...]] = (*Task.tokenised, "stride")
 
-    unanswerable: bool = MISSING  # whether questions without an answer occur (v2)
-    stride: int = MISSING  # tokens that neighbouring windows share
+    unanswerable: bool = MISSING  # whether questions may be unanswerable (v2)
+    stride: int = MISSING  # overlap of neighbouring windows, in tokens
     n_best: int = option(MISSING, at_least(1))
     max_answer_length: int = option(MISSING, at_least(1))
     null_threshold: float = MISSING

@@ -1,4 +1,4 @@
-"""Answers for people and for the official scripts.
+"""Write predictions for reading and for the official scripts.
 
 docs/deviations.md: D-best-threshold.
 """
@@ -14,7 +14,7 @@ from tasks.squad.answers import Answers
 
 
 def n_best_answers(answers: Answers, rows: pa.Table) -> dict[str, list[dict[str, Any]]]:
-    """By id, the best spans: `text`, `score`, `start`, `end` (characters). No answer isn't among them."""
+    """The best spans by id: `text`, `score`, `start`, `end` (characters). "No answer" isn't among them."""
     listed: dict[str, list[dict[str, Any]]] = {name: [] for name in answers.ids}
     contexts = rows["context"].to_pylist()
     for row, score, start, end in zip(*(values.tolist() for values in answers.spans), strict=True):
@@ -24,10 +24,10 @@ def n_best_answers(answers: Answers, rows: pa.Table) -> dict[str, list[dict[str,
 
 
 def write_predictions(folder: Path, answers: Answers, null_threshold: float | None) -> None:
-    """`predictions.json` ({id: text}) for the official script.
+    """Write `predictions.json` ({id: text}) for the official script.
 
-    With a threshold (v2) also `null_odds.json` ({id: float}) and `best_spans.json`, the texts before the threshold: the
-    official script's best values need those (D-best-threshold).
+    With a threshold (v2) also `null_odds.json` ({id: float}) and `best_spans.json`, the texts before thresholding,
+    which the official script needs for its best values (D-best-threshold).
 
     Raises:
         UserError: the folder can't be written.

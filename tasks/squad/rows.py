@@ -1,7 +1,7 @@
-"""Rows of extractive question answering, checked: what can't be right is refused, what is odd is said.
+"""Check the rows of extractive question answering: reject invalid ones, report unusual ones.
 
-Training leaves out rows that can teach nothing. Evaluation never leaves a row out: its scores are those
-that the official script gives for the same file.
+Training leaves out rows with nothing to learn. Evaluation never leaves a row out, so its scores equal the official
+script's on the same file.
 """
 
 from collections import Counter
@@ -19,21 +19,21 @@ SCHEMA = pa.schema(
         "answers": pa.struct({"text": pa.list_(pa.string()), "answer_start": pa.list_(pa.int32())}),
     }
 )
-"""The columns, as the hub's SQuAD has them; `answer_start` counts characters, from 0."""
+"""The columns of the hub's SQuAD; `answer_start` is a character index from 0."""
 
 
 def checked(raw: pa.Table, where: str, unanswerable: bool, training: bool) -> tuple[pa.Table, list[str]]:
-    """The four columns of `SCHEMA`, every row checked, and notes for the user.
+    """Check every row, and return the four columns of `SCHEMA` and notes for the user.
 
     Args:
         raw: the rows as stored; other columns are dropped.
-        where: the place, for messages.
+        where: their source, for messages.
         unanswerable: whether a question may have no answer (v2).
-        training: whether rows with a blank question or context are left out.
+        training: whether to leave out rows with a blank question or context.
 
     Raises:
-        UserError: a missing column, a wrong type, a gap, no rows, an id that occurs twice, an answer that isn't
-            at its place in the context, a question without an answer where each must have one.
+        UserError: a column is missing or has the wrong type or nulls, there are no rows, an id occurs twice, an answer
+            isn't at its position in the context, or a v1.1 question has no answer.
     """
     table = typed(raw, where)
     ids, questions, contexts, answers = (table[name].to_pylist() for name in SCHEMA.names)
@@ -62,10 +62,10 @@ def checked(raw: pa.Table, where: str, unanswerable: bool, training: bool) -> tu
 
 
 def typed(raw: pa.Table, where: str) -> pa.Table:
-    """The columns of `SCHEMA` in its types, without gaps.
+    """Convert to the columns and types of `SCHEMA`, without nulls.
 
     Raises:
-        UserError: what is missing or of another type.
+        UserError: a column is missing or has another type.
     """
     for name in SCHEMA.names:
         if name not in raw.column_names:
@@ -94,14 +94,14 @@ def typed(raw: pa.Table, where: str) -> pa.Table:
 
 
 def is_gap(value: str | dict[str, list | None] | None) -> bool:
-    """Whether a value of a column, or a part of it, is missing."""
+    """Whether a value of a column, or part of one, is null."""
     if isinstance(value, dict):
         return any(part is None or None in part for part in value.values())
     return value is None
 
 
 def misplaced(context: str, texts: list[str], starts: list[int]) -> str | None:
-    """What is wrong with a row's answers, if anything."""
+    """Say what is wrong with a row's answers, if anything."""
     if len(texts) != len(starts):
         return f"{len(texts)} answer texts and {len(starts)} answer_start"
     for text, start in zip(texts, starts, strict=True):
@@ -118,5 +118,5 @@ def misplaced(context: str, texts: list[str], starts: list[int]) -> str | None:
 
 
 def shown(text: str) -> str:
-    """A text in quotes, shortened."""
+    """Quote and shorten a text."""
     return repr(text if len(text) <= 40 else text[:37] + "...")

@@ -1,4 +1,4 @@
-"""Exact match and F1 by the rules of the official SQuAD v1.1 and v2.0 evaluation scripts, as fractions.
+"""Exact match and F1 as in the official SQuAD v1.1 and v2.0 evaluation scripts, as fractions.
 
 docs/deviations.md: D-best-threshold.
 """
@@ -13,18 +13,18 @@ import evaluate
 import numpy as np
 
 ARTICLES = re.compile(r"\b(a|an|the)\b")
-PUNCTUATION = str.maketrans("", "", string.punctuation)  # ASCII's, as the official scripts
+PUNCTUATION = str.maketrans("", "", string.punctuation)  # ASCII punctuation, as in the official scripts
 References = Sequence[Sequence[str]]
 
 
 def normalised(text: str) -> str:
-    """Lower case, without punctuation and articles, single spaces."""
+    """Lower-case, remove punctuation and articles, and collapse whitespace."""
     return " ".join(ARTICLES.sub(" ", text.lower().translate(PUNCTUATION)).split())
 
 
 def f1(prediction: str, reference: str) -> float:
-    """2 p r / (p + r) with precision p and recall r over the words of two normalised texts, as bags; 0 without a common
-    word. Written out as the official scripts do, so that best thresholds can't differ by rounding."""
+    """2 p r / (p + r) with precision p and recall r over the bags of words of two normalised texts; 0 without a common
+    word. Computed in the official scripts' order, so that best thresholds can't differ by rounding."""
     words, expected = prediction.split(), reference.split()
     common = (Counter(words) & Counter(expected)).total()
     if not common:
@@ -34,7 +34,7 @@ def f1(prediction: str, reference: str) -> float:
 
 
 def best(prediction: str, references: Sequence[str]) -> tuple[float, float]:
-    """(exact match, F1) of the reference that is best for each; all normalised."""
+    """(exact match, F1), each the best over the references; all texts normalised."""
     return float(prediction in references), max(f1(prediction, reference) for reference in references)
 
 
@@ -42,8 +42,8 @@ def scores(predictions: Sequence[str], references: References) -> dict[str, floa
     """SQuAD v1.1: means of `exact_match` and `f1` over the questions, in [0, 1].
 
     Args:
-        predictions: one text a question.
-        references: one or more right answers a question.
+        predictions: one text per question.
+        references: one or more correct answers per question.
     """
     values = [
         best(normalised(prediction), [normalised(answer) for answer in answers])
@@ -55,19 +55,18 @@ def scores(predictions: Sequence[str], references: References) -> dict[str, floa
 def scores_v2(
     predictions: Sequence[str], references: References, null_odds: Sequence[float] | np.ndarray, threshold: float
 ) -> dict[str, float]:
-    """SQuAD v2.0: `exact_match` and `f1` over all questions and over either kind, and their best values.
+    """SQuAD v2.0: `exact_match` and `f1` over all questions and over each kind, and their best values.
 
-    A question without references is right without a prediction, with F1 1, and wrong otherwise. A question whose null
-    odds are above the threshold counts as one without a prediction. `best_*` are the scores at the threshold
-    `best_*_threshold` that is best in hindsight; thresholds tried are 0 with every prediction dropped, then every
-    question's null odds in ascending order, and of equally good ones the first is named. Parts over no question are
-    left out, as the official script does.
+    A question without references is correct (F1 1) without a prediction, and wrong otherwise. If a question's null odds
+    are above the threshold, it counts as unanswered. `best_*` are the scores at the best threshold in hindsight,
+    `best_*_threshold`: candidates are 0 with all predictions dropped, then every question's null odds in ascending
+    order, and the first of equally good ones wins. Parts without questions are left out, as in the official script.
 
     Args:
-        predictions: one text a question, "" for none. For meaningful best values, the text that would be answered
-            whatever its null odds (D-best-threshold).
-        references: the right answers of every question, none where it can't be answered.
-        null_odds: how much speaks for no answer: a probability, or a difference of scores.
+        predictions: one text per question, "" for none. For meaningful best values give the text that would be
+            answered regardless of null odds (D-best-threshold).
+        references: the correct answers of every question, none for unanswerable ones.
+        null_odds: odds of "no answer": a probability or a score difference.
         threshold: in the unit of `null_odds`.
     """
     answerable = np.array([len(answers) > 0 for answers in references])
@@ -76,7 +75,9 @@ def scores_v2(
     values = []
     for prediction, answers in zip(predictions, references, strict=True):
         said = normalised(prediction)
-        expected = [text for text in map(normalised, answers) if text]  # a reference of articles only is none
+        expected = [
+            text for text in map(normalised, answers) if text
+        ]  # a reference that normalises to nothing doesn't count
         values.append(best(said, expected) if expected else (float(not said),) * 2)
 
     results, hindsight = {}, {}
@@ -86,7 +87,7 @@ def scores_v2(
         for part, members in (("has_answer", answerable), ("no_answer", ~answerable)):
             if members.any():
                 results[f"{part}_{name}"] = final[members].mean().item()
-        # from every prediction dropped: each that is let in adds its score, or breaks a question without an answer
+        # start with all predictions dropped: each one added gains its score, or loses an unanswerable question
         order = np.argsort(odds, kind="stable")
         gains = np.where(answerable, raw, -predicted.astype(float))[order]
         totals = np.cumsum([(~answerable).sum(), *gains])
@@ -97,7 +98,7 @@ def scores_v2(
 
 
 class SquadMetric(evaluate.Metric):
-    """`scores`, or with a threshold `scores_v2`, whose `compute` then takes `null_odds` too."""
+    """`scores`, or with a threshold `scores_v2`, whose `compute` also takes `null_odds`."""
 
     def __init__(self, threshold: float | None = None) -> None:
         self.threshold = threshold

@@ -1,4 +1,4 @@
-"""Extractive question answering: SQuAD v1.1, and v2.0 where questions may have no answer.
+"""Extractive question answering: SQuAD v1.1, and v2.0 with unanswerable questions.
 
 docs/deviations.md: D-qa-padding.
 """
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 class Squad(TaskType):
     """Rows of id, question, context and answers; features are windows; predictions are `Answers`."""
 
-    outputs = 2  # a start and an end logit a token
+    outputs = 2  # start and end logits per token
 
     def __init__(self, task: SquadTask) -> None:
         self.task = task
@@ -74,7 +74,7 @@ class Squad(TaskType):
         tokenizer: PreTrainedTokenizerBase,
         report: ReportProgress,
     ) -> Scores:
-        from tasks.squad.scores import SquadMetric  # evaluate takes long to import
+        from tasks.squad.scores import SquadMetric  # importing evaluate takes long
 
         logits = predict(accelerator, model, split, forward)
         columns = split.features.with_format("torch")
@@ -85,7 +85,7 @@ class Squad(TaskType):
         )
         references = [given["text"] for given in split.table["answers"].to_pylist()]
         odds = {} if self.threshold is None else {"null_odds": answers.null_odds}
-        # with a threshold the metric applies it itself, and needs the texts from before it (D-best-threshold)
+        # the metric applies the threshold itself and needs the texts without it (D-best-threshold)
         found = SquadMetric(self.threshold).compute(predictions=answers.text, references=references, **odds)
         return Scores(found or {}, span_loss(logits, places).item(), len(places), answers)
 
@@ -106,7 +106,7 @@ class Squad(TaskType):
         return Samples(columns, rows)
 
     def save(self, split: Split, predictions: Answers, folder: Path) -> None:
-        """In the official scripts' form, into `predictions/<split>/`."""
+        """Write `predictions/<split>/` in the official scripts' format."""
         write_predictions(folder / "predictions" / split.name, predictions, self.threshold)
 
 
@@ -119,7 +119,7 @@ def forward(model: nn.Module, batch: Batch) -> Tensor:
 
 
 def span_loss(logits: Tensor, places: Tensor) -> Tensor:
-    """Mean cross-entropy of start and end: logits (windows, 2, tokens) against places (windows, 2)."""
+    """Mean cross-entropy of start and end: logits (windows, 2, tokens), positions (windows, 2)."""
     return F.cross_entropy(logits.flatten(0, 1), places.flatten())
 
 

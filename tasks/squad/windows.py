@@ -1,4 +1,4 @@
-"""Questions and contexts to windows of tokens: [CLS] question [SEP] part of the context [SEP]."""
+"""Tokenise questions and contexts to windows: [CLS] question [SEP] part of the context [SEP]."""
 
 from __future__ import annotations
 
@@ -15,38 +15,40 @@ from tasks.squad.labels import answer_spans, labels
 if TYPE_CHECKING:
     import datasets
 
-BATCH = 1000  # rows tokenised together
-BLANKS = np.array([code for code in range(0x3001) if chr(code).isspace()], dtype=np.uint32)  # Unicode's last is 0x3000
+BATCH = 1000  # rows per tokeniser call
+BLANKS = np.array(
+    [code for code in range(0x3001) if chr(code).isspace()], dtype=np.uint32
+)  # Unicode's last space is 0x3000
 
 
 def windows(rows: pa.Table, tokenizer: PreTrainedTokenizerBase, max_length: int, stride: int) -> datasets.Dataset:
-    """All windows of all rows, in order. A row whose question leaves no room has none: see `without_window`.
+    """All windows of all rows, in order. A row whose question leaves no room for context has none (`without_window`).
 
-    A context that doesn't fit is cut into windows that share `stride` tokens with the next (the released script's
-    `doc_stride` as today's tokenizers read it). Columns, one entry a window:
+    A context that doesn't fit is split into windows that overlap by `stride` tokens (the released script's `doc_stride`
+    as current tokenizers interpret it). Columns, one entry per window:
 
-    - `input_ids`; `length`, their number; `row`, the index of its row;
-    - `start`, `end`: first and last token of the row's first answer; both 0, the place of [CLS], where the window
-      doesn't hold it whole or there is none;
-    - `context`: index of the first context token; `char_start`, `char_end`: the characters of the context that each
-      context token stands for, the blanks before them left out.
+    - `input_ids`; `length`, their number; `row`, the index of the row;
+    - `start`, `end`: first and last token of the row's first answer; both 0, the position of [CLS], if the window
+      doesn't contain all of it or there is none;
+    - `context`: index of the first context token; `char_start`, `char_end`: the characters of each context token,
+      without leading whitespace.
 
-    The question loses its leading blanks: they mean nothing, and byte-level tokenizers make tokens of them, which take
-    the context's room.
+    Leading whitespace of the question is removed: it has no meaning, and byte-level tokenizers would spend tokens on
+    it.
 
     Args:
         rows: columns id, question, context, answers (`tasks.squad.rows.checked`).
-        tokenizer: any fast one.
-        max_length: tokens of a window, special ones included.
-        stride: tokens that two neighbouring windows share.
+        tokenizer: any fast tokenizer.
+        max_length: tokens per window, including special ones.
+        stride: overlap of neighbouring windows, in tokens.
 
     Raises:
-        UserError: no row at all has room for a window.
+        UserError: no row has room for a window.
     """
     questions = [question.lstrip() for question in rows["question"].to_pylist()]
     asked = tokenizer(questions, add_special_tokens=False)["input_ids"]
     room = max_length - tokenizer.num_special_tokens_to_add(pair=True) - np.array([len(ids) for ids in asked])
-    fits = room > stride  # else a context that must be cut can't be: the next window would begin where this one does
+    fits = room > stride  # otherwise the next window would start where this one does
     if tight := np.flatnonzero(~fits).tolist():
         uncut = tokenizer(rows["context"].take(tight).to_pylist(), add_special_tokens=False)["input_ids"]
         fits[tight] = [len(ids) <= n for ids, n in zip(uncut, room[tight], strict=True)]
@@ -71,21 +73,21 @@ def windows(rows: pa.Table, tokenizer: PreTrainedTokenizerBase, max_length: int,
             return_token_type_ids=False,
         )
         parts.append(columns(table, encoded, batch))
-    from datasets import Dataset  # half a second
+    from datasets import Dataset  # import takes half a second
     from datasets.table import InMemoryTable
 
     return Dataset(InMemoryTable(pa.concat_tables(parts).combine_chunks()))
 
 
 def without_window(rows: pa.Table, found: datasets.Dataset) -> list[str]:
-    """The ids of the rows that have no window."""
+    """The ids of rows without a window."""
     have = np.zeros(rows.num_rows, dtype=bool)
     have[found.with_format("numpy")["row"][:]] = True
     return rows["id"].filter(pa.array(~have)).to_pylist()
 
 
 def columns(table: pa.Table, encoded: Any, indices: np.ndarray) -> pa.Table:
-    """The windows' columns from a batch of rows, what the tokenizer made of it, and the rows' indices."""
+    """Build the windows' columns from a batch of rows, its encoding, and the rows' indices."""
     ids, row = encoded["input_ids"], np.array(encoded["overflow_to_sample_mapping"])
     parts = [encoded.sequence_ids(i) for i in range(len(ids))]
     count = np.array([part.count(1) for part in parts])
@@ -95,7 +97,7 @@ def columns(table: pa.Table, encoded: Any, indices: np.ndarray) -> pa.Table:
         for spans, i, n in zip(encoded["offset_mapping"], context, count, strict=True)
     )
     char_start, char_end = np.fromiter(offsets, dtype=np.int32).reshape(-1, 2).T
-    owner = np.repeat(np.arange(len(ids)), count)  # window of every context token
+    owner = np.repeat(np.arange(len(ids)), count)  # the window of every context token
     char_start = without_blanks(table["context"].to_pylist(), row[owner], char_start, char_end)
     start, end = labels(answer_spans(table)[row], owner, context, count, char_start, char_end)
     length = np.array([len(window) for window in ids])
@@ -114,15 +116,15 @@ def columns(table: pa.Table, encoded: Any, indices: np.ndarray) -> pa.Table:
 
 
 def ragged(values: np.ndarray, lengths: np.ndarray) -> pa.ListArray:
-    """Lists of these lengths, cut one after another out of the values."""
+    """Split the values into consecutive lists of these lengths."""
     return pa.ListArray.from_arrays(pa.array(np.cumsum([0, *lengths]), type=pa.int32()), pa.array(values))
 
 
 def without_blanks(texts: list[str], owner: np.ndarray, start: np.ndarray, end: np.ndarray) -> np.ndarray:
-    """`start` of every token moved behind its blanks, which SentencePiece and byte-level BPE count with the word."""
+    """Move every token's `start` past leading whitespace, which SentencePiece and byte-level BPE include."""
     bases = np.cumsum([0, *(len(text) + 1 for text in texts)])
     codes = np.frombuffer("".join(text + "." for text in texts).encode("utf-32-le"), dtype=np.uint32)
     filled = np.where(np.isin(codes, BLANKS), len(codes), np.arange(len(codes)))
-    following = np.minimum.accumulate(filled[::-1])[::-1]  # the first character from here on that isn't blank
+    following = np.minimum.accumulate(filled[::-1])[::-1]  # index of the next character that isn't whitespace
     base = bases[owner]
     return np.minimum(following[base + start] - base, end).astype(np.int32)

@@ -1,12 +1,12 @@
-"""Summaries by beam search, for every row of a loader.
+"""Generate summaries by beam search.
 
-The search is the library's. What costs most in it is not arithmetic: all beams of a row read the same document, yet the
-library projects its keys and values once a beam, and copies them at every step when beams change places. Here they
-are made once a row and stay where they are, and the beams of a row attend as positions of one query,
+The search is the library's. Most of its time isn't arithmetic: all beams of a row read the same document, but the
+library computes the document's keys and values per beam and copies them whenever beams are reordered. Here they are
+computed once per row and never copied, and the beams of a row attend as positions of one query,
 
     softmax(q K^T / sqrt(d)) V,    q (rows, heads, beams, d),  K, V (rows, heads, source, d),
 
-which is the same sum for every beam, with a memory of the document that is `beams` times smaller.
+which gives every beam the same result, with `beams` times less memory for the document.
 
 docs/deviations.md: D-decoding.
 """
@@ -28,10 +28,10 @@ from tasks.summarization.options import SummarizationTask
 
 
 def decoding(task: SummarizationTask, model: BartForConditionalGeneration) -> GenerationConfig:
-    """How summaries are searched for, in the library's terms, nothing left to a file beside the weights.
+    """The library's generation settings, complete, so that no file next to the weights matters.
 
-    The first token after the start is <s>, the last possible one </s>. `task.num_beams` hypotheses a document, of at
-    most `task.max_target_length` tokens, among them the decoder's start token, <s> and </s>.
+    <s> is forced after the start token, and </s> at the maximum length. There are `task.num_beams` beams of at most
+    `task.max_target_length` tokens, including the decoder's start token, <s> and </s>.
     """
     config = model.config
     return GenerationConfig(
@@ -60,17 +60,17 @@ def generate(
     task: SummarizationTask,
     report: Callable[[int, int], None] = lambda done, rows: None,
 ) -> Tensor:
-    """Token ids (rows, longest) of a summary for every row, in row order, on the CPU; padding fills them up.
+    """Generate a summary for every row: token ids (rows, longest), in row order, padded, on the CPU.
 
     Decode them with `tokenizer.batch_decode(ids, skip_special_tokens=True)`.
 
     Args:
         accelerator: gathers the rows of all processes.
         model: BART in evaluation mode, prepared by `accelerator` or not.
-        batches: a prepared loader of `input_ids` and `attention_mask` (batch, source); other columns are left alone.
-        order: the row at each place in `batches`.
-        task: how to search.
-        report: called at the beginning and after every batch with the rows done and their number, for a progress bar.
+        batches: a prepared loader of `input_ids` and `attention_mask` (batch, source); other columns are ignored.
+        order: the row index at each position of `batches`.
+        task: the task's generation options.
+        report: called at the start and after every batch with rows done and total rows, for a progress bar.
     """
     bart = accelerator.unwrap_model(model)
     pad, config = bart.config.pad_token_id, decoding(task, bart)
@@ -90,39 +90,39 @@ def generate(
 
 
 def search(bart: BartForConditionalGeneration, ids: Tensor, mask: Tensor, config: GenerationConfig) -> Tensor:
-    """Token ids (batch, longest) of the best summary of every document of `ids` (batch, source)."""
+    """Token ids (batch, longest) of the best summary for every document in `ids` (batch, source)."""
     encoded = bart.get_encoder()(input_ids=ids, attention_mask=mask).last_hidden_state
     document = [
         (heads_first(attention.k_proj(encoded), attention), heads_first(attention.v_proj(encoded), attention))
         for attention in cross_attentions(bart)
     ]
-    library: Any = bart  # its type would say more than tensors
+    library: Any = bart  # its annotation allows more than tensors
     return library.generate(
         ids,
         attention_mask=mask,
         generation_config=config,
         past_key_values=Memory(bart, document),
-        encoder_outputs=BaseModelOutput(encoded[..., :1]),  # from here on only its length is read
+        encoder_outputs=BaseModelOutput(encoded[..., :1]),  # from here on only its length is used
     )
 
 
 class Memory(EncoderDecoderCache):
-    """What the decoder has said, beam by beam, and the document: keys and values (rows, heads, source, d) by layer."""
+    """The cache: the decoder's past per beam, and the document's keys and values (rows, heads, source, d) per layer."""
 
     def __init__(self, bart: BartForConditionalGeneration, document: list[tuple[Tensor, Tensor]]) -> None:
         super().__init__(DynamicCache(config=bart.config), DynamicCache(config=bart.config))
         self.document = document
 
     def reorder_cache(self, beam_idx: Tensor) -> None:
-        """Beams change places within their row: the document stays."""
+        """Reorder the beams of each row; the document isn't copied."""
         self.self_attention_cache.reorder_cache(cast(Any, beam_idx))
 
 
 @contextmanager
 def beams_as_positions(bart: BartForConditionalGeneration) -> Iterator[None]:
-    """Give the decoder's cross-attentions the forward below, until the end of the block.
+    """Replace the forward of the decoder's cross-attentions during the block.
 
-    The model's own generation settings are put aside: the library takes from them whatever `decoding` doesn't name.
+    The model's own generation settings are set aside, because the library would use them for whatever `decoding` omits.
     """
     kept, bart.generation_config = bart.generation_config, GenerationConfig()
     for layer, attention in enumerate(cross_attentions(bart)):
@@ -136,7 +136,7 @@ def beams_as_positions(bart: BartForConditionalGeneration) -> Iterator[None]:
 
 
 def cross_attentions(bart: BartForConditionalGeneration) -> list[BartAttention]:
-    """The decoder's attentions over the document, by layer."""
+    """The decoder's cross-attentions, by layer."""
     return [layer.encoder_attn for layer in bart.get_decoder().layers]
 
 
@@ -149,8 +149,8 @@ def attend(
     attention_mask: Tensor | None = None,
     **unused: object,
 ) -> tuple[Tensor, None]:
-    """As the library's, for one token a beam: hidden_states (rows beams, 1, d_model), attention_mask
-    (rows beams, 1, 1, source), or None where no document is padded."""
+    """Same as the library's for one token per beam: hidden_states (rows beams, 1, d_model), attention_mask (rows beams,
+    1, 1, source), or None if no document is padded."""
     keys, values = past_key_values.document[layer]
     query = attention.q_proj(hidden_states).view(len(keys), -1, attention.embed_dim)  # (rows, beams, d_model)
     mask = None if attention_mask is None else attention_mask[:: query.shape[1]]
@@ -160,5 +160,5 @@ def attend(
 
 
 def heads_first(x: Tensor, attention: BartAttention) -> Tensor:
-    """(rows, n, heads d) -> (rows, heads, n, d), laid out so."""
+    """(rows, n, heads d) -> contiguous (rows, heads, n, d)."""
     return x.unflatten(-1, (attention.num_heads, attention.head_dim)).transpose(1, 2).contiguous()

@@ -11,7 +11,7 @@ from tasks.options import Served, Task
 
 @dataclass
 class SummarizationTask(Task):
-    """A document to its summary."""
+    """Summarisation."""
 
     type: ClassVar[str] = "summarization"
     models: ClassVar[dict[str, Served]] = {
@@ -28,8 +28,8 @@ class SummarizationTask(Task):
 
     document: str = MISSING  # column
     summary: str = MISSING  # column
-    max_target_length: int = option(MISSING, at_least(3))  # tokens, trained on and generated
-    mean_target_length: float | None = option(None, positive)  # for estimates of cost only; None: max_target_length
+    max_target_length: int = option(MISSING, at_least(3))  # tokens, in training and generation
+    mean_target_length: float | None = option(None, positive)  # only for cost estimates; None: max_target_length
     num_beams: int = option(MISSING, at_least(1))
     min_length: int = option(MISSING, not_negative)  # tokens
     length_penalty: float = MISSING

@@ -1,11 +1,11 @@
-"""ROUGE (Lin 2004) as an `evaluate.Metric`; the counting is rouge_score's, the sentences are Punkt's.
+"""ROUGE (Lin 2004) as an `evaluate.Metric`, computed by rouge_score with Punkt's sentences.
 
 With the n-grams g of a reference R and a prediction P, stemmed and in lower case,
 
     ROUGE-n = 2 p r / (p + r),   p = sum_g min(R_g, P_g) / sum_g P_g,   r = sum_g min(R_g, P_g) / sum_g R_g
 
-ROUGE-L has the longest common subsequence of the whole texts in place of the common n-grams, ROUGE-Lsum the union of
-those of every reference sentence with all predicted ones. A score is the plain mean over the rows.
+ROUGE-L uses the longest common subsequence of the texts instead of common n-grams; ROUGE-Lsum the union of those
+between each reference sentence and all predicted ones. A score is the mean over the rows.
 
 docs/deviations.md: D-sentences, D-rouge-mean, D-references.
 """
@@ -25,9 +25,9 @@ ROUGE = ("rouge1", "rouge2", "rougeL", "rougeLsum")
 
 
 class Words:
-    """rouge_score's own words: lower case, letters and digits, Porter stems of those longer than three.
+    """rouge_score's tokenisation: lower case, letters and digits, Porter stems of words longer than three letters.
 
-    A stem is worked out once: the same scores in half the time.
+    Stems are cached: the same scores in half the time.
     """
 
     def __init__(self) -> None:
@@ -38,15 +38,15 @@ class Words:
 
 
 def sentences(text: str) -> str:
-    """The text with one sentence a line, which is how ROUGE-Lsum is told them.
+    """Put each sentence on a line of its own, as ROUGE-Lsum expects.
 
-    Line breaks that are there stay boundaries, as in CNN/DailyMail's highlights, which often end without a full stop.
+    Existing line breaks remain boundaries: CNN/DailyMail's highlights often have no full stop.
     """
     return "\n".join(punkt.sent_tokenize(text.strip()))
 
 
 class Rouge(evaluate.Metric):
-    """The mean F-measures of `ROUGE`, as fractions; 0 for a row whose prediction has no word."""
+    """The mean F-measures of `ROUGE`, as fractions; 0 for an empty prediction."""
 
     def __init__(self) -> None:
         self.scorer = RougeScorer(list(ROUGE), tokenizer=Words())

@@ -1,4 +1,4 @@
-"""Documents and their summaries, checked, and as an encoder-decoder sees them.
+"""Check and tokenise documents and summaries for an encoder-decoder.
 
 docs/deviations.md: D-empty-rows.
 """
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
 
 def checked(raw: pa.Table, task: SummarizationTask, where: str) -> tuple[pa.Table, list[str]]:
-    """Columns `source` and `target`, and `id` as text where there is one; and a line for each sort of row left out.
+    """Return columns `source`, `target` and, if there is one, `id` as text, with a line for each kind of row left out.
 
-    A row without a word in its document or its summary is left out: there is nothing to learn from or to score.
+    Rows with an empty document or summary are left out: there is nothing to learn or to score.
 
     Raises:
-        UserError: a column is missing, isn't text or has gaps.
+        UserError: a column is missing, isn't text or has nulls.
     """
     for column in (task.document, task.summary):
         if column not in raw.column_names:
@@ -46,30 +46,29 @@ def checked(raw: pa.Table, task: SummarizationTask, where: str) -> tuple[pa.Tabl
 
 
 def total(flags: pa.ChunkedArray) -> int:
-    """How many are true."""
+    """Count the true values."""
     return pc.sum(flags).as_py() or 0
 
 
 def features(
     table: pa.Table, tokenizer: PreTrainedTokenizerBase, max_source_length: int, max_target_length: int
 ) -> datasets.Dataset:
-    """What the model sees of every row, as the released summarisation script prepares it:
+    """The model's inputs for every row, prepared as in the released summarisation script:
 
-        input_ids   <s> document </s>, cut to `max_source_length` tokens
-        labels      <s> summary </s>, cut to `max_target_length` tokens
+        input_ids   <s> document </s>, truncated to `max_source_length` tokens
+        labels      <s> summary </s>, truncated to `max_target_length` tokens
         length      tokens of `input_ids`
-        source_length, target_length    tokens before the cut
+        source_length, target_length    tokens before truncation
 
-    A cut takes words from the end and leaves </s>. With BERT's vocabulary [CLS] and [SEP] have the places of <s> and
-    </s>. Lengths count tokens, special ones included.
+    Truncation keeps </s>. With BERT's vocabulary [CLS] and [SEP] replace <s> and </s>. Lengths include special tokens.
 
     Args:
-        table: of `checked`.
+        table: from `checked`.
         tokenizer: the model's.
         max_source_length, max_target_length: at most the model's positions.
 
     Raises:
-        UserError: the tokenizer doesn't put its texts between a first and a last token.
+        UserError: the tokenizer doesn't add start and end tokens.
     """
     probe = tokenizer("a")["input_ids"]
     if len(probe) < 3 or probe[0] not in tokenizer.all_special_ids or probe[-1] not in tokenizer.all_special_ids:
@@ -91,7 +90,7 @@ def features(
             "target_length": target_lengths,
         }
 
-    from datasets import Dataset  # half a second
+    from datasets import Dataset  # import takes half a second
     from datasets.table import InMemoryTable
 
     rows = Dataset(InMemoryTable(table))
@@ -99,7 +98,7 @@ def features(
 
 
 def notes(rows: datasets.Dataset, max_source_length: int, max_target_length: int) -> list[str]:
-    """How many documents and summaries of `features` were cut, one line each."""
+    """Count truncated documents and summaries of `features`, one line each."""
     found = []
     for what, name, limit in (
         ("documents", "source_length", max_source_length),

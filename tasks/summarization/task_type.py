@@ -24,14 +24,14 @@ if TYPE_CHECKING:
     import datasets
     from accelerate import Accelerator
 
-IGNORED = -100  # the label that the library's loss leaves out
+IGNORED = -100  # the label that the library's loss ignores
 
 
 class Summarization(TaskType):
-    """Rows of source and target; predictions are texts."""
+    """Rows have source and target; predictions are texts."""
 
-    outputs = 0  # the output layer is the embeddings'
-    merges = True  # generation runs the decoder once a token
+    outputs = 0  # the output layer is tied to the embeddings
+    merges = True  # generation runs the decoder once per token
 
     def __init__(self, task: SummarizationTask) -> None:
         self.task = task
@@ -46,7 +46,7 @@ class Summarization(TaskType):
         return notes(features, self.task.max_length, self.task.max_target_length)
 
     def weights(self, features: datasets.Dataset) -> list[int]:
-        """Target tokens: the loss is their mean."""
+        """Number of target tokens: the loss is their mean."""
         return [min(length, self.task.max_target_length) for length in features["target_length"]]
 
     def collate(self, tokenizer: PreTrainedTokenizerBase, multiple: int) -> Callable[[list[dict[str, Any]]], Batch]:
@@ -54,7 +54,7 @@ class Summarization(TaskType):
         return collator(collate, ("input_ids", "labels"))
 
     def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
-        """The library's: mean cross-entropy over the target tokens, the decoder fed the labels one place later."""
+        """The library's loss: mean cross-entropy over the target tokens, with the labels shifted as decoder inputs."""
         return model(**batch, use_cache=False).loss, (batch["labels"] != IGNORED).sum()
 
     def evaluate(
@@ -65,7 +65,7 @@ class Summarization(TaskType):
         tokenizer: PreTrainedTokenizerBase,
         report: ReportProgress,
     ) -> Scores:
-        from tasks.summarization.rouge import Rouge  # evaluate takes long to import
+        from tasks.summarization.rouge import Rouge  # importing evaluate takes long
 
         loss, weight = self.mean_loss(accelerator, model, split)
         ids = generate(accelerator, model, split.batches, split.order, self.task, report)
@@ -75,7 +75,7 @@ class Summarization(TaskType):
 
     @torch.inference_mode()
     def mean_loss(self, accelerator: Accelerator, model: nn.Module, split: Split) -> tuple[float, float]:
-        """The mean loss over all target tokens, and their number."""
+        """Mean loss over all target tokens, and their number."""
         parts = []
         for batch in split.batches:
             per_token = torch.nn.functional.cross_entropy(
@@ -101,7 +101,7 @@ class Summarization(TaskType):
         return Samples(["document", "reference", "prediction", *names], rows)
 
     def save(self, split: Split, predictions: list[str], folder: Path) -> None:
-        """`predictions/<split>.jsonl`: reference and prediction, and the row's id where it has one."""
+        """Write `predictions/<split>.jsonl`: reference, prediction, and the row's id if it has one."""
         columns = {name: split.table[name].to_pylist() for name in ("id", "target") if name in split.table.column_names}
         lines = zip(*columns.values(), predictions, strict=True)
         names = ["reference" if name == "target" else name for name in columns] + ["prediction"]
