@@ -1,1 +1,1 @@
-"""Many runs: the cells of published tables, their state, and the sweep that fills them in."""
+"""Many runs: the cells of tables and studies, their state, and the sweep that runs them."""

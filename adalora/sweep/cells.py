@@ -1,4 +1,4 @@
-"""Cells: settings with their seeds, composed and named. Imports no torch."""
+"""Cells: settings with seeds, composed and identified. Imports no torch."""
 
 import os
 import shlex
@@ -18,34 +18,34 @@ from adalora.errors import UserError
 from adalora.places import CONF
 from adalora.sweep.published import Setting
 
-ALONE = 8  # so few settings are composed in this process: another takes a second to start
+ALONE = 8  # up to so many settings are composed in this process: starting another takes a second
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One run, before it starts."""
+    """A run of a sweep."""
 
     table: str
-    overrides: tuple[str, ...]  # of its train.py command
+    overrides: tuple[str, ...]  # of the train.py command
     config: Config = field(repr=False)
     id: str  # adalora/cell.py
 
     @property
     def command(self) -> str:
-        """What runs it, for a shell."""
+        """The shell command that runs it."""
         return command(self.overrides)
 
 
 def command(overrides: Sequence[str]) -> str:
-    """The shell command of a run."""
+    """The shell command for some overrides."""
     return f"python train.py {shlex.join(overrides)}"
 
 
 def chosen(settings: Sequence[Setting], only: str) -> list[Setting]:
-    """The settings that have all of the options in `only`: `task=rte,mrpc method=adalora`.
+    """Select the settings that match all options in `only`, such as `task=rte,mrpc method=adalora`.
 
     Raises:
-        UserError: it isn't of this form, or chooses nothing.
+        UserError: `only` isn't valid, or nothing matches.
     """
     wanted = {}
     for item in only.split():
@@ -70,7 +70,7 @@ def keys_of(overrides: Iterable[str]) -> set[str]:
 
 
 def extended(setting: Setting, extra: Sequence[str]) -> tuple[str, ...]:
-    """A setting's overrides with further ones, which win over its own of the same key."""
+    """Add overrides to a setting; they replace its own with the same key."""
     keys = keys_of(extra)
     return (*(override for override in setting.overrides if not keys & keys_of([override])), *extra)
 
@@ -81,19 +81,19 @@ def cells_of(
     extra: Sequence[str],
     meanwhile: Callable[[], None] = lambda: None,
 ) -> tuple[list[Cell], list[str]]:
-    """Every setting with every seed, all settings of the first seed first: whatever is cut off, what is there compares.
+    """Every setting with every seed. All settings of one seed come before the next, so any prefix is a fair comparison.
 
     Args:
-        settings: what to run.
-        seeds: of each.
+        settings: the settings.
+        seeds: the seeds of each.
         extra: further overrides for all.
-        meanwhile: called once while other processes compose (to import what is needed next).
+        meanwhile: called once while other processes compose, to import what is needed next.
 
     Returns:
-        The cells, and a line for each setting that the configuration refuses.
+        The cells, and a line for each setting that isn't valid.
 
     Raises:
-        UserError: a mistake in `extra`, or nothing is left.
+        UserError: `extra` is wrong, or no setting is valid.
     """
     if "seed" in keys_of(extra):
         raise UserError("seed= is for single runs: give SEEDS=1,2,3")
@@ -117,7 +117,7 @@ def cells_of(
 
 
 def unfit(config: Config) -> str:
-    """Why lengths don't fit into the training; empty where they do."""
+    """Why lengths don't fit into the training; empty if they do."""
     try:
         cell_id(config)
     except UserError as error:
@@ -126,7 +126,7 @@ def unfit(config: Config) -> str:
 
 
 def composed(settings: Sequence[tuple[str, ...]], meanwhile: Callable[[], None]) -> Iterator[Config | str]:
-    """The checked configuration of every setting, or why there is none; on all cores (0.1 to 0.3 s each)."""
+    """Compose and validate every setting on all cores (0.1 to 0.3 s each); yields a configuration or an error line."""
     if len(settings) <= ALONE:
         meanwhile()
         yield from map(compose, settings)
@@ -137,7 +137,7 @@ def composed(settings: Sequence[tuple[str, ...]], meanwhile: Callable[[], None])
 
 
 def compose(overrides: Sequence[str]) -> Config | str:
-    """The checked configuration, or what is wrong in one line."""
+    """Compose and validate a configuration, or return what is wrong in one line."""
     register()
     GlobalHydra.instance().clear()
     try:

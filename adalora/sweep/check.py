@@ -1,4 +1,4 @@
-"""What a sweep needs before it starts: weights, data, disk. Each is looked at once, not once a cell."""
+"""Check weights, data and disk space before a sweep starts: each once, not once per cell."""
 
 import shutil
 from collections.abc import Mapping, Sequence
@@ -14,13 +14,13 @@ from tasks.data import load_data
 
 
 def contents(cells: Sequence[Cell]) -> dict[str, Content]:
-    """Find and read the weights and data of every model and task among the cells.
+    """Find and read the weights and data of all models and tasks among the cells.
 
     Returns:
-        Their digests, by the cell's identity.
+        Their digests, by cell id.
 
     Raises:
-        UserError: something is missing or damaged; all that is missing is named at once.
+        UserError: something is missing or damaged; everything missing is reported at once.
     """
     models = {repr(cell.config.model): cell.config.model for cell in cells}
     tasks = {repr(cell.config.task): cell.config for cell in cells}
@@ -33,10 +33,10 @@ def contents(cells: Sequence[Cell]) -> dict[str, Content]:
 
 
 def check_disk(root: Path, costs: Mapping[str, Cost], workers: int) -> str:
-    """Compare the space that runs need with what is free below `root`; gives the line that says so.
+    """Check that the disk of `root` has enough free space for the runs, and return a line about it.
 
     Raises:
-        UserError: it isn't enough.
+        UserError: there isn't enough.
     """
     there = next(place for place in (root.absolute(), *root.absolute().parents) if place.exists())
     largest = sorted((cost.checkpoints for cost in costs.values()), reverse=True)

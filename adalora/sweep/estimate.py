@@ -1,4 +1,4 @@
-"""How long a cell takes on this machine: as finished runs did, or by its FLOPs."""
+"""Estimate the time of a cell on this machine, from finished runs or from its FLOPs."""
 
 import functools
 import statistics
@@ -17,26 +17,26 @@ from adalora.reading import Damaged
 from adalora.resultfile import read_result
 from adalora.sweep.cells import Cell
 
-SHARE = 0.5  # of the rate of matrix products that training reaches (ours; docs/reproduce.md has what was seen)
-SIDE = 768  # of the measured product: DeBERTaV3-base's width
+SHARE = 0.5  # share of the matrix-product rate that training reaches (ours; docs/reproduce.md has measurements)
+SIDE = 768  # size of the measured product: DeBERTaV3-base's width
 
 History = dict[tuple[str, str, str, str], list[float]]
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A cell before it runs."""
+    """The estimate for a cell."""
 
     plan: Plan
     seconds: float
-    measured: bool  # from finished runs of the same model, task and method here; else from FLOPs
+    measured: bool  # from finished runs of the same model, task and method on this machine; else from FLOPs
 
 
 def estimator(root: Path) -> Callable[[Cell], Estimate | str]:
-    """A function that estimates a cell, or says why it can't run. Cells that differ in the seed alone share the work.
+    """Return a function that estimates a cell, or says why it can't run. It is cached over seeds.
 
     Args:
-        root: the run root whose finished runs are looked at.
+        root: the run root with finished runs.
     """
     history = finished(root)
     known: dict[tuple[str, ...], Estimate | str] = {}
@@ -65,14 +65,14 @@ def estimate(cell: Cell, history: History) -> Estimate:
 
 
 def finished(root: Path) -> History:
-    """Seconds a step of finished runs on this machine, evaluations included, by model, task, method and precision."""
+    """Seconds per step, with evaluations, of finished runs on this machine, by model, task, method and precision."""
     here = {device.type: hardware(device) for device in devices()}
     found = defaultdict(list)
     for path in root.glob("[!.]*/*/*/*/*/result.json"):
         try:
             run = read_result(path.parent)
         except Damaged:
-            continue  # tables name damaged results; here they only don't count
+            continue  # tables report damaged results; here they are ignored
         machine = here.get(str(run.hardware.get("device")), {})
         alone = run.hardware.get("processes", 1) == 1
         if alone and all(run.hardware.get(name) == machine.get(name, ...) for name in ("name", "cores", "system")):
@@ -82,13 +82,13 @@ def finished(root: Path) -> History:
 
 
 def devices() -> list[torch.device]:
-    """The devices that a run here could use."""
+    """The devices that a run on this machine could use."""
     return [torch.device("cpu"), *([torch.device("cuda")] if torch.cuda.is_available() else [])]
 
 
 @functools.cache
 def rate(precision: str, device: str) -> float:
-    """FLOP/s of matrix products on this machine's device, measured in about half a second."""
+    """Measure the FLOP/s of matrix products on the device, which takes about half a second."""
     place = devices()[-1] if device == "auto" else torch.device(device)
     torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
     dtype = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]

@@ -1,4 +1,4 @@
-"""Where the runs of a sweep go: Hydra's launchers, as overrides of one `train.py --multirun`."""
+"""How a sweep launches its runs: Hydra's launchers, as overrides of one `train.py --multirun`."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Local:
-    """Runs on this machine, which end with the sweep."""
+    """Runs on this machine; they end with the sweep."""
 
-    workers: int = 1  # at once
+    workers: int = 1  # runs at once
 
     def overrides(self, runs: int) -> list[str]:
         """For `runs` of them."""
@@ -18,10 +18,10 @@ class Local:
 
 @dataclass(frozen=True)
 class Slurm:
-    """Every run a SLURM job, which outlives the sweep."""
+    """Each run is a SLURM job, which outlives the sweep."""
 
-    options: Sequence[str] = ()  # of conf/hydra/launcher/slurm.yaml, as `partition=gpu`
-    wait: bool = True  # for their end
+    options: Sequence[str] = ()  # options of conf/hydra/launcher/slurm.yaml, such as `partition=gpu`
+    wait: bool = True  # wait for the jobs to end
 
     def overrides(self, runs: int) -> list[str]:
         """For `runs` of them."""

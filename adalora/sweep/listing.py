@@ -1,4 +1,4 @@
-"""`make list`: every cell with its state, size, time and command."""
+"""`make list`: every cell with state, size, time and command."""
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
@@ -14,13 +14,13 @@ def listing(
     """The lines of the list.
 
     Args:
-        cells: to list.
-        states: by the cell's identity.
-        estimate: `estimator`.
-        left: lines on what isn't among the cells.
+        cells: the cells.
+        states: their states, by cell id.
+        estimate: from `estimator`.
+        left: lines about what isn't among the cells.
     """
     lines = [f"{'state':<11} {'time':>8}   {'budget':>7} {'kept':>11}   command"]
-    seconds: dict[str, float] = defaultdict(float)  # of what is not done, by table
+    seconds: dict[str, float] = defaultdict(float)  # of cells that aren't done, by table
     flops: dict[str, float] = defaultdict(float)
     steps: Counter[str] = Counter()
     names: dict[str, Counter[str]] = {}
@@ -64,7 +64,7 @@ def listing(
 
 
 def duration(seconds: float) -> str:
-    """In the two largest units that matter: 45 s, 12 min, 3:20 h, 12 d."""
+    """Format a duration: 45 s, 12 min, 3:20 h, 12 d."""
     if seconds < 100:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)

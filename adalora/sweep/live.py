@@ -1,4 +1,4 @@
-"""The live view of a sweep. It reads run folders only, so a second terminal sees the same."""
+"""The live view of a sweep. It only reads run folders, so a second terminal shows the same."""
 
 import statistics
 import time
@@ -22,24 +22,24 @@ from adalora.sweep.listing import duration
 from adalora.sweep.queue import SWEEPS
 from adalora.sweep.states import WAITING, Content, State, last_lines, states
 
-EVERY = 2.0  # seconds between looks at the run folders
-PLAIN_EVERY = 60.0  # seconds between lines on progress where there is no terminal
+EVERY = 2.0  # seconds between reads of the run folders
+PLAIN_EVERY = 60.0  # seconds between progress lines without a terminal
 VIEW = "sweep.json"
 
 
 @dataclass(frozen=True)
 class Line:
-    """A cell as the view shows it."""
+    """A cell in the view."""
 
     id: str
     name: str
     seconds: float  # estimated
-    content: Content | None  # of the weights and data it runs on
+    content: Content | None  # digests of its weights and data
 
 
 @dataclass(frozen=True)
 class Watched:
-    """What a sweep leaves for those who watch it."""
+    """The file from which `make watch` knows a sweep."""
 
     run_root: str
     workers: int
@@ -52,7 +52,7 @@ class Watched:
 
 
 def newest(root: Path) -> tuple[Path, Watched]:
-    """The folder of the newest sweep below a run root, and its cells. Raises `UserError` where there is none."""
+    """Find the newest sweep below a run root: its folder and cells. Raises `UserError` if there is none."""
     for path in sorted(root.glob(f"{SWEEPS}/*/{VIEW}"), reverse=True):
         try:
             return path.parent, read_json(path, Watched, "start another sweep")
@@ -62,13 +62,13 @@ def newest(root: Path) -> tuple[Path, Watched]:
 
 
 class View:
-    """Shows where every cell stands: a table in a terminal, lines elsewhere. To be called now and then (`look`)."""
+    """Shows the state of every cell: as a table in a terminal, else as lines. Call `look` regularly."""
 
     def __init__(self, watched: Watched) -> None:
         self.watched = watched
         self.root = Path(watched.run_root).expanduser()
-        self.first: dict[str, tuple[int, float]] = {}  # step and time at which a running cell was first seen
-        self.known: dict[str, str] = {}  # states told of so far; those of an earlier sweep are not told
+        self.first: dict[str, tuple[int, float]] = {}  # step and time when a running cell was first seen
+        self.known: dict[str, str] = {}  # states printed so far; those of an earlier sweep aren't printed
         self.looked = self.told = 0.0
         self.started = time.monotonic()
         self.live = Live(console=console, auto_refresh=False, transient=True) if console.is_terminal else None
@@ -83,19 +83,19 @@ class View:
             self.live.stop()
 
     def states(self) -> dict[str, State]:
-        """Where the cells stand now."""
+        """The current states."""
         records = Path(self.watched.records) if self.watched.records else None
         return states(self.root, {line.id: line.content for line in self.watched.cells}, records)
 
     def look(self, always: bool = False) -> None:
-        """Read the folders and show what is new, at most every few seconds."""
+        """Read the folders and show changes, at most every few seconds."""
         now = time.monotonic()
         if not always and now - self.looked < EVERY:
             return
         self.looked = now
         try:
             states = self.states()
-        except UserError:  # SLURM doesn't answer: later
+        except UserError:  # SLURM doesn't answer: try again later
             return
         running = [
             self.progress(line, state, now)
@@ -109,7 +109,7 @@ class View:
             self.tell(states, running, summary, now)
 
     def progress(self, line: Line, state: State, now: float) -> dict[str, Any]:
-        """How far a running cell is: step, T, metric so far, steps a second, seconds left."""
+        """Progress of a running cell: step, T, metric, steps per second, seconds left."""
         assert state.folder is not None
         step, evaluation = last_lines(state.folder.path)
         before, then = self.first.setdefault(line.id, (step, now))
@@ -120,7 +120,7 @@ class View:
         return {"line": line, "step": step, "total": total, "metric": metric, "speed": speed, "left": left}
 
     def summary(self, states: dict[str, State], running: Sequence[dict[str, Any]]) -> str:
-        """Counts, and the time that is left: by the estimates, corrected by the speed of what is running."""
+        """Counts by state, and the remaining time: the estimates, corrected by the speed of the running cells."""
         counts = Counter(state.name for state in states.values())
         told = [
             f"{counts[name]} {name}"
@@ -142,7 +142,7 @@ class View:
         return f"{', '.join(told)} of {len(states)}{time_left}"
 
     def table(self, states: dict[str, State], running: Sequence[dict[str, Any]], summary: str) -> Group:
-        """What a terminal shows."""
+        """The view for a terminal."""
         table = Table(box=None)
         for name in ("running", "step", "metric so far", "steps/s", "left"):
             table.add_column(name, justify="left" if name == "running" else "right")
@@ -156,7 +156,7 @@ class View:
         return Group(*failed[-5:], table, f"{summary}; {duration(time.monotonic() - self.started)} so far")
 
     def tell(self, states: dict[str, State], running: Sequence[dict[str, Any]], summary: str, now: float) -> None:
-        """What a log file gets: a line for every change, and one a minute."""
+        """The view for a log file: a line for every change, and one per minute."""
         news = []
         for line in self.watched.cells:
             state = states[line.id]
@@ -178,7 +178,7 @@ class View:
 
 
 def written(run: dict[str, Any]) -> tuple[str, str, str, str]:
-    """Step, metric, speed and time left as text."""
+    """Format step, metric, speed and remaining time."""
     metric = f"{run['metric'][0]} {run['metric'][1]:.4f}" if run["metric"] else ""
     speed = f"{run['speed']:.2f}" if run["speed"] else ""
     return f"{run['step']:,}/{run['total']:,}", metric, speed, duration(run["left"]) if run["left"] is not None else ""
@@ -194,7 +194,7 @@ def headline(state: State) -> str:
 
 
 def watch(root: Path) -> None:
-    """Show the newest sweep below `root` until its process has ended, and SLURM has none of its cells.
+    """Show the newest sweep below `root` until its process has ended and SLURM has none of its jobs.
 
     Raises:
         UserError: there is none.

@@ -1,7 +1,7 @@
-"""The end of a multirun: one table of what it ran. Imports nothing heavy until then.
+"""Print one table at the end of a multirun. Heavy imports happen only then.
 
-Jobs may run in other processes or on other machines, so each leaves its outcome as a file in its
-folder of the sweep, and the process that started the sweep reads them.
+Jobs may run in other processes or on other machines, so each writes its outcome to a file in its folder of the sweep,
+which the starting process reads.
 """
 
 import sys
@@ -19,12 +19,12 @@ OUTCOME = "outcome.json"
 
 
 def note_job(folder: str, overrides: Sequence[str], outcome: dict[str, Any]) -> None:
-    """Leave a job's outcome: `started`, a result, a plan, `error`, or `busy` where another process does the work."""
+    """Write a job's outcome: `started`, a result, a plan, `error`, or `busy` if another process is running it."""
     write_json(Path(folder) / OUTCOME, {"overrides": list(overrides), **outcome})
 
 
 def read_outcome(folder: Path) -> dict[str, Any]:
-    """A job's outcome; one that can't be read is an `error`."""
+    """Read a job's outcome; an unreadable one is an `error`."""
     try:
         return read_json(folder / OUTCOME, dict[str, Any], "run the same command again")
     except Damaged as error:
@@ -32,7 +32,7 @@ def read_outcome(folder: Path) -> dict[str, Any]:
 
 
 class Report(Callback):
-    """Shows the table, and makes the command exit with 1 if a job failed."""
+    """Print the table, and exit with 1 if a job failed."""
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         from adalora.progress.terminal import console
@@ -53,14 +53,14 @@ class Report(Callback):
                 told = f": {outcome['busy']}" if elsewhere else ""
                 console.print(f"left to others: {' '.join(outcome['overrides'])}{told}", soft_wrap=True)
         for outcome in failed:
-            told = f": {outcome['error']}" if elsewhere else ""  # a job here has said why
+            told = f": {outcome['error']}" if elsewhere else ""  # the job in this process has said why
             console.print(f"failed: {' '.join(outcome['overrides'])}{told}", soft_wrap=True)
         if failed:
             sys.exit(1)
 
 
 def plan_table(plans: Sequence[dict[str, Any]]) -> Any:
-    """Setting, exact counts and deviation of every planned job, as a rich table."""
+    """A table of all planned jobs: setting, exact counts, deviation."""
     from rich.table import Table
 
     table = Table(box=None, title="planned")

@@ -1,6 +1,6 @@
-"""The settings of the published tables, from `results/paper/*.csv`: one for each row and task that a table prints.
+"""The settings of the published tables, from `results/paper/*.csv`: one per printed row and task.
 
-A setting is the overrides of one `train.py` command, without the seed. A row that no overrides express is named with
+A setting is the overrides of one `train.py` command without the seed. Rows that can't be expressed are reported with
 the reason.
 """
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from adalora.places import PAPER
 from adalora.reporting.paper import CONTRASTS, DATASETS, identity, lora_ranks, named, read_all
 
-TABLES = {  # what a person asks for -> tables of the papers
+TABLES = {  # name on the command line -> tables of the papers
     "glue": ("AdaLoRA-T1",),
     "squad": ("AdaLoRA-T2",),
     "summarization": ("AdaLoRA-T3",),
@@ -29,7 +29,7 @@ class Setting:
 
 
 def published(what: str, folder: Path = PAPER) -> tuple[list[Setting], list[str]]:
-    """The settings of `what` (a key of `TABLES`, or `all`), in the tables' order, each once.
+    """The settings of `what` (a key of `TABLES`, or `all`), in the tables' order, without duplicates.
 
     Returns:
         The settings, and a line for every printed row that can't be expressed.
@@ -45,7 +45,7 @@ def published(what: str, folder: Path = PAPER) -> tuple[list[Setting], list[str]
     for table in tables:
         for row in rows:
             task = DATASETS.get(row["dataset"])
-            dash = not row["value"] and row["verified"] != "not-found"  # a cell that the paper leaves empty
+            dash = not row["value"] and row["verified"] != "not-found"  # a cell left empty in the paper
             if row["table"] != table or task in (None, "average") or dash:
                 continue
             variants = variants_of(row, ranks)
@@ -60,7 +60,7 @@ def published(what: str, folder: Path = PAPER) -> tuple[list[Setting], list[str]
 
 
 def variants_of(row: Mapping[str, str], ranks: Mapping[str, str]) -> list[tuple[str, str, str]]:
-    """Method, budget and options of what a printed row needs: one run, or two where it prints their difference."""
+    """Method, budget and options of the runs for a printed row: one, or two if it prints a difference."""
     who = identity(row, ranks)
     if who is None:
         return []

@@ -1,6 +1,6 @@
-"""Small records of finished runs, which outlive the run folders: a result with its evaluations, and no path.
+"""Records of finished runs, which can outlive the run folders: the result and all evaluations, without paths.
 
-A record counts as done for sweeps and tables. It holds no row of the data and no weight.
+A recorded cell counts as done for sweeps and tables. A record contains no data rows and no weights.
 """
 
 import time
@@ -17,12 +17,12 @@ EVERY = 10.0  # seconds between looks at the run folders
 
 
 class Recorder:
-    """Records the runs of a sweep as they end. To be called now and then (`look`).
+    """Record the runs of a sweep as they finish. Call `look` regularly.
 
     Args:
         root: the run root.
-        cells: the cells by identity, with the digests of their weights and data.
-        records: the folder to write to; None: no records are kept.
+        cells: cell ids, with the digests of their weights and data.
+        records: the folder to write to; None: keep no records.
     """
 
     def __init__(self, root: Path, cells: Mapping[str, Content], records: Path | None) -> None:
@@ -30,7 +30,7 @@ class Recorder:
         self.looked = 0.0
 
     def look(self, always: bool = False) -> None:
-        """Record what has ended since, at most every few seconds. Raises `UserError`: the folder can't be written."""
+        """Record newly finished runs, at most every few seconds. Raises `UserError` if the folder can't be written."""
         now = time.monotonic()
         if self.records and (always or now - self.looked >= EVERY):
             self.looked = now
@@ -38,9 +38,9 @@ class Recorder:
 
 
 def keep_records(states: Mapping[str, State], records: Path) -> list[Path]:
-    """Write a record of every cell that is done and has no sound one, and return the new files.
+    """Write a record of every finished cell without a valid one, and return the new files.
 
-    A run whose result or adapter is damaged gets none: its next run writes them anew.
+    A run with a damaged result or adapter isn't recorded; running it again repairs it.
 
     Raises:
         UserError: the folder can't be written.
@@ -60,7 +60,7 @@ def keep_records(states: Mapping[str, State], records: Path) -> list[Path]:
 
 
 def record_of(folder: Path) -> Result:
-    """The record of the run in `folder`. Raises `Damaged`."""
+    """Make the record of the run in `folder`. Raises `Damaged`."""
     result = read_finished(folder)
     lines, _ = read_lines(folder / "metrics.jsonl")
     evaluations = [

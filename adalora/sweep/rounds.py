@@ -1,8 +1,8 @@
-"""Runs cells to their end through Hydra's launchers, and goes on where a worker's death ended a launch.
+"""Run cells through Hydra's launchers, and continue after a worker dies.
 
-joblib ends its whole batch when one of its processes dies. So a sweep is a few launches, *rounds*: each gets the cells
-that are left. A cell that was at work when a round broke is run again alone, since another may have been to blame; one
-whose process then dies again counts as failed. SLURM's jobs die alone, so they need no suspects.
+joblib ends its whole batch when one process dies. So a sweep consists of several launches, called rounds, each with the
+remaining cells. Cells that were running when a round broke are rerun one at a time, because any of them may be to
+blame; a cell whose process dies again counts as failed. SLURM jobs die independently, so this isn't needed there.
 """
 
 import os
@@ -28,18 +28,18 @@ from adalora.sweep.worker import SWEEP
 
 TRAIN = Path(__file__).resolve().parents[2] / "train.py"
 LOG = "log.txt"
-POLL = 0.5  # seconds between looks at a round
-DEATHS = 2  # of workers, that a cell may cause before it counts as failed
+POLL = 0.5  # seconds between checks of a round
+DEATHS = 2  # worker deaths after which a cell counts as failed
 
 
 @dataclass
 class Sweep:
-    """The cells of one sweep, and what has become of them.
+    """The cells of a sweep and their outcomes.
 
     Args:
-        folder: the sweep's own, below the run root.
-        launcher: where the runs go.
-        look: called while a round runs.
+        folder: the sweep's folder, below the run root.
+        launcher: how to launch the runs.
+        look: called regularly while a round runs.
     """
 
     folder: Path
@@ -47,14 +47,14 @@ class Sweep:
     look: Callable[[], None]
     deaths: Counter[str] = field(default_factory=Counter)  # by cell
     outcomes: dict[str, dict[str, Any]] = field(default_factory=dict)  # by cell
-    jobs: list[str] = field(default_factory=list)  # SLURM's numbers of what was submitted
+    jobs: list[str] = field(default_factory=list)  # ids of submitted SLURM jobs
 
     def run(self, cells: Sequence[Cell]) -> None:
-        """Run all; afterwards every cell has an outcome: a result, `error`, or `busy`.
+        """Run all cells; afterwards each has an outcome: a result, `error`, or `busy`.
 
         Raises:
             UserError: a round ended before its first run.
-            KeyboardInterrupt: Ctrl-C; what was at work here goes on from its last checkpoint, SLURM's jobs run on.
+            KeyboardInterrupt: Ctrl-C; local runs can be resumed from their last checkpoint, SLURM jobs keep running.
         """
         rounds = 0
         while left := [cell for cell in cells if cell.id not in self.outcomes]:
@@ -77,7 +77,7 @@ class Sweep:
 
     @contextmanager
     def started(self, batch: Sequence[Cell], launcher: Launcher, place: Path) -> Iterator[subprocess.Popen[bytes]]:
-        """One `train.py --multirun` over a batch, its output in `place/log.txt`; it has ended after the block."""
+        """Start `train.py --multirun` for a batch, with output in `place/log.txt`; wait for its end after the block."""
         place.mkdir(parents=True)
         write_json(place / CELLS, [{"cell": cell.id, "overrides": cell.overrides} for cell in batch])
         command = [
@@ -89,7 +89,7 @@ class Sweep:
             process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment)
             try:
                 yield process
-            except KeyboardInterrupt:  # it reached the runs too: a single one saves first, joblib ends several at once
+            except KeyboardInterrupt:  # the runs get it too: a single one saves first, joblib kills several
                 raise
             except BaseException:
                 process.terminate()
@@ -98,36 +98,36 @@ class Sweep:
                 process.wait()
 
     def pause(self, process: subprocess.Popen[bytes]) -> None:
-        """Look around for a moment."""
+        """Call `look`, then wait briefly."""
         self.look()
         with suppress(subprocess.TimeoutExpired):
             process.wait(POLL)
 
     def submit(self, batch: Sequence[Cell], launcher: Slurm, place: Path) -> None:
-        """Put a batch into SLURM's queue. Raises `UserError` where it isn't taken."""
+        """Submit a batch to SLURM. Raises `UserError` if SLURM rejects it."""
         with self.started(batch, launcher, place) as process:
             while process.poll() is None and len(jobs_of(place)) < len(batch):
                 self.pause(process)
-            process.terminate()  # Hydra's launcher would wait for all jobs; submitting was all it was needed for
+            process.terminate()  # only needed for submitting: Hydra's launcher would wait for all jobs
         unfinished.cache_clear()
         if not (jobs := jobs_of(place)):
             raise UserError(f"SLURM took no job: {last_line(place)}")
         self.jobs.append(jobs[0].partition("_")[0])
 
     def follow(self, batch: Sequence[Cell]) -> None:
-        """Wait until SLURM has none of a batch any more."""
+        """Wait until SLURM has finished all jobs of a batch."""
         while True:
             self.look()
             try:
                 found = states(self.folder.parents[1], {cell.id: None for cell in batch}).values()
                 if not any(state.name in ("queued", "running") for state in found):
                     return
-            except UserError:  # SLURM doesn't answer: later
+            except UserError:  # SLURM doesn't answer: try again later
                 pass
             time.sleep(ASK_EVERY)
 
     def settle(self, batch: Sequence[Cell], place: Path) -> None:
-        """Read what a round's runs left, and count the deaths of workers."""
+        """Read the outcomes of a round's runs, and count worker deaths."""
         started = 0
         for number, cell in enumerate(batch):
             if not (place / str(number) / OUTCOME).exists():
@@ -146,21 +146,21 @@ class Sweep:
             raise UserError(f"no run could be started: {last_line(place)}")
 
     def failed(self) -> dict[str, str]:
-        """Why cells failed, by their identity."""
+        """Why cells failed, by cell id."""
         return {cell: outcome["error"] for cell, outcome in self.outcomes.items() if "error" in outcome}
 
     def busy(self) -> list[str]:
-        """Cells that another process is at work on."""
+        """Cells that another process is running."""
         return [cell for cell, outcome in self.outcomes.items() if "busy" in outcome]
 
 
 def last_line(place: Path) -> str:
-    """What a round's `train.py` said last, and where the rest is."""
+    """The last line printed by a round's `train.py`, and the path of its log."""
     lines = (place / LOG).read_text(errors="replace").strip().splitlines()
     return f"{lines[-1].removeprefix('error: ') if lines else 'no output'} (all of it is in {place / LOG})"
 
 
 def quoted(path: Path) -> str:
-    """A path as a value of a Hydra override."""
+    """Quote a path for a Hydra override."""
     text = str(path.absolute()).replace("\\", "\\\\").replace("'", "\\'")
     return f"'{text}'"

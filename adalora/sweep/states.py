@@ -1,4 +1,4 @@
-"""What the run folders say of cells. Reads files only; imports no torch."""
+"""The state of cells, from run folders and records. Only reads files; imports no torch."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -14,13 +14,19 @@ from adalora.runfolder import FAILED, read_status
 from adalora.sweep.queue import queued
 
 StateName = Literal["running", "done", "queued", "failed", "interrupted", "died", "missing"]
-ORDER: tuple[StateName, ...] = ("running", "done", "failed", "interrupted", "died")  # the first counts, of several
-WAITING = ("queued", "missing", "interrupted", "died")  # to be run, or run on
-TAIL = 65536  # bytes of metrics.jsonl that are looked at
+ORDER: tuple[StateName, ...] = (
+    "running",
+    "done",
+    "failed",
+    "interrupted",
+    "died",
+)  # of several folders, the first state here counts
+WAITING = ("queued", "missing", "interrupted", "died")  # still to be started or resumed
+TAIL = 65536  # bytes read from the end of metrics.jsonl
 
 
 class Content(NamedTuple):
-    """Digests of what a run was of."""
+    """Digests of a run's weights and data."""
 
     weights: str
     data: str
@@ -28,17 +34,17 @@ class Content(NamedTuple):
 
 @dataclass(frozen=True)
 class Folder:
-    """One run's folder, its record, or the note of a failure that came before it."""
+    """A run folder, a run's record, or the note of a failure before there was a folder."""
 
     path: Path
     state: StateName
     reason: str
     steps: int  # T
-    recorded: bool = False  # whether `path` is a record, which may be all that is left of the run
+    recorded: bool = False  # whether `path` is a record
 
     @cached_property
     def result(self) -> Result | None:
-        """The result, where there is a sound one."""
+        """The result, if there is a valid one."""
         try:
             return read_result(self.path)
         except Damaged:
@@ -46,21 +52,21 @@ class Folder:
 
     @property
     def content(self) -> Content | None:
-        """What a finished run was of."""
+        """Digests of weights and data of a finished run."""
         return Content(self.result.model["digest"], self.result.task["digest"]) if self.result else None
 
 
 @dataclass(frozen=True)
 class State:
-    """Where a cell stands."""
+    """The state of a cell."""
 
     name: StateName
-    reason: str = ""  # why it failed, or the job it is queued as
+    reason: str = ""  # why it failed, or its SLURM job
     folders: Sequence[Folder] = ()
 
     @property
     def folder(self) -> Folder | None:
-        """The folder that the state is of."""
+        """The folder with this state."""
         return next((folder for folder in self.folders if folder.state == self.name), None)
 
     @property
@@ -70,7 +76,7 @@ class State:
 
     @property
     def remark(self) -> str:
-        """What tells several folders of one cell apart."""
+        """How the folders differ, if the cell has several."""
         contents = {folder.content for folder in self.folders if folder.content}
         if len(contents) > 1:
             differ = [name for i, name in enumerate(Content._fields) if len({content[i] for content in contents}) > 1]
@@ -80,12 +86,12 @@ class State:
 
 
 def scan(root: Path, records: Path | None = None) -> dict[str, list[Folder]]:
-    """Every run folder and failure note below `root`, and every sound record in `records`, by cell."""
+    """Find every run folder and failure note below `root`, and every valid record in `records`, by cell."""
     folders = defaultdict(list)
     for path in sorted([*root.glob("[!.]*/*/*/*/*/status"), *root.glob(f"{FAILED}/*/status")]):
         status = read_status(path.parent)
         name: StateName | None = status.status
-        if name in ("running", "interrupted") and held(path.parent):  # the latter: a session that has just begun
+        if name in ("running", "interrupted") and held(path.parent):  # interrupted: a new session has just begun
             name = "running"
         elif name == "running":
             name = "died"
@@ -101,11 +107,11 @@ def scan(root: Path, records: Path | None = None) -> dict[str, list[Folder]]:
 
 
 def states(root: Path, cells: Mapping[str, Content | None], records: Path | None = None) -> dict[str, State]:
-    """Where cells stand. Raises `UserError` if some may be in SLURM's queue, and SLURM doesn't answer.
+    """The states of cells. Raises `UserError` if some may be in SLURM's queue and SLURM doesn't answer.
 
     Args:
         root: the run root.
-        cells: their identities, with the weights and data at hand where they are known.
+        cells: cell ids, with the digests of the current weights and data if they are known.
         records: a folder of records (`adalora/sweep/records.py`), which count as done.
     """
     folders, jobs = scan(root, records), queued(root)
@@ -113,12 +119,12 @@ def states(root: Path, cells: Mapping[str, Content | None], records: Path | None
 
 
 def state_of(folders: Sequence[Folder], content: Content | None = None, job: str | None = None) -> State:
-    """Where a cell with these folders stands.
+    """The state of a cell with these folders.
 
     Args:
-        folders: the cell's (`scan`).
-        content: digests of the weights and data at hand, where they are known: a run of others isn't this one.
-        job: of SLURM's, that waits, is starting, or was queued again.
+        folders: the cell's folders (`scan`).
+        content: digests of the current weights and data, if known; runs with others are ignored.
+        job: the cell's SLURM job, if it is waiting, starting or requeued.
     """
     folders = [folder for folder in folders if content is None or folder.content in (None, content)]
     for name in ORDER:
@@ -131,7 +137,7 @@ def state_of(folders: Sequence[Folder], content: Content | None = None, job: str
 
 
 def last_lines(folder: Path) -> tuple[int, Mapping[str, float]]:
-    """The step a run has logged last, and its last evaluation."""
+    """The last logged step of a run, and its last evaluation."""
     step, evaluation = 0, dict[str, float]()
     try:
         lines, _ = read_lines(folder / "metrics.jsonl", TAIL)

@@ -1,4 +1,4 @@
-"""This project's own comparisons, from `results/pocket/study.yaml`: grids of `train.py` options, and their seeds.
+"""Studies: this project's own comparisons, defined in `results/pocket/study.yaml` by grids of options and seeds.
 
 pocket:
   records: runs
@@ -23,7 +23,7 @@ from adalora.reading import reason
 from adalora.sweep.published import Setting
 
 FILE = "study.yaml"
-Choices = Annotated[list[str], Field(min_length=1)]  # options, separated by spaces in one choice
+Choices = Annotated[list[str], Field(min_length=1)]  # a choice can have several options, separated by spaces
 
 
 class Study(BaseModel, extra="forbid"):
@@ -34,13 +34,13 @@ class Study(BaseModel, extra="forbid"):
     grids: Annotated[list[Annotated[list[Choices], Field(min_length=1)]], Field(min_length=1)]
 
     def settings(self, name: str) -> list[Setting]:
-        """The cells without their seeds, in the file's order, as the study's `name`."""
+        """The study's cells without seeds, in the file's order."""
         combinations = [choice for grid in self.grids for choice in product(*grid)]
         return [Setting(name, tuple(" ".join(choice).split())) for choice in combinations]
 
 
 def read_studies(folder: Path = POCKET) -> dict[str, Study]:
-    """All studies by name. Raises `UserError`: the file can't be read, or isn't of this form."""
+    """Read all studies, by name. Raises `UserError` if the file can't be read or isn't valid."""
     path = folder / FILE
     try:
         return TypeAdapter(dict[str, Study]).validate_python(OmegaConf.to_container(OmegaConf.load(path)))

@@ -1,4 +1,4 @@
-"""`make reproduce-*`: from a list of cells to the tables they fill."""
+"""`make reproduce-*`: run a list of cells and write the tables."""
 
 import os
 import sys
@@ -21,7 +21,7 @@ from adalora.sweep.records import Recorder
 from adalora.sweep.rounds import Sweep
 from adalora.sweep.states import states
 
-Written = tuple[list[Path], list[str]]  # files, and a line for everything left out or to be careful with
+Written = tuple[list[Path], list[str]]  # files, and warnings
 
 
 def sweep(
@@ -34,17 +34,17 @@ def sweep(
     """Run every cell that is not done, and write the tables.
 
     Args:
-        cells: what is wanted.
-        left: lines on what was wanted and isn't among the cells.
-        launcher: where the runs go.
-        report: writes tables or pages over the runs below a run root.
-        records: folder for small records of the runs, written as they end; a cell with a record is done.
+        cells: the cells.
+        left: lines about requested settings that aren't among the cells.
+        launcher: how to launch the runs.
+        report: writes the tables or pages for the runs below a run root.
+        records: folder for records of the runs, written as they finish; recorded cells count as done.
 
     Returns:
         The exit code: 1 if a cell failed or can't run.
 
     Raises:
-        UserError: weights, data or disk space are missing; nothing has been started.
+        UserError: weights, data or disk space are missing; nothing was started.
     """
     root = Path(cells[0].config.run_root).expanduser()
     for line in left:
@@ -120,12 +120,12 @@ def sweep(
 
 
 def where(launcher: Launcher) -> str:
-    """Where the runs go."""
+    """How the runs are launched, in words."""
     return f"{launcher.workers} at once" if isinstance(launcher, Local) else "each a SLURM job"
 
 
 def outliving(jobs: Sequence[str]) -> str:
-    """What a person can do with jobs that outlive the sweep."""
+    """What the user can do about jobs that outlive the sweep."""
     return (
         f"SLURM has the jobs ({', '.join(jobs)}): make watch follows them, scancel {' '.join(jobs)} ends them, and the "
         "same command submits what is missing and writes the tables"

@@ -1,6 +1,6 @@
-"""A worker's share of the machine, threads divided and GPUs in turn, and its end with its parent's.
+"""Assign threads and a GPU to each worker of a sweep, and end workers with their parent.
 
-`conf/hydra/launcher/workers.yaml` sets `ADALORA_WORKERS`, a sweep's rounds set `ADALORA_SWEEP`.
+`conf/hydra/launcher/workers.yaml` sets `ADALORA_WORKERS`; a sweep's rounds set `ADALORA_SWEEP`.
 """
 
 import functools
@@ -12,16 +12,16 @@ import threading
 import time
 from collections.abc import Sequence
 
-WORKERS = "ADALORA_WORKERS"  # how many there are
-SWEEP = "ADALORA_SWEEP"  # the process of the sweep that started train.py
-LOOK_EVERY = 2.0  # seconds between looks at the parent
-THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAYON_NUM_THREADS")  # RAYON: tokenizers
+WORKERS = "ADALORA_WORKERS"  # number of workers
+SWEEP = "ADALORA_SWEEP"  # pid of the sweep that started train.py
+LOOK_EVERY = 2.0  # seconds between checks of the parent
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAYON_NUM_THREADS")  # RAYON is for tokenizers
 
 
 def share_machine() -> None:
-    """Take this process's share, where it is one of several workers; to be called before torch is imported.
+    """Restrict this process to its share if it is one of several workers. Call before importing torch.
 
-    The number of threads may change the last bits of a result, so runs are compared to the bit at equal shares.
+    The number of threads can change the last bits of a result, so compare runs to the bit only with equal shares.
     """
     if WORKERS not in os.environ:
         return
@@ -40,16 +40,16 @@ def share_machine() -> None:
 
 
 def end_with_sweep() -> None:
-    """End when the sweep that started this process is gone, however it ended."""
+    """End this process when the sweep that started it is gone."""
     if SWEEP in os.environ:
         end_with(int(os.environ[SWEEP]))
 
 
 @functools.cache
 def end_with(parent: int) -> None:
-    """SIGTERM to this process once `parent` is no longer its parent: a run then saves a checkpoint and stops.
+    """Send SIGTERM to this process once `parent` is no longer its parent, so that the run saves a checkpoint and stops.
 
-    Without it the workers of a killed sweep would train on, unseen.
+    Otherwise the workers of a killed sweep would keep training unnoticed.
     """
 
     def look() -> None:
@@ -62,11 +62,11 @@ def end_with(parent: int) -> None:
 
 
 def threads_of(workers: int, cores: int) -> int:
-    """Threads of each worker, at least one; -1 workers are one a core."""
+    """Threads per worker, at least one; -1 means one worker per core."""
     return max(1, cores // workers) if workers > 0 else 1
 
 
 def gpu_of(worker: str, gpus: Sequence[str]) -> str:
-    """The GPU of a worker by the number in its name (`LokyProcess-3`), in turn."""
+    """The GPU of a worker, assigned round-robin by the number in its name (`LokyProcess-3`)."""
     number = re.search(r"\d+$", worker)
     return gpus[(int(number[0]) - 1) % len(gpus) if number else 0]
