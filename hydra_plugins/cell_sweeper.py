@@ -1,6 +1,6 @@
-"""A Hydra sweeper for cells that are no product of options: `hydra/sweeper=cells hydra.sweeper.file=FILE`.
+"""A Hydra sweeper for an explicit list of runs: `hydra/sweeper=cells hydra.sweeper.file=FILE`.
 
-It lies here because Hydra takes plugins from the namespace package `hydra_plugins` only.
+It is here because Hydra only finds plugins in the namespace package `hydra_plugins`.
 """
 
 from pathlib import Path
@@ -16,10 +16,10 @@ from adalora.sweep.queue import read_cells
 
 
 class CellSweeper(Sweeper):
-    """Hands the runs in a file to the launcher, in their order.
+    """Launch the runs listed in a file, in order.
 
     Args:
-        file: JSON, a list of runs, each with its `overrides`. Those of the command line are added to every run.
+        file: JSON, a list of runs, each with its `overrides`. The command line's overrides are added to every run.
     """
 
     def __init__(self, file: str) -> None:
@@ -34,7 +34,7 @@ class CellSweeper(Sweeper):
         )
 
     def sweep(self, arguments: list[str]) -> Any:
-        """Run them all. Raises `UserError` for a file that holds no runs."""
+        """Run them all. Raises `UserError` if the file isn't a list of runs."""
         assert self.launcher is not None
         batch = [[*run.overrides, *arguments] for run in read_cells(self.file)]
         return [self.launcher.launch(batch, initial_job_idx=0)]

@@ -1,1 +1,1 @@
-"""What a person sees of a run."""
+"""Reporting: tables, statistics, verdicts and reports, from result files."""

@@ -1,4 +1,4 @@
-"""What a table's rows and cells hold: runs by method, budget and task, summarised over seeds.
+"""The rows and cells of tables: runs by method, budget and task, summarised over seeds.
 
 docs/deviations.md: D-median.
 """
@@ -51,7 +51,7 @@ TASK_SETS = {
     ),
 }
 SET_OF = {column.task: name for name, columns in TASK_SETS.items() for column in columns}
-TABLE_1 = ("Full FT", "BitFit", "HAdapter", "PAdapter", "LoRA", "AdaLoRA")  # in its order
+TABLE_1 = ("Full FT", "BitFit", "HAdapter", "PAdapter", "LoRA", "AdaLoRA")  # in the paper's order
 PAPERS = {ROWS[title][0]: title for title in TABLE_1}
 TITLES = PAPERS | {"increlora": "IncreLoRA", "houlsby": "HAdapter (Houlsby)", "pfeiffer": "PAdapter (Pfeiffer)"}
 BUDGETS = (
@@ -59,14 +59,14 @@ BUDGETS = (
 )  # fmt: skip
 
 
-summarised = lru_cache(4096)(summary)  # a report asks for a cell several times, and a bootstrap takes its time
+summarised = lru_cache(4096)(summary)  # cached: a report uses a cell several times, and the bootstrap is slow
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One metric over the seeds: medians of the last and the best step, and what the seeds tell of each.
+    """One metric over the seeds: medians of the last and the best step, and summaries of both.
 
-    An average, or a difference of two cells, has no such summaries: its seeds aren't one sample.
+    An average or a difference of two cells has no summaries, because its seeds aren't one sample.
     """
 
     last: float
@@ -79,12 +79,12 @@ class Cell:
 
     @property
     def std(self) -> float | None:
-        """Of the last step's values, a sample; None for one seed."""
+        """Sample standard deviation of the last step's values; None for one seed."""
         return self.of_last.std if self.of_last else None
 
     @property
     def interval(self) -> Interval | None:
-        """95 % for the mean of the last step."""
+        """95 % interval for the mean of the last step."""
         return self.of_last.interval if self.of_last else None
 
 
@@ -92,8 +92,8 @@ class Cell:
 class Row:
     """A method at a budget: its runs by task.
 
-    `variant` names what sets the runs apart from others and from the method as published, `published` the latter
-    alone: the variant whose printed numbers they may stand beside.
+    `variant` names all differences from other runs and from the published method; `published` only the latter, which
+    selects the published numbers to compare with.
     """
 
     method: str
@@ -104,16 +104,16 @@ class Row:
 
     @property
     def title(self) -> str:
-        """Its method as the paper prints it, and the variant."""
+        """The method's name in the paper, and the variant."""
         name = TITLES.get(self.method, self.method)
         return f"{name} [{self.variant}]" if self.variant else name
 
     def key(self, column: Column) -> Key:
-        """What its published number is found under."""
+        """The key of its published number."""
         return (*column[:2], self.method, self.budget, self.published)
 
     def cell(self, column: Column) -> Cell | None:
-        """The summary of a column, or None where nothing ran."""
+        """The summary for a column; None if nothing was run."""
         if column == AVERAGE:
             return self.averaged()
         runs = self.runs.get(column.task, ())
@@ -126,7 +126,7 @@ class Row:
         return Cell(of_last.median, of_best.median, len(runs), runs, of_last, of_best, (min(last), max(last)))
 
     def averaged(self) -> Cell | None:
-        """The average of the medians, once all eight tasks are there; n is the least of the tasks'."""
+        """The average of the medians if all eight tasks were run; n is the smallest of the tasks'."""
         cells = {column: self.cell(column) for column in GLUE}
         last = average({column[:2]: cell.last for column, cell in cells.items() if cell})
         best = average({column[:2]: cell.best for column, cell in cells.items() if cell})
@@ -142,7 +142,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Section:
-    """The rows of one table; `beside` holds the `source`'s numbers that belong to it, None where none apply."""
+    """A table's rows; `beside` has the numbers of `source` that belong to it, None if none apply."""
 
     title: str
     model: str
@@ -150,18 +150,18 @@ class Section:
     rows: list[Row]
     beside: Mapping[Key, Published] | None = None
     comparable: bool = True
-    subset: bool | None = False  # None: no official row counts are known
+    subset: bool | None = False  # None: the official row counts aren't known
     source: str = "paper"
-    scored: bool = True  # False: memory and time, which have no best step
+    scored: bool = True  # False for memory and time, which have no best step
 
     def all_runs(self) -> list[Run]:
-        """The runs of all rows, each once (a difference has those of two)."""
+        """The runs of all rows, without duplicates."""
         return list({id(run): run for row in self.rows for run in row.all_runs()}.values())
 
 
 @dataclass(frozen=True)
 class Contrast(Row):
-    """A difference of two rows, `less` taken from this one, as IncreLoRA's Table 2 prints it."""
+    """The difference of two rows, this one minus `less`, as in IncreLoRA's Table 2."""
 
     less: Row
 
@@ -179,21 +179,22 @@ class Contrast(Row):
 
 
 def scores_of(run: Run, step: str) -> dict[str, float]:
-    """A run's metrics of its `last` or `best` step in percent, with the average of MNLI's two (Table 5)."""
+    """A run's metrics at its `last` or `best` step in percent, with the average of MNLI's two (Table 5)."""
     scores = {name: 100 * value for name, value in run[step].items()}
     pair = [scores[name] for name in ("accuracy_matched", "accuracy_mismatched") if name in scores]
     return scores | ({"accuracy_average": statistics.mean(pair)} if len(pair) == 2 else {})
 
 
 def numbers_of(run: Run, step: str) -> dict[str, float]:
-    """Scores, and what the run took: GB of memory at the peak, minutes per epoch with its evaluations (Table 15)."""
+    """Scores, peak memory in GB, and minutes per epoch including evaluations (Table 15)."""
     training = run["training"]
     epochs = {} if training["max_steps"] else {"minutes_per_epoch": run["seconds"] / 60 / training["epochs"]}
     return scores_of(run, step) | {"peak_memory_gb": run["peak_memory_mb"] / 1024} | epochs
 
 
 def average(values: Mapping[tuple[str, str], float]) -> float | None:
-    """The paper's average: over the eight tasks, MNLI's and QQP's pairs averaged first; None unless all are there.
+    """The paper's average over the eight tasks, with the pairs of MNLI and QQP averaged first; None unless all are
+    given.
 
     Args:
         values: by (task, metric).
@@ -207,7 +208,7 @@ def average(values: Mapping[tuple[str, str], float]) -> float | None:
 
 
 def rows_of(runs: Iterable[Run]) -> list[Row]:
-    """The runs of one table sorted into rows, the rows in the paper's order."""
+    """Group the runs of a table into rows, in the paper's order."""
     cells: dict[tuple[str, str, str], list[Run]] = defaultdict(list)
     for run in runs:
         cells[run["method"]["name"], budget_of(run), run["task"]["name"]].append(run)
@@ -225,7 +226,7 @@ def rows_of(runs: Iterable[Run]) -> list[Row]:
 
 
 def position(row: Row) -> tuple[bool, bool, int, str, int, str, str]:
-    """Table 1's rows first, then other budgets of its methods, then other methods."""
+    """Sort key: Table 1's rows, then other budgets of its methods, then other methods."""
     table_1 = BUDGETS[:4]
     methods = list(PAPERS)
     place = methods.index(row.method) if row.method in methods else len(methods)
@@ -234,10 +235,10 @@ def position(row: Row) -> tuple[bool, bool, int, str, int, str, str]:
 
 
 def difference(ours: Cell | None, theirs: Published | None) -> float | None:
-    """Points that our last step is above the paper."""
+    """Our last step minus the paper's number, in points."""
     return ours.last - theirs.value if ours and theirs else None
 
 
 def commits(runs: Iterable[Run]) -> list[str]:
-    """The code the runs were of."""
+    """The commits of the runs."""
     return sorted({run["commit"] or "unknown (no checkout)" for run in runs})

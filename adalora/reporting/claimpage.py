@@ -1,4 +1,4 @@
-"""Verdicts as a page: what is claimed, what our runs say of it, and how sure that is."""
+"""The page of verdicts: claims, our results and their uncertainty."""
 
 import csv
 import io
@@ -30,7 +30,7 @@ FIELDS = (
 
 
 def claims_document(verdicts: Sequence[Verdict], others: Sequence[Group]) -> Document:
-    """The page as md and tex have it."""
+    """The page for Markdown and LaTeX."""
     counts = ", ".join(f"{sum(v.verdict == name for v in verdicts)} {name}" for name in VERDICTS)
     grids = [grid(TITLE, [f"{len(verdicts)} claims: {counts}."], verdicts)]
     grids += [grid(f"Methods against each other: {title}", [ELSEWHERE], found) for title, found in others]
@@ -42,7 +42,7 @@ def claims_document(verdicts: Sequence[Verdict], others: Sequence[Group]) -> Doc
 
 
 def grid(title: str, caption: list[str], verdicts: Sequence[Verdict]) -> Grid:
-    """A block a claim."""
+    """A table with one block per claim."""
     blocks = []
     for verdict in verdicts:
         lines = [["", "", *cells(part)] for part in verdict.parts]
@@ -52,7 +52,7 @@ def grid(title: str, caption: list[str], verdicts: Sequence[Verdict]) -> Grid:
 
 
 def cells(part: Part) -> list[str]:
-    """A comparison's columns from n on."""
+    """The columns of a comparison, starting with n."""
     found = part.found
     name = f"{part.name}: {part.state}" + (f" ({'; '.join(part.notes)})" if part.notes else "")
     published = "" if part.published is None else f"{part.published:+.2f}"
@@ -65,17 +65,17 @@ def cells(part: Part) -> list[str]:
 
 
 def span(interval: Interval | None) -> str:
-    """An interval; nothing for None."""
+    """Format an interval; empty for None."""
     return "" if interval is None else f"{interval[0]:+.2f} to {interval[1]:+.2f}"
 
 
 def probability(p: float | None) -> str:
-    """A p-value with two digits that count; nothing for None."""
+    """Format a p-value with two significant digits; empty for None."""
     return "" if p is None else f"{p:.2g}"
 
 
 def claims_table(verdicts: Sequence[Verdict], others: Sequence[Group]) -> str:
-    """One CSV line per comparison; `model` is empty for the papers' own."""
+    """Write one CSV line per comparison; `model` is empty for the papers' backbones."""
     text = io.StringIO()
     writer = csv.DictWriter(text, FIELDS, lineterminator="\n")
     writer.writeheader()

@@ -1,4 +1,4 @@
-"""The papers' claims as data: `results/paper/claims.yaml`, typed."""
+"""The papers' claims as typed data, from `results/paper/claims.yaml`."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
@@ -20,21 +20,21 @@ KINDS, OVER, STEPS = ("scores", "ranks", "cost"), ("each", "average"), ("last", 
 
 @dataclass(frozen=True)
 class Side:
-    """One side of a comparison: a method, the options of its variant as tables name them, its budget if fixed."""
+    """One side of a comparison: a method, its variant as named in tables, and its budget if it is fixed."""
 
     method: str
-    variant: str = ""  # {rank} stands for LoRA's rank at the budget
-    budget: str | None = None  # None: each of the claim's
+    variant: str = ""  # {rank} is replaced by LoRA's rank at the budget
+    budget: str | None = None  # None: the claim's budgets
 
     def at(self, budget: str | None, ranks: Mapping[str, str]) -> "Side":
-        """This side at one of the claim's budgets, if it has none of its own."""
+        """This side at one of the claim's budgets, unless it has its own."""
         budget = self.budget or budget
         return Side(self.method, self.variant.format(rank=ranks.get(budget or "")), budget)
 
 
 @dataclass(frozen=True)
 class Claim:
-    """A statement with the cells that it speaks of. `more` and `less` choose maps, for `kind: ranks`."""
+    """A statement, and the cells that it is about. `more` and `less` select maps for `kind: ranks`."""
 
     id: str
     statement: str
@@ -46,14 +46,14 @@ class Claim:
     table: str | None = None
     kind: str = "scores"
     over: str = "each"
-    metrics: Sequence[str] = ()  # those of a task that are named; none: the table's, averaged
+    metrics: Sequence[str] = ()  # metrics of a task; empty: the table's, averaged
     step: str = "last"
     more: dict[str, Any] = field(default_factory=dict)
     less: dict[str, Any] = field(default_factory=dict)
     ranks: Mapping[str, str] = field(default_factory=dict, repr=False)  # LoRA's, by budget
 
     def pairs(self) -> Iterator[tuple[Side, Side]]:
-        """Both sides of every comparison, with their budgets."""
+        """The two sides of every comparison, with their budgets."""
         budgets: Sequence[str | None] = self.budgets or [None]
         for budget in budgets:
             for other in self.others or [self.one]:
@@ -61,11 +61,11 @@ class Claim:
 
 
 def read_claims(folder: Path = PAPER, paper: Path | None = None) -> list[Claim]:
-    """All claims.
+    """Read all claims.
 
     Args:
-        folder: where `claims.yaml` lies.
-        paper: where the published numbers lie, if elsewhere.
+        folder: folder of `claims.yaml`.
+        paper: folder of the published numbers, if it is another.
 
     Raises:
         UserError: the file can't be read, or a claim has an unknown field, method or choice, or no budget.
@@ -86,7 +86,7 @@ def read_claims(folder: Path = PAPER, paper: Path | None = None) -> list[Claim]:
 
 
 def claim_of(entry: dict[str, Any]) -> Claim:
-    """A claim from its mapping. Raises `UserError`, or `TypeError` for a missing field."""
+    """Convert a mapping to a claim. Raises `UserError`, or `TypeError` if a field is missing."""
     name = entry.get("id")
     allowed_fields = [each.name for each in fields(Claim) if each.name != "ranks"]
     if unknown := [key for key in entry if key not in allowed_fields]:

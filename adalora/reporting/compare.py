@@ -1,4 +1,4 @@
-"""Two methods, or two commits, over all cells that both have: paired differences with intervals."""
+"""Compare two methods, or two commits, over all common cells: paired differences with intervals."""
 
 import re
 import statistics
@@ -23,7 +23,7 @@ from adalora.statistics.paired import Paired, Scores, holm, paired, paired_over_
 
 @dataclass(frozen=True)
 class Side:
-    """What is compared: a method, of the variant whose options are given, or all runs of a commit."""
+    """One side: a method, with the options of a variant, or all runs of a commit."""
 
     name: str
     method: str | None = None
@@ -47,10 +47,10 @@ class Row:
 
 
 def side_of(text: str) -> Side:
-    """`adalora`, `adalora importance=magnitude`, or a commit's first seven hex digits or more.
+    """Parse a side: `adalora`, `adalora importance=magnitude`, or at least seven digits of a commit.
 
     Raises:
-        UserError: neither a method nor a commit.
+        UserError: it is neither a method nor a commit.
     """
     method, *rest = text.split(maxsplit=1) or [""]
     if method in METHODS:
@@ -62,10 +62,10 @@ def side_of(text: str) -> Side:
 
 
 def compare(runs: Sequence[Run], a: str, b: str) -> tuple[list[Row], list[str]]:
-    """All cells that both sides have, and a line for what only one of them has.
+    """Compare all common cells, and return a line for each cell that only one side has.
 
     Raises:
-        UserError: one is a method and the other a commit, or they have no cell in common.
+        UserError: one side is a method and the other a commit, or there is no common cell.
     """
     one, other = side_of(a), side_of(b)
     if (one.commit is None) != (other.commit is None):
@@ -94,7 +94,7 @@ def compare(runs: Sequence[Run], a: str, b: str) -> tuple[list[Row], list[str]]:
 
 
 def row_of(place: tuple[Any, ...], first: Sequence[Run], second: Sequence[Run]) -> Row | None:
-    """A cell's row; None where the sides share no seed."""
+    """The row of a cell; None if the sides have no common seed."""
     (x, told), (y, told_too) = one_setting(first), one_setting(second)
     both = sorted(x.keys() & y.keys())
     if not both:
@@ -108,14 +108,14 @@ def row_of(place: tuple[Any, ...], first: Sequence[Run], second: Sequence[Run]) 
 
 
 def cell_name(place: tuple[Any, ...]) -> str:
-    """Task, budget and what else tells a cell from others."""
+    """A cell's name: task, budget, and what else distinguishes it."""
     _, task, budget, length, precision, *_ = place
     method = " ".join(filter(None, place[8:]))
     return ", ".join(filter(None, [task, method, "" if budget == "any" else budget, length, precision]))
 
 
 def comparison_table(rows: Sequence[Row], a: str, b: str) -> Table:
-    """The rows for the terminal, each backbone's mean over its cells at its end."""
+    """A table for the terminal, with the mean over the cells of each backbone."""
     table = Table(box=None, title=f"{escape(a)} - {escape(b)}, points of the headline metric at the last step")
     for name in ("cell", "metric", a, b, "difference", "95 %", "n", "p (Holm)", "least p"):
         table.add_column(escape(name), justify="left" if name in ("cell", "metric") else "right")
@@ -136,5 +136,5 @@ def comparison_table(rows: Sequence[Row], a: str, b: str) -> Table:
 
 
 def numbers(found: Paired, p: float | None) -> list[str]:
-    """A difference's columns."""
+    """The columns of a difference."""
     return [f"{found.mean:+.2f}", span(found.interval), str(found.n), probability(p), probability(found.smallest_p)]

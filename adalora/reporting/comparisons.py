@@ -1,4 +1,4 @@
-"""The comparisons that a claim consists of: what is printed, and what our runs give."""
+"""The comparisons that make up a claim: the published difference, and ours."""
 
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,27 +13,27 @@ from adalora.reporting.paper import Key, Published, minus, scores
 from adalora.reporting.results import Run
 from adalora.statistics.paired import Paired, Scores, paired, paired_over_tasks
 
-HOLDS, FAILS, OPEN, NOT_RUN = "holds", "fails", "open", "not run"  # a comparison's state
+HOLDS, FAILS, OPEN, NOT_RUN = "holds", "fails", "open", "not run"  # states of a comparison
 
 Paper = Mapping[str, Mapping[Key, Published]]  # published cells by table
 
 
 @dataclass(frozen=True)
 class Part:
-    """One comparison of a claim: `one` minus `other`, in points (a ratio minus its limit for costs)."""
+    """One comparison of a claim: `one` minus `other` in points; for costs, a ratio minus its limit."""
 
     name: str
     published: float | None
     found: Paired | None
     p: float | None = None  # after Holm's correction over the claim's parts
     state: str = NOT_RUN
-    needed: int | None = None  # seeds that would decide a difference of the published size, given the spread seen
+    needed: int | None = None  # seeds needed to decide a difference of the published size, given the observed spread
     notes: tuple[str, ...] = ()
     seeds: tuple[int, ...] = ()
-    sign: int = 1  # of the difference that is claimed
-    size: float | None = None  # of the difference that is claimed, where it has one: not of costs and ranks
-    spread: float | None = None  # standard deviation of a seed's difference, over all tasks of the part
-    pairs: int = 1  # a seed
+    sign: int = 1  # of the claimed difference
+    size: float | None = None  # of the claimed difference; None for costs and ranks
+    spread: float | None = None  # standard deviation of a seed's difference, over all tasks
+    pairs: int = 1  # pairs per seed
 
 
 def parts_of(claim: Claim, cells: Cells, paper: Paper | None) -> list[Part]:
@@ -57,7 +57,7 @@ def each_part(
     claim: Claim, cells: Cells, one: Side, other: Side, task: str, metrics: Sequence[str], published: float | None,
     limit: float | None,
 ) -> Part:  # fmt: skip
-    """One task of a claim: the difference of two scores, or a ratio of two costs and its limit."""
+    """A comparison on one task: of two scores, or of a cost ratio and its limit."""
     name = f"{versus(claim, one, other)}, {task}" + (f" {metrics[0]}" if claim.metrics else "")
     a, b, notes = sides(task, one, other, cells, same_machine=claim.kind == "cost")
     first, second = (values_of(side, metrics, claim.step) for side in (a, b))
@@ -70,7 +70,7 @@ def each_part(
 
 
 def average_part(claim: Claim, one: Side, other: Side, cells: Cells, paper: Paper | None) -> Part:
-    """The mean over a claim's tasks: all of them beside the paper, else those that both sides have."""
+    """A comparison of the mean over tasks: all of the claim's on the paper's backbone, else the common ones."""
     tables: dict[str, tuple[Scores, Scores]] = {}
     notes: list[str] = []
     missing = []
@@ -104,7 +104,7 @@ def average_part(claim: Claim, one: Side, other: Side, cells: Cells, paper: Pape
 
 
 def rank_part(claim: Claim, task: str, side: Side, cells: Cells) -> Part:
-    """Mean realised rank of one group of maps minus another's, seed by seed."""
+    """A comparison of the mean realised ranks of two groups of maps, paired by seed."""
     name = f"{side.method} {side.budget}, {task}: {group_name(claim.more)} - {group_name(claim.less)}"
     runs, _, notes = sides(task, side, side, cells)
     pairs = {seed: (mean_rank(run, claim.more), mean_rank(run, claim.less)) for seed, run in runs.items()}
@@ -116,7 +116,7 @@ def rank_part(claim: Claim, task: str, side: Side, cells: Cells) -> Part:
 def part_of(
     name: str, published: float | None, found: Paired | None, notes: Sequence[str], seeds: Iterable[int]
 ) -> Part:
-    """A part about scores that awaits the correction: a published difference has the sign that is claimed."""
+    """A comparison of scores, before correction; the claimed sign is that of the published difference."""
     sign = -1 if published is not None and published < 0 else 1
     return Part(
         name, published, found, notes=tuple(notes), seeds=tuple(sorted(seeds)), sign=sign, size=published,
@@ -125,15 +125,15 @@ def part_of(
 
 
 def metrics_of(claim: Claim, task: str, paper: Paper | None, cells: Cells) -> list[str]:
-    """A task's metrics that count as its score: those named, those of the claim's table, GLUE's columns, or what its
-    runs have as their headline."""
+    """The metrics that make up a task's score: the claim's own, those of its table, GLUE's columns, or the runs'
+    headline metric."""
     printed = sorted({key[1] for key in (paper or {}).get(claim.table or "", {}) if key[0] == task})
     named = list(claim.metrics) or printed or [column.metric for column in GLUE if column.task == task]
     return named or cells.headlines(task)
 
 
 def values_of(runs: Mapping[int, Run], metrics: Sequence[str], step: str) -> dict[int, float]:
-    """The mean of some metrics by seed, scores in percent; without the runs that lack one."""
+    """The mean of some metrics by seed, in percent; runs that lack one are skipped."""
     numbers = {seed: numbers_of(run, step) for seed, run in runs.items()}
     return {seed: statistics.mean(map(n.__getitem__, metrics)) for seed, n in numbers.items() if n.keys() >= {*metrics}}
 
@@ -141,7 +141,7 @@ def values_of(runs: Mapping[int, Run], metrics: Sequence[str], step: str) -> dic
 def published_difference(
     claim: Claim, task: str, metrics: Sequence[str], one: Side, other: Side, paper: Paper | None
 ) -> float | None:
-    """What the papers print for a comparison, in points (a ratio for costs); None where they print none."""
+    """The published difference in points (a ratio for costs); None if there is none."""
     if paper is None:
         return None
     table = paper.get(claim.table or "", {})
@@ -164,7 +164,7 @@ def published_difference(
 
 
 def versus(claim: Claim, one: Side, other: Side) -> str:
-    """Both sides of a comparison in words."""
+    """The two sides of a comparison in words."""
     texts = [side.method + (f" [{side.variant}]" if side.variant else "") for side in (one, other)]
     if one.budget == other.budget:
         return f"{texts[0]} - {texts[1]} at {one.budget}"
@@ -177,8 +177,8 @@ def group_name(group: Mapping[str, Any]) -> str:
 
 
 def mean_rank(run: Run, group: Mapping[str, Any]) -> float | None:
-    """The mean realised rank of a group of a run's maps: those of some short names, or of half of the layers. None
-    where the run has none of them."""
+    """The mean realised rank of a group of maps, given by short names or by half of the layers; None if the run has
+    none of them."""
     targets: Mapping[str, str] = run["model"].get("targets", {})
     ranks = {path: rank for path, rank in run["ranks"].items() if any(matches(path, p) for p in targets.values())}
     if "half" in group:

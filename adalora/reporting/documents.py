@@ -1,4 +1,4 @@
-"""The pages that set published tables beside our runs: which tables each has, and what its reader must know."""
+"""The pages that compare our runs with published tables: their tables and notes."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -35,16 +35,16 @@ LEGEND = "Printed names: " + "; ".join(
 class Part(NamedTuple):
     """One published table."""
 
-    table: str  # as results/paper names it
+    table: str  # name in results/paper
     title: str
     model: str
     columns: Sequence[Column]
     source: str = "paper"
-    scored: bool = True  # False: memory and time, which have no best step
+    scored: bool = True  # False for memory and time, which have no best step
 
 
 class Page(NamedTuple):
-    """A document. `whole`: it also shows our runs that its one table doesn't print."""
+    """A page. `whole`: it also shows runs that its one published table doesn't have."""
 
     title: str
     intro: Sequence[str]

@@ -1,4 +1,4 @@
-"""All that a report or a page of tables is made of: runs sorted into tables beside the papers', and verdicts."""
+"""The content of reports and tables: runs sorted into tables, published numbers, and verdicts."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,9 +19,9 @@ from adalora.reporting.verdicts import Group, Verdict, judge, judge_elsewhere
 
 @dataclass(frozen=True)
 class Findings:
-    """What was found below a run root.
+    """The findings below a run root.
 
-    `sections`, `warnings` and `pages` are by page; `elsewhere` has the verdicts on other backbones than the papers'.
+    `sections`, `warnings` and `pages` are by page name; `elsewhere` has the verdicts on other backbones.
     """
 
     folders: Sequence[tuple[Path, Run]]
@@ -39,7 +39,7 @@ class Findings:
 
     @property
     def lines(self) -> list[str]:
-        """A line for everything left out or to be careful with; a run may be on two pages."""
+        """All warnings, without duplicates: a run may be on two pages."""
         warned = dict.fromkeys(line for found in self.warnings.values() for line in found)
         return [*(f"skipped {line}" for line in self.skipped), *warned]
 
@@ -48,7 +48,7 @@ def gather(root: Path, published: Path = PAPER) -> Findings:
     """Read all results below `root` and sort them.
 
     Raises:
-        UserError: no such folder, nothing in it, or published numbers that can't be read.
+        UserError: the folder is missing or has no runs, or published numbers can't be read.
     """
     paper, claims = read_paper(published), read_claims(published)
     own = read_claims(POCKET, published) if POCKET.is_dir() else []  # a wheel has none
@@ -69,7 +69,7 @@ def gather(root: Path, published: Path = PAPER) -> Findings:
 
 
 def beside(page: Page, part: Part, runs: Sequence[Run], paper: Paper) -> Section:
-    """One published table: our runs of its rows (of all rows, where the page is `whole`), and its rows not run."""
+    """A published table: our runs of its rows (or of all rows, if the page is `whole`), and its rows without runs."""
     tasks = {column.task for column in part.columns}
     theirs = paper.get(part.table, {})
     printed = {key[2:] for key in theirs}
@@ -86,23 +86,25 @@ def beside(page: Page, part: Part, runs: Sequence[Run], paper: Paper) -> Section
 
 
 def identity(row: Row) -> tuple[str, str, str]:
-    """What a row's printed numbers are found under, in any column."""
+    """The key of a row's published numbers, without the column."""
     return row.method, row.budget, row.published
 
 
 def contrasts_of(rows: Sequence[Row], one: str, other: str) -> list[Contrast]:
-    """The differences of two variants of IncreLoRA, one for each budget that both were run at."""
+    """The differences of two variants of IncreLoRA, one per common budget."""
     found = []
     for row in rows:
         for less in rows:
             if identity(row) == ("increlora", less.budget, one) and identity(less) == ("increlora", row.budget, other):
-                shown = minus(row.variant, less.variant)  # which may also name what tells several of a variant apart
+                shown = minus(
+                    row.variant, less.variant
+                )  # the row's full variant, which may distinguish several of one published variant
                 found.append(Contrast(row.method, row.budget, shown, minus(one, other), row.runs, less))
     return found
 
 
 def packaged_sections(runs: Iterable[Run]) -> list[Section]:
-    """A table for every model, task or set of tasks, and whether the rows are the official ones."""
+    """One table per model, task or set of tasks, and official or other row counts."""
     groups: dict[tuple[str, str, bool | None, bool], list[Run]] = defaultdict(list)
     for run in runs:
         model, task = run["model"], run["task"]
@@ -117,7 +119,7 @@ def packaged_sections(runs: Iterable[Run]) -> list[Section]:
 
 
 def columns_of(runs: Sequence[Run]) -> tuple[Column, ...]:
-    """The task's own metrics, of each evaluation split, for one that no paper has; the headline first."""
+    """The columns of a task that isn't in a paper: its metrics on each evaluation split, headline first."""
     task = runs[0]["task"]
     names = dict.fromkeys([run["task"]["headline"] for run in runs] + [name for run in runs for name in run["last"]])
     own = [name for name in names if any(name == each or name.startswith(f"{each}_") for each in task["metrics"])]
@@ -125,14 +127,14 @@ def columns_of(runs: Sequence[Run]) -> tuple[Column, ...]:
 
 
 def applies(run: Run) -> bool:
-    """Whether the papers' numbers may stand beside a run."""
+    """Whether a run can be compared with the papers' numbers."""
     model, task = run["model"], run["task"]
     in_paper = task["name"] in SET_OF
     return in_paper and model["comparable"] and model["title"] == model_of(task["name"]) and task["subset"] is False
 
 
 def footnotes(sections: Sequence[Section]) -> list[str]:
-    """Warnings about the runs of one document."""
+    """Warnings about the runs of a document."""
     lines = [line for section in sections for line in mixtures(section.all_runs()) + clashes(section.all_runs())]
     cells = [(row, task, runs) for section in sections for row in section.rows for task, runs in row.runs.items()]
     for row, task, runs in cells:

@@ -1,4 +1,4 @@
-"""Tables for programs: one CSV line per cell."""
+"""Machine-readable tables: one CSV line per cell."""
 
 import csv
 import io
@@ -16,7 +16,7 @@ PAPER_FIELDS = ("paper", "difference", "paper_table")
 
 
 def long_form(sections: Sequence[Section]) -> str:
-    """One CSV line per cell, numbers with four decimals."""
+    """Write one CSV line per cell, with four decimals."""
     compared = any(section.beside is not None for section in sections)
     fields = [name for name in FIELDS if compared or name not in PAPER_FIELDS]
     text = io.StringIO()
@@ -30,7 +30,7 @@ def long_form(sections: Sequence[Section]) -> str:
 
 
 def long_line(section: Section, row: Row, column: Column) -> dict[str, object]:
-    """A cell's line; what isn't there is empty."""
+    """The line of a cell; missing values are empty."""
     cell, theirs = row.cell(column), (section.beside or {}).get(row.key(column))
     line: dict[str, object] = {
         "model": section.model, "task": column.task, "metric": column.metric, "method": row.method,
@@ -59,5 +59,5 @@ def long_line(section: Section, row: Row, column: Column) -> dict[str, object]:
 
 
 def four(value: float | None) -> str:
-    """Four decimals; nothing for None."""
+    """Format with four decimals; empty for None."""
     return "" if value is None else f"{value:.4f}"

@@ -1,4 +1,4 @@
-"""Runs paired by seed, for the two sides of a comparison."""
+"""Pair the runs of two sides by seed."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -11,7 +11,7 @@ from adalora.reporting.variants import SETTING, options, several_versions, varia
 
 
 class Cells:
-    """Runs by the cell that a claim names, whatever their length."""
+    """Runs by cell as named in claims, regardless of length."""
 
     def __init__(self, runs: Iterable[Run]) -> None:
         self.runs: dict[tuple[str, str, str, str], list[Run]] = defaultdict(list)
@@ -20,7 +20,7 @@ class Cells:
             self.runs[run["task"]["name"], run["method"]["name"], budget_of(run), variant].append(run)
 
     def of(self, task: str, side: Side) -> list[Run]:
-        """The runs of a side on a task."""
+        """The runs of one side on a task."""
         budget = "any" if side.method in NO_BUDGET else side.budget
         return self.runs.get((task, side.method, str(budget), side.variant), [])
 
@@ -34,7 +34,7 @@ class Cells:
 def sides(
     task: str, one: Side, other: Side, cells: Cells, same_machine: bool = False
 ) -> tuple[dict[int, Run], dict[int, Run], tuple[str, ...]]:
-    """The runs of both sides by seed, of the setting that has most pairs, and what was left out."""
+    """The runs of both sides by seed, for the setting with most pairs, and notes on what was left out."""
     first, second = cells.of(task, one), cells.of(task, other)
     groups: dict[tuple[Any, ...], tuple[list[Run], list[Run]]] = defaultdict(lambda: ([], []))
     for runs, place in ((first, 0), (second, 1)):
@@ -58,7 +58,7 @@ def sides(
 
 
 def one_setting(runs: Sequence[Run]) -> tuple[dict[int, Run], tuple[str, ...]]:
-    """Runs by seed; a seed that several runs have is left out, and mixed package versions are named."""
+    """Runs by seed, without seeds that have several runs, and notes on those and on mixed package versions."""
     by_seed: dict[int, list[Run]] = defaultdict(list)
     for run in runs:
         by_seed[run["seed"]].append(run)

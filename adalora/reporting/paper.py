@@ -1,4 +1,4 @@
-"""The published numbers in `results/paper/`, under this suite's names. docs/deviations.md: D-rouge-l."""
+"""The published numbers in `results/paper/`, with this suite's names. docs/deviations.md: D-rouge-l."""
 
 import csv
 import re
@@ -10,8 +10,8 @@ from adalora.errors import UserError
 from adalora.places import PAPER
 
 FILES = ("adalora_tables.csv", "increlora_tables.csv")
-MODEL = "DeBERTaV3-base"  # of the papers' GLUE and SQuAD tables
-BART = "BART-large"  # of AdaLoRA's summarisation tables
+MODEL = "DeBERTaV3-base"  # backbone of the papers' GLUE and SQuAD tables
+BART = "BART-large"  # backbone of AdaLoRA's summarisation tables
 COMPARED = (
     "AdaLoRA-T1", "AdaLoRA-T2", "AdaLoRA-T3", "AdaLoRA-T4", "AdaLoRA-T5", "AdaLoRA-T14", "IncreLoRA-T1",
     "IncreLoRA-Fig4",
@@ -26,20 +26,20 @@ METRICS = {
     "acc": "accuracy", "acc_matched": "accuracy_matched", "acc_mismatched": "accuracy_mismatched",
     "acc_avg_m_mm": "accuracy_average", "mcc": "matthews", "f1": "f1", "avg_pearson_spearman": "pearson_spearman",
     "average": "average", "EM": "exact_match", "F1": "f1",
-    "R-1": "rouge1", "R-2": "rouge2", "R-L": "rougeLsum",  # which of the two L isn't said: D-rouge-l
+    "R-1": "rouge1", "R-2": "rouge2", "R-L": "rougeLsum",  # the paper doesn't say which L: D-rouge-l
     "delta_acc": "accuracy", "delta_avg_corr": "pearson_spearman",
     "gpu_mem_GB": "peak_memory_gb", "time_min_per_epoch": "minutes_per_epoch",
 }  # fmt: skip
-NO_BUDGET = ("full", "bitfit")  # one row each, budget `any`
-BUDGETS = {"r_avg=2": "0.3M"}  # IncreLoRA's figures give the mean rank
-ROWS = {  # a row's printed name, without "(r=8)" -> the method and the options that make it
+NO_BUDGET = ("full", "bitfit")  # methods with one row and budget `any`
+BUDGETS = {"r_avg=2": "0.3M"}  # IncreLoRA's figures give mean ranks
+ROWS = {  # printed row name, without "(r=8)" -> method and options
     "Full FT": ("full", ""),
     "BitFit": ("bitfit", ""),
     "HAdapter": ("houlsby", ""),
     "PAdapter": ("pfeiffer", ""),
     "LoRA": ("lora", ""),
     "LoRA (all)": ("lora", ""),
-    "LoRA-regu (orthogonal reg on A and B)": ("lora", "orthogonality=0.1"),  # AdaLoRA's gamma there
+    "LoRA-regu (orthogonal reg on A and B)": ("lora", "orthogonality=0.1"),  # AdaLoRA's gamma in that table
     "LoRA (W_q, W_k per row label; caption and text say W_q, W_v)": ("lora", "modules=[query,value]"),
     "AdaLoRA": ("adalora", ""),
     "Prune LoRA": ("adalora", "form=doublets"),
@@ -51,7 +51,7 @@ ROWS = {  # a row's printed name, without "(r=8)" -> the method and the options 
     "IncreLoRA (third-party re-run)": ("increlora", ""),
 }
 RAW, ORTHOGONAL, ADVANCE = "advance_learning=false, orthogonality=0", "advance_learning=false", "orthogonality=0"
-CONTRASTS = {  # a printed difference of two IncreLoRA variants -> their options
+CONTRASTS = {  # printed difference of two IncreLoRA variants -> their options
     "raw incremental allocation + orthogonal regularization, delta vs raw": (ORTHOGONAL, RAW),
     "raw incremental allocation + advance learning, delta vs raw": (ADVANCE, RAW),
     "orthogonal regularization + advance learning, delta vs orthogonal regularization only": ("", ORTHOGONAL),
@@ -63,7 +63,7 @@ Key = tuple[str, str, str, str, str]  # task, metric, method, budget, variant (o
 
 @dataclass(frozen=True)
 class Published:
-    """One printed number: scores in percent, memory in GB, time in minutes."""
+    """A published number: scores in percent, memory in GB, time in minutes."""
 
     value: float
     params: str  # as printed
@@ -76,10 +76,10 @@ def model_of(task: str) -> str:
 
 
 def read(path: Path) -> list[dict[str, str]]:
-    """The rows of a file of published numbers.
+    """Read a file of published numbers.
 
     Raises:
-        UserError: the file can't be read, or lacks a column.
+        UserError: the file can't be read, or a column is missing.
     """
     try:
         with path.open(encoding="utf-8", newline="") as file:
@@ -95,24 +95,24 @@ def read(path: Path) -> list[dict[str, str]]:
 
 
 def read_all(folder: Path = PAPER) -> list[dict[str, str]]:
-    """The rows of all files. Raises `UserError` as `read` does."""
+    """Read all files of published numbers. Raises `UserError`."""
     return [row for name in FILES for row in read(folder / name)]
 
 
 def lora_ranks(rows: list[dict[str, str]]) -> dict[str, str]:
-    """LoRA's rank at a budget (Table 9), which is SVD-LoRA's too."""
+    """LoRA's rank at each budget (Table 9), which is also SVD-LoRA's."""
     return {
         row["budget_label"]: row["value"] for row in rows if (row["table"], row["metric"]) == ("AdaLoRA-T9", "rank")
     }
 
 
 def named(row: Mapping[str, str]) -> str:
-    """A row's printed name without the rank that its budget comes to."""
+    """A row's printed name without its rank."""
     return re.sub(r" \(r=\d+\)$", "", row["method"])
 
 
 def identity(row: Mapping[str, str], ranks: Mapping[str, str]) -> tuple[str, str, str] | None:
-    """Method, budget and variant of a printed row; None where this suite has no such method."""
+    """Method, budget and variant of a printed row; None if this suite doesn't have the method."""
     name = named(row)
     budget = BUDGETS.get(row["budget_label"], row["budget_label"])
     if name in CONTRASTS:
@@ -124,15 +124,15 @@ def identity(row: Mapping[str, str], ranks: Mapping[str, str]) -> tuple[str, str
 
 
 def minus(one: str, other: str) -> str:
-    """The name of the difference of two variants."""
+    """Name the difference of two variants."""
     return f"({one or 'as published'}) minus ({other})"
 
 
 def read_paper(folder: Path = PAPER) -> dict[str, dict[Key, Published]]:
-    """The printed cells that are of a method and metric of this suite, by table.
+    """The published numbers for methods and metrics of this suite, by table.
 
     Raises:
-        UserError: a file is missing or isn't the table it should be.
+        UserError: a file is missing or isn't valid.
     """
     rows = read_all(folder)
     ranks = lora_ranks(rows)
@@ -150,5 +150,5 @@ def read_paper(folder: Path = PAPER) -> dict[str, dict[Key, Published]]:
 
 
 def scores(paper: Mapping[str, Mapping[Key, Published]]) -> dict[Key, Published]:
-    """The cells of `COMPARED` as one table."""
+    """The numbers of the `COMPARED` tables, merged."""
     return {key: cell for table in reversed(COMPARED) for key, cell in paper.get(table, {}).items()}

@@ -1,15 +1,15 @@
-"""Tables as Markdown and LaTeX, from one grid of strings."""
+"""Render tables as Markdown and LaTeX from one grid of strings."""
 
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-LABELS = 4  # leading columns: method, budget, parameters, what the line shows
+LABELS = 4  # leading columns: method, budget, parameters, statistic
 
 
 @dataclass(frozen=True)
 class Grid:
-    """One table: `blocks` holds the lines that belong together."""
+    """A table. Each block is a group of lines."""
 
     title: str
     caption: list[str]
@@ -19,7 +19,7 @@ class Grid:
 
 @dataclass
 class Document:
-    """Tables with a common heading and footnotes."""
+    """A page of tables with introduction and footnotes."""
 
     title: str
     intro: list[str]
@@ -28,7 +28,7 @@ class Document:
 
 
 def markdown(document: Document) -> str:
-    """A page of GitHub's Markdown, columns aligned for a terminal as well."""
+    """Render GitHub Markdown, with columns also aligned for a terminal."""
     parts = [f"# {md(document.title)}", *map(md, document.intro)]
     for grid in document.grids:
         lines = [[md(cell) for cell in line] for block in grid.blocks for line in block]
@@ -44,17 +44,17 @@ def markdown(document: Document) -> str:
 
 
 def aligned(text: str, width: int, column: int) -> str:
-    """Labels to the left, numbers to the right."""
+    """Align labels left and numbers right."""
     return text.ljust(width) if column < LABELS else text.rjust(width)
 
 
 def md(text: str) -> str:
-    """One line of text, safe within a Markdown table."""
+    """Escape text for a Markdown table."""
     return re.sub(r"([|<>*`\\])", r"\\\1", one_line(text))
 
 
 def one_line(text: str) -> str:
-    """Any white space as single spaces."""
+    """Collapse whitespace."""
     return " ".join(text.split())
 
 
@@ -66,7 +66,7 @@ TEX = {
 
 
 def tex(text: str) -> str:
-    """One line of text, safe in LaTeX; a signed number gets a true minus."""
+    """Escape text for LaTeX; signed numbers get a proper minus."""
     text = one_line(text)
     if re.fullmatch(r"[+-]\d[\d.]*", text):
         return f"${text}$"
@@ -74,7 +74,7 @@ def tex(text: str) -> str:
 
 
 def latex(document: Document) -> str:
-    """A float per table, for a document that loads booktabs."""
+    """Render one float per table, for a document that loads booktabs."""
     parts = [f"% {one_line(document.title)}", r"% \usepackage{booktabs}"]
     if not document.grids:
         parts += [f"% {one_line(text)}" for text in document.intro]
@@ -101,7 +101,7 @@ def latex(document: Document) -> str:
 
 
 def heading(block: Sequence[Sequence[str]], columns: int) -> list[str]:
-    """A block's lines under its method and budget, which may be long, across the table."""
+    """The lines of a block, under a full-width line with its method and budget."""
     method, budget = block[0][0], block[0][1]
     label = tex(f"{method}, {budget}" if budget else method)
     return [

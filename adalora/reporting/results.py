@@ -1,4 +1,4 @@
-"""Finished runs read from disk, the damaged ones named."""
+"""Read finished runs from disk, and report damaged ones."""
 
 from pathlib import Path
 from typing import Any
@@ -11,13 +11,13 @@ Run = dict[str, Any]  # a result.json
 
 
 def read_results(root: Path) -> tuple[list[Run], list[str]]:
-    """Every good `result.json` and record below `root`, by path, and a line for each other one."""
+    """Read every valid `result.json` and record below `root`, sorted by path; return a line for each invalid one."""
     found, skipped = read_folders(root)
     return [run for _, run in found], skipped
 
 
 def read_folders(root: Path) -> tuple[list[tuple[Path, Run]], list[str]]:
-    """`read_results`, each with the run's folder or record. Both raise `UserError` where there is no such root."""
+    """`read_results`, with each run's folder or record. Both raise `UserError` if `root` doesn't exist."""
     if not root.is_dir():
         raise UserError(f"{root}: no such folder: give the runs' with --runs FOLDER")
     runs: list[tuple[Path, Run]] = []
@@ -45,7 +45,7 @@ def read_folders(root: Path) -> tuple[list[tuple[Path, Run]], list[str]]:
 
 
 def misplaced(run: Result, place: Path) -> str | None:
-    """What a result says of a folder or record that isn't its own; None where it lies in its own."""
+    """Say what is wrong if a result lies in another run's folder or record; None if it is in its own."""
     own = f"seed{run.seed}-{run.key}"
     if place.name == own or place.name.endswith(f"-{own}.json"):
         return None
@@ -53,11 +53,11 @@ def misplaced(run: Result, place: Path) -> str | None:
 
 
 def budget_of(run: Run) -> str:
-    """The budget's name, with the number where the name says none."""
+    """The budget's name, with the count if it is custom."""
     name = run["budget"]["name"]
     return f"custom {run['budget']['params']:,}" if name == "custom" else name
 
 
 def folder_of(run: Run) -> str:
-    """The name of a run's folder."""
+    """The name of the run folder."""
     return f"seed{run['seed']}-{run['key']}"

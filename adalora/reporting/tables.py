@@ -1,8 +1,8 @@
-"""Tables of what was run, beside the published ones where their numbers apply.
+"""Tables of our runs, next to the published numbers where those apply.
 
-A row is a method at a budget, as in the paper's Table 1; a cell summarises the seeds of one task. Runs that differ
-in anything else are never summarised together (adalora/reporting/variants.py). Both the last and the best step are
-shown, as papers differ in which they report (docs/deviations.md: D-incre-select).
+A row is a method at a budget, as in the paper's Table 1; a cell summarises the seeds of one task. Runs that differ in
+anything else are never summarised together (adalora/reporting/variants.py). Both the last and the best step are shown,
+because papers differ in which they report (docs/deviations.md: D-incre-select).
 """
 
 import statistics
@@ -22,7 +22,7 @@ from adalora.reporting.results import Run, budget_of, folder_of
 
 
 def grid(section: Section) -> Grid:
-    """A table's strings, with the published numbers in lines below ours."""
+    """The strings of a table, with published numbers in lines below ours."""
     blocks, step = [], "last" if section.scored else "ours"
     for row in section.rows:
         cells = [row.cell(column) for column in section.columns]
@@ -51,7 +51,7 @@ def grid(section: Section) -> Grid:
 
 
 def millions(count: float) -> str:
-    """A parameter count as the paper prints it."""
+    """Format a parameter count as the paper does."""
     return f"{count / 1e6:.2f}M" if count >= 1e4 else f"{count:,.0f}"
 
 
@@ -63,17 +63,17 @@ def spread(cell: Cell | None, column: Column) -> str:
 
 
 def interval(cell: Cell | None) -> str:
-    """The interval of the last step's mean; nothing where the seeds tell none."""
+    """The interval of the last step's mean; empty if there is none."""
     return "" if cell is None or cell.interval is None else f"{cell.interval[0]:.1f}-{cell.interval[1]:.1f}"
 
 
 def signed(value: float | None) -> str:
-    """Two decimals with the sign; nothing for None."""
+    """Format with sign and two decimals; empty for None."""
     return "" if value is None else f"{round(value, 2) + 0.0:+.2f}"
 
 
 def caption(section: Section) -> list[str]:
-    """What the numbers are of: model, data, seeds, code."""
+    """Caption of a table: model, data, seeds, commits."""
     runs = section.all_runs()
     if not runs:
         return ["No run of ours yet."]
@@ -98,10 +98,10 @@ def write_tables(findings: Findings, out: Path, only: Sequence[str] = ()) -> tup
     """Write every page of `PAGES`, `packaged` and `claims`, as md, csv and tex, or `only` those named.
 
     Returns:
-        The files, and a line for everything left out or to be careful with.
+        The files, and warnings.
 
     Raises:
-        UserError: no place to write.
+        UserError: a file can't be written.
     """
     left = (
         [f"Left out: {len(findings.skipped)} result.json, {'; '.join(findings.skipped)}."] if findings.skipped else []
@@ -125,7 +125,7 @@ def write_tables(findings: Findings, out: Path, only: Sequence[str] = ()) -> tup
 
 
 def put(out: Path, name: str, text: str) -> Path:
-    """Write a file of the folder that was asked for. Raises `UserError` with the way to choose another."""
+    """Write a file into `out`. Raises `UserError`, which names --out."""
     try:
         write_text(out / name, text)
     except UserError as error:
@@ -135,7 +135,7 @@ def put(out: Path, name: str, text: str) -> Path:
 
 
 def run_table(results: Sequence[Run]) -> Table:
-    """What a multirun ran, a row per job, in the order given."""
+    """A table of the runs of a multirun, one row per job, in the given order."""
     table = Table(box=None)
     for name in ("task", "method", "budget", "seed"):
         table.add_column(name, overflow="fold")

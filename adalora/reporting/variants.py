@@ -1,4 +1,4 @@
-"""Which runs are of one kind: what may be summarised together, and what may stand beside a published number."""
+"""Decide which runs are summarised together, and which can be compared with a published number."""
 
 import json
 from collections import defaultdict
@@ -19,16 +19,17 @@ from adalora.reporting.results import Run, budget_of, folder_of
 from adalora.resultfile import UNCOUNTED, ModelPart, TaskPart
 
 CONTENT = {"data": "data digests", "task version": "task versions", "weights": "weight digests"}
-TOLD = ("direction", "notes")  # of a task: no options
-NO_NUMBER = ("training.micro_batches", "training.eval_batch_size")  # they change rounding at most
-SETTING = ("length", "precision", "data", "task version", "weights")  # what two runs must share to be a pair
-ALL_OF_NONE = ("modules", "init_from")  # None is a choice here; elsewhere it means "from the budget or the length"
+TOLD = ("direction", "notes")  # keys of a task that aren't options
+NO_NUMBER = ("training.micro_batches", "training.eval_batch_size")  # they affect rounding at most
+SETTING = ("length", "precision", "data", "task version", "weights")  # what two runs must have in common to be paired
+ALL_OF_NONE = ("modules", "init_from")  # for these None is a choice; elsewhere it means "from the budget or the length"
 
 
 def options(run: Run) -> dict[str, Any]:
-    """What decides a run's numbers, without the seed: as the run's key has it, as far as results tell.
+    """The options that determine a run's numbers, without the seed: those of the run's key, as far as the result has
+    them.
 
-    `length` is empty where the training has the recipe's own number of steps.
+    `length` is empty if the training has the recipe's number of steps.
     """
     training, model, task = run["training"], run["model"], run["task"]
     planned = run["recipe"]["protocol"] and run["recipe"]["total_steps"] == training["total_steps"]
@@ -47,10 +48,10 @@ def options(run: Run) -> dict[str, Any]:
 
 
 def variants(runs: Sequence[Run]) -> dict[str, list[Run]]:
-    """The runs of one task, method and budget, apart where anything but the seed differs.
+    """Split the runs of one task, method and budget into groups that differ only in the seed.
 
-    The names list what makes a variant of the method (`variant_of`), and where that is the same, the options that
-    differ. Lengths in steps, which follow the training's, are named only where nothing else tells two apart.
+    A group's name lists what makes it a variant of the method (`variant_of`) and, if that isn't enough, the options
+    that differ. Lengths in steps are only listed if nothing else differs.
     """
     groups: dict[str, list[Run]] = defaultdict(list)
     for run in runs:
@@ -59,7 +60,7 @@ def variants(runs: Sequence[Run]) -> dict[str, list[Run]]:
 
 
 def told_apart(runs: Sequence[Run]) -> dict[str, list[Run]]:
-    """The runs of one variant, apart where anything but the seed differs, by a name for each."""
+    """Split the runs of one variant into groups that differ only in the seed, by name."""
     groups: dict[str, list[Run]] = defaultdict(list)
     for run in runs:
         groups[json.dumps(options(run), sort_keys=True)].append(run)
@@ -80,13 +81,13 @@ def told_apart(runs: Sequence[Run]) -> dict[str, list[Run]]:
         seeds = [run["seed"] for run in group]
         if len(set(seeds)) == len(seeds):
             named[text] = sorted(group, key=lambda run: run["seed"])
-        else:  # keys differ by something that results don't hold
+        else:  # the keys differ in something that results don't contain
             named |= {", ".join(filter(None, [text, f"run {folder_of(run)}"])): [run] for run in group}
     return named
 
 
 def label(options: dict[str, Any], names: set[str]) -> str:
-    """Some options, as a row's name has them."""
+    """Format options for a row's name."""
     texts = [options["length"]] if "length" in names else []
     texts += [
         f"{name.rpartition('.')[2]}={written(options.get(name, 'absent'))}" for name in sorted(names - {"length"})
@@ -95,19 +96,19 @@ def label(options: dict[str, Any], names: set[str]) -> str:
 
 
 def unusual(run: Run) -> set[str]:
-    """Options to name even if all runs share them: those that aren't as published.
+    """Options to list even if all runs have them: those that differ from what is published.
 
-    That is another length than the recipe's, a value other than its published one and, where the recipe says nothing,
-    another than the default. What is this suite's own choice isn't compared. Lengths in steps belong to the recipe's
-    T and are compared there alone. Equal ranks at the start and in the end are AdaLoRA without allocation (Table 5's
-    SVD-LoRA).
+    These are another length than the recipe's, values other than the published ones and, for options without a
+    published value, other than the default. Values chosen by this suite aren't compared. Lengths in steps are only
+    compared at the recipe's T. Equal initial and target ranks are listed: AdaLoRA without allocation (SVD-LoRA in Table
+    5).
     """
     chosen, (stated, ours), config = options(run), stated_values(run), default_method(run)
     names = {"length"}
     for key, value in stated.items():
         section, _, name = key.rpartition(".")
         if section == "method" and getattr(config, name, None) != getattr(type(config)(), name, None):
-            value = getattr(config, name)  # the form's own: doublets take no orthogonality from a recipe
+            value = getattr(config, name)  # fixed by the form: doublets ignore a recipe's orthogonality
         if key in chosen and chosen[key] != value and not (name in run["recipe"]["lengths"] and chosen["length"]):
             names.add(key)
     for key, default in defaults(run, config).items():
@@ -122,7 +123,7 @@ def unusual(run: Run) -> set[str]:
 
 
 def stated_values(run: Run) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What the recipe's tables state for a run, by option: as published, and where the row is this suite's choice."""
+    """The recipe's values for a run, by option: published ones, and those chosen by this suite."""
     recipe = run["recipe"]
     published: dict[str, Any] = {}
     ours: dict[str, Any] = {}
@@ -133,13 +134,13 @@ def stated_values(run: Run) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def default_method(run: Run) -> MethodConfig:
-    """The defaults of a run's method, of its own form where it has several."""
+    """The default options of a run's method, for its form if it has several."""
     kind, form = METHODS.get(run["method"]["name"], MethodConfig), run["method"].get("form")
     return AdaLoRAConfig(form=form) if kind is AdaLoRAConfig and form in FORMS else kind()
 
 
 def defaults(run: Run, config: MethodConfig) -> dict[str, Any]:
-    """What holds where a recipe says nothing, by option; without what the budget or the length decides."""
+    """The defaults of options that no recipe sets, without those that depend on budget or length."""
     parts = {"method": asdict(config), "training": suite("config")["training"]}
     parts["task"] = suite(f"task/{run['task']['name']}")
     values = {f"{part}.{name}": value for part, options in parts.items() for name, value in options.items()}
@@ -150,8 +151,7 @@ def defaults(run: Run, config: MethodConfig) -> dict[str, Any]:
 
 @cache
 def suite(name: str) -> dict[str, Any]:
-    """The suite's own values, from a file of `conf/` and the shared parts that it starts from; none for a task that
-    isn't there."""
+    """The values in a file of `conf/` and the shared parts that it includes; empty if there is no such file."""
     path = CONF / f"{name}.yaml"
     if not path.is_file():
         return {}
@@ -161,23 +161,23 @@ def suite(name: str) -> dict[str, Any]:
 
 
 def variant_of(run: Run, length: bool = True) -> str:
-    """What sets a run apart from its method as published, under the names of `paper.ROWS`; empty where nothing does.
+    """How a run differs from its method as published, in the terms of `paper.ROWS`; empty if it doesn't.
 
     Args:
         run: a result.
-        length: whether another length than the recipe's is named too.
+        length: whether to include a length other than the recipe's.
     """
     return label(options(run), unusual(run) - (set() if length else {"length"}))
 
 
 def few(runs: Sequence[Run]) -> str:
-    """The names of some runs, however many there are."""
+    """List a few of the runs by name."""
     names = [f"{run['method']['name']} {budget_of(run)} {folder_of(run)}" for run in runs[:4]]
     return ", ".join(names + ([f"and {len(runs) - 4} more"] if len(runs) > 4 else []))
 
 
 def mixtures(runs: Sequence[Run]) -> list[str]:
-    """What a table's reader must know: runs of a task that had other data, weights or task versions."""
+    """Warnings about runs of one task with different data, weights or task versions."""
     lines = []
     for task in sorted({run["task"]["name"] for run in runs}):
         mine = [run for run in runs if run["task"]["name"] == task]
@@ -192,18 +192,18 @@ def mixtures(runs: Sequence[Run]) -> list[str]:
 
 
 def versions_of(runs: Sequence[Run]) -> dict[str, list[str]]:
-    """Each package's versions among some runs."""
+    """The versions of each package among the runs."""
     names = sorted({name for run in runs for name in run["versions"]})
     return {name: sorted({run["versions"].get(name, "unknown") for run in runs}) for name in names}
 
 
 def several_versions(runs: Sequence[Run]) -> dict[str, list[str]]:
-    """The packages that some runs had in different versions, with these; they may change the last digits."""
+    """Packages with several versions among the runs; they can affect the last digits."""
     return {name: found for name, found in versions_of(runs).items() if len(found) > 1}
 
 
 def clashes(runs: Sequence[Run]) -> list[str]:
-    """Runs that agree in seed and all recorded options and yet have different keys."""
+    """Warnings about runs with equal seeds and recorded options but different keys."""
     groups: dict[tuple[str, ...], list[Run]] = defaultdict(list)
     for run in runs:
         text = json.dumps([options(run), run["seed"]], sort_keys=True)

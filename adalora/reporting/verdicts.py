@@ -1,4 +1,4 @@
-"""What our runs say of a claim, part by part, with its uncertainty (docs/statistics.md has the rules)."""
+"""Judge claims by our runs, comparison by comparison (docs/statistics.md has the rules)."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -12,12 +12,12 @@ from adalora.reporting.variants import options
 from adalora.statistics.paired import ALPHA, holm, seeds_needed
 
 VERDICTS = ("reproduced", "partly", "not reproduced", "undecided", "not run")
-ELSEWHERE = ("holds", "partly", "fails", "open", "not run")  # the same, where a paper's claim isn't judged
+ELSEWHERE = ("holds", "partly", "fails", "open", "not run")  # the same, for other backbones than the paper's
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """A claim with what it rests on."""
+    """A claim with its comparisons."""
 
     claim: Claim
     parts: Sequence[Part]
@@ -25,7 +25,7 @@ class Verdict:
 
     @property
     def verdict(self) -> str:
-        """One of `words`: all parts hold; some hold; none holds and some fail; none is decided; none was run."""
+        """One of `words`: all parts hold; some hold; none holds but some fail; none is decided; none was run."""
         reproduced, partly, not_reproduced, undecided, not_run = self.words
         states = {part.state for part in self.parts}
         if states <= {NOT_RUN}:
@@ -37,16 +37,16 @@ class Verdict:
         return not_reproduced if FAILS in states else undecided
 
 
-Group = tuple[str, list[Verdict]]  # what its runs have in common, and the verdicts
+Group = tuple[str, list[Verdict]]  # what the runs have in common, and the verdicts
 
 
 def judge(claims: Sequence[Claim], runs: Sequence[Run], paper: Paper | None) -> list[Verdict]:
-    """Every claim's verdict over some runs.
+    """Judge every claim by some runs.
 
     Args:
-        claims: what is claimed.
-        runs: those that may stand beside the papers' at the recipe's length, or those of one other backbone.
-        paper: the published cells; None where they don't apply: then the claimed difference is positive.
+        claims: the claims.
+        runs: runs comparable with the paper's at the recipe's length, or runs on one other backbone.
+        paper: the published numbers; None for other backbones, where the claimed difference is positive.
     """
     cells = Cells(runs if paper is None else [run for run in runs if not options(run)["length"]])
     words = ELSEWHERE if paper is None else VERDICTS
@@ -54,7 +54,7 @@ def judge(claims: Sequence[Claim], runs: Sequence[Run], paper: Paper | None) -> 
 
 
 def judge_elsewhere(claims: Sequence[Claim], runs: Iterable[Run]) -> list[Group]:
-    """Claims judged on every other backbone, set of rows and length; those with something run."""
+    """Judge claims on every other backbone, set of rows and length; claims without runs are left out."""
     groups: dict[tuple[str, ...], list[Run]] = defaultdict(list)
     for run in runs:
         chosen = options(run)
@@ -70,17 +70,18 @@ def judge_elsewhere(claims: Sequence[Claim], runs: Iterable[Run]) -> list[Group]
 
 
 def corrected(parts: Sequence[Part]) -> list[Part]:
-    """The parts with p-values corrected over those that have one, and judged."""
+    """Correct the p-values of a claim's parts, and judge each part."""
     tested = {i: part.found.p for i, part in enumerate(parts) if part.found is not None and part.found.p is not None}
     ps = dict(zip(tested, holm(list(tested.values())), strict=True))
     return [judged(part, ps.get(i), len(tested)) for i, part in enumerate(parts)]
 
 
 def judged(part: Part, p: float | None, comparisons: int) -> Part:
-    """A part's state.
+    """Determine the state of a part.
 
-    It holds where the difference has the claimed sign and p <= 0.05; it fails where it has the other, or where the
-    whole 95 % interval lies below half of the published difference. Else it is open, with the seeds it would take.
+    It holds if the difference has the claimed sign and p <= 0.05. It fails if it has the other sign and p <= 0.05, or
+    if the whole 95 % interval is below half of the published difference. Otherwise it is open, with the number of seeds
+    needed.
     """
     found = part.found
     if found is None:

@@ -1,1 +1,1 @@
-"""What a few seeds tell: intervals, paired differences, and summaries over tasks. Knows numbers only."""
+"""Statistics over few seeds: intervals, paired differences, summaries over tasks. Works on plain numbers."""

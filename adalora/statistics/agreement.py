@@ -1,4 +1,4 @@
-"""Do the seeds of a cell agree on an order? Spearman's correlation over all pairs, with a jackknife interval."""
+"""Agreement of seeds on an order: mean Spearman correlation over all pairs, with a jackknife interval."""
 
 import math
 from collections.abc import Sequence
@@ -13,17 +13,17 @@ from adalora.statistics.seeds import CONFIDENCE, Values, finite
 def mean_correlation(vectors: Sequence[Values]) -> Estimate:
     """The mean of Spearman's rho over all pairs of n vectors, theta = sum_{i<j} rho_ij / (n (n - 1) / 2).
 
-    The pairs share vectors, so the interval is of the jackknife over vectors: with theta_(i) without the i-th,
-    s^2 = (n - 1) / n sum_i (theta_(i) - mean theta_(.))^2 and theta -+ t_{n-1} s, cut to [-1, 1].
+    Pairs have vectors in common, so the interval comes from the jackknife over vectors: with theta_(i) computed without
+    the i-th, s^2 = (n - 1) / n sum_i (theta_(i) - mean theta_(.))^2, and theta -+ t_{n-1} s clipped to [-1, 1].
 
     Args:
-        vectors: one a seed, of equal length; a constant one has no order.
+        vectors: one per seed, of equal length, none constant.
 
     Returns:
-        An estimate, whose interval is None for fewer than three vectors.
+        The estimate; its interval is None for fewer than three vectors.
 
     Raises:
-        ValueError: fewer than two vectors, NaN, or a constant one.
+        ValueError: there are fewer than two vectors, or one has NaN or is constant.
     """
     if len(vectors) < 2:
         raise ValueError("a correlation needs two vectors")

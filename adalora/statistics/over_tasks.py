@@ -1,4 +1,4 @@
-"""Methods over several tasks, each summary with a bootstrap interval stratified by task.
+"""Summaries of methods over several tasks, with bootstrap intervals stratified by task.
 
 After Agarwal et al. 2021 (arXiv 2108.13264): the interquartile mean and the probability of improvement.
 """
@@ -18,14 +18,14 @@ Table = Mapping[str, Mapping[str, Values]]  # method -> task -> the scores of it
 
 @dataclass(frozen=True)
 class Estimate:
-    """A summary over tasks; the interval is None where some task has one seed only."""
+    """A summary over tasks; the interval is None if a task has only one seed."""
 
     value: float
     interval: Interval | None
 
 
 def mean_ranks(table: Table) -> dict[str, Estimate]:
-    """Each method's rank by mean score, 1 the best, ties sharing theirs, averaged over the tasks."""
+    """Each method's rank by mean score (1 is best, ties share the mean rank), averaged over tasks."""
 
     def ranks(scores: Sequence[Sequence[np.ndarray]]) -> np.ndarray:
         means = np.array([[part.mean() for part in method] for method in scores])
@@ -45,7 +45,7 @@ def interquartile_means(table: Table) -> dict[str, Estimate]:
 
 
 def improvement(table: Table, one: str, other: str) -> Estimate:
-    """P(a run of `one` scores above one of `other`), ties half: Mann and Whitney's U / (n m), averaged over tasks."""
+    """P(a run of `one` scores above one of `other`), ties count half: Mann-Whitney U / (n m), averaged over tasks."""
 
     def chance(scores: Sequence[Sequence[np.ndarray]]) -> np.ndarray:
         a, b = scores
@@ -58,10 +58,10 @@ def improvement(table: Table, one: str, other: str) -> Estimate:
 def bootstrap(
     table: Table, statistic: Callable[[Sequence[Sequence[np.ndarray]]], np.ndarray], draws: int = DRAWS
 ) -> list[Estimate]:
-    """A statistic of all methods with percentile intervals: seeds are redrawn within each method and task.
+    """Bootstrap a statistic of all methods: seeds are resampled within each method and task; percentile intervals.
 
     Raises:
-        ValueError: methods with other tasks than the first, or a score that isn't finite.
+        ValueError: methods have different tasks, or a score isn't finite.
     """
     tasks = list(next(iter(table.values())))
     for method, scores in table.items():

@@ -1,4 +1,4 @@
-"""Two methods over the same seeds: the paired difference, its interval, and an exact test."""
+"""Two methods over the same seeds: paired difference, interval, and exact test."""
 
 import math
 from bisect import bisect_left
@@ -14,9 +14,9 @@ from adalora.statistics.seeds import CONFIDENCE, Interval, Values, finite, t_int
 
 ALPHA = 0.05
 POWER = 0.8
-EXACT = 16  # pairs; up to here all 2^n signs are enumerated
-RESAMPLES = 9_999  # of the signs beyond
-MOST = 1_000  # seeds; more is as good as never
+EXACT = 16  # up to so many pairs all 2^n signs are enumerated
+RESAMPLES = 9_999  # random sign vectors beyond that
+MOST = 1_000  # most seeds that are reported as needed
 
 Scores = Mapping[int, float]  # by seed
 
@@ -25,20 +25,20 @@ Scores = Mapping[int, float]  # by seed
 class Paired:
     """Differences d_i = one_i - other_i of n pairs, over one task or several.
 
-    `mean` weighs tasks alike, whatever their number of seeds. `p` is two-sided; `smallest_p` is the least that n
-    pairs can give, so a p of that size is all the evidence there could be.
+    `mean` weights tasks equally, regardless of their number of seeds. `p` is two-sided; `smallest_p` is the smallest
+    value possible with n pairs.
     """
 
     n: int
     mean: float
     std: float | None  # of the differences; None for one pair or several tasks
-    interval: Interval | None  # 95 %, Student's t over the pairs; None for one pair, no spread or several tasks
+    interval: Interval | None  # 95 %; None for one pair or no spread
     p: float | None  # of the sign-flip test; None for one pair
     smallest_p: float | None
 
 
 def paired(one: Scores, other: Scores) -> Paired | None:
-    """The differences over the seeds that both have; None where there is none. Raises `ValueError` for NaN."""
+    """Compare two methods over their common seeds; None if there are none. Raises `ValueError` for NaN."""
     seeds = sorted(one.keys() & other.keys())
     if not seeds:
         return None
@@ -49,9 +49,9 @@ def paired(one: Scores, other: Scores) -> Paired | None:
 
 
 def paired_over_tasks(tasks: Sequence[tuple[Scores, Scores]]) -> Paired | None:
-    """The mean over tasks of their mean differences; the test flips signs within tasks, over all (task, seed) pairs.
+    """Compare the mean over tasks of the mean differences; the test flips the signs of all (task, seed) pairs.
 
-    None where a task has no pair. Raises `ValueError` for NaN.
+    None if a task has no pair. Raises `ValueError` for NaN.
     """
     found = [[one[seed] - other[seed] for seed in sorted(one.keys() & other.keys())] for one, other in tasks]
     if not found or not all(found):
@@ -68,8 +68,8 @@ def paired_over_tasks(tasks: Sequence[tuple[Scores, Scores]]) -> Paired | None:
 
 
 def stratified_interval(parts: Sequence[np.ndarray], confidence: float = CONFIDENCE) -> Interval | None:
-    """Interval for the mean of k task means: the tasks' variances add up to sum s_j^2 / n_j / k^2, with Welch's and
-    Satterthwaite's degrees of freedom. None where no task has any spread."""
+    """Interval for the mean of k task means, with variance sum s_j^2 / n_j / k^2 and the degrees of freedom of Welch
+    and Satterthwaite. None if no task has any spread."""
     k = len(parts)
     terms = np.array([part.var(ddof=1) / len(part) for part in parts])
     if terms.sum() <= 1e-18:
@@ -81,11 +81,11 @@ def stratified_interval(parts: Sequence[np.ndarray], confidence: float = CONFIDE
 
 
 def sign_flip(differences: Values, weights: np.ndarray | None = None) -> tuple[float | None, float | None]:
-    """Two-sided p of sum w_i d_i under random signs of d_i, and the smallest that n differences allow.
+    """Two-sided p of sum w_i d_i under random signs of d_i, and the smallest possible p for n differences.
 
-    If the methods are alike, each difference is as likely to have the other sign. All 2^n signs are enumerated up to
-    n = `EXACT`, so p is exact and at least 2 / 2^n: 0.25 at 3 seeds, 0.0625 at 5, below 0.05 from 6 on. Beyond, it is
-    estimated from `RESAMPLES` seeded draws.
+    If the methods are equal, each difference is equally likely to have the opposite sign. Up to n = `EXACT` all 2^n
+    signs are enumerated, so p is exact and at least 2 / 2^n: 0.25 for 3 seeds, 0.0625 for 5, below 0.05 from 6 on.
+    Beyond that, p is estimated from `RESAMPLES` seeded draws.
 
     Returns:
         (None, None) for a single difference.
@@ -104,23 +104,23 @@ def sign_flip(differences: Values, weights: np.ndarray | None = None) -> tuple[f
 
 
 def holm(ps: Sequence[float]) -> list[float]:
-    """Holm's (1979) step-down correction for p-values that are shown together."""
+    """Holm's (1979) step-down correction of a family of p-values."""
     return [float(p) for p in multipletests(ps, alpha=ALPHA, method="holm")[1]] if len(ps) > 1 else list(ps)
 
 
 def seeds_needed(difference: float, std: float, comparisons: int = 1, pairs: int = 1) -> int | None:
-    """How many seeds would decide a true mean difference: with `POWER` at `ALPHA`, two-sided, by the paired t test.
+    """Number of seeds with which the two-sided paired t test detects a mean difference with `POWER` at `ALPHA`.
 
-    At least as many as the exact test needs to fall below alpha at all: 2 / 2^(n pairs) <= alpha. Corrected as the
-    first of Holm's `comparisons`.
+    At least as many as the exact test needs to reach alpha at all: 2 / 2^(n pairs) <= alpha. alpha is that of the first
+    step of Holm's correction over `comparisons`.
 
     Args:
-        difference: of the means, in the unit of `std`.
-        std: of a seed's paired difference, the mean over its tasks where there are several.
-        pairs: a seed's, one a task.
+        difference: difference of the means, in the unit of `std`.
+        std: standard deviation of a seed's paired difference, averaged over tasks if there are several.
+        pairs: pairs per seed, one per task.
 
     Returns:
-        None where the difference is 0, or the number beyond `MOST`.
+        None if the difference is 0, or more than `MOST` seeds are needed.
     """
     alpha = ALPHA / comparisons
     least = max(2, math.ceil(math.log2(2 / alpha) / pairs))
@@ -134,9 +134,9 @@ def seeds_needed(difference: float, std: float, comparisons: int = 1, pairs: int
 
 
 def power(effect: float, n: int, alpha: float = ALPHA) -> float:
-    """The two-sided paired t test's power at n pairs and a mean difference of `effect` standard deviations.
+    """Power of the two-sided paired t test with n pairs, for a mean difference of `effect` standard deviations.
 
-    scipy's noncentral t distribution is NaN at scattered points, mostly in far tails; a hair beside them it isn't.
+    scipy's noncentral t distribution is NaN at isolated points, mostly in the far tails; nearby points are used there.
     """
     nearby = (TTestPower().power(effect * (1 - shrink), n, alpha) for shrink in (0, 1e-3, 2e-3, 3e-3, 5e-3, 1e-2))
     return next((float(value) for value in nearby if not math.isnan(value)), 1.0)

@@ -1,4 +1,4 @@
-"""One cell: the values of its seeds, and an interval for their mean."""
+"""Summary of one cell: its seeds' values and an interval for their mean."""
 
 import math
 from collections.abc import Sequence
@@ -8,8 +8,8 @@ import numpy as np
 from scipy import stats
 
 CONFIDENCE = 0.95
-BCA_FROM = 10  # seeds; below, BCa covers far less than it says (docs/statistics.md)
-RESAMPLES = 9_999  # of a bootstrap; its draws are seeded, so a report repeats to the bit
+BCA_FROM = 10  # seeds; with fewer, BCa's coverage is far too low (docs/statistics.md)
+RESAMPLES = 9_999  # bootstrap draws, seeded, so that a report repeats to the bit
 
 Interval = tuple[float, float]
 Values = Sequence[float] | np.ndarray
@@ -17,12 +17,12 @@ Values = Sequence[float] | np.ndarray
 
 @dataclass(frozen=True)
 class Summary:
-    """A sample of n seeds. With one seed, or all of them equal, it tells nothing of the spread."""
+    """Summary of n seeds. One seed, or equal values, give no information on the spread."""
 
     n: int
     median: float
     mean: float
-    std: float | None  # of a sample, ddof 1; None for one seed
+    std: float | None  # sample standard deviation (ddof 1); None for one seed
     interval: Interval | None  # 95 %, Student's t; None for one seed or no spread
     bca: Interval | None  # 95 %, bootstrap; from n = 10 on
 
@@ -31,7 +31,7 @@ def summary(values: Values) -> Summary:
     """Summarise the values of n seeds.
 
     Raises:
-        ValueError: no value, or one that isn't finite.
+        ValueError: there are no values, or one isn't finite.
     """
     x = finite(values)
     n = len(x)
@@ -41,7 +41,7 @@ def summary(values: Values) -> Summary:
 
 
 def finite(values: Values) -> np.ndarray:
-    """The values as an array; NaN must not be averaged in silence. Raises `ValueError`."""
+    """Convert to an array, and reject values that aren't finite. Raises `ValueError`."""
     x = np.asarray(values, dtype=float)
     if not x.size:
         raise ValueError("no value to summarise")
@@ -56,7 +56,7 @@ def spread(x: np.ndarray) -> bool:
 
 
 def t_interval(values: Values, confidence: float = CONFIDENCE) -> Interval | None:
-    """mean -+ t_{n-1, (1+c)/2} s / sqrt(n), exact for normal values at any n; None without spread."""
+    """mean -+ t_{n-1, (1+c)/2} s / sqrt(n), exact for normal values; None without spread."""
     x = finite(values)
     if not spread(x):
         return None

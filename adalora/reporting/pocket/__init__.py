@@ -1,1 +1,1 @@
-"""The pages of the pocket reproduction, made of its records alone."""
+"""The pages of the pocket reproduction, made from its records."""

@@ -1,4 +1,4 @@
-"""The two pictures of the pocket reproduction, as SVG."""
+"""The two figures of the pocket reproduction, as SVG."""
 
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ STYLE: dict[Any, Any] = {"svg.hashsalt": "pocket", "font.size": 9, "axes.spines.
 
 
 def draw_differences(found: Pocket, path: Path) -> None:
-    """AdaLoRA minus LoRA and minus SVD-LoRA, on each task and over all, with 95 % intervals."""
+    """Draw AdaLoRA minus LoRA and minus SVD-LoRA, per task and over all, with 95 % intervals."""
     panels = {"LoRA": "pocket-lora", "SVD-LoRA": "pocket-allocation"}
     primary = dict(zip(panels, found.verdicts["pocket-primary"].parts, strict=True))
     with matplotlib.rc_context(STYLE):
@@ -37,7 +37,7 @@ def draw_differences(found: Pocket, path: Path) -> None:
 
 
 def draw_time(found: Pocket, path: Path) -> None:
-    """Mean score of every evaluation over minutes, a panel a task."""
+    """Draw the mean score of every evaluation over minutes, one panel per task."""
     with matplotlib.rc_context(STYLE):
         picture = Figure(figsize=(7.2, 4.4), layout="constrained")
         for axes, (task, title) in zip(picture.subplots(2, 2).flat, TASKS.items(), strict=True):

@@ -1,4 +1,4 @@
-"""What the pocket reproduction's pages say in numbers."""
+"""The numbers on the pocket reproduction's pages."""
 
 import re
 import statistics
@@ -23,7 +23,7 @@ Cells = Mapping[tuple[str, str], Mapping[int, Run]]  # (method, task) -> seed ->
 
 
 def name_of(run: Run) -> str:
-    """A run's method; AdaLoRA that starts at its final rank is SVD-LoRA (arXiv 2303.10512 Table 5)."""
+    """The name of a run's method. AdaLoRA without pruning is SVD-LoRA (arXiv 2303.10512 Table 5)."""
     method = run["method"]
     if method["name"] == "adalora" and method["init_rank"] == method["target_rank"]:
         return "SVD-LoRA"
@@ -31,7 +31,7 @@ def name_of(run: Run) -> str:
 
 
 def in_words(part: Part) -> str:
-    """A comparison with the methods' names and without the budget, which all share."""
+    """Name a comparison, without the common budget."""
     text = part.name.replace(f" at {BUDGET}", "").replace("adalora [init_rank=2, target_rank=2]", "SVD-LoRA")
     text = re.sub(r"\badalora\b", "AdaLoRA", re.sub(r"\blora\b", "LoRA", text))
     return re.sub("|".join(TASKS), lambda task: TASKS[task[0]], text)
@@ -44,9 +44,9 @@ def score(run: Run) -> float:
 
 @dataclass(frozen=True)
 class Pocket:
-    """The counted runs of the seeds that have every cell, and what is judged over them.
+    """The counted runs of all complete seeds, and the verdicts over them.
 
-    `planned` are all seeds; `recorded` counts the runs of incomplete seeds, too.
+    `planned` are all seeds of the study; `recorded` also counts runs of incomplete seeds.
     """
 
     cells: Cells
@@ -57,30 +57,30 @@ class Pocket:
 
     @property
     def complete(self) -> bool:
-        """Whether the protocol's tests may be made."""
+        """Whether all planned seeds are complete, as the protocol's tests require."""
         return len(self.seeds) == len(self.planned)
 
     @property
     def runs(self) -> list[Run]:
-        """All runs of complete seeds."""
+        """All runs of the complete seeds."""
         return [run for cell in self.cells.values() for run in cell.values()]
 
     def scores(self, method: str, task: str) -> list[float]:
-        """Of a cell, seed by seed."""
+        """The scores of a cell, seed by seed."""
         return [score(self.cells[method, task][seed]) for seed in self.seeds]
 
     def over_tasks(self, method: str) -> list[float]:
-        """The mean over the tasks, seed by seed."""
+        """The mean score over the tasks, seed by seed."""
         return [statistics.mean(score(self.cells[method, task][seed]) for task in TASKS) for seed in self.seeds]
 
     def agreement(self, task: str) -> Estimate:
-        """How much AdaLoRA's final ranks agree between seeds. Raises `ValueError` for a single seed."""
+        """Agreement of AdaLoRA's final ranks between seeds. Raises `ValueError` for a single seed."""
         runs = self.cells["AdaLoRA", task]
         maps = sorted(runs[self.seeds[0]]["ranks"])
         return mean_correlation([[runs[seed]["ranks"][path] for path in maps] for seed in self.seeds])
 
     def across(self, one: str, other: str) -> float:
-        """The correlation of two tasks' mean ranks."""
+        """Spearman's correlation of two tasks' mean final ranks."""
         vectors = []
         for task in (one, other):
             runs = self.cells["AdaLoRA", task].values()
@@ -97,16 +97,16 @@ class Pocket:
         return {name: statistics.mean(ranks) for name, ranks in found.items()}
 
     def step_seconds(self, method: str, task: str) -> float:
-        """Seconds a step with evaluations, the median over the seeds."""
+        """Seconds per step including evaluations, median over the seeds."""
         return statistics.median(run["seconds"] / run["last_step"] for run in self.cells[method, task].values())
 
     def step_ratio(self, method: str, other: str, task: str) -> float:
-        """Seconds of `method` over those of `other`, the median of the seeds' ratios."""
+        """Seconds of `method` divided by those of `other`, median over the seeds."""
         one, two = self.cells[method, task], self.cells[other, task]
         return statistics.median(one[seed]["seconds"] / two[seed]["seconds"] for seed in self.seeds)
 
     def curve(self, method: str, task: str) -> list[tuple[int, float]]:
-        """Step, and the mean score of its evaluation."""
+        """Step and mean score of every evaluation."""
         by_step = defaultdict(list)
         for run in self.cells[method, task].values():
             for line in run["evaluations"]:
@@ -115,7 +115,7 @@ class Pocket:
 
 
 def pocket(runs: Sequence[Run], planned: Sequence[int], claims: Sequence[Claim]) -> Pocket:
-    """Sort the runs, keep the seeds that have every method on every task, and judge the claims over these."""
+    """Select the counted runs of seeds with every method on every task, and judge the claims by them."""
     cells: dict[tuple[str, str], dict[int, Run]] = defaultdict(dict)
     counted = [run for run in runs if budget_of(run) == BUDGET and run["seed"] in planned and name_of(run) in METHODS]
     for run in counted:
@@ -129,7 +129,7 @@ def pocket(runs: Sequence[Run], planned: Sequence[int], claims: Sequence[Claim])
 
 @dataclass(frozen=True)
 class Tuned:
-    """The learning rates of one method on one task: the score of each, and the best, the lower of equal ones."""
+    """The score of each learning rate for a method on a task. The best is chosen, the lower one on a tie."""
 
     scores: Mapping[float, float]
 
@@ -140,7 +140,7 @@ class Tuned:
 
     @property
     def edge(self) -> bool:
-        """Whether it is the lowest or highest that was tried."""
+        """Whether the best rate is the lowest or highest tried."""
         return self.best in (min(self.scores), max(self.scores))
 
 

@@ -1,4 +1,4 @@
-"""README.md, pictures, tables and report of the pocket reproduction, written from its records."""
+"""Write the pocket reproduction's README.md, figures, tables and report from its records."""
 
 import statistics
 from collections.abc import Sequence
@@ -29,10 +29,10 @@ def write_pages(planned: Sequence[int], folder: Path = POCKET) -> tuple[list[Pat
         planned: the seeds of the counted runs.
 
     Returns:
-        The files, and a line for everything left out or to be careful with.
+        The files, and warnings.
 
     Raises:
-        UserError: a record's folder is missing, or no place to write.
+        UserError: a file can't be read or written.
     """
     found, text, lines = page(planned, folder)
     written = [folder / "README.md"]
@@ -48,7 +48,7 @@ def write_pages(planned: Sequence[int], folder: Path = POCKET) -> tuple[list[Pat
 
 
 def page(planned: Sequence[int], folder: Path = POCKET) -> tuple[Pocket, str, list[str]]:
-    """The numbers, README.md's text, and a line for each record that can't be used."""
+    """The numbers, the text of README.md, and a line for each invalid record."""
     runs, skipped = records(folder / "runs")
     tuned, skipped_too = records(folder / "tuning")
     found = pocket(runs, planned, read_claims(folder, PAPER))
@@ -65,7 +65,7 @@ def page(planned: Sequence[int], folder: Path = POCKET) -> tuple[Pocket, str, li
 
 
 def records(folder: Path) -> tuple[list[dict[str, object]], list[str]]:
-    """The records in a folder, which isn't there before the first."""
+    """Read the records in a folder, which may not exist yet."""
     try:
         return read_results(folder)
     except UserError:

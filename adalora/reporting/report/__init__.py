@@ -1,1 +1,1 @@
-"""The report: one HTML file with verdicts, tables and figures, from result files alone."""
+"""The report: one HTML file with verdicts, tables and figures, made from result files."""

@@ -1,6 +1,8 @@
-"""Vega-Lite figures as SVG, drawn by vl-convert without a browser: they need no script, print, and follow dark mode.
+"""Vega-Lite figures as SVG, rendered by vl-convert without a browser. They need no script, can be printed, and follow
+dark mode.
 
-Each takes rows for one small figure. Colour is never the only sign: points differ in shape, lines in dashes.
+Each function takes the rows of one small figure. Colour is never the only cue: points also differ in shape, lines in
+dashes.
 """
 
 import re
@@ -10,7 +12,7 @@ from typing import Any
 import vl_convert
 
 VEGA_LITE = "6.4"
-WIDTH, HEIGHT = 270, 180  # small enough to stand on a phone at full size
+WIDTH, HEIGHT = 270, 180  # pixels; fits on a phone without scaling
 COLOURS = [
     "#0072B2",
     "#D55E00",
@@ -20,7 +22,7 @@ COLOURS = [
     "#E69F00",
     "#8C564B",
     "#7F7F7F",
-]  # Okabe and Ito's first
+]  # the first ones are Okabe and Ito's
 SHAPES = ["circle", "square", "triangle-up", "diamond", "cross", "triangle-down", "triangle-left", "triangle-right"]
 DASHES = [[1, 0], [6, 2], [2, 2], [8, 2, 2, 2], [4, 4], [1, 3], [10, 3], [3, 1]]
 CONFIG = {
@@ -38,7 +40,7 @@ Row = Mapping[str, Any]
 
 
 def svg(spec: Mapping[str, Any], label: str) -> str:
-    """A figure, as one image with a text for those who don't see it."""
+    """Render a figure as SVG, with an alternative text."""
     text = vl_convert.vegalite_to_svg({"config": CONFIG, **spec}, vl_version=VEGA_LITE)
     width, height = re.findall(r'<svg[^>]* (?:width|height)="([\d.]+)"[^>]* (?:width|height)="([\d.]+)"', text)[0]
     body = compact(re.sub(r"^<svg[^>]*>", "", text))
@@ -50,8 +52,8 @@ def svg(spec: Mapping[str, Any], label: str) -> str:
 
 
 def compact(body: str) -> str:
-    """What a figure needs of Vega's text: a page has hundreds. The style sheet gives text its colour."""
-    # Vega describes each mark to screen readers; the figure is one image
+    """Strip Vega's SVG to what is needed, as a page has hundreds. Text colour comes from the style sheet."""
+    # Vega labels each mark for screen readers; the figure has one label
     dropped = (
         r"class|pointer-events|role|aria-\w+|font-family|xmlns:xlink", r'font-size="11px"', r'font-weight="normal"',
         r'(?:stroke-)?(?:opacity|width)="1"', r'fill="#000"', r'display="none"',
@@ -67,14 +69,14 @@ def compact(body: str) -> str:
 
 
 def sign(rows: Sequence[Row], names: Sequence[str], signs: Sequence[Any], **legend: Any) -> dict[str, Any]:
-    """An encoding of `name` that gives it the same sign in every figure: by its place among all `names`."""
+    """Encode `name` by its index among all `names`, so that it looks the same in every figure."""
     shown = [name for name in names if any(row["name"] == name for row in rows)]
     scale = {"domain": shown, "range": [signs[names.index(name) % len(signs)] for name in shown]}
     return {"field": "name", "type": "nominal", "scale": scale} | ({"legend": legend} if legend else {})
 
 
 def curves(rows: Sequence[Row], names: Sequence[str], title: str, label: str) -> str:
-    """A metric over steps, a line for each name, with its seeds' range (`step`, `name`, `mean`, `low`, `high`)."""
+    """A metric over steps: one line per name, with the seeds' range (`step`, `name`, `mean`, `low`, `high`)."""
     colour = sign(rows, names, COLOURS, symbolType="stroke", symbolOpacity=1, symbolSize=300)
     dash = sign(rows, names, DASHES)
     x = {"field": "step", "type": "quantitative", "title": "step", "axis": {"tickCount": 5}}
@@ -95,8 +97,8 @@ def curves(rows: Sequence[Row], names: Sequence[str], title: str, label: str) ->
 
 
 def against_size(rows: Sequence[Row], names: Sequence[str], title: str, label: str) -> str:
-    """A metric over the parameters kept, a point for each cell with its interval (`size`, `name`, `mean`, `low`,
-    `high`, `kind` ours or paper)."""
+    """A metric over the kept parameters: one point per cell, with its interval (`size`, `name`, `mean`, `low`, `high`,
+    `kind`: ours or paper)."""
     colour, shape = sign(rows, names, COLOURS), sign(rows, names, SHAPES)
     x = {"field": "size", "type": "quantitative", "title": "adapter parameters kept",
          "scale": {"type": "log", "nice": False, "padding": 20},
@@ -121,7 +123,7 @@ def against_size(rows: Sequence[Row], names: Sequence[str], title: str, label: s
 
 
 def heat_map(rows: Sequence[Row], maps: Sequence[str], label: str) -> str:
-    """Mean realised ranks, layer by map, with the number in each field (`layer`, `map`, `rank`)."""
+    """Mean realised ranks, layer by map, with the number in each cell (`layer`, `map`, `rank`)."""
     highest = max(row["rank"] for row in rows)
     x = {"field": "map", "type": "ordinal", "sort": list(maps), "title": None, "axis": {"labelAngle": -40}}
     y = {"field": "layer", "type": "ordinal", "title": "layer", "sort": "descending"}

@@ -1,4 +1,4 @@
-"""The report's figures, each a small SVG with its caption."""
+"""The report's figures: small SVGs with captions."""
 
 import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,14 +13,14 @@ from adalora.reporting.results import Run
 
 @dataclass(frozen=True)
 class Figure:
-    """One picture; `caption` says what it shows and of which runs."""
+    """A figure; the caption says what it shows and for which runs."""
 
     svg: str
     caption: str
 
 
 class Logs:
-    """What the runs logged, each file read once; `faults` names those that are missing or damaged."""
+    """The runs' logs, each read once; `faults` lists those that are missing or damaged."""
 
     def __init__(self, folders: Sequence[tuple[Path, Run]]) -> None:
         self.folders = {id(run): folder for folder, run in folders}
@@ -28,11 +28,11 @@ class Logs:
         self.faults: list[str] = []
 
     def of(self, runs: Sequence[Run], name: str) -> list[Lines]:
-        """The lines of `name` of each run; none of a run whose file can't be read."""
+        """The lines of log `name` of each run; runs without a readable file are skipped."""
         found = []
         for run in runs:
             path = self.folders[id(run)] / name
-            if run.get("evaluations"):  # a record: it has no other log
+            if run.get("evaluations"):  # a record has no other log
                 found += [run["evaluations"]] if name == "metrics.jsonl" else []
                 continue
             if path not in self.read:
@@ -49,12 +49,12 @@ def row_name(row: Row) -> str:
 
 
 def signs(section: Section, name: Callable[[Row], str]) -> list[str]:
-    """The names of all rows that were run, whose places give them their signs."""
+    """The names of all rows that were run; their order determines colours and shapes."""
     return list(dict.fromkeys(name(row) for row in section.rows if row.runs))
 
 
 def headlines(section: Section) -> list[Column]:
-    """Each task's headline column, of the tasks that something was run of."""
+    """The headline column of each task that was run."""
     found: dict[str, Column] = {}
     for row in section.rows:
         for task, runs in row.runs.items():
@@ -70,7 +70,7 @@ def of_seeds(count: int) -> str:
 
 
 def learning_curves(section: Section, logs: Logs) -> Iterator[Figure]:
-    """The headline metric over the steps: a figure a task, a line a row."""
+    """The headline metric over steps: one figure per task, one line per row."""
     for column in headlines(section):
         rows = [row for row in section.rows if column.task in row.runs]
         points = []
@@ -87,7 +87,7 @@ def learning_curves(section: Section, logs: Logs) -> Iterator[Figure]:
 
 
 def against_size(section: Section) -> Iterator[Figure]:
-    """The headline metric over the parameters kept: a figure a task, a sign a method."""
+    """The headline metric over the kept parameters: one figure per task, one symbol per method."""
     for column in headlines(section):
         points = []
         for row in section.rows:
@@ -111,7 +111,7 @@ def against_size(section: Section) -> Iterator[Figure]:
 
 
 def adaptive(section: Section) -> Iterator[tuple[Row, str, Sequence[Run]]]:
-    """The cells whose maps end with different ranks, or whose ranks changed on the way."""
+    """The cells whose maps end with different ranks."""
     for row in section.rows:
         for task, runs in row.runs.items():
             if any(len(set(run["ranks"].values())) > 1 for run in runs):
@@ -119,7 +119,7 @@ def adaptive(section: Section) -> Iterator[tuple[Row, str, Sequence[Run]]]:
 
 
 def rank_maps(section: Section) -> Iterator[Figure]:
-    """Realised ranks, layer by map, as in the paper's Figure 3: a figure a cell, and a stack of layers."""
+    """Realised ranks, layer by map, as in the paper's Figure 3: one figure per cell and stack of layers."""
     for row, task, runs in adaptive(section):
         targets = runs[0]["model"].get("targets", {})
         rows = mean_ranks([run["ranks"] for run in runs], targets)
@@ -137,7 +137,7 @@ def rank_maps(section: Section) -> Iterator[Figure]:
 
 
 def ranks_over_time(section: Section, logs: Logs) -> Iterator[Figure]:
-    """The mean rank of each kind of map over the steps: a figure a cell."""
+    """The mean rank of each kind of map over steps: one figure per cell."""
     for row, task, runs in adaptive(section):
         targets: Mapping[str, str] = runs[0]["model"].get("targets", {})
         points = ranks_by_map(logs.of(runs, "ranks.jsonl"), targets)
@@ -148,7 +148,7 @@ def ranks_over_time(section: Section, logs: Logs) -> Iterator[Figure]:
 
 
 def allocation(section: Section, logs: Logs) -> Iterator[Figure]:
-    """The rank budget and the threshold over the steps: two figures a task, a line a row."""
+    """The rank budget and the threshold over steps: two figures per task, one line per row."""
     kinds = (("allocation/budget", "ranks in force"), ("allocation/threshold", "threshold"))
     cells = list(adaptive(section))
     for task in dict.fromkeys(task for _, task, _ in cells):

@@ -1,4 +1,4 @@
-"""What runs logged over their steps, averaged over seeds."""
+"""Logged values over steps, averaged over seeds."""
 
 import statistics
 from collections import defaultdict
@@ -9,13 +9,13 @@ from typing import Any
 from adalora.paths import layer_of, matches
 from adalora.reading import Damaged, read_lines
 
-POINTS = 60  # of a curve: at 270 pixels more can hardly be seen
+POINTS = 60  # most points of a curve: more can't be seen at 270 pixels
 
 Lines = list[dict[str, Any]]
 
 
 def read_log(path: Path) -> tuple[Lines, str | None]:
-    """The lines of a metrics.jsonl or ranks.jsonl, and what is wrong with it: it is missing, or ends early."""
+    """Read a metrics.jsonl or ranks.jsonl; also return what is wrong with it, if anything."""
     place = f"{path.parent.name}/{path.name}"
     try:
         found, unreadable = read_lines(path)
@@ -28,12 +28,12 @@ def read_log(path: Path) -> tuple[Lines, str | None]:
 
 
 def logged(key: str, scale: float = 1.0) -> Callable[[Mapping[str, Any]], float | None]:
-    """The value of a key, where a line has it."""
+    """A function that returns the value of a key, if a line has it."""
     return lambda line: scale * line[key] if key in line else None
 
 
 def over_seeds(runs: Sequence[Lines], value: Callable[[Mapping[str, Any]], float | None]) -> list[dict[str, float]]:
-    """`step`, `mean`, `low` and `high` (the range of the seeds) of a value, at the steps that all runs have."""
+    """Compute `step`, `mean`, `low` and `high` (range of the seeds) of a value, at steps that all runs have."""
     by_step: dict[int, list[float]] = defaultdict(list)
     for lines in runs:
         for line in lines:
@@ -46,7 +46,7 @@ def over_seeds(runs: Sequence[Lines], value: Callable[[Mapping[str, Any]], float
 
 
 def mean_ranks(ranks: Iterable[Mapping[str, float]], targets: Mapping[str, str]) -> list[dict[str, Any]]:
-    """`stack`, `layer`, `map` and the mean `rank` over the seeds of every adapted map."""
+    """Compute `stack`, `layer`, `map` and the mean `rank` over the seeds for every adapted map."""
     values: dict[tuple[str, int, str], list[float]] = defaultdict(list)
     for each in ranks:
         for path, rank in each.items():
@@ -60,7 +60,7 @@ def mean_ranks(ranks: Iterable[Mapping[str, float]], targets: Mapping[str, str])
 
 
 def ranks_by_map(runs: Sequence[Lines], targets: Mapping[str, str]) -> list[dict[str, Any]]:
-    """`over_seeds` of the mean rank of each kind of map, `name` its short name."""
+    """`over_seeds` of the mean rank of each kind of map, with its short name as `name`."""
     rows = []
     known = {path for lines in runs for path in lines[0]}
     for name, pattern in targets.items():

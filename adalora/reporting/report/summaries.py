@@ -1,4 +1,4 @@
-"""The report's tables that no paper prints: methods over tasks, what cells took, how to run them again."""
+"""Further tables of the report: methods over tasks, cost of cells, and commands to rerun them."""
 
 import shlex
 import statistics
@@ -15,17 +15,17 @@ from adalora.statistics.over_tasks import Estimate, improvement, interquartile_m
 
 @dataclass(frozen=True)
 class Standing:
-    """One method among others over the same tasks."""
+    """A method compared with others over the same tasks."""
 
     name: str
     rank: Estimate
     middle: Estimate  # interquartile mean
-    above: Estimate | None  # the chance that `reference` scores above it; None for itself
+    above: Estimate | None  # probability that `reference` scores above it; None for itself
 
 
 @dataclass(frozen=True)
 class Standings:
-    """The methods at one budget, over the tasks that all of them have."""
+    """The methods at one budget, over their common tasks."""
 
     title: str
     tasks: Sequence[str]
@@ -34,7 +34,7 @@ class Standings:
 
 
 def standings(section: Section) -> list[Standings]:
-    """A table a budget, where two methods or more have two tasks or more in common."""
+    """One table per budget, if at least two methods have at least two tasks in common."""
     columns = {column.task: column for column in headlines(section)}
     sized = sorted((row for row in section.rows if row.runs), key=lambda row: row.budget)
     tables = []
@@ -59,13 +59,13 @@ def standings(section: Section) -> list[Standings]:
 
 
 def scores(row: Row, column: tuple[str, str, str]) -> list[float]:
-    """A row's values of its seeds, in percent."""
+    """The scores of a row's seeds, in percent."""
     return [100 * run["last"][column[1]] for run in row.runs[column[0]] if column[1] in run["last"]]
 
 
 @dataclass(frozen=True)
 class Took:
-    """What one cell took and how to run it again."""
+    """The cost of a cell, and the commands to rerun it."""
 
     name: str
     task: str
@@ -73,11 +73,11 @@ class Took:
     peak: int
     kept: int
     head: int
-    seconds: float  # a run, the median
+    seconds: float  # median per run
     per_step: float
-    memory: int  # MiB at the peak, the median
+    memory: int  # median peak memory in MiB
     hardware: str
-    commands: Sequence[str]  # a seed each
+    commands: Sequence[str]  # one per seed
     folders: Sequence[str]
     commits: Sequence[str]
 
@@ -102,5 +102,5 @@ def took_of(row: Row, task: str, model: str, runs: Sequence[Run]) -> Took:
 
 
 def rerun(run: Run) -> str:
-    """The command that repeats a run, without the options of the machine that it ran on."""
+    """The command that repeats a run, without machine-dependent options."""
     return f"python train.py {shlex.join(portable(run['command'])[1:])}"

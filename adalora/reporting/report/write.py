@@ -1,4 +1,4 @@
-"""One self-contained HTML file: no script of others, no network, readable on a phone, on paper and in the dark."""
+"""Write the report as one self-contained HTML file that works offline, on a phone, on paper and in dark mode."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,8 +17,8 @@ from adalora.reporting.tables import caption, millions, put, signed
 from adalora.reporting.variants import versions_of
 from adalora.reporting.verdicts import VERDICTS
 
-FIRST = 12  # figures of a kind that are open at once
-LARGEST = 5_000_000  # bytes that a report may have
+FIRST = 12  # figures of a kind that are expanded at first
+LARGEST = 5_000_000  # bytes above which a warning is printed
 SIGNS = {"reproduced": "✓", "partly": "◐", "not reproduced": "✗", "undecided": "?", "not run": "–",
          "holds": "✓", "fails": "✗", "open": "?"}  # fmt: skip  # beside the words and colours
 
@@ -37,10 +37,10 @@ def write_report(findings: Findings, out: Path) -> tuple[Path, list[str]]:
     """Write `report.html` into `out`.
 
     Returns:
-        The file, and a line for everything left out or to be careful with.
+        The file, and warnings.
 
     Raises:
-        UserError: no place to write.
+        UserError: the file can't be written.
     """
     logs = Logs(findings.folders)
     page = render(findings, logs)
@@ -53,7 +53,7 @@ def write_report(findings: Findings, out: Path) -> tuple[Path, list[str]]:
 def render(findings: Findings, logs: Logs) -> str:
     """The page's text."""
     tables = [(name, page, shown(findings.sections[name])) for name, page in findings.pages.items()]
-    # a run stands in several of the papers' tables; in figures it counts once
+    # a run can be in several of the papers' tables, but figures show it once
     drawn = [
         section for name in ("glue", "squad", "summarization", "packaged") for section in shown(findings.sections[name])
     ]
@@ -74,18 +74,18 @@ def render(findings: Findings, logs: Logs) -> str:
 
 
 def shown(sections: Sequence[Section]) -> list[Section]:
-    """The sections that something was run of."""
+    """The sections with any run."""
     return [section for section in sections if section.all_runs()]
 
 
 def filled(section: Section) -> list[Column]:
-    """The columns that have a number, ours or printed."""
+    """The columns with any number, ours or published."""
     beside = section.beside or {}
     return [c for c in section.columns if any(row.cell(c) or row.key(c) in beside for row in section.rows)]
 
 
 def albums(sections: Sequence[Section], logs: Logs) -> list[Album]:
-    """All figures by kind; kinds without any are left out."""
+    """All figures by kind; empty kinds are left out."""
     kinds = [
         Album(
             "curves", "Learning curves", "The headline metric at every evaluation.",
@@ -115,7 +115,7 @@ def albums(sections: Sequence[Section], logs: Logs) -> list[Album]:
 
 @dataclass(frozen=True)
 class TableCell:
-    """One cell of a table: ours with its interval, the paper's, the difference; `order` sorts it."""
+    """A table cell: our summary, the paper's number and the difference; `order` is the sort key."""
 
     ours: Cell | None
     paper: Published | None
@@ -124,7 +124,7 @@ class TableCell:
 
 
 def table_cell(section: Section, row: Row, column: Column) -> TableCell:
-    """A cell of one of the papers' tables, or of ours."""
+    """Make a table cell."""
     ours, theirs = row.cell(column), (section.beside or {}).get(row.key(column))
     order = ours.last if ours else theirs.value if theirs else None
     return TableCell(ours, theirs, difference(ours, theirs), order)
