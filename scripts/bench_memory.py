@@ -1,10 +1,10 @@
-"""What activation checkpointing costs and saves, each contender in a process of its own, one after the other:
+"""Benchmark the time and memory of activation checkpointing, with one process per contender:
 
 python scripts/bench_memory.py
 python scripts/bench_memory.py --batch 32 --length 256 --methods lora
 
-DeBERTaV3-base's shape with random weights, dropout on. Memory is the most that a step holds beyond the built model: of
-the process on a CPU, of the allocator on a GPU. Beside it the plan's estimate of the same.
+DeBERTaV3-base's shape with random weights, dropout on. Memory is the peak of a step beyond the built model: of the
+process on a CPU, of the allocator on a GPU. The plan's estimate is printed next to it.
 """
 
 import argparse
@@ -25,7 +25,7 @@ MIB = 2**20
 
 
 def measure(method: str, again: bool, batch: int, length: int, steps: int, precision: str) -> dict[str, Any]:
-    """Median seconds of a step, and the memory it takes, in this process."""
+    """Measure the median seconds and the memory of a step, in this process."""
     import torch
     from transformers import DebertaV2ForSequenceClassification
 
@@ -53,7 +53,7 @@ def measure(method: str, again: bool, batch: int, length: int, steps: int, preci
     labels = torch.arange(batch, device=device) % 2
 
     def held() -> int:
-        """The most that was held so far."""
+        """The peak so far."""
         if device.type == "cuda":
             return torch.cuda.max_memory_allocated()
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

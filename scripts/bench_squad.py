@@ -1,10 +1,10 @@
-"""Time from logits to answers on questions in the number of SQuAD's v1.1 dev set, beside a plain loop:
+"""Benchmark finding answers from logits, for as many questions as in SQuAD v1.1's dev set, against a plain loop:
 
 python scripts/bench_squad.py
 python scripts/bench_squad.py --data FOLDER/validation.parquet --questions 11873
 
-Random logits: the answers are senseless, the work is real. Contexts are random words, or those of a SQuAD file, again
-and again up to the number of questions. Tokenised by the packaged WordPiece. `--reference` rows go through the loop.
+Logits are random, so answers are meaningless but the work is the same. Contexts are random words, or those of a SQuAD
+file, repeated up to the number of questions, with the packaged WordPiece tokenizer. The loop gets `--reference` rows.
 """
 
 import argparse
@@ -35,9 +35,9 @@ Span = tuple[float, int, int, int, int, int]
 def reference(
     cut: datasets.Dataset, rows: pa.Table, starts: Logits, ends: Logits, n_best: int = 20, max_answer_length: int = 30
 ) -> tuple[dict[str, list[str]], dict[str, float]]:
-    """By id, the texts of the best spans and the null odds, one pair of tokens after another.
+    """The best spans' texts and the null odds by id, computed pair by pair.
 
-    The candidates of `tasks.squad.answers.find_answers`, as nothing but loops; the tests compare the two.
+    A reference for `tasks.squad.answers.find_answers` made of plain loops; tests compare the two.
     """
     of_row: dict[int, list[int]] = {}
     for i, row in enumerate(cut["row"]):
@@ -67,7 +67,7 @@ def reference(
 
 
 def tokenizer() -> PreTrainedTokenizerBase:
-    """The one that comes with the packaged weights."""
+    """The tokenizer of the packaged weights."""
     register()
     with initialize_config_dir(str(Path(__file__).resolve().parents[1] / "conf"), version_base="1.3"):
         package = validated(compose("config", overrides=["model=deberta_minilm", "task=r8"])).model.package
@@ -90,14 +90,14 @@ def written(count: int, rng: random.Random) -> pa.Table:
 
 
 def tiled(path: Path, count: int) -> pa.Table:
-    """The rows of a file, again and again, under new ids."""
+    """The rows of a file, repeated with new ids."""
     table = pq.read_table(path)
     rows = table.take(pa.array(np.arange(count) % table.num_rows))
     return rows.set_column(rows.column_names.index("id"), "id", pa.array([str(i) for i in range(count)]))
 
 
 def main() -> None:
-    """Time both, and compare what they say."""
+    """Time both, and compare their answers."""
     parser = argparse.ArgumentParser(description="Time from logits to answers, ours and a plain loop's.")
     parser.add_argument("--questions", type=int, default=10_570, help="rows (%(default)s: v1.1's dev set)")
     parser.add_argument("--reference", type=int, default=100, help="rows for the loop (%(default)s)")

@@ -1,7 +1,8 @@
-"""Whether this machine trains as it should, in about a minute: `make check-device`
+"""Check in about a minute that this machine trains correctly: `make check-device`
 
-A few steps of AdaLoRA on packaged weights and text, in every precision the device has, with activation checkpointing,
-and stopped in the middle and resumed to the same bits. Then what the matrix products here say of a real cell's time.
+Runs a few steps of AdaLoRA on packaged weights and text: in every precision of the device, with activation
+checkpointing, and stopped and resumed to the same bits. Then estimates the time of a real cell from the speed of matrix
+products.
 """
 
 import signal
@@ -40,7 +41,7 @@ def command(root: Path, options: Sequence[str]) -> list[str]:
 
 
 def train(root: Path, *options: str) -> Path:
-    """Run it to its end; its folder. Raises `UserError` with what it said if it fails."""
+    """Run it to its end and return its folder. Raises `UserError` with its message if it fails."""
     done = subprocess.run(command(root, options), capture_output=True, text=True)
     if done.returncode:
         said = (done.stderr.strip().splitlines() or ["no word"])[-1]
@@ -50,7 +51,7 @@ def train(root: Path, *options: str) -> Path:
 
 
 def stopped(root: Path, *options: str) -> None:
-    """Start a run and stop it early. Raises `UserError` if it doesn't stop as it should."""
+    """Start a run and stop it early. Raises `UserError` if it doesn't stop properly."""
     process = subprocess.Popen(command(root, options), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout is not None
     for line in process.stdout:
@@ -62,13 +63,13 @@ def stopped(root: Path, *options: str) -> None:
 
 
 def same(one: Path, other: Path) -> bool:
-    """Whether two runs have the same numbers, to the bit."""
+    """Whether two runs have the same numbers to the bit."""
     names = ("metrics.jsonl", "adapter/adapter.safetensors")
     return all((one / name).read_bytes() == (other / name).read_bytes() for name in names)
 
 
 def facts(console: Console) -> None:
-    """What the machine is."""
+    """Describe the machine."""
     here = machine("auto")
     cuda = torch.cuda.is_available()
     name = f"{here.name}, CUDA {torch.version.cuda}" if cuda else f"CPU, {torch.get_num_threads()} threads"
@@ -76,7 +77,7 @@ def facts(console: Console) -> None:
 
 
 def outlook(console: Console, precisions: Sequence[str]) -> None:
-    """What a cell of Table 1 would take here."""
+    """Estimate the time of a cell of Table 1 on this machine."""
     options = compose(["task=rte", "method=adalora"])
     assert not isinstance(options, str), options
     plan = make_plan(options, options.task.rows)
@@ -90,7 +91,7 @@ def outlook(console: Console, precisions: Sequence[str]) -> None:
 
 
 def main() -> int:
-    """Check, and say what was found."""
+    """Run the checks and print the results."""
     Parser(description="Check this machine in about a minute.", allow_abbrev=False).parse_args()
     console = Console(highlight=False, soft_wrap=True)
     facts(console)

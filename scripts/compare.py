@@ -1,4 +1,4 @@
-"""Two methods, or two commits, over all cells that both have:
+"""Compare two methods, or two commits, over all common cells:
 
 python scripts/compare.py adalora lora
 python scripts/compare.py "adalora" "adalora importance=magnitude"

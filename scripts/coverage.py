@@ -1,4 +1,4 @@
-"""How often the intervals hold what they say, and how often the tests cry wolf, by simulation (docs/statistics.md):
+"""Simulate the coverage of the intervals and the false-positive rate of the tests (docs/statistics.md):
 
 python scripts/coverage.py
 """
@@ -17,9 +17,9 @@ from adalora.statistics.paired import ALPHA, sign_flip, stratified_interval
 from adalora.statistics.seeds import Interval, bca_interval, spread, t_interval
 
 SEEDS = (3, 5, 10)
-TASKS = 8  # of GLUE
+TASKS = 8  # tasks in GLUE
 Draw = Callable[[np.random.Generator, tuple[int, ...]], np.ndarray]
-SOURCES: dict[str, tuple[Draw, float]] = {  # scores of a cell, and their true mean
+SOURCES: dict[str, tuple[Draw, float]] = {  # distribution of a cell's scores, and its mean
     "normal": (lambda rng, size: rng.normal(size=size), 0.0),
     "RTE-like, k/277 at 86 %": (lambda rng, size: rng.binomial(277, 0.86, size) / 277, 0.86),
     "skewed (a run in ten fails)": (lambda rng, size: rng.normal(size=size) - 5 * (rng.random(size) < 0.1), -0.5),
@@ -27,12 +27,12 @@ SOURCES: dict[str, tuple[Draw, float]] = {  # scores of a cell, and their true m
 
 
 def share(hits: Iterator[bool]) -> str:
-    """The percentage of hits."""
+    """Format the percentage of hits."""
     return f"{100 * np.mean(list(hits)):.1f} %"
 
 
 def covers(interval: Interval | None, truth: float) -> bool:
-    """Whether an interval holds the truth; one without spread holds nothing."""
+    """Whether an interval contains the truth; one without spread doesn't."""
     return interval is not None and interval[0] <= truth <= interval[1]
 
 
@@ -48,7 +48,7 @@ def coverage(sims: int) -> Iterator[list[str]]:
 
 
 def over_tasks(sims: int) -> Iterator[list[str]]:
-    """Rows of the second table: a mean over tasks, whose spreads differ by a factor of five."""
+    """Rows of the second table: a mean over tasks whose spreads differ by a factor of five."""
     scale = np.linspace(0.2, 1.0, TASKS)
     for n in SEEDS:
         x = np.random.default_rng(n).normal(size=(sims, TASKS, n)) * scale[:, None]
@@ -64,7 +64,7 @@ def over_tasks(sims: int) -> Iterator[list[str]]:
 
 
 def size(sims: int) -> Iterator[list[str]]:
-    """Rows of the third table: methods that are alike, so every decision is wrong."""
+    """Rows of the third table: equal methods, so every decision is a false positive."""
     for name, (draw, _) in SOURCES.items():
         for n in SEEDS:
             rng = np.random.default_rng(n)

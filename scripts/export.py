@@ -1,4 +1,4 @@
-"""A finished run as a PEFT adapter, a plain model, or a model card:
+"""Export a finished run as a PEFT adapter, a plain model, or a model card:
 
 python scripts/export.py RUN to=peft out=FOLDER              # adapter_config.json, adapter_model.safetensors, head
 python scripts/export.py RUN to=peft out=FOLDER type=lora    # AdaLoRA's triplets as LoRA of each map's rank
@@ -6,7 +6,7 @@ python scripts/export.py RUN to=merged out=FOLDER            # weights with the 
 python scripts/export.py RUN to=card out=FOLDER              # README.md only; the others write it too
 python scripts/export.py RUN to=peft out=FOLDER push=USER/NAME   # and upload the folder to the hub
 
-RUN is a run's folder, results/runs/.../seed<n>-<key>. FOLDER must be new or empty (to=card: without README.md).
+RUN is a run folder, results/runs/.../seed<n>-<key>. FOLDER must be new or empty (to=card: without README.md).
 """
 
 import sys
@@ -18,7 +18,7 @@ from adalora.errors import UserError
 
 
 def main() -> int:
-    """Export and name the folder."""
+    """Export, and print the folder."""
     arguments = sys.argv[1:]
     if not arguments or {"-h", "--help"} & set(arguments):
         print(__doc__)

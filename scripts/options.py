@@ -1,4 +1,4 @@
-"""What the scripts' command lines share."""
+"""Shared parts of the scripts' command lines."""
 
 import argparse
 import sys
@@ -9,7 +9,7 @@ from adalora.errors import UserError
 
 
 class Parser(argparse.ArgumentParser):
-    """Mistakes are one line, as everywhere in the suite."""
+    """A parser that reports mistakes in one line, as everywhere in the suite."""
 
     def error(self, message: str) -> NoReturn:
         """Print the line and exit with 1."""
@@ -17,7 +17,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def exit_code(main: Callable[[], int], stopped: str = "stopped, nothing is half written") -> int:
-    """Run a script: a user's mistake is one line and 1, Ctrl-C another and 130, a closed pipe (`| head`) no fault."""
+    """Run a script. A mistake is one line and exit code 1, Ctrl-C one line and 130; a closed pipe is no error."""
     try:
         return main()
     except UserError as error:

@@ -1,4 +1,4 @@
-"""The tables, and a report beside them as one HTML file:
+"""Write the tables, and a report as one HTML file:
 
 python scripts/report.py
 python scripts/report.py --runs results/runs --out results/tables
@@ -17,7 +17,7 @@ from scripts.options import Parser, exit_code
 
 
 def main() -> int:
-    """Write both and name the files."""
+    """Write both, and print the files."""
     parser = Parser(description="A report of all finished runs as one HTML file, and the tables.", allow_abbrev=False)
     parser.add_argument("--runs", type=Path, default=Path("results/runs"), help="folder of runs (%(default)s)")
     parser.add_argument("--out", type=Path, default=Path("results/tables"), help="folder to write to (%(default)s)")

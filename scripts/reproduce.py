@@ -1,4 +1,4 @@
-"""A published table, or a study of this project's own, from one command:
+"""Run a published table, or a study, from one command:
 
 python scripts/reproduce.py list glue --only "task=rte method=adalora"
 python scripts/reproduce.py list glue --format commands model=deberta_minilm training.max_steps=100
@@ -7,7 +7,7 @@ python scripts/reproduce.py run pocket --workers 2
 python scripts/reproduce.py page
 python scripts/reproduce.py watch
 
-Options of train.py may follow anywhere; they count for all cells.
+Options of train.py may follow anywhere; they apply to all cells.
 """
 
 import argparse
@@ -29,21 +29,21 @@ from scripts.options import Parser, exit_code
 
 
 def heavy() -> None:
-    """Import what plans need, while other processes compose."""
+    """Import what plans need while other processes compose."""
     import adalora.sweep.estimate  # noqa: F401
 
 
 class Wanted(NamedTuple):
-    """What a table or study consists of."""
+    """The cells of a table or study."""
 
     settings: list[Setting]
-    left: list[str]  # a line for each printed row that none expresses
-    seeds: list[int]  # where none are given
-    records: Path | None = None  # of a study
+    left: list[str]  # a line for each printed row that can't be expressed
+    seeds: list[int]  # default seeds
+    records: Path | None = None  # folder of a study's records
 
 
 def wanted(what: str) -> Wanted:
-    """A table or study. Raises `UserError`: there is none of that name, or it can't be read."""
+    """Find a table or study. Raises `UserError` if there is none of that name, or it can't be read."""
     studies = read_studies()
     if what in studies:
         study = studies[what]
@@ -102,7 +102,7 @@ def pocket_seeds() -> list[int]:
 
 
 def show_page(args: argparse.Namespace) -> int:
-    """Write the pocket reproduction's pages from its records, without a run, weights or data."""
+    """Write the pocket reproduction's pages from its records, without running anything."""
     from adalora.reporting.pocket.page import write_pages
 
     files, lines = write_pages(pocket_seeds())
@@ -113,7 +113,7 @@ def show_page(args: argparse.Namespace) -> int:
 
 
 def check(launcher: Launcher) -> None:
-    """Refuse a launcher that can't work here. Raises `UserError`."""
+    """Reject a launcher that can't work on this machine. Raises `UserError`."""
     if isinstance(launcher, Local):
         if launcher.workers > 1 and find_spec("hydra_plugins.hydra_joblib_launcher") is None:
             raise UserError("WORKERS=2 and more need hydra-joblib-launcher: pip install -e '.[launchers]'")
@@ -144,7 +144,7 @@ def seeds(text: str) -> list[int]:
 
 
 def workers(text: str) -> int:
-    """A number of runs at once."""
+    """Parse the number of concurrent runs."""
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text}: give the number of runs at once, as 2")
     return int(text)
@@ -179,7 +179,7 @@ def parser() -> Parser:
 
 
 def main() -> int:
-    """Do what is asked, mistakes in one line."""
+    """Parse the command line and run the command."""
     options = parser()
     args, args.overrides = options.parse_known_args()
     if unknown := [text for text in args.overrides if text.startswith("-") or "=" not in text]:

@@ -1,4 +1,4 @@
-"""Tables of all finished runs, beside the published numbers of the same variants:
+"""Write tables of all finished runs, next to the published numbers of the same variants:
 
 python scripts/tables.py
 python scripts/tables.py --runs results/runs --out results/tables
@@ -15,7 +15,7 @@ from scripts.options import Parser, exit_code
 
 
 def main() -> int:
-    """Write the tables and name the files."""
+    """Write the tables, and print the files."""
     parser = Parser(
         description="Tables of all finished runs, beside the published numbers of the same variants.",
         allow_abbrev=False,

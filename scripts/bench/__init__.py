@@ -1,1 +1,1 @@
-"""Benchmarks whose sides alternate on one machine: `make bench` writes results/bench/*.json and docs/performance.md."""
+"""Benchmarks with alternating sides: `make bench` writes results/bench/*.json and docs/performance.md."""

@@ -1,9 +1,9 @@
-"""`make bench`: measure, keep the figures in results/bench, and write docs/performance.md from them.
+"""`make bench`: measure, save the figures in results/bench, and write docs/performance.md from them.
 
 python -m scripts.bench                              everything, in about ten minutes on two cores
 python -m scripts.bench step --rounds 12             one part, longer
-python -m scripts.bench step --against CHECKOUT      beside another version of this suite
-python -m scripts.bench page                         nothing but the page, from the figures that are there
+python -m scripts.bench step --against CHECKOUT      against another version of this suite
+python -m scripts.bench page                         only the page, from saved figures
 """
 
 import json
@@ -29,7 +29,7 @@ FIGURES = ROOT / "results" / "bench"
 
 
 def main() -> int:
-    """Measure the parts that are asked for, and write the page."""
+    """Measure the requested parts, and write the page."""
     parser = Parser(description="Measure this suite beside its peers, side by side.", allow_abbrev=False)
     parser.add_argument(
         "parts", nargs="*", metavar="PART", help="of step, startup, evaluation, summarization, growth, page (all)"

@@ -1,10 +1,10 @@
-"""A side of a benchmark in a process of its own: reads a line of JSON, answers with one.
+"""One side of a benchmark as a process: reads and answers lines of JSON.
 
-{"side": "ours", "method": "adalora", ...}          what to build; the answer describes it
+{"side": "ours", "method": "adalora", ...}          build it; the answer describes it
 {"do": "step", "lengths": [31, 40, 38]}             one optimizer step on rows of these lengths
-{"do": "operations", "lengths": [...]}              a step too, its dispatched operations counted
-{"do": "generate", "lengths": [...]}                summaries of documents of these lengths
-{"do": "rate"}                                      what products of the FFN's shape reach, in FLOP/s
+{"do": "operations", "lengths": [...]}              one step, counting its dispatched operations
+{"do": "generate", "lengths": [...]}                generate summaries of documents of these lengths
+{"do": "rate"}                                      FLOP/s of products of the FFN's shape
 """
 
 import json
@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path.cwd()))  # the checkout to measure: another one brings its own copy of this file
+sys.path.insert(0, str(Path.cwd()))  # the measured checkout: another one has its own copy of this file
 
 from torch import nn
 
@@ -23,10 +23,10 @@ from scripts.bench.summarizer import Summarizer
 
 
 def main() -> None:
-    """Answer until the other end closes."""
-    out, sys.stdout = sys.stdout, sys.stderr  # what libraries print is no answer
+    """Answer until stdin closes."""
+    out, sys.stdout = sys.stdout, sys.stderr  # libraries' output isn't an answer
     spec: dict[str, Any] = json.loads(sys.stdin.readline())
-    if "limit_mib" in spec:  # of memory, so that this process fails and no other
+    if "limit_mib" in spec:  # limit memory, so that only this process fails
         resource.setrlimit(resource.RLIMIT_DATA, (spec["limit_mib"] << 20,) * 2)
     side = Summarizer(spec) if spec.get("task") == "xsum" else Side(spec)
     facts = {"hardware": hardware(side.device), "versions": versions(), "commit": commit(Path.cwd())}

@@ -1,4 +1,4 @@
-"""Evaluation on rows of RTE's lengths: this suite beside transformers' Trainer with PEFT's AdaLoRA."""
+"""Evaluation on rows of RTE's lengths, against transformers' Trainer with PEFT's AdaLoRA."""
 
 import tempfile
 import time
@@ -23,11 +23,11 @@ from tasks.task_type import Split
 
 
 def measure(rows: int, repeats: int) -> dict[str, Any]:
-    """Seconds of whole evaluations, the sides taking turns.
+    """Time whole evaluations, with alternating sides.
 
     Args:
-        rows: of the split, evenly over RTE's lengths (its development set has 277).
-        repeats: evaluations a side.
+        rows: rows of the split, evenly over RTE's lengths (its dev set has 277).
+        repeats: evaluations per side.
     """
     every = sorted(bench_lengths.rows())
     lengths = [every[int((i + 0.5) * len(every) / rows)] for i in range(rows)]
@@ -51,7 +51,7 @@ def measure(rows: int, repeats: int) -> dict[str, Any]:
 
 
 def ours(ids: list[Tensor], precision: str) -> Callable[[], Tensor]:
-    """Logits of every row as a run's evaluation computes them."""
+    """The logits of every row, computed as in a run's evaluation."""
     spec = {"side": "ours", "method": "adalora", "options": [f"precision={precision}"]}
     config = resolved(spec)
     torch.manual_seed(0)
@@ -69,7 +69,7 @@ def ours(ids: list[Tensor], precision: str) -> Callable[[], Tensor]:
 
 
 def trainer(ids: list[Tensor], size: int, bf16: bool, place: str) -> Callable[[], Any]:
-    """Trainer's evaluation of PEFT's AdaLoRA: the library's attention, rows in their order."""
+    """Trainer's evaluation of PEFT's AdaLoRA, with the library's attention and rows in order."""
     peft = Side({"side": "peft", "method": "adalora", "precision": "bf16" if bf16 else "fp32"})
     arguments = TrainingArguments(
         output_dir=place, per_device_eval_batch_size=size, bf16=bf16, report_to=[], disable_tqdm=True,
@@ -89,5 +89,5 @@ def padded(batch: list[Any]) -> dict[str, Tensor]:
 
 
 def ratio(figures: dict[str, Any], one: str, other: str) -> float:
-    """How many times the time of `other` an evaluation of `one` takes."""
+    """Time of an evaluation of `one`, divided by that of `other`."""
     return median(figures["seconds"][one]) / median(figures["seconds"][other])

@@ -1,4 +1,4 @@
-"""How AdaLoRA's step and its allocation grow, and every method's step beside LoRA's."""
+"""Scaling of AdaLoRA's step and allocation, and every method's step against LoRA's."""
 
 import time
 from collections.abc import Callable
@@ -13,14 +13,14 @@ from adalora.methods.discovery import METHODS, create
 from scripts.bench.side import FIRST, TOTAL, Operations, Side
 
 MAPS, RANKS = (36, 72, 144, 288, 1008), (2, 4, 8, 16, 32)
-# of DeBERTaV3-base's shape: a quarter of it, which takes a quarter of the time; tokens and rows of a batch; mean rank
+# a quarter of DeBERTaV3-base's layers; tokens and rows per batch; mean rank
 USUAL = {"layers": 3, "length": 64, "rows": 8, "rank": 8}
 GROWN = {"layers": (3, 6, 12), "length": (32, 128, 256), "rows": (2, 32), "rank": (2, 32)}
 
 
 def measure(repeats: int) -> dict[str, Any]:
-    """Allocation by maps (rank 4) and by rank (72 maps), a step by everything that it grows with, and steps of all
-    methods."""
+    """Measure the allocation by number of maps (rank 4) and by rank (72 maps), a step by everything that affects it,
+    and steps of all methods."""
     return {
         "maps": {n: allocation(n, 4, repeats) for n in MAPS},
         "ranks": {r: allocation(72, r, repeats) for r in RANKS},
@@ -30,7 +30,7 @@ def measure(repeats: int) -> dict[str, Any]:
 
 
 def step(repeats: int, layers: int, length: int, rows: int, rank: int) -> dict[str, Any]:
-    """Seconds of a step of AdaLoRA in bf16 at a mean rank, and of its allocation; peak memory beyond the model."""
+    """Time a step of AdaLoRA in bf16 and its allocation, and measure peak memory beyond the model."""
     options = [*of_layers(layers), "budget.params=null", f"budget.rank={rank}"]
     side = Side({"side": "ours", "method": "adalora", "options": options})
     line = {"do": "step", "lengths": [length] * rows}
@@ -43,15 +43,15 @@ def step(repeats: int, layers: int, length: int, rows: int, rank: int) -> dict[s
 
 
 def of_layers(layers: int) -> list[str]:
-    """The options of DeBERTaV3-base with another number of layers."""
+    """Options for DeBERTaV3-base with another number of layers."""
     return [f"model.config.num_hidden_layers={layers}", f"model.n_targets={6 * layers}"]
 
 
 def allocation(maps: int, rank: int, repeats: int) -> dict[str, Any]:
-    """Seconds and operations that AdaLoRA adds to a step on `maps` maps of 768 x 768: the regulariser, on the stacks
-    that the forward pass has formed, with its gradient, and scoring and pruning."""
+    """Measure what AdaLoRA adds to a step on `maps` maps of 768 x 768: the regulariser with its gradient, on the stacks
+    of the forward pass, and scoring and pruning."""
     model = nn.ModuleDict({str(i): nn.Linear(768, 768, device="meta") for i in range(maps)})
-    for linear in model.children():  # nothing is multiplied with the base weights, so one number stands for all
+    for linear in model.children():  # the base weights aren't used, so they are expanded from one number
         linear.weight = nn.Parameter(torch.zeros(1, 1).expand(768, 768), requires_grad=False)
         linear.bias = nn.Parameter(torch.zeros(768), requires_grad=False)
     config = AdaLoRAConfig(init_rank=rank, target_rank=rank / 2, initial_steps=150, final_steps=450).planned(TOTAL)
@@ -61,7 +61,7 @@ def allocation(maps: int, rank: int, repeats: int) -> dict[str, Any]:
 
 
 def costs(method: Any, trained: list[nn.Parameter], repeats: int) -> dict[str, dict[str, float]]:
-    """What AdaLoRA's regulariser costs, and its scoring and pruning."""
+    """Measure AdaLoRA's regulariser, and scoring and pruning."""
 
     def regulariser() -> Callable[[], object]:
         method.formed.products()  # as at the start of a forward pass
@@ -77,7 +77,7 @@ def costs(method: Any, trained: list[nn.Parameter], repeats: int) -> dict[str, d
 
 
 def timed(prepare: Callable[[], Callable[[], object]], repeats: int) -> dict[str, float]:
-    """Median seconds of what `prepare` gives, after a first time that is not counted, and its operations."""
+    """Median seconds of the function returned by `prepare`, after a warm-up, and its operations."""
     times = []
     for _ in range(repeats + 1):
         part = prepare()
@@ -91,7 +91,7 @@ def timed(prepare: Callable[[], Callable[[], object]], repeats: int) -> dict[str
 
 
 def methods(repeats: int) -> dict[str, Any]:
-    """Every method's step at a budget of 0.3M beside LoRA's, in turn; BitFit and full fine-tuning are as they are."""
+    """Time every method's step at budget 0.3M, alternating with LoRA's; BitFit and full have fixed sizes."""
     spec = {"side": "ours", "options": of_layers(USUAL["layers"])}
     batch = [USUAL["length"]] * USUAL["rows"]
     lora = Side(spec | {"method": "lora"})
@@ -111,11 +111,11 @@ def methods(repeats: int) -> dict[str, Any]:
 
 
 def share(values: dict[str, Any]) -> float:
-    """The part of a step's time that the allocation takes."""
+    """The allocation's share of a step's time."""
     return (values["regulariser"]["seconds"] + values["allocation"]["seconds"]) / values["seconds"]
 
 
 def operations(figures: dict[str, Any]) -> list[int]:
-    """The numbers of operations that the allocation of a step takes, whatever grows."""
+    """The distinct operation counts of an allocation, over all sizes."""
     every = [values for steps in figures["steps"].values() for values in steps.values()]
     return sorted({values["regulariser"]["operations"] + values["allocation"]["operations"] for values in every})

@@ -1,4 +1,4 @@
-"""Rows of realistic lengths, and the batches of them that a benchmark trains on."""
+"""Realistic row lengths, and the batches for benchmarks."""
 
 from collections.abc import Sequence
 
@@ -7,16 +7,16 @@ import torch
 from adalora.training.batches import LengthGroups
 
 ROWS = 2490
-# RTE's 2,490 training rows in WordPiece tokens (BERT's uncased vocabulary), cut at 320: their quantiles at
-# 1/128, 3/128, ..., 127/128. The mean of these is 70.0, the rows' own 70.2.
+# RTE's 2,490 training rows in WordPiece tokens (BERT's uncased vocabulary), truncated at 320: quantiles
+# 1/128, 3/128, ..., 127/128. Their mean is 70.0, that of the rows 70.2.
 QUANTILES = (
     20, 25, 27, 29, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43, 44, 45, 46, 46, 47, 47, 48, 49, 50, 51, 52, 52,
     53, 54, 55, 56, 57, 58, 59, 60, 61, 62, 64, 65, 66, 68, 70, 72, 75, 78, 82, 88, 92, 98, 106, 111, 116, 121, 125,
     130, 135, 140, 146, 154, 164, 181, 202,
 )  # fmt: skip
 
-# XSum's documents and summaries, likewise, of 1,000 training rows (a subset), documents cut at 512 tokens (35 %), at
-# 1/32, 3/32, ..., 31/32. The means of these are 352.6 and 27.9, the rows' own 362.3 and 27.9.
+# XSum's documents and summaries, from 1,000 training rows (a subset), documents truncated at 512 tokens (35 %):
+# quantiles 1/32, 3/32, ..., 31/32. Their means are 352.6 and 27.9, those of the rows 362.3 and 27.9.
 DOCUMENTS = (80, 115, 168, 219, 264, 298, 331, 371, 417, 465, 512, 512, 512, 512, 512, 512)
 SUMMARIES = (17, 20, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32, 34, 36, 41)
 
@@ -28,19 +28,19 @@ def rows() -> list[int]:
 
 
 def grouped(count: int, size: int) -> list[list[int]]:
-    """Batches of similar length as a run makes them: `count` of an epoch's, evenly from its shortest to its longest."""
+    """Length-grouped batches as in a run: `count` of an epoch's, evenly from the shortest to the longest."""
     lengths = rows()
     batches = [[lengths[i] for i in batch] for batch in LengthGroups(lengths, size, 1, seed=0).batches()]
     return strata([batch for batch in batches if len(batch) == size], count)
 
 
 def in_random_order(count: int, size: int) -> list[list[int]]:
-    """Batches of rows in random order, chosen likewise."""
+    """Batches of rows in random order, selected in the same way."""
     return strata([list(batch) for batch in zip(*[iter(rows())] * size, strict=False)], count)
 
 
 def strata(batches: list[list[int]], count: int) -> list[list[int]]:
-    """The middle one of each of `count` equal parts of the batches in the order of their tokens."""
+    """Sort the batches by tokens, split them into `count` equal parts, and take the middle one of each."""
     batches = sorted(batches, key=sum)
     return [batches[int((i + 0.5) * len(batches) / count)] for i in range(count)]
 
@@ -58,5 +58,5 @@ def summaries(size: int) -> list[int]:
 
 
 def spread(lengths: Sequence[int], size: int) -> list[int]:
-    """`size` of them, evenly."""
+    """Pick `size` of them, evenly spaced."""
     return [lengths[int((i + 0.5) * len(lengths) / size)] for i in range(size)]

@@ -1,4 +1,4 @@
-"""docs/performance.md and its picture, from the figures in results/bench."""
+"""Write docs/performance.md and its chart from the figures in results/bench."""
 
 import json
 from pathlib import Path
@@ -17,7 +17,7 @@ Figures = dict[str, dict[str, Any]]
 
 
 def write_page(folder: Path) -> Path:
-    """Write both; returns the page."""
+    """Write both, and return the page."""
     machines = read_all(folder)
     draw(machines)
     write_text(PAGE, rendered(machines))
@@ -38,7 +38,7 @@ def rendered(machines: dict[str, Figures]) -> str:
 
 
 def read_all(folder: Path) -> dict[str, Figures]:
-    """The figures of every machine by part; a step's are under its precision too."""
+    """Read the figures of every machine, by part (and precision, for steps)."""
     places = sorted(place for place in folder.iterdir() if place.is_dir())
     return {
         place.name: {path.stem: json.loads(path.read_text()) for path in sorted(place.glob("*.json"))}
@@ -47,7 +47,7 @@ def read_all(folder: Path) -> dict[str, Figures]:
 
 
 def draw(machines: dict[str, Figures]) -> None:
-    """Real tokens a second of every side, a panel for each measurement of steps."""
+    """Draw real tokens per second of every side, one panel per measurement of steps."""
     parts = [
         (part["machine"]["name"], name, part)
         for figures in machines.values()

@@ -1,6 +1,6 @@
-"""One side of a benchmark: a model with random weights, of DeBERTaV3-base's shape if not said otherwise, and its step.
+"""One side of a benchmark: a model with random weights, by default of DeBERTaV3-base's shape, and its step.
 
-Every side trains the same head with the same AdamW, clipping and autocast.
+All sides train the same head with the same AdamW, clipping and autocast.
 """
 
 import ctypes
@@ -26,13 +26,13 @@ from adalora.provenance import peak_memory_mb
 from adalora.sweep.cells import compose
 from tasks.classification.task_type import task_loss
 
-TOTAL = 1000  # planned steps; the measured ones prune: t_i < t < T - t_f
+TOTAL = 1000  # planned steps, so that the measured ones prune: t_i < t < T - t_f
 FIRST = 400
 Loss = Callable[[dict[str, Tensor]], Tensor]
 
 
 class Operations(TorchDispatchMode):
-    """Counts by name what reaches the dispatcher below autograd."""
+    """Count the operations that reach the dispatcher below autograd, by name."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -44,7 +44,7 @@ class Operations(TorchDispatchMode):
 
 
 class Side:
-    """A model with its optimizer, and what a step is to it."""
+    """A model with its optimizer and training step."""
 
     task = "rte"
 
@@ -68,7 +68,7 @@ class Side:
 
     @cached_property
     def optimizer(self) -> torch.optim.Optimizer:
-        """AdamW, from the first step on."""
+        """AdamW, created at the first step."""
         return torch.optim.AdamW(self.trained, lr=1e-4, fused=True)
 
     def ours(self, config: Resolved) -> None:
@@ -78,17 +78,17 @@ class Side:
         self.before = lambda t: method.before_step(t, self.optimizer)
 
     def library(self, config: Resolved) -> None:
-        """The backbone as transformers builds it, nothing trained."""
+        """The backbone as built by transformers, with nothing trained."""
         self.model.requires_grad_(False)
 
     def floor(self, config: Resolved) -> None:
-        """No adapter: only the head is trained, and gradients flow through the whole encoder all the same."""
+        """No adapter: only the head is trained, but gradients still flow through the whole encoder."""
         adapt(self.model, config)
         embeddings = self.model.get_submodule("deberta.embeddings")
         embeddings.register_forward_hook(lambda module, inputs, out: out.requires_grad_(True))
 
     def peft(self, config: Resolved) -> None:
-        """PEFT's method of the same name, ranks and maps, used as its documentation says."""
+        """PEFT's method with the same name, ranks and maps, used as documented."""
         from peft import AdaLoraConfig, LoraConfig, get_peft_model
 
         self.model.requires_grad_(False)
@@ -99,7 +99,7 @@ class Side:
             "modules_to_save": config.model.head,
             "lora_alpha": own.alpha,
             "lora_dropout": own.dropout,
-            "task_type": config.task.peft_type,  # or its regulariser isn't added to the loss
+            "task_type": config.task.peft_type,  # otherwise its regulariser isn't added to the loss
         }
         if own.name == "adalora":
             peft_config: Any = AdaLoraConfig(
@@ -115,12 +115,12 @@ class Side:
         self.loss = lambda batch: self.model(**batch).loss
 
     def suite_loss(self, batch: dict[str, Tensor]) -> Tensor:
-        """The suite's: of the logits in fp32."""
+        """The suite's loss: of the logits in fp32."""
         labels = batch.pop("labels")
         return task_loss(self.model(**batch).logits.float(), labels)
 
     def step(self, batch: dict[str, Tensor]) -> None:
-        """Forward, backward, clip, AdamW, allocation, zero_grad: the loop's order."""
+        """One step in the loop's order: forward, backward, clip, AdamW, allocation, zero_grad."""
         with torch.autocast(self.device.type, self.low, enabled=self.low is not None):
             loss = self.loss(batch)
         (loss + self.regulariser()).backward()
@@ -129,7 +129,7 @@ class Side:
         self.optimizer.step()
         self.after(self.t)
         self.optimizer.zero_grad()
-        self.t = max(self.t + 1, FIRST)  # after the first step, with which IncreLoRA begins
+        self.t = max(self.t + 1, FIRST)  # after the first step, in which IncreLoRA starts
 
     def batch(self, lengths: Sequence[int]) -> dict[str, Tensor]:
         """Rows of random tokens, and labels."""
@@ -137,7 +137,7 @@ class Side:
         return self.tokens(lengths) | {"labels": labels}
 
     def tokens(self, lengths: Sequence[int]) -> dict[str, Tensor]:
-        """Random tokens, padded to the longest row, or to the width that a side is built for."""
+        """Random tokens, padded to the longest row or to the side's fixed width."""
         width = self.width or max(lengths)
         generator = torch.Generator().manual_seed(sum(lengths))
         ids = torch.randint(5, self.vocabulary, (len(lengths), width), generator=generator)
@@ -146,11 +146,11 @@ class Side:
         return {name: tensor.to(self.device) for name, tensor in found.items()}
 
     def work(self, asked: dict[str, Any]) -> Callable[[], Any]:
-        """What a line asks to be timed."""
+        """The function that a request asks to time."""
         return partial(self.step, self.batch(asked["lengths"]))
 
     def answer(self, asked: dict[str, Any]) -> dict[str, Any]:
-        """Do what a line asks for."""
+        """Answer a request."""
         if asked["do"] == "rate":
             return {"flops_per_s": self.rate()}
         work = self.work(asked)
@@ -163,11 +163,11 @@ class Side:
         work()
         self.wait()
         seconds = time.perf_counter() - start
-        trim()  # others compute meanwhile
+        trim()  # other sides compute in the meantime
         return {"seconds": seconds, "memory_mib": self.peak() - self.built}
 
     def rate(self) -> float:
-        """FLOP/s of products (2304, 768) x (768, 3072): the median of ten."""
+        """Median FLOP/s of ten products (2304, 768) x (768, 3072)."""
         of = {"dtype": self.low or torch.float32, "device": self.device}
         x, W = torch.randn(2304, 768, **of), torch.randn(3072, 768, **of)  # noqa: N806
         times = []
@@ -179,8 +179,8 @@ class Side:
         return 2 * 2304 * 768 * 3072 / statistics.median(times[1:])
 
     def peak(self, reset: bool = False) -> int:
-        """The most memory held since it was last reset, in MiB. On Linux of this process alone: getrusage begins
-        with the parent's."""
+        """Peak memory since the last reset, in MiB. On Linux this is of the process alone, whereas getrusage starts at
+        the parent's."""
         status = Path("/proc/self/status")
         if self.device.type == "cuda" or not status.is_file():
             return peak_memory_mb(self.device)
@@ -191,19 +191,19 @@ class Side:
         return int(line.split()[1]) // 1024
 
     def wait(self) -> None:
-        """Let the device finish."""
+        """Synchronise with the device."""
         if self.device.type == "cuda":
             torch.cuda.synchronize()
 
 
 def trim() -> None:
-    """Hand freed memory back to the system."""
+    """Return freed memory to the system."""
     if sys.platform == "linux":
         ctypes.CDLL(None).malloc_trim(0)
 
 
 def resolved(spec: dict[str, Any], task: str = "rte") -> Resolved:
-    """The suite's configuration of a side, sized by its budget as for a run."""
+    """The suite's configuration for a side, sized by its budget as in a run."""
     method = spec.get("method", "bitfit")
     options = compose([f"task={task}", f"method={method}", *spec.get("options", ())])
     if isinstance(options, str):
@@ -216,5 +216,5 @@ def resolved(spec: dict[str, Any], task: str = "rte") -> Resolved:
 
 
 def fresh(config: Resolved) -> PreTrainedModel:
-    """The backbone with the task's head, its weights random."""
+    """The backbone with the task's head and random weights."""
     return model_class(config.model)(architecture(config.model, 2))

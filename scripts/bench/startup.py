@@ -1,4 +1,4 @@
-"""From command to plan, and to the first training step, beside importing torch and transformers."""
+"""Time from command to plan and to the first training step, against importing torch and transformers."""
 
 import subprocess
 import sys
@@ -26,10 +26,10 @@ COMMANDS = {
 
 
 def measure(repeats: int) -> dict[str, Any]:
-    """Seconds of each command up to its end, or to the line that says so; the commands take turns."""
+    """Time each command to its end, or to a given line of output; commands alternate."""
     times: dict[str, list[float]] = {name: [] for name in COMMANDS}
     with tempfile.TemporaryDirectory() as place:
-        for repeat in range(-1, repeats):  # the first fills the cache of tokens, and the system's
+        for repeat in range(-1, repeats):  # the first fills the token cache and the file cache
             for name, (command, line) in COMMANDS.items():
                 options = [f"run_root={place}/{repeat}", f"cache_dir={place}/cache"] if line else []
                 taken = seconds([*command, *options], line)
@@ -39,10 +39,10 @@ def measure(repeats: int) -> dict[str, Any]:
 
 
 def seconds(command: Sequence[str], line: str | None) -> float:
-    """Until a process ends, or until it prints a line that starts so.
+    """Time until a process ends, or prints a line with this start.
 
     Raises:
-        UserError: it failed.
+        UserError: the process failed.
     """
     start = time.perf_counter()
     process = subprocess.Popen(
@@ -65,5 +65,5 @@ def seconds(command: Sequence[str], line: str | None) -> float:
 
 
 def ratio(figures: dict[str, Any], name: str) -> float:
-    """How many times the imports' time a command takes."""
+    """Time of a command, divided by that of the imports."""
     return median(figures["seconds"][name]) / median(figures["seconds"][IMPORTS])

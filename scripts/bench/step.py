@@ -1,4 +1,4 @@
-"""A training step: this suite beside PEFT and beside no adapter at all, in real tokens a second."""
+"""A training step, against PEFT and against no adapter, in real tokens per second."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,13 +19,13 @@ RELEASED_WIDTH = 320  # max_seq_length of the released GLUE scripts (FACTS.md)
 
 
 def measure(rounds: int, rows: int, precision: str, against: Path | None) -> dict[str, Any]:
-    """Every side takes each batch in turn: first ours, then AdaLoRA beside PEFT's (all at once need 30 GB).
+    """Time every side on each batch, alternating: first ours, then AdaLoRA against PEFT's (all at once need 30 GB).
 
     Args:
-        rounds: batches. In random order, where the peer is many times slower, half as many.
-        rows: of a batch.
-        precision: fp32, bf16 or fp16 (CUDA alone).
-        against: another checkout whose AdaLoRA takes part.
+        rounds: number of batches; half as many in random order, where the peer is many times slower.
+        rows: rows per batch.
+        precision: fp32, bf16 or fp16 (only on CUDA).
+        against: another checkout, whose AdaLoRA is also timed.
     """
     shared = {"precision": precision}
     own = {
@@ -60,11 +60,11 @@ def measure(rounds: int, rows: int, precision: str, against: Path | None) -> dic
 
 
 def as_released(batch: list[int]) -> dict[str, Any]:
-    """A step of PEFT's AdaLoRA as the released script has it, fp32 and every row padded to 320 tokens, in a process
-    that may take the memory that is free and no more. It has no `steps` where that isn't enough."""
+    """Time a step of PEFT's AdaLoRA as in the released script: fp32, every row padded to 320 tokens. Its process may
+    only use free memory; if that isn't enough, the result has no `steps`."""
     spec = {"side": "peft", "method": "adalora", "precision": "fp32", "width": RELEASED_WIDTH}
     limit = psutil.virtual_memory().available * 9 // 10 >> 20
-    if not torch.cuda.is_available():  # the driver maps far more than it uses
+    if not torch.cuda.is_available():  # the CUDA driver maps far more memory than it uses
         spec["limit_mib"] = limit
     found: dict[str, Any] = {"limit_mib": limit, "rows": len(batch), "steps": []}
     try:
@@ -79,7 +79,7 @@ def as_released(batch: list[int]) -> dict[str, Any]:
 
 
 def take(sides: Mapping[str, Contender], found: Mapping[str, dict[str, Any]], batches: Sequence[list[int]]) -> None:
-    """A step of every side on each batch, in turn."""
+    """Time a step of every side on each batch, alternating."""
     for batch in batches:
         first, side = next(iter(sides.items()))
         found[first].setdefault("rates", []).append(side.ask({"do": "rate"})["flops_per_s"])
@@ -91,17 +91,17 @@ def take(sides: Mapping[str, Contender], found: Mapping[str, dict[str, Any]], ba
 
 
 def rate(side: Mapping[str, Any]) -> float:
-    """Real tokens a second over all steps."""
+    """Real tokens per second over all steps."""
     return sum(step["tokens"] for step in side["steps"]) / sum(step["seconds"] for step in side["steps"])
 
 
 def utilisation(side: Mapping[str, Any]) -> float:
-    """The share of the products' rate that a step reaches: 4 FLOPs for a frozen weight and a real token (the product
-    and its input's gradient), everything else counted as nothing."""
+    """Utilisation: the FLOP rate of a step divided by that of plain products. Counts 4 FLOPs per frozen weight and real
+    token (the product and its input's gradient), and nothing else."""
     return 4 * side["frozen"] * rate(side) / median(side["rates"])
 
 
 def times(one: Mapping[str, Any], other: Mapping[str, Any]) -> float:
-    """How many times the time of `other` a step of `one` takes on the same batch: the median over the batches."""
+    """Time of a step of `one` divided by that of `other` on the same batch, median over the batches."""
     pairs = zip(one["steps"], other["steps"], strict=True)
     return median(a["seconds"] / b["seconds"] for a, b in pairs)

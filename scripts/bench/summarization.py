@@ -1,4 +1,4 @@
-"""Summarisation on MiniLM's shape in BART's classes: this suite beside PEFT, and beside transformers' own search."""
+"""Summarisation with MiniLM's shape in BART's classes, against PEFT and transformers' generation."""
 
 from statistics import median
 from typing import Any
@@ -7,7 +7,7 @@ from adalora.places import ROOT
 from scripts.bench.lengths import documents
 from scripts.bench.turns import contenders
 
-ROWS = 8  # documents of a batch
+ROWS = 8  # documents per batch
 SIDES: dict[str, dict[str, Any]] = {
     "AdaLoRA": {"side": "ours", "method": "adalora"},
     "LoRA": {"side": "ours", "method": "lora"},
@@ -18,12 +18,12 @@ SIDES: dict[str, dict[str, Any]] = {
 
 
 def measure(rounds: int, precision: str) -> dict[str, Any]:
-    """Seconds of training steps on batches of short and of long documents, and of generating the summaries of a
-    batch of all lengths; the sides take turns.
+    """Time training steps on batches of short and of long documents, and the generation of summaries for a batch of all
+    lengths, with alternating sides.
 
     Args:
-        rounds: times that every batch is taken for a step, and half as often for generation.
-        precision: fp32, bf16 or fp16 (CUDA alone).
+        rounds: steps per batch; generation is repeated half as often.
+        precision: fp32, bf16 or fp16 (only on CUDA).
     """
     shared = {"task": "xsum", "precision": precision}
     batches, (every,) = documents(2, ROWS), documents(1, ROWS // 2)
@@ -45,17 +45,17 @@ def measure(rounds: int, precision: str) -> dict[str, Any]:
 
 
 def speeds(figures: dict[str, Any], name: str, peer: str) -> list[float]:
-    """How many times the speed of `peer` `name` has in a step, batch by batch."""
+    """Speed of a step of `name` divided by that of `peer`, batch by batch."""
     one, other = (figures["sides"][side]["steps"] for side in (name, peer))
     return [quotient(other[tokens], one[tokens]) for tokens in one]
 
 
 def generation(figures: dict[str, Any], name: str, peer: str) -> float:
-    """How many times the speed of `peer` `name` has in generating."""
+    """Speed of generation of `name` divided by that of `peer`."""
     one, other = (figures["sides"][side]["generation"] for side in (name, peer))
     return quotient(other, one)
 
 
 def quotient(times: list[float], others: list[float]) -> float:
-    """The median over the rounds."""
+    """Median over the rounds."""
     return median(a / b for a, b in zip(times, others, strict=True))

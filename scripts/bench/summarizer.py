@@ -1,4 +1,4 @@
-"""A side that summarises: MiniLM-L6's shape in BART's classes (`model=bart_minilm`), weights random."""
+"""A summarising side: MiniLM-L6's shape in BART's classes (`model=bart_minilm`), with random weights."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -12,12 +12,12 @@ from scripts.bench.lengths import summaries
 from scripts.bench.side import Side
 from tasks.summarization.generate import beams_as_positions, decoding, search
 
-LONGEST = 64  # tokens of a summary (conf/task/xsum.yaml); random weights end none before, so all sides do the same work
+LONGEST = 64  # tokens per summary (conf/task/xsum.yaml); with random weights none ends earlier, so the work is equal
 OPTIONS = ("model=bart_minilm", "task.max_length=512", f"task.min_length={LONGEST - 1}")
 
 
 class Summarizer(Side):
-    """Trains on summaries of XSum's lengths, and generates them as XSum's recipe says."""
+    """Trains on summaries of XSum's lengths, and generates them with XSum's settings."""
 
     task = "xsum"
 
@@ -27,18 +27,18 @@ class Summarizer(Side):
         self.decoding = decoding(self.config.task, self.model)
 
     def batch(self, lengths: Sequence[int]) -> dict[str, Tensor]:
-        """Documents of these lengths with summaries of XSum's."""
+        """Documents of these lengths, with summaries of XSum's lengths."""
         targets = summaries(len(lengths))
         found = self.tokens(targets)
         labels = found["input_ids"].masked_fill(found["attention_mask"] == 0, -100)
         return self.tokens(lengths) | {"labels": labels}
 
     def suite_loss(self, batch: dict[str, Tensor]) -> Tensor:
-        """The library's, as the suite takes it."""
+        """The library's loss, as used in the suite."""
         return self.model(**batch, use_cache=False).loss
 
     def work(self, asked: dict[str, Any]) -> Callable[[], Any]:
-        """A step, or summaries."""
+        """Time a step or generation."""
         if asked["do"] != "generate":
             return super().work(asked)
         return partial(self.generate, self.tokens(asked["lengths"]))
@@ -52,7 +52,7 @@ class Summarizer(Side):
         self.model.train()
 
     def ours_search(self, ids: Tensor, mask: Tensor) -> None:
-        """As a run's evaluation, which folds the increments into the weights and takes them out again."""
+        """Generate as in a run's evaluation, with merged weights that are restored afterwards."""
         bart: Any = self.model
         with merged(bart), beams_as_positions(bart):
             search(bart, ids, mask, self.decoding)

@@ -1,4 +1,4 @@
-"""Contenders that take turns: each lives in a process of its own, and only one of them computes at a time."""
+"""Alternating contenders: each has its own process, and only one computes at a time."""
 
 import json
 import subprocess
@@ -17,13 +17,13 @@ CONTENDER = Path("scripts", "bench", "contender.py")
 
 
 class Contender:
-    """The other end of contender.py, run from `checkout`."""
+    """A connection to contender.py, run from `checkout`."""
 
     def __init__(self, name: str, spec: Mapping[str, Any], checkout: Path = ROOT) -> None:
         if not (checkout / CONTENDER).is_file():
             raise UserError(f"{checkout} has no {CONTENDER}: give a checkout that has the benchmark")
         self.name = name
-        # a pipe that nobody reads would fill up and stop the process
+        # an unread pipe would fill up and block the process
         self.said = tempfile.TemporaryFile("w+")  # noqa: SIM115 - closed with the process
         self.process = subprocess.Popen(
             [sys.executable, str(CONTENDER)], cwd=checkout, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
@@ -33,27 +33,27 @@ class Contender:
 
     @cached_property
     def facts(self) -> dict[str, Any]:
-        """What the process says of itself once it is ready."""
+        """The description that the process sends when it is ready."""
         return self.receive()
 
     def ask(self, question: Mapping[str, Any]) -> dict[str, Any]:
-        """Send a line and wait for the answer. Raises `UserError` as `receive`."""
-        _ = self.facts  # the answer before
+        """Send a request and wait for the answer. Raises `UserError` as in `receive`."""
+        _ = self.facts  # the previous answer
         self.send(question)
         return self.receive()
 
     def send(self, line: Mapping[str, Any]) -> None:
         """Write a line."""
         assert self.process.stdin
-        with suppress(BrokenPipeError):  # `receive` says why
+        with suppress(BrokenPipeError):  # `receive` reports why
             self.process.stdin.write(json.dumps(dict(line)) + "\n")
             self.process.stdin.flush()
 
     def receive(self) -> dict[str, Any]:
-        """Wait for a line.
+        """Wait for an answer.
 
         Raises:
-            UserError: the process ended: out of memory, say.
+            UserError: the process ended, for example out of memory.
         """
         assert self.process.stdout
         try:
@@ -73,7 +73,7 @@ class Contender:
 
 @contextmanager
 def contenders(specs: Mapping[str, tuple[Mapping[str, Any], Path]]) -> Iterator[dict[str, Contender]]:
-    """All of them, ready."""
+    """Start all contenders and wait until they are ready."""
     with ExitStack() as stack:
         found = {}
         for name, (spec, checkout) in specs.items():
