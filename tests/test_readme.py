@@ -1,17 +1,34 @@
-"""What README.md promises."""
+"""What README.md and docs/ promise: code that runs, options and files that exist, commands that compose."""
 
 import re
+import shlex
 from pathlib import Path
 
+import pytest
 import torch
 from torch import nn
 
+from adalora.config.schema import Config
+from adalora.sweep.cells import compose
+
 ROOT = Path(__file__).parents[1]
-README = (ROOT / "README.md").read_text()
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+TEXTS = {page.relative_to(ROOT).as_posix(): page.read_text() for page in PAGES}
+THEIRS = ("conf/local/default.yaml", "conf/local/slurm.yaml", "conf/task/reviews.yaml")  # files that a user writes
+SHELL = re.compile(r"^```sh\n(.*?)^```", flags=re.S | re.M)
+
+
+def commands(start):
+    """The lines of all shell blocks that start so, with continuation lines joined and comments removed."""
+    for page, text in TEXTS.items():
+        for block in SHELL.findall(text):
+            for line in block.replace("\\\n", " ").splitlines():
+                if line.startswith(start):
+                    yield pytest.param(shlex.split(line, comments=True), id=f"{page}: {line[:60]}")
 
 
 def test_the_own_loop_section_runs_and_prunes():
-    (code,) = re.findall(r"```python\n(.*?)```", README, flags=re.S)
+    (code,) = re.findall(r"```python\n(.*?)```", TEXTS["docs/start.md"], flags=re.S)
     assert len([line for line in code.splitlines() if line]) <= 10
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(8, 16), nn.Tanh(), nn.Linear(16, 8))
@@ -29,12 +46,43 @@ def test_the_own_loop_section_runs_and_prunes():
 
 def test_the_options_it_lists_are_those_of_conf():
     for group in ("method", "budget", "task", "model", "recipe"):
-        (row,) = re.findall(rf"^\| `{group}` \| (.*) \|$", README, flags=re.M)
+        (row,) = re.findall(rf"^\| `{group}` \| (.*) \|$", TEXTS["docs/options.md"], flags=re.M)
         listed = set(re.findall(r"`([\w.%]+)`", row))
         committed = {path.stem for path in (ROOT / "conf" / group).glob("[!_]*.yaml")}
         assert committed <= listed, group
 
 
-def test_every_path_it_names_exists():
-    for path in re.findall(r"`((?:adalora|conf|docs|tests|results/paper)/[\w/.]*)`", README):
-        assert (ROOT / path).exists(), path
+@pytest.mark.parametrize("page", TEXTS)
+def test_every_path_and_link_exists(page):
+    for path in re.findall(r"`((?:adalora|conf|docs|tests|tasks|results/paper)/[\w/.]*)`", TEXTS[page]):
+        assert (ROOT / path).exists() or path in THEIRS, path
+    for link in re.findall(r"\]\(([^)#]+)", TEXTS[page]):
+        assert link.startswith("https://") or ((ROOT / page).parent / link).exists(), link
+
+
+def test_the_index_has_every_page():
+    listed = set(re.findall(r"\]\(([\w.]+)\)", TEXTS["docs/README.md"]))
+    assert listed == {page.name for page in PAGES[1:]} - {"README.md"}
+
+
+@pytest.mark.parametrize("command", commands("python train.py"))
+def test_every_training_command_composes(command):
+    overrides = [text.split(",")[0] for text in command[2:] if not text.startswith("-")]
+    if "--help" not in command:
+        config = compose(overrides)
+        assert isinstance(config, Config), config
+
+
+@pytest.mark.parametrize("command", commands("make"))
+def test_every_target_exists(command):
+    targets = [text for text in command[1:] if "=" not in text]
+    makefile = (ROOT / "Makefile").read_text()
+    (phony,) = re.findall(r"^\.PHONY: (.*)$", makefile, flags=re.M)
+    (tables,) = re.findall(r"^TABLES := (.*)$", makefile, flags=re.M)
+    known = {*phony.split(), *(f"reproduce-{table}" for table in tables.split())}
+    assert set(targets) <= known, targets
+
+
+@pytest.mark.parametrize("command", commands("python scripts"))
+def test_every_script_exists(command):
+    assert (ROOT / command[1]).is_file()
