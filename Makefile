@@ -27,7 +27,7 @@ make test                  the tests, offline; test-slow: those that take minute
 make bench                 speed and memory beside PEFT's and transformers', in about ten minutes on two cores
 
 make list                  every cell of a published table: state, time, size, command; needs no weights, data or network
-make reproduce-glue        run what is not done of Table 1, then write the tables; the same command goes on after a stop
+make reproduce-glue        run what is not done of Table 1, then write the tables; the same command resumes after a stop
 make reproduce-squad  reproduce-summarization  reproduce-ablations  reproduce-increlora
 make reproduce-pocket      AdaLoRA, LoRA and AdaLoRA without allocation, ten seeds on packaged weights (results/pocket)
 make reproduce-pocket-tuning   its learning rates

@@ -103,8 +103,8 @@ def solve(model: Model, method: MethodConfig, budget: Budget, built: nn.Module, 
     deviation = (count.kept - params) / params
     if abs(deviation) > TOLERANCE and note == "as given":
         raise UserError(
-            f"{chosen.describe()}, as method.* sets it, comes to {count.kept:,} adapter parameters, "
-            f"budget={budget.name} is {params:,}: leave it out, or use {' or '.join(budgets_of(count.kept))}"
+            f"{chosen.describe()}, as set by method.*, has {count.kept:,} adapter parameters, but budget={budget.name} "
+            f"is {params:,}: drop the method options, or use {' or '.join(budgets_of(count.kept))}"
         )
     if abs(deviation) > TOLERANCE and note != "the budget's own setting":
         raise UserError(refusal(method, budget.name, params, count, shapes, model))
@@ -175,7 +175,7 @@ def refusal(method: MethodConfig, budget: str, params: int, count: Count, shapes
         config = method.sized(size, shapes)
         reachable.append(f"{config.describe()} = {kept_at(method, size, shapes):,}")
     return (
-        f"budget={budget} is {params:,} adapter parameters, but {method.name} on {model.title} "
-        f"comes to {count.kept:,}, more than {TOLERANCE:.0%} off; nearest are {' and '.join(reachable)}: "
-        "use one of these as budget=custom budget.params=N"
+        f"budget={budget} is {params:,} adapter parameters, but {method.name} on {model.title} has {count.kept:,}, "
+        f"more than {TOLERANCE:.0%} from the budget. Closest sizes: {', '.join(reachable)}; "
+        "choose one with budget=custom budget.params=N"
     )

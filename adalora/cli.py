@@ -53,7 +53,7 @@ def main(tree: DictConfig) -> float | None:
         if tree.debug:
             traceback.print_exc()
     except Interrupted as stop:
-        tell(f"\n{stop}: the same command goes on from there")
+        tell(f"\n{stop}: the same command resumes from there")
         hand_on(stop.signal)
         sys.exit(128 + stop.signal)
     except Exception as error:
@@ -88,7 +88,7 @@ def command() -> None:
     several = bool({"--multirun", "-m"} & set(sys.argv))
     try:
         if processes.count() > 1 and several:
-            raise UserError("--multirun starts runs of one process each: give every run its own torchrun")
+            raise UserError("--multirun only starts single-process runs: use one torchrun per run")
         check_groups(sys.argv[1:])
         register()
         main()
@@ -103,5 +103,5 @@ def command() -> None:
         )  # the sweep's folder can't be written; a job's errors don't reach this
         sys.exit(1)
     except KeyboardInterrupt:
-        tell("\nstopped: the same command goes on from the last checkpoint, if there is one")
+        tell("\nstopped: the same command resumes from the last checkpoint, if there is one")
         sys.exit(130)

@@ -60,6 +60,6 @@ def noticing_loss() -> Iterator[None]:
     except (RuntimeError, dist.DistError) as error:
         if several() and (isinstance(error, dist.DistError) or "gloo" in str(error)):
             raise LostProcess(
-                "another process of this run ended: the same command goes on from the last checkpoint, if there is one"
+                "another process of this run ended: the same command resumes from the last checkpoint, if there is one"
             ) from error
         raise

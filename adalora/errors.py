@@ -13,7 +13,7 @@ class Busy(UserError):
 
 
 class LostProcess(UserError):
-    """Another process of the same run ended: the same command goes on from the last checkpoint."""
+    """Another process of the same run ended: the same command resumes from the last checkpoint."""
 
 
 class Interrupted(Exception):

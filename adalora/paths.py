@@ -19,7 +19,7 @@ def layer_of(path: str) -> tuple[str, int]:
     for i, part in enumerate(parts):
         if part.isdecimal():
             return ".".join(parts[:i]), int(part)
-    raise UserError(f"model.targets names {path}, which lies in no numbered layer, as this method needs")
+    raise UserError(f"model.targets names {path}, which isn't in a numbered layer, as this method requires")
 
 
 def matches(path: str, pattern: str) -> bool:

@@ -107,7 +107,7 @@ def resolve(options: Config, facts: Facts) -> Plan:
     """
     model, task, built, initial = options.backbone, options.task, facts.built, facts.initial
     if model.pos_query_base_only and model.model_type != "deberta-v2":
-        raise UserError(f"model.pos_query_base_only=true is DeBERTa's, {model.title} has no relative positions")
+        raise UserError(f"model.pos_query_base_only=true is for DeBERTa: {model.title} has no relative positions")
     check_length(model, built.config, task.max_length)
     shapes = shapes_of(target_modules(built, model))
     method = options.method

@@ -68,7 +68,7 @@ def run(config: Config, overrides: Sequence[str]) -> dict[str, Any]:
             show_plan(plan)
             result = execute(**vars(prepared), command=command)
         else:
-            warn(f"{folder.path} is done: its result again (remove the folder to repeat the run)")
+            warn(f"{folder.path} is done, showing its result (remove the folder to repeat the run)")
         accelerator.end_training()
     show_result(result, plan, folder.path)
     return result

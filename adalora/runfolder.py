@@ -86,7 +86,7 @@ class RunFolder:
         except Damaged as error:
             done = not error.missing and (self.path / NAME).exists()
             if not error.missing:
-                warn(f"{error.path} is damaged ({error.reason}): written anew")
+                warn(f"{error.path} is damaged ({error.reason}): rewritten")
         if not done:
             return None
         try:

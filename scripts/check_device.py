@@ -128,7 +128,7 @@ def main() -> int:
     for name in wrong:
         print(f"error: {name} has other numbers than fp32 alone: don't trust resumed runs here", file=sys.stderr)
     if not wrong:
-        console.print("all as it should be")
+        console.print("all checks passed")
     return 1 if wrong else 0
 
 

@@ -188,4 +188,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(exit_code(main, "stopped: the same command goes on from here"))
+    sys.exit(exit_code(main, "stopped: the same command resumes"))

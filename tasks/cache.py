@@ -48,7 +48,7 @@ def tokenised(
         return load(folder)
     except Damaged as error:
         if folder.exists():
-            warn(f"the token cache's {folder} is damaged ({error.reason}): made again")
+            warn(f"the token cache's {folder} is damaged ({error.reason}): recreated")
         datasets.disable_progress_bars()
         save(create(task).features(table, tokenizer), folder, replace=folder.exists())
     return datasets.load_from_disk(folder)

@@ -156,8 +156,8 @@ def text_column(raw: pa.Table, name: str, where: str) -> pa.ChunkedArray:
     """
     values = raw[name]
     if not (pa.types.is_string(values.type) or pa.types.is_large_string(values.type)) or values.null_count:
-        gaps = f" with {values.null_count:,} gaps" if values.null_count else ""
-        raise UserError(f"{where}: column {name} must hold text without gaps (it is {values.type}{gaps})")
+        gaps = f" with {values.null_count:,} nulls" if values.null_count else ""
+        raise UserError(f"{where}: column {name} must be text without nulls (it is {values.type}{gaps})")
     try:
         values.validate(full=True)
     except pa.ArrowInvalid as error:

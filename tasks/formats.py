@@ -46,7 +46,7 @@ def read_table(files: list[Path]) -> pa.Table:
         if not path.is_file():
             raise UserError(f"{path}: no such file")
         if path.suffix not in READERS:
-            raise UserError(f"{path}: can't tell what it holds, names may end in {', '.join(ENDINGS)}")
+            raise UserError(f"{path}: unknown file type, names may end in {', '.join(ENDINGS)}")
         name, read = READERS[path.suffix]
         try:
             tables.append(read(path))

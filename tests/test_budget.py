@@ -111,7 +111,7 @@ def test_named_budgets_are_the_paper_s_adapters(compose, budget, width):
 
 def test_a_width_set_by_hand_to_the_paper_s_is_the_paper_s_setting(compose):
     assert setting(compose, "method=houlsby", "method.width=8").counts.kept == 313_536  # 5.5 % below the budget
-    with pytest.raises(UserError, match="leave it out, or use budget=custom budget.params="):
+    with pytest.raises(UserError, match="drop the method options, or use budget=custom budget.params="):
         setting(compose, "method=houlsby", "method.width=10")
 
 
@@ -240,7 +240,7 @@ def test_an_initial_rank_at_the_budget_s_mean_never_prunes(compose, model):
 
 
 def test_an_initial_rank_too_small_for_the_budget_is_refused(compose):
-    with pytest.raises(UserError, match=r"nearest are rank 3, fixed = 124,524"):
+    with pytest.raises(UserError, match=r"Closest sizes: rank 3, fixed = 124,524"):
         setting(compose, "model=deberta_minilm", "method=adalora", "method.init_rank=3", "budget=0.3M")
 
 
@@ -260,17 +260,17 @@ def test_custom_budgets_are_met_within_5_percent(compose, params):
 
 
 def test_a_budget_between_two_ranks_is_refused_with_both_named(compose):
-    with pytest.raises(UserError, match=r"rank 1 = 41,472 and rank 2 = 82,944"):
+    with pytest.raises(UserError, match=r"rank 1 = 41,472, rank 2 = 82,944"):
         setting(compose, "model=deberta_minilm", "method=lora", "budget=custom", "budget.params=60_000")
 
 
 def test_a_budget_below_the_smallest_setting_is_refused(compose):
-    with pytest.raises(UserError, match=r"nearest are rank 1 = 41,472:"):
+    with pytest.raises(UserError, match=r"Closest sizes: rank 1 = 41,472;"):
         setting(compose, "model=deberta_minilm", "method=lora", "budget=custom", "budget.params=1000")
 
 
 def test_a_rank_set_by_hand_is_held_against_the_budget(compose):
-    with pytest.raises(UserError, match="leave it out, or use budget=custom budget.params="):
+    with pytest.raises(UserError, match="drop the method options, or use budget=custom budget.params="):
         setting(compose, "method=lora", "method.rank=3", "budget=0.3M")
     assert setting(compose, "method=lora", "method.rank=2", "budget=0.3M").config.rank == 2
 

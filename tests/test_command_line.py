@@ -118,7 +118,7 @@ def test_ctrl_c_says_how_to_go_on(tiny_run, tmp_path):
     process.send_signal(signal.SIGINT)
     done = process.ended(timeout=60)
     assert done.code == 128 + signal.SIGINT
-    assert "the same command goes on" in done.stderr
+    assert "the same command resumes" in done.stderr
     assert "Traceback" not in done.stderr
 
 

@@ -83,21 +83,21 @@ def test_stopped_and_killed_it_ends_in_the_same_bits(tiny_run, tmp_path, method,
     stopped = [program.ended() for program in first]
     assert [done.code for done in stopped] == [128 + signal.SIGTERM] * 2
     (line,) = [line for done in stopped for line in done.stderr.splitlines() if line]
-    assert "the same command goes on" in line
+    assert "the same command resumes" in line
     step = newest_step(tmp_path / "runs")
     (checkpoints,) = (tmp_path / "runs").rglob("checkpoint")
     tensors, state, _ = load(checkpoints)
     assert state.step == step
     assert not tensors["process/0/cpu"].equal(tensors["process/1/cpu"])  # other masks
 
-    assert "was begun by 2 processes and this is 1 process: start it with 2" in error_of(run("train.py", *args))
+    assert "was started with 2 processes and this is 1 process: use 2" in error_of(run("train.py", *args))
 
     second = together(2, "train.py", *args)
     wait_for(second, tmp_path / "runs", step + 10)
     second[1].send_signal(signal.SIGKILL)
     left, dead = [program.ended(timeout=60) for program in second]
     assert dead.code == -signal.SIGKILL
-    assert "another process of this run ended: the same command goes on" in error_of(left)
+    assert "another process of this run ended: the same command resumes" in error_of(left)
     (status,) = (
         json.loads(path.read_text()) for path in (tmp_path / "runs").rglob("status") if ".failed" not in str(path)
     )
@@ -120,7 +120,7 @@ def wait_for(programs, root, step):
 
 def test_what_several_processes_cannot_do_is_said_once(tiny_run, tmp_path):
     for args, expected in (
-        (["--multirun", "method=lora", "seed=1,2"], "give every run its own torchrun"),
+        (["--multirun", "method=lora", "seed=1,2"], "use one torchrun per run"),
         (["method=lora", f"model.path={tmp_path}/nowhere"], "nowhere"),
     ):
         done = [program.ended() for program in together(2, "train.py", *args[:1], *tiny_run, *args[1:])]
@@ -152,7 +152,7 @@ def test_the_launchers_start_it_and_a_death_is_told_once(tiny_run, tmp_path, lau
     os.kill(int(children[-1]), signal.SIGKILL)
     error = process.communicate(timeout=120)[1]
     assert process.returncode == 1
-    assert error.count("another process of this run ended: the same command goes on") == 1
+    assert error.count("another process of this run ended: the same command resumes") == 1
     assert 'train.py", line' not in error  # the traceback is torchrun's own
 
 

@@ -114,7 +114,7 @@ def test_a_query_that_skips_positions_cannot_be_exported_and_the_plan_says_so(st
         (["gone", "to=onnx", "out=x"], r"to=onnx: allowed are peft, merged, card"),
         (["gone", "to=peft"], r"out= is missing"),
         (["gone", "to=peft", "out=x", "form=lora"], r"there is no option form"),
-        (["gone", "to=peft", f"out={ROOT}"], r"is there already, choose another folder"),
+        (["gone", "to=peft", f"out={ROOT}"], r"already exists, choose another folder"),
         (["gone", "to=peft", "out=x", "push=a/b"], r"the hub can't be reached"),
     ],
 )

@@ -20,10 +20,10 @@ def fails(*overrides, **how):
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("task=rtee", "task=rtee is not there: allowed are rte, "),
-        ("method=adalroa", "method=adalroa is not there: allowed are adalora, "),
-        ("hydra/launcher=slrum", "hydra/launcher=slrum is not there: allowed are slurm, "),
-        ("budget=0.4M", "budget=0.4M is not there: allowed are 0."),
+        ("task=rtee", "task=rtee doesn't exist: allowed are rte, "),
+        ("method=adalroa", "method=adalroa doesn't exist: allowed are adalora, "),
+        ("hydra/launcher=slrum", "hydra/launcher=slrum doesn't exist: allowed are slurm, "),
+        ("budget=0.4M", "budget=0.4M doesn't exist: allowed are 0."),
         ("training.batchsize=3", "there is no option training.batchsize: training has batch_size, "),
         ("+training.lrr=3", "there is no option training.lrr: training has "),
         ("sede=3", "there is no option sede: the configuration has seed, "),
@@ -32,8 +32,8 @@ def fails(*overrides, **how):
             "training.batch_size: value 'many' of type 'str' could not be converted to Integer",
         ),
         ("a b", "overrides are key=value"),
-        ("budget=0.3", "budget=0.3 is not there: allowed are 0.3M, "),
-        ("hydra/launcher=mine", "hydra/launcher=mine is not there: allowed are "),
+        ("budget=0.3", "budget=0.3 doesn't exist: allowed are 0.3M, "),
+        ("hydra/launcher=mine", "hydra/launcher=mine doesn't exist: allowed are "),
         ("~training", "training has no value: give one, or leave ~training out"),
     ],
 )
@@ -44,7 +44,7 @@ def test_an_unknown_option_names_the_nearest_first(override, message):
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("budget=null", "budget=null is not there: allowed are custom, "),
+        ("budget=null", "budget=null doesn't exist: allowed are custom, "),
         ("task.labels=null", "a regression, which has no "),
         ("model.hub=null", "model.hub, model.package and model.path are all null"),
         ("method.target_rank=nan", "method.target_rank=nan: must be a finite number"),
@@ -100,7 +100,7 @@ def test_an_unreadable_parquet(tiny_run, tmp_path):
 
 
 def test_a_budget_out_of_reach(tiny_run):
-    assert "nearest are rank 1 = " in fails(*tiny_run, "method=lora", "budget.params=700")
+    assert "Closest sizes: rank 1 = " in fails(*tiny_run, "method=lora", "budget.params=700")
 
 
 def test_a_gpu_that_is_not_there(tiny_run):
@@ -152,7 +152,7 @@ def test_a_run_root_that_cannot_be_made_is_one_line_in_a_multirun_too(tiny_run, 
 
 def test_a_rank_of_another_size_names_the_budget_that_has_it():
     line = fails("task=rte", "method=lora", "method.rank=4", "dry_run=true")
-    assert "rank 4, as method.* sets it, comes to 663,552 adapter parameters, budget=0.3M is 331,776" in line
+    assert "rank 4, as set by method.*, has 663,552 adapter parameters, but budget=0.3M is 331,776" in line
     assert "use budget=0.32% or budget=0.6M or budget=custom budget.params=663552" in line
 
 

@@ -113,7 +113,7 @@ def test_a_damaged_checkpoint_costs_only_the_steps_since_the_one_before(start, t
     assert read(start(args)) == read(whole)
     output = capsys.readouterr().out
     assert "step-00000015 is damaged" in output
-    assert "going on from the checkpoint of step 10" in output
+    assert "resuming from the checkpoint of step 10" in output
 
 
 def test_checkpoints_come_by_time(start, killed, tiny_run, tmp_path):

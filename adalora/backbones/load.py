@@ -104,7 +104,7 @@ def check_length(model: Model, config: PreTrainedConfig, tokens: int) -> None:
     if absolute and tokens > config.max_position_embeddings:
         raise UserError(
             f"task.max_length={tokens} is more than the {config.max_position_embeddings} positions of {model.title}: "
-            f"set task.max_length={config.max_position_embeddings}, which cuts longer inputs"
+            f"set task.max_length={config.max_position_embeddings}, which truncates longer inputs"
         )
 
 
@@ -145,7 +145,7 @@ def locate(model: Model) -> Weights:
         origin = f"hub {model.hub}@{folder.name}"
     weights = found(folder, SAFE) or found(folder, PICKLED)
     if not weights:
-        raise UserError(f"{folder} holds no weights (model*.safetensors or pytorch_model*.bin)")
+        raise UserError(f"{folder} has no weights (model*.safetensors or pytorch_model*.bin)")
     files = sorted({*found(folder, CONTENT), *weights})
     digest = hashlib.sha256("".join(checksum(path) for path in files).encode()).hexdigest()
     values = architecture(model, 2, folder).to_dict()

@@ -34,7 +34,7 @@ def with_own_normaliser(tokenizer: PreTrainedTokenizerBase, folder: Path) -> Pre
     try:
         model.ParseFromString(path.read_bytes())
     except DecodeError as error:
-        raise UserError(f"{path} is no sentencepiece model ({error}): download it again") from error
+        raise UserError(f"{path} isn't a sentencepiece model ({error}): download it again") from error
     rules = model.normalizer_spec
     steps: list[Any] = [normalizers.Lowercase()] if getattr(tokenizer, "do_lower_case", False) else []
     if rules.precompiled_charsmap:  # absent if the rules are `identity`

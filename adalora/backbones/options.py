@@ -47,7 +47,7 @@ class Model:
         for name in modules:
             require(
                 name in self.targets,
-                f"method.modules: {name} is no map of {self.title}, allowed are {', '.join(self.targets)}",
+                f"method.modules: {name} isn't a map of {self.title}, allowed are {', '.join(self.targets)}",
             )
         targets = {name: path for name, path in self.targets.items() if name in modules}
         return replace(self, targets=targets, n_targets=self.n_targets * len(targets) // len(self.targets))

@@ -38,7 +38,7 @@ def check_groups(overrides: Iterable[str]) -> None:
         group, _, values = override.partition("=")
         for value in values.split(","):
             if group and (CONF / group).is_dir() and no_name(value):
-                raise UserError(f"{group}={value} is not there: allowed are {nearest(value, names(group))}")
+                raise UserError(f"{group}={value} doesn't exist: allowed are {nearest(value, names(group))}")
 
 
 def no_name(text: str) -> bool:
@@ -60,7 +60,7 @@ def explained(error: Exception) -> str:
             if group == "hydra/launcher" and wrong == part:
                 return f"hydra/launcher={launcher} needs {package}: install it with pip install -e '.[launchers]'"
         if options := [name for name in error.options or () if not name.startswith("_")]:
-            return f"{group}={wrong} is not there: allowed are {nearest(wrong, options)}"
+            return f"{group}={wrong} doesn't exist: allowed are {nearest(wrong, options)}"
     cause = error.__cause__
     if isinstance(error, ConfigCompositionException) and isinstance(cause, OmegaConfBaseException):
         key = cause.full_key or "?"

@@ -138,7 +138,9 @@ def node(row: Row, source: str, method: str | None) -> dict[str, Any]:
             continue
         if place == "method" and column not in options:
             allowed = nearest(column, [*PLACES, *options])
-            raise UserError(f"conf/recipes: {column} is no option of {method or 'all methods'}, allowed are {allowed}")
+            raise UserError(
+                f"conf/recipes: {column} isn't an option of {method or 'all methods'}, allowed are {allowed}"
+            )
         if column in (*TRAINING_LENGTHS, *config.lengths):
             lengths[column] = value
         else:

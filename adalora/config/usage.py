@@ -19,7 +19,7 @@ GROUPS = {
     "experiment": "several choices by one name; experiment=tiny shows in ten steps whether a run works",
 }
 EXAMPLES = {
-    "python train.py task=rte budget=0.3M method=adalora": "one run; again: its result, or it goes on",
+    "python train.py task=rte budget=0.3M method=adalora": "one run; again: resumes, or shows the result",
     "python train.py task=rte dry_run=true": "the plan: counts, steps, cost, sources",
     "python train.py model=deberta_minilm task=r8": "offline, minutes on two cores",
     "python train.py task=rte training.lr=1e-3 seed=2": "any option, over all else",
@@ -52,7 +52,7 @@ def usage(arguments: Iterable[str] = ()) -> str:
 
 def method_usage(name: str, width: int) -> str:
     """List the options of a method with their defaults. Raises `UserError`."""
-    require(name in METHODS, f"method={name} is not there: allowed are {nearest(name, METHODS)}")
+    require(name in METHODS, f"method={name} doesn't exist: allowed are {nearest(name, METHODS)}")
     config = METHODS[name]
     options = [each for each in fields(config) if each.name != "name"]
     starts = [f"  method.{each.name}={written(default_of(each))}" for each in options]

@@ -29,7 +29,7 @@ def export(arguments: Sequence[str]) -> str:
     out, to = Path(options["out"]).expanduser(), options["to"]
     taken = out / CARD if to == "card" else out
     if taken.is_file() or (to != "card" and out.is_dir() and any(out.iterdir())):
-        raise UserError(f"out={options['out']}: {taken} is there already, choose another folder")
+        raise UserError(f"out={options['out']}: {taken} already exists, choose another folder")
     if "push" in options and not reachable():
         raise UserError("push: the hub can't be reached; export without it, and upload later with `hf upload`")
     transformers.logging.set_verbosity_error()
@@ -88,4 +88,4 @@ def push(folder: Path, repo: str) -> None:
         api.upload_folder(repo_id=repo, folder_path=str(folder))
     except (HfHubHTTPError, HFValidationError, OSError) as error:
         reason = " ".join(str(error).split())
-        raise UserError(f"push={repo}: {reason}; the export is in {folder}, `hf auth login` may be missing") from error
+        raise UserError(f"push={repo}: {reason}; the export is in {folder}; try `hf auth login`") from error

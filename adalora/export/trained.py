@@ -96,7 +96,7 @@ def check_same(folder: Path, config: Resolved, result: dict[str, Any]) -> None:
             recorded = result[part].get(key, value)  # runs older than an option have its default
             if key != "init_from" and value != recorded:
                 reason = f"{part}.{key} is {value}, and {recorded} in result.json"
-                raise Damaged(folder / "config.yaml", reason, "put the run's own back, or run it again")
+                raise Damaged(folder / "config.yaml", reason, "restore the run's own file, or run it again")
 
 
 def label(model: Any, labels: list[str]) -> None:

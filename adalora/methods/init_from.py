@@ -50,7 +50,7 @@ def read_initial(config: MethodConfig) -> InitialAdapter | None:
     rest = {}
     for key, tensor in tensors.items():
         if not (tensor.is_floating_point() and tensor.isfinite().all()):
-            raise Damaged(path, f"{key} holds values that are no finite numbers", REMEDY)
+            raise Damaged(path, f"{key} has values that aren't finite", REMEDY)
         name = key.removeprefix(PREFIX).removesuffix(".weight")
         place, _, last = name.rpartition(".")
         if last in FACTORS:

@@ -132,7 +132,7 @@ def given(config: MethodConfig, name: str) -> Any:
     """The value of an option that must be resolved by now. Raises `UserError` if it is None."""
     value = getattr(config, name)
     if value is None and name in config.lengths:
-        raise UserError(f"method.{name} is open: {type(config).__name__}(...).planned(total_steps) fills the lengths")
+        raise UserError(f"method.{name} is unset: {type(config).__name__}(...).planned(total_steps) fills the lengths")
     if value is None:
-        raise UserError(f"method.{name} is open: give it, or solve it from a budget (adalora.budget.solve)")
+        raise UserError(f"method.{name} is unset: set it, or solve it from a budget (adalora.budget.solve)")
     return value

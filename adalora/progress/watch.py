@@ -116,7 +116,7 @@ class Watch:
         for name in damaged:
             self.say(f"checkpoint {name} is damaged: using the one before it")
         if step:
-            self.say(f"going on from the checkpoint of step {step}")
+            self.say(f"resuming from the checkpoint of step {step}")
             self._replay()
         self.bar.reset(self.task, completed=step, total=self.total)  # time before this step doesn't count for the speed
         self.clock = (step, time.monotonic())

@@ -81,8 +81,8 @@ def all_of(finds: Sequence[Callable[[], Found]]) -> list[Found]:
         whats = dict.fromkeys(error.what for error in missing)
         remedies = dict.fromkeys(error.remedy for error in missing)
         raise UserError(
-            f"the hub can't be reached and nothing is cached of: {', '.join(whats)}. "
-            f"Three ways on: give local copies ({' '.join(remedies)}; data_root=FOLDER for several tasks), "
+            f"the hub can't be reached, and these aren't cached: {', '.join(whats)}. "
+            f"Either give local copies ({' '.join(remedies)}; data_root=FOLDER for several tasks), "
             "connect once so that they are cached, or run `make demo`, which needs no hub"
         )
     return results
@@ -122,12 +122,12 @@ def fetch(
         ) from error
     except (HfHubHTTPError, httpx2.HTTPError, OSError, RuntimeError) as error:  # RuntimeError comes from hf-xet
         raise UserError(
-            f"the download of {kind} {repo} broke off ({type(error).__name__}: {reason(error)}): run the same "
-            f"command again, it goes on where it stopped, or give {remedy}"
+            f"the download of {kind} {repo} failed ({type(error).__name__}: {reason(error)}): run the same "
+            f"command again, it resumes where it stopped, or give {remedy}"
         ) from error
     except Stalled as error:
         raise UserError(
-            f"the download of {kind} {repo} stands still ({error}): run the same command again, it goes on where it "
+            f"the download of {kind} {repo} has stalled ({error}): run the same command again, it resumes where it "
             f"stopped, or give {remedy}"
         ) from error
     except Exception as error:  # if something else answers, the library may raise anything

@@ -60,7 +60,9 @@ def chosen(settings: Sequence[Setting], only: str) -> list[Setting]:
             found.append(setting)
     if not found:
         there = {override.split("=", 1)[0] for setting in settings for override in setting.overrides}
-        raise UserError(f"ONLY='{only}' chooses no cell: their options are {', '.join(sorted(there))} (see make list)")
+        raise UserError(
+            f"ONLY='{only}' matches no cell: cells have the options {', '.join(sorted(there))} (see make list)"
+        )
     return found
 
 

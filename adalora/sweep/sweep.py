@@ -106,7 +106,7 @@ def sweep(
             if cell.id in failed:
                 say(f"failed: {cell.command}: {failed[cell.id]}")
             if cell.id in running.busy():
-                say(f"left to another process: {cell.command}")
+                say(f"skipped, running in another process: {cell.command}")
     try:
         files, warnings = report(root)
     except UserError as error:

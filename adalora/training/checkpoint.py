@@ -23,7 +23,7 @@ from adalora.tensors import read_tensors
 
 KEPT = 2
 TENSORS, STATE = "state.safetensors", "state.json"
-REMEDY = "remove the folder to start this run anew"
+REMEDY = "remove the folder to start this run over"
 
 
 @dataclass

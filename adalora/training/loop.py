@@ -268,8 +268,8 @@ def resume(setup: Setup) -> tuple[Progress, Tensor | None, list[str], dict[str, 
     then, now = state.processes, accelerator.num_processes
     if then != now:
         raise UserError(
-            f"{setup.checkpoints.parent} was begun by {counted(then)} and this is {counted(now)}: start it with "
-            f"{then} to go on, or remove the folder to begin anew"
+            f"{setup.checkpoints.parent} was started with {counted(then)} and this is {counted(now)}: use {then} "
+            "to resume, or remove the folder to start over"
         )
     checkpoint.restore(tensors, state.groups, setup.model, setup.optimizer, setup.method)
     own = checkpoint.section(tensors, f"process/{accelerator.process_index}/")

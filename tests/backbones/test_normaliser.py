@@ -91,5 +91,5 @@ def test_offsets_still_point_into_the_text(folder, compose):
 def test_a_damaged_model_is_one_line(folder, compose, tmp_path):
     tokenizer = loaded(folder, compose)
     (tmp_path / "spm.model").write_bytes(b"\xff\xff\xff\xff")
-    with pytest.raises(UserError, match=r"spm\.model is no sentencepiece model"):
+    with pytest.raises(UserError, match=r"spm\.model isn't a sentencepiece model"):
         with_own_normaliser(tokenizer, tmp_path)

@@ -189,8 +189,8 @@ def test_a_protocol_sets_its_lengths_together(compose, model, task):
 @pytest.mark.parametrize(
     "text, message",
     [
-        ("- method: lora\n  rows: {rte: {alfa: 1}}", "alfa is no option of lora, allowed are alpha"),
-        ("- rows: {rte: {alpha: 1}}", "alpha is no option of all methods"),
+        ("- method: lora\n  rows: {rte: {alfa: 1}}", "alfa isn't an option of lora, allowed are alpha"),
+        ("- rows: {rte: {alpha: 1}}", "alpha isn't an option of all methods"),
         ("- method: loro\n  rows: {rte: {alpha: 1}}", "no method is called 'loro', allowed are lora, "),
         ("- method: lora\n  row: {rte: {alpha: 1}}", "paper-deberta_v3_base.yaml can't be read: .*'row'"),
         ("- {method: [", "paper-deberta_v3_base.yaml can't be read: "),
@@ -209,7 +209,7 @@ def test_a_damaged_table_is_named(tmp_path, monkeypatch, text, message):
 def test_a_protocol_has_no_options_of_one_method(tmp_path, monkeypatch):
     (tmp_path / "protocol-deberta_v3_base.yaml").write_text("- rows: {rte: {alpha: 1}}")
     monkeypatch.setattr(tables, "FOLDER", tmp_path)
-    with pytest.raises(UserError, match="alpha is no option of all methods"):
+    with pytest.raises(UserError, match="alpha isn't an option of all methods"):
         list(tables.nodes())
     (tmp_path / "protocol-deberta_v3_base.yaml").write_text("- {like: deberta_v9, rows: {rte: {}}}")
     with pytest.raises(UserError, match="deberta_v3_base is like deberta_v9, which has no row rte"):

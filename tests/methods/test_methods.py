@@ -79,7 +79,7 @@ class Block(nn.Module):
 def test_a_bottleneck_refuses_a_map_outside_such_a_block():
     model = nn.Sequential(nn.Sequential(nn.Linear(4, 4)))
     with pytest.raises(
-        UserError, match=r"pfeiffer has no place at 0\.0: .*LayerNorm, or the output maps of layers of BART"
+        UserError, match=r"pfeiffer can't be placed at 0\.0: .*LayerNorm, or the output maps of layers of BART"
     ):
         create(PfeifferConfig(width=2)).attach(model, {"0.0": model[0][0]}, 10)
 

@@ -33,7 +33,7 @@ def test_at_60_columns_paths_and_commands_are_whole_and_brackets_stay(start, tin
     again = start([*run, "method=lora", "training.max_steps=2"])
     assert again == folder
     lines = [line.rstrip() for line in narrow.export_text().splitlines()]
-    assert f"{folder} is done: its result again (remove the folder to repeat the run)" in lines
+    assert f"{folder} is done, showing its result (remove the folder to repeat the run)" in lines
 
 
 def test_what_comes_next_runs_as_printed(start, tiny_run, tmp_path, narrow):

@@ -72,7 +72,7 @@ def test_only_chooses_by_options():
     settings = published("glue")[0]
     assert len(chosen(settings, "")) == 96
     assert len(chosen(settings, "task=rte,mrpc method=adalora")) == 4
-    with pytest.raises(UserError, match="chooses no cell: their options are budget, method, task"):
+    with pytest.raises(UserError, match="matches no cell: cells have the options budget, method, task"):
         chosen(settings, "tsk=rte")
     with pytest.raises(UserError, match="ONLY=rte"):
         chosen(settings, "rte")

@@ -38,7 +38,7 @@ def test_commands_are_printed_and_nothing_else():
             ["list", "gleu"],
             "WHAT=gleu: allowed are glue, squad, summarization, ablations, increlora, pocket",
         ),
-        (["list", "glue", "--only", "tsk=rte"], "chooses no cell: their options are budget, method, task"),
+        (["list", "glue", "--only", "tsk=rte"], "matches no cell: cells have the options budget, method, task"),
         (["list", "glue", "--seeds", "a"], "a: give seeds as 1,2,3"),
         (["list", "glue", "--sedes", "1"], "unrecognized arguments: --sedes 1"),
         (["run", "glue", "--slurm", "partition=gpu"], "SLURM= and DETACH= are for jobs: add LAUNCHER=slurm"),

@@ -103,8 +103,8 @@ def test_preempted_and_timed_out_a_sweep_ends_in_a_serial_one_s_bits(sweep, tiny
     for job in told:
         (folder,) = (tmp_path / "runs/.multirun").glob(f"*/round-1/.submitit/{job}")
         output = "".join(path.read_text() for path in folder.glob("*_log.*"))
-        assert "going on from the checkpoint of step" in output
-        assert "the same command goes on from there" in output
+        assert "resuming from the checkpoint of step" in output
+        assert "the same command resumes from there" in output
     serial = sweep(*long, root=tmp_path / "serial").ended(400)
     assert serial.code == 0, serial.stderr
     assert numbers(tmp_path / "runs") == numbers(tmp_path / "serial")

@@ -141,7 +141,7 @@ def test_a_cell_that_somebody_else_is_at_work_on_is_left_and_one_that_fails_does
     with locked(folder):
         code, output = ended(sweep(*short, seeds="1,2"))
     assert code == 1
-    assert output.count("left to another process: ") == 1
+    assert output.count("skipped, running in another process: ") == 1
     assert output.count("failed: python train.py") == 1
     assert "are damaged" in output
     assert sorted(results(runs)) == [("adalora", 1), ("adalora", 2), ("lora", 1), ("lora", 2)]

@@ -178,7 +178,7 @@ WRONG_ROWS = {
     "unknown name": (lambda: pairs(["maybe", "entailment"], pa.string()), "unknown label maybe.*entailment, not_ent"),
     "a gap in the text": (
         lambda: pairs([0, 1]).set_column(0, "sentence1", pa.array(["a", None])),
-        "column sentence1 must hold text",
+        "column sentence1 must be text",
     ),
     "bytes that are no text": (
         lambda: pairs([0, 1]).set_column(0, "sentence1", pa.array([b"a", b"\xff"]).view(pa.string())),

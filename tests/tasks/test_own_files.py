@@ -110,7 +110,7 @@ def test_what_is_wrong_is_named(own, labels, rows, options, message):
         ("a.csv", b"", r"a\.csv: not readable as CSV \(Empty CSV file\)"),
         ("a.csv", b"text\n\xff\xfe\xfa\n", None),  # not UTF-8: the column's check names it
         ("a.jsonl", b'{"text": ', r"a\.jsonl: not readable as JSON lines \("),
-        ("a.xlsx", b"PK", r"a\.xlsx: can't tell what it holds, names may end in \.parquet, \.csv, \.jsonl, \.json$"),
+        ("a.xlsx", b"PK", r"a\.xlsx: unknown file type, names may end in \.parquet, \.csv, \.jsonl, \.json$"),
     ],
 )
 def test_a_file_that_cannot_be_read_is_named(tmp_path, name, content, message):

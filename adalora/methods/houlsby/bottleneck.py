@@ -87,7 +87,7 @@ class BottleneckMethod(Method):
             if layer != target and isinstance(model.get_submodule(layer), BartEncoderLayer | BartDecoderLayer):
                 return (f"{layer}.{norm_after(site)}" if self.at_norm else target), self.in_bart
         raise UserError(
-            f"{self.config.name} has no place at {target}: the targets must be the dense maps of blocks of "
+            f"{self.config.name} can't be placed at {target}: the targets must be the dense maps of blocks of "
             f"{', '.join(PARTS)}, or the output maps of layers of BART"
         )
 

@@ -86,8 +86,8 @@ class LoRAMini(Method):
         found = self._checksum()
         if not torch.equal(found, state["outer_checksum"].to(found.device)):
             raise UserError(
-                "LoRA-Mini's frozen factors come out otherwise than in the checkpoint, which is of another machine "
-                "or torch: remove the run's folder to start it anew"
+                "LoRA-Mini's frozen factors differ from the checkpoint's, which comes from another machine or torch "
+                "version: remove the run folder to start over"
             )
 
     def _checksum(self) -> Tensor:

@@ -81,7 +81,9 @@ class LoRTAConfig(PlacedConfig):
         if self.modules is not None:
             return shapes
         square = {path: shape for path, shape in shapes.items() if shape[0] == shape[1]}
-        require(bool(square), "method=lorta takes the square maps, and there are none: name others in method.modules")
+        require(
+            bool(square), "method=lorta adapts the square maps, but there are none: choose others with method.modules"
+        )
         return square
 
     def grid(self, shapes: Shapes) -> Grid:

@@ -67,7 +67,7 @@ class SoRAConfig(PlacedConfig):
         super().__post_init__()
         require(
             self.threshold == "constant" or self.xi is not None,
-            f"method.threshold={self.threshold} is of a threshold that is given: set method.xi, such as 3e-4",
+            f"method.threshold={self.threshold} needs a given threshold: set method.xi, such as 3e-4",
         )
         if self.max_rank is not None and self.target_rank is not None:
             require(

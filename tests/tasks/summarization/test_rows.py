@@ -58,10 +58,10 @@ def test_rows_without_words_are_left_out_and_counted():
         (
             table(["a", None, None], ["b"] * 3),
             XSUM,
-            "column document must hold text without gaps .*2 gaps",
+            "column document must be text without nulls .*2 nulls",
         ),
-        (table(["a"], [1]), XSUM, "column summary must hold text without gaps .it is int64"),
-        (table(["a"], [["b"]]), XSUM, "column summary must hold text"),
+        (table(["a"], [1]), XSUM, "column summary must be text without nulls .it is int64"),
+        (table(["a"], [["b"]]), XSUM, "column summary must be text"),
         (table(pa.array([b"\xff"]).view(pa.string()), ["b"]), XSUM, "document is not UTF-8"),
     ],
 )
