@@ -71,4 +71,7 @@ def test_the_pocket_cells_all_compose_and_have_equal_numbers_of_rates():
         method = " ".join(text for text in cell.overrides if text.startswith("method"))
         by_method.setdefault((cell.config.task.name, method), []).append(cell.config.training.lr)
     assert len(by_method) == 4 * 3
-    assert {tuple(rates) for rates in by_method.values()} == {(3e-4, 1e-3, 3e-3, 1e-2)}
+    for task in ("r8", "mrpc", "stsb", "cola"):
+        tried = {tuple(sorted(rates)) for (each, _), rates in by_method.items() if each == task}
+        assert len(tried) == 1, "every method has the same learning rates"
+        assert {3e-4, 1e-3, 3e-3, 1e-2} <= set(*tried)
