@@ -3,6 +3,9 @@
 import pytest
 
 from adalora.errors import UserError
+from adalora.places import POCKET
+from adalora.reporting.pocket.numbers import TASKS, tuning
+from adalora.reporting.results import read_results
 from adalora.sweep.cells import cells_of
 from adalora.sweep.studies import FILE, read_studies
 
@@ -75,3 +78,19 @@ def test_the_pocket_cells_all_compose_and_have_equal_numbers_of_rates():
         tried = {tuple(sorted(rates)) for (each, _), rates in by_method.items() if each == task}
         assert len(tried) == 1, "every method has the same learning rates"
         assert {3e-4, 1e-3, 3e-3, 1e-2} <= set(*tried)
+
+
+def test_the_counted_runs_have_the_tuned_rates_and_every_prefix_compares():
+    study, (records, _) = read_studies()["pocket"], read_results(POCKET / "tuning")
+    cells, refused = cells_of(study.settings("pocket"), study.seeds, [])
+    assert not refused
+    tuned = tuning(records)
+    names = []
+    for cell in cells:
+        method = vars(cell.config.method)
+        fixed = method.get("init_rank") is not None
+        name = "SVD-LoRA" if fixed else {"adalora": "AdaLoRA", "lora": "LoRA"}[method["name"]]
+        names.append((cell.config.seed, cell.config.task.name, name))
+        assert cell.config.training.lr == tuned[name, cell.config.task.name].best
+    whole = [(seed, task, name) for seed in range(1, 11) for task in TASKS for name in ("AdaLoRA", "LoRA", "SVD-LoRA")]
+    assert names == whole
