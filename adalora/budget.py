@@ -176,6 +176,6 @@ def refusal(method: MethodConfig, budget: str, params: int, count: Count, shapes
         reachable.append(f"{config.describe()} = {kept_at(method, size, shapes):,}")
     return (
         f"budget={budget} is {params:,} adapter parameters, but {method.name} on {model.title} has {count.kept:,}, "
-        f"more than {TOLERANCE:.0%} from the budget. Closest sizes: {', '.join(reachable)}; "
+        f"more than {TOLERANCE:.0%} from the budget. Closest sizes: {' and '.join(reachable)}; "
         "choose one with budget=custom budget.params=N"
     )

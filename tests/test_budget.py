@@ -260,7 +260,7 @@ def test_custom_budgets_are_met_within_5_percent(compose, params):
 
 
 def test_a_budget_between_two_ranks_is_refused_with_both_named(compose):
-    with pytest.raises(UserError, match=r"rank 1 = 41,472, rank 2 = 82,944"):
+    with pytest.raises(UserError, match=r"rank 1 = 41,472 and rank 2 = 82,944"):
         setting(compose, "model=deberta_minilm", "method=lora", "budget=custom", "budget.params=60_000")
 
 

@@ -77,7 +77,7 @@ def test_every_size_has_more_parameters_than_the_one_before():
 def test_the_layer_of_a_target():
     assert layer_of("deberta.encoder.layer.3.attention.self.query_proj") == ("deberta.encoder.layer", 3)
     assert layer_of("model.decoder.layers.11.encoder_attn.k_proj") == ("model.decoder.layers", 11)
-    with pytest.raises(UserError, match="pooler.dense, which lies in no numbered layer"):
+    with pytest.raises(UserError, match="pooler.dense, which isn't in a numbered layer"):
         layer_of("pooler.dense")
 
 
