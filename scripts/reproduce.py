@@ -85,12 +85,13 @@ def run(args: argparse.Namespace) -> int:
     asked = wanted(args.what)
     cells, refused = cells_of(chosen(asked.settings, args.only), args.seeds or asked.seeds, args.overrides, heavy)
 
-    from adalora.reporting.findings import gather
-    from adalora.reporting.pocket.page import write_pages
-    from adalora.reporting.tables import write_tables
     from adalora.sweep.sweep import sweep
 
     def report(root: Path) -> tuple[list[Path], list[str]]:
+        from adalora.reporting.findings import gather
+        from adalora.reporting.pocket.page import write_pages
+        from adalora.reporting.tables import write_tables
+
         return write_pages(pocket_seeds()) if asked.records else write_tables(gather(root), Path(args.tables))
 
     return sweep(cells, asked.left + refused, launcher, report, asked.records)
@@ -164,7 +165,7 @@ def parser() -> Parser:
     ran.add_argument("--launcher", choices=("workers", "slurm"), default="workers", help="slurm: every run a job")
     ran.add_argument("--slurm", default="", help="options of conf/hydra/launcher/slurm.yaml, as 'partition=gpu'")
     ran.add_argument("--detach", action="store_true", help="with slurm: end when all is submitted")
-    ran.add_argument("--tables", default="results/tables", help="folder for the tables (default results/tables)")
+    ran.add_argument("--tables", default="results/tables", help="folder for a paper's tables (default results/tables)")
     ran.set_defaults(act=run)
     watched = verbs.add_parser("watch", help="show the newest sweep while it runs", allow_abbrev=False)
     watched.add_argument("--runs", default="results/runs", help="folder of runs (default results/runs)")

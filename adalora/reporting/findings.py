@@ -96,9 +96,7 @@ def contrasts_of(rows: Sequence[Row], one: str, other: str) -> list[Contrast]:
     for row in rows:
         for less in rows:
             if identity(row) == ("increlora", less.budget, one) and identity(less) == ("increlora", row.budget, other):
-                shown = minus(
-                    row.variant, less.variant
-                )  # the row's full variant, which may distinguish several of one published variant
+                shown = minus(row.variant, less.variant)  # may tell apart several rows of one published variant
                 found.append(Contrast(row.method, row.budget, shown, minus(one, other), row.runs, less))
     return found
 

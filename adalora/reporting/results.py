@@ -23,7 +23,7 @@ def read_folders(root: Path) -> tuple[list[tuple[Path, Run]], list[str]]:
     runs: list[tuple[Path, Run]] = []
     skipped = []
     seen: dict[tuple[str, ...], str] = {}
-    files = {**dict.fromkeys(root.rglob(NAME)), **dict.fromkeys(root.rglob(RECORDS))}
+    files = {*root.rglob(NAME), *root.rglob(RECORDS)}
     for path in sorted(files, key=lambda path: path.relative_to(root).as_posix()):
         place = path.relative_to(root).as_posix()
         own = path.parent if path.name == NAME else path

@@ -11,7 +11,7 @@ from pathlib import Path
 from adalora.files import write_json
 from adalora.reading import Damaged, read_lines, sealed
 from adalora.resultfile import Result, portable, read_finished
-from adalora.sweep.states import Content, State, states
+from adalora.sweep.states import Content, State, scan, state_of
 
 EVERY = 10.0  # seconds between looks at the run folders
 
@@ -34,7 +34,8 @@ class Recorder:
         now = time.monotonic()
         if self.records and (always or now - self.looked >= EVERY):
             self.looked = now
-            keep_records(states(self.root, self.cells, self.records), self.records)
+            folders = scan(self.root, self.records)  # no look at SLURM's queue, which may not answer
+            keep_records({cell: state_of(folders.get(cell, ()), of) for cell, of in self.cells.items()}, self.records)
 
 
 def keep_records(states: Mapping[str, State], records: Path) -> list[Path]:

@@ -14,13 +14,7 @@ from adalora.runfolder import FAILED, read_status
 from adalora.sweep.queue import queued
 
 StateName = Literal["running", "done", "queued", "failed", "interrupted", "died", "missing"]
-ORDER: tuple[StateName, ...] = (
-    "running",
-    "done",
-    "failed",
-    "interrupted",
-    "died",
-)  # of several folders, the first state here counts
+ORDER: tuple[StateName, ...] = ("running", "done", "failed", "interrupted", "died")  # of several, the first counts
 WAITING = ("queued", "missing", "interrupted", "died")  # still to be started or resumed
 TAIL = 65536  # bytes read from the end of metrics.jsonl
 

@@ -115,7 +115,8 @@ def sweep(
         for line in warnings:
             print(f"warning: {line}", file=sys.stderr)
         names = ", ".join(file.name for file in files if file.suffix in (".md", ".html"))
-        say(f"{len(failed)} of {len(able)} cells failed. Tables in {files[0].parent}: {names}, also as csv and tex")
+        also = ", also as csv and tex" if any(file.suffix == ".csv" for file in files) else ""
+        say(f"{len(failed)} of {len(able)} cells failed. Tables in {files[0].parent}: {names}{also}")
     return 1 if failed or unable else 0
 
 

@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 
+from adalora.errors import UserError
 from adalora.files import sha256
 from adalora.reading import sealed
 from adalora.reporting.findings import gather
@@ -107,6 +108,16 @@ def test_a_sweep_records_now_and_then(tmp_path, finished):
     recorder.look(always=True)
     assert len(list((tmp_path / "records").iterdir())) == 1
     Recorder(tmp_path / "runs", {"c": CONTENT}, None).look(always=True)
+
+
+def test_a_sweep_records_while_slurm_does_not_answer(tmp_path, finished, monkeypatch):
+    def silent(root):
+        raise UserError("SLURM doesn't say which jobs it has")
+
+    monkeypatch.setattr("adalora.sweep.states.queued", silent)
+    finished()
+    Recorder(tmp_path / "runs", {"c": CONTENT}, tmp_path / "records").look(always=True)
+    assert len(list((tmp_path / "records").iterdir())) == 1
 
 
 def test_tables_and_curves_are_made_of_records(tmp_path, finished):

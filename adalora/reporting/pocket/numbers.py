@@ -6,10 +6,10 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from adalora.reporting.cells import TITLES
+from adalora.reporting.cells import TITLES, scores_of
 from adalora.reporting.claims import Claim
-from adalora.reporting.comparisons import Part
-from adalora.reporting.report.series import mean_ranks
+from adalora.reporting.comparisons import Part, mean_rank
+from adalora.reporting.report.series import logged, over_seeds
 from adalora.reporting.results import Run, budget_of
 from adalora.reporting.verdicts import Verdict, judge
 from adalora.statistics.agreement import mean_correlation
@@ -39,7 +39,7 @@ def in_words(part: Part) -> str:
 
 def score(run: Run) -> float:
     """The headline metric at the last step, in percent."""
-    return 100 * run["last"][run["task"]["headline"]]
+    return scores_of(run, "last")[run["task"]["headline"]]
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,11 @@ class Pocket:
     def complete(self) -> bool:
         """Whether all planned seeds are complete, as the protocol's tests require."""
         return len(self.seeds) == len(self.planned)
+
+    @property
+    def wanted(self) -> int:
+        """The number of planned runs."""
+        return len(self.planned) * len(METHODS) * len(TASKS)
 
     @property
     def runs(self) -> list[Run]:
@@ -91,10 +96,8 @@ class Pocket:
     def rank_by_map(self, task: str) -> dict[str, float]:
         """The mean final rank of each kind of map."""
         runs = list(self.cells["AdaLoRA", task].values())
-        found = defaultdict(list)
-        for each in mean_ranks([run["ranks"] for run in runs], runs[0]["model"]["targets"]):
-            found[each["map"]].append(each["rank"])
-        return {name: statistics.mean(ranks) for name, ranks in found.items()}
+        ranks = {name: [mean_rank(run, {"maps": [name]}) for run in runs] for name in runs[0]["model"]["targets"]}
+        return {name: statistics.mean(rank for rank in found if rank is not None) for name, found in ranks.items()}
 
     def step_seconds(self, method: str, task: str) -> float:
         """Seconds per step including evaluations, median over the seeds."""
@@ -107,11 +110,10 @@ class Pocket:
 
     def curve(self, method: str, task: str) -> list[tuple[int, float]]:
         """Step and mean score of every evaluation."""
-        by_step = defaultdict(list)
-        for run in self.cells[method, task].values():
-            for line in run["evaluations"]:
-                by_step[int(line["step"])].append(100 * line[f"eval/{run['task']['headline']}"])
-        return [(step, statistics.mean(values)) for step, values in sorted(by_step.items())]
+        runs = list(self.cells[method, task].values())
+        headline = logged(f"eval/{runs[0]['task']['headline']}", 100)
+        points = over_seeds([run["evaluations"] for run in runs], headline)
+        return [(int(point["step"]), point["mean"]) for point in points]
 
 
 def pocket(runs: Sequence[Run], planned: Sequence[int], claims: Sequence[Claim]) -> Pocket:
@@ -137,11 +139,6 @@ class Tuned:
     def best(self) -> float:
         """The chosen rate."""
         return max(sorted(self.scores), key=lambda rate: self.scores[rate])
-
-    @property
-    def edge(self) -> bool:
-        """Whether the best rate is the lowest or highest tried."""
-        return self.best in (min(self.scores), max(self.scores))
 
 
 def tuning(runs: Sequence[Run]) -> dict[tuple[str, str], Tuned]:

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from jinja2 import Environment, StrictUndefined
 
-from adalora.errors import UserError
 from adalora.files import write_text
 from adalora.places import PAPER, POCKET
 from adalora.reporting.cells import commits
@@ -66,7 +65,4 @@ def page(planned: Sequence[int], folder: Path = POCKET) -> tuple[Pocket, str, li
 
 def records(folder: Path) -> tuple[list[dict[str, object]], list[str]]:
     """Read the records in a folder, which may not exist yet."""
-    try:
-        return read_results(folder)
-    except UserError:
-        return [], []
+    return read_results(folder) if folder.is_dir() else ([], [])
