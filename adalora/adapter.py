@@ -48,7 +48,7 @@ def load_adapter(folder: Path, model: nn.Module) -> dict[str, Any]:
         | {name for name in parameters.keys() & tensors.keys() if parameters[name].shape != tensors[name].shape}
     )
     if unlike:
-        raise UserError(f"the adapter in {folder} was made for another model or setting: {unlike[0]} differs")
+        raise UserError(f"the adapter in {folder} was trained with another model or configuration: {unlike[0]} differs")
     with torch.no_grad():
         for name, tensor in tensors.items():
             parameters[name].copy_(tensor)

@@ -93,15 +93,15 @@ def solve(model: Model, method: MethodConfig, budget: Budget, built: nn.Module, 
     if published and paper == replace(method, **published):
         chosen, note = paper, "the budget's own setting"
     elif size is not None:
-        chosen, note = method.sized(size, shapes), "as given"
+        chosen, note = method.sized(size, shapes), "set by method.*"
     elif budget.rank is not None and (ranked := at_rank(method, budget.rank, params, shapes)) is not None:
-        chosen, note = ranked, "the mean rank as given"
+        chosen, note = ranked, "at the given mean rank"
     else:
-        chosen, note = method.sized(nearest(method, params, shapes), shapes), "nearest to the budget"
+        chosen, note = method.sized(nearest(method, params, shapes), shapes), "the closest setting"
 
     count = chosen.count(shapes)
     deviation = (count.kept - params) / params
-    if abs(deviation) > TOLERANCE and note == "as given":
+    if abs(deviation) > TOLERANCE and note == "set by method.*":
         raise UserError(
             f"{chosen.describe()}, as set by method.*, has {count.kept:,} adapter parameters, but budget={budget.name} "
             f"is {params:,}: drop the method options, or use {' or '.join(budgets_of(count.kept))}"

@@ -47,8 +47,11 @@ def compare(when: str, model: nn.Module, optimizer: Optimizer, declared: Counts,
     for what, found in {"the optimizer holds": held, "the model trains": trained}.items():
         if (total := sum(found.values())) != expected:
             raise UserError(
-                f"{what} {total:,} parameters {when}, but {adapter:,} of the adapter and {declared.head:,} of the "
-                "head are declared: the method's count() is wrong, or it trains what it shouldn't; please report it"
+                f"{what} {total:,} parameters {when}, but the plan has {adapter:,} for the adapter and "
+                f"{declared.head:,} for the head: the method's count() is wrong, or it trains parameters that it "
+                "shouldn't; please report it"
             )
     if held.keys() != trained.keys():
-        raise UserError(f"the optimizer holds other parameters {when} than the model trains: please report it")
+        raise UserError(
+            f"the optimizer and the model disagree {when} on which parameters are trained: please report it"
+        )

@@ -66,7 +66,7 @@ def fitted(
     if micro == "auto":
         if fits is None:
             raise UserError(
-                f"a step of one row needs about {needs(1) / GIB:.3g} GiB, {here.name} has {here.memory / GIB:.3g}: "
+                f"a step of one row needs about {needs(1) / GIB:.3g} GiB, but {here.name} has {here.memory / GIB:.3g}: "
                 "set training.activation_checkpointing=true, lower task.max_length, or give training.micro_batches"
             )
         micro = fits

@@ -169,8 +169,8 @@ def read_result(place: Path) -> Result:
     path, remedy = (place if place.suffix == ".json" else place / NAME), "run it again"
     schema = read_json(path, dict[str, Any], remedy).get("schema")
     if schema != SCHEMA:
-        of = f"of result schema {schema}" if isinstance(schema, int) else "not a result of this suite"
-        raise Damaged(path, f"{of}, this suite reads {SCHEMA}", remedy)
+        of = f"it has result schema {schema}" if isinstance(schema, int) else "it isn't a result of this suite"
+        raise Damaged(path, f"{of}; this suite reads schema {SCHEMA}", remedy)
     return read_json(path, Result, remedy)
 
 

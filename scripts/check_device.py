@@ -44,7 +44,7 @@ def train(root: Path, *options: str) -> Path:
     """Run it to its end and return its folder. Raises `UserError` with its message if it fails."""
     done = subprocess.run(command(root, options), capture_output=True, text=True)
     if done.returncode:
-        said = (done.stderr.strip().splitlines() or ["no word"])[-1]
+        said = (done.stderr.strip().splitlines() or ["no output"])[-1]
         raise UserError(f"{' '.join(options)}: {said.removeprefix('error: ')}")
     (result,) = root.rglob("result.json")
     return result.parent
@@ -55,7 +55,7 @@ def stopped(root: Path, *options: str) -> None:
     process = subprocess.Popen(command(root, options), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout is not None
     for line in process.stdout:
-        if line.startswith(f"step 1/{STEPS}"):
+        if line.split()[1:2] == [f"1/{STEPS}"]:
             process.send_signal(signal.SIGTERM)
     _, said = process.communicate()
     if process.returncode != 128 + signal.SIGTERM:
@@ -126,7 +126,7 @@ def main() -> int:
     )
     outlook(console, precisions)
     for name in wrong:
-        print(f"error: {name} has other numbers than fp32 alone: don't trust resumed runs here", file=sys.stderr)
+        print(f"error: {name} differs from plain fp32: don't trust resumed runs on this machine", file=sys.stderr)
     if not wrong:
         console.print("all checks passed")
     return 1 if wrong else 0

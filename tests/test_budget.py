@@ -313,7 +313,7 @@ def test_summarisation_budgets_are_ranks_on_any_bart(compose, budget, rank, init
         assert adalora.config.init_rank == (3 if (model, rank) == ("bart_minilm", 2) else initial)  # 1.5 times: ours
         assert adalora.config.target_rank == rank
         assert abs(adalora.counts.kept - rank * unit) <= maps * rank
-        assert lora.note == "the mean rank as given"
+        assert lora.note == "at the given mean rank"
         for method in ("houlsby", "pfeiffer"):
             found = setting(compose, f"model={model}", f"method={method}", f"budget={budget}")
             assert abs(found.counts.kept - rank * unit) <= 0.05 * rank * unit
@@ -342,7 +342,7 @@ def test_a_mean_rank_is_met_exactly(compose, method, rank):
 
 def test_a_rank_out_of_reach_of_a_setting_is_solved_as_parameters(compose):
     found = setting(compose, "method=lora", "budget=custom", "budget.rank=2.04")
-    assert (found.config.rank, found.note) == (2, "nearest to the budget")
+    assert (found.config.rank, found.note) == (2, "the closest setting")
 
 
 def test_the_plan_has_the_rank_as_a_number(compose):

@@ -109,7 +109,7 @@ def test_a_query_that_skips_positions_cannot_be_exported_and_the_plan_says_so(st
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (["to=peft", "out=x"], r"one run's folder is needed, 0 given"),
+        (["to=peft", "out=x"], r"give one run folder, not 0"),
         (["gone", "to=peft", "out=x"], r"gone/config\.yaml is missing: give the folder of a finished run"),
         (["gone", "to=onnx", "out=x"], r"to=onnx: allowed are peft, merged, card"),
         (["gone", "to=peft"], r"out= is missing"),

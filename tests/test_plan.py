@@ -152,10 +152,11 @@ def test_the_shown_plan_gives_every_value_of_the_recipe_with_its_source(compose,
     options = compose("task=mnli", "method=increlora", "budget=1.2M", "training.lr=1e-5")
     show_plan(make_plan(options, options.task.rows))
     text = " ".join(capsys.readouterr().out.split())
-    assert "add_rank 1, alpha 16, dropout 0, initial_steps 1000, interval 1000, orthogonality 0.1, top_h 18" in text
-    assert "eval_steps 1000, lr 0.0005: FeiyuZhang98/IncreLoRA NLU/scripts/rank=8/run_mnli.sh" in text
-    assert "warmup_steps 1000, weight_decay 0: arXiv 2303.10512 Table 8" in text
-    assert "differs training.lr 1e-05 (recipe: 0.0005)" in text
+    assert "add_rank=1, alpha=16, dropout=0, initial_steps=1000, interval=1000, orthogonality=0.1, top_h=18" in text
+    assert "method: FeiyuZhang98/IncreLoRA NLU/scripts/rank=8/run_mnli.sh add_rank=1" in text
+    assert "eval_steps=1000, lr=0.0005 training: arXiv 2303.10512 Table 8" in text
+    assert "warmup_steps=1000, weight_decay=0" in text
+    assert "differs training.lr=1e-05 (recipe: 0.0005)" in text
 
 
 @pytest.fixture(scope="module")
@@ -198,7 +199,7 @@ def test_auto_takes_the_fewest_passes_that_fit(planned_on, memory, processes, ex
 
 
 def test_auto_refuses_what_cannot_fit(planned_on):
-    with pytest.raises(UserError, match=r"a step of one row needs about [\d.]+ GiB, a GPU has 2: set training"):
+    with pytest.raises(UserError, match=r"a step of one row needs about [\d.]+ GiB, but a GPU has 2: set training"):
         planned_on(2, *XSUM, "training.micro_batches=auto")
 
 

@@ -158,12 +158,12 @@ def test_killed_before_its_first_checkpoint_it_repeats_no_line(start, killed, ti
         (
             lambda f: retensor(f, lambda n, t: t[:, :16] if n.endswith("query_proj.lora_A.weight") else t),
             [],
-            r"made for another base: deberta.*query_proj is 32 x 16 there and 32 x 32 here",
+            r"trained on another backbone: deberta.*query_proj is 32 x 16 there and 32 x 32 here",
         ),
         (
             lambda f: retensor(f, lambda n, t: t[:1] if "classifier" in n else t),
             [],
-            r"made for another task: classifier\.\w+ is \(1.*\) there and \(2",
+            r"trained on another task: classifier\.\w+ is \(1.*\) there and \(2",
         ),
     ],
 )

@@ -98,7 +98,7 @@ def graft(bert: Mapping[str, Tensor], backbone: nn.Module) -> None:
     expected = BART_ONLY if into_bart else DEBERTA_ONLY
     left = [name for name in missing if not expected.fullmatch(name)]
     if left or unexpected:
-        raise RuntimeError(f"the graft leaves {sorted(left)} unset and has no place for {unexpected}")
+        raise RuntimeError(f"no source weights for {sorted(left)}, no target for {unexpected}")
     if into_bart:
         for norm in backbone.modules():
             if isinstance(norm, nn.LayerNorm):

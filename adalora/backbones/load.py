@@ -83,7 +83,9 @@ def architecture(model: Model, num_labels: int, folder: Path | None = None) -> P
     if folder is not None and model.package is None:
         values = read_dict(path, Architecture, REMEDY)
         if values["model_type"] != model.model_type:
-            raise UserError(f"{path} is of type {values['model_type']}, model={model.name} needs {model.model_type}")
+            raise UserError(
+                f"{path} has model_type {values['model_type']}, model={model.name} needs {model.model_type}"
+            )
     if model.model_type == "deberta-v2":
         values |= {"num_labels": num_labels, "cls_dropout": model.classifier_dropout}
     attention = (
@@ -183,8 +185,8 @@ def load_model(model: Model, weights: Weights, num_labels: int) -> nn.Module:
                 weights_only=True,
             )
         except UnpicklingError as error:
-            place, what = weights.folder / weights.files[0], "a pickle of more than tensors, which could run any code"
-            raise Damaged(place, what, "give the weights as safetensors") from error
+            place, what = weights.folder / weights.files[0], "it is a pickle that could run code when loaded"
+            raise Damaged(place, what, "convert the weights to safetensors") from error
     head = tuple(f"{name}." for name in model.head)
     missing = sorted(key for key in info["missing_keys"] if not key.startswith(head))
     if missing:

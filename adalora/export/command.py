@@ -53,7 +53,7 @@ def parsed(arguments: Sequence[str]) -> tuple[Path, dict[str, str]]:
     """Parse the run folder and the options. Raises `UserError`."""
     runs = [argument for argument in arguments if "=" not in argument]
     if len(runs) != 1:
-        raise UserError(f"one run's folder is needed, {len(runs)} given (--help shows how)")
+        raise UserError(f"give one run folder, not {len(runs)} (--help shows how)")
     options = {"type": "auto"} | dict(a.split("=", 1) for a in arguments if "=" in a)
     for name in options:
         if name not in ("to", "out", "type", "push"):

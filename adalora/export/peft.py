@@ -68,7 +68,7 @@ def adapter(model: nn.Module, method: Method, form: Form) -> Adapter:
         return triplets(method)
     name = method.config.name
     if not maps:
-        raise UserError(f"{name} adapts no map by an increment, and PEFT has no form for it: to=merged may do")
+        raise UserError(f"{name} adds no increment to a linear map, so PEFT has no format for it: try to=merged")
     return low_rank(maps, name)
 
 

@@ -66,7 +66,7 @@ def load_config(folder: Path) -> Resolved:
         raw["method"].pop("init_from", None)  # the initial adapter isn't needed
         name = raw["method"]["name"]
         if name not in METHODS:
-            raise Damaged(path, f"there is no method {name}", "install the package that has it")
+            raise Damaged(path, f"there is no method {name}", "install the package that provides it")
         types = {
             "model": Model,
             "task": next(task for task in TASKS.values() if raw["model"]["architecture"] in architectures(task)),

@@ -37,7 +37,7 @@ def find_methods() -> dict[str, type[MethodConfig]]:
             found[entry.name] = options_of(entry.name, entry.value)
         except Exception as error:  # noqa: BLE001 - a stranger's package may raise anything
             reason = " ".join(str(error).split()) or type(error).__name__
-            logging.getLogger(__name__).warning("method %s is left out: %s", entry.name, reason)
+            logging.getLogger(__name__).warning("skipped method %s: %s", entry.name, reason)
     return found
 
 

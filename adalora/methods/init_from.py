@@ -75,15 +75,17 @@ def check_initial(
     names = FACTORS if initial.adapter.options["peft_type"] == "ADALORA" else FACTORS - {"lora_E"}
     for path, factors in initial.maps.items():
         if path not in shapes:
-            raise UserError(f"{where} adapts {path}, which this run doesn't: another model, or another method.modules")
+            raise UserError(f"{where} adapts {path}, which this run doesn't: the model or method.modules differ")
         if factors.keys() != names:
             raise UserError(
-                f"{where} has {', '.join(sorted(factors))} for {path}, {', '.join(sorted(names))} are needed"
+                f"{where} has {', '.join(sorted(factors))} for {path}, but {', '.join(sorted(names))} are needed"
             )
         d_out, d_in, rank = factors["lora_B"].shape[0], factors["lora_A"].shape[1], factors["lora_A"].shape[0]
         if (d_out, d_in) != shapes[path]:
             ours = " x ".join(map(str, shapes[path]))
-            raise UserError(f"{where} was made for another base: {path} is {d_out} x {d_in} there and {ours} here")
+            raise UserError(
+                f"{where} was trained on another backbone: {path} is {d_out} x {d_in} there and {ours} here"
+            )
         if {factors["lora_B"].shape[1], len(factors.get("lora_E", factors["lora_A"]))} != {rank}:
             raise UserError(f"{where} is damaged: the factors of {path} have different ranks")
         if rank > slots:
@@ -92,11 +94,11 @@ def check_initial(
     for name, tensor in initial.rest.items():
         if name not in parameters:
             raise UserError(
-                f"{where} holds {name}, which has no place in this run: its head is {', '.join(head) or '-'}"
+                f"{where} holds {name}, which this run doesn't have: its head is {', '.join(head) or 'empty'}"
             )
         if parameters[name].shape != tensor.shape:
             raise UserError(
-                f"{where} was made for another task: {name} is {tuple(tensor.shape)} there and "
+                f"{where} was trained on another task: {name} is {tuple(tensor.shape)} there and "
                 f"{tuple(parameters[name].shape)} here"
             )
 

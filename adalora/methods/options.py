@@ -51,11 +51,11 @@ class MethodConfig:
 
     def sized(self, size: int, shapes: Shapes) -> Self:
         """These options at `size` >= 1; parameters grow with it."""
-        raise TypeError(f"{self.name} has no size to choose")
+        raise TypeError(f"{self.name} has no size that a budget could set")
 
     def count(self, shapes: Shapes) -> Count:
         """Count the parameters of these options; adaptive methods count a uniform allocation."""
-        raise TypeError(f"{self.name} has no size to count")
+        raise TypeError(f"{self.name} has no size, so nothing to count")
 
     def initial(self, shapes: Shapes) -> int | None:
         """Adapter parameters at the start for methods that grow; None: the peak from `count`."""

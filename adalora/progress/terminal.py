@@ -34,48 +34,51 @@ def show_plan(plan: Plan) -> None:
     if deviation is not None:
         table.add_row(
             "budget",
-            f"{config.budget.name} = {params:,} adapter parameters; kept {counts.kept:,} "
+            f"{config.budget.name} = {params:,} adapter parameters; {counts.kept:,} at the end "
             f"({deviation:+.1%}), {plan.setting.note}",
         )
     table.add_row(
-        "trained", f"adapter {counts.peak:,} (peak) + head {counts.head:,} (not in the budget) = {counts.total:,}"
+        "trained", f"{counts.peak:,} adapter (peak) + {counts.head:,} head (not in the budget) = {counts.total:,}"
     )
-    training = config.training
+    training, epochs = config.training, plan.total_steps / plan.steps_per_epoch
     table.add_row(
         "training",
         f"{plan.total_steps:,} steps of {training.batch_size} rows "
-        f"({plan.total_steps / plan.steps_per_epoch:.4g} epochs), "
-        f"lr {training.lr:g}, warm-up {training.warmup_steps}, weight decay {training.weight_decay:g}, "
-        f"evaluated every {training.eval_steps}, {config.precision}, seed {config.seed}",
+        f"({epochs:.4g} {'epoch' if epochs == 1 else 'epochs'}), lr {training.lr:g}, "
+        f"warm-up {training.warmup_steps:,} steps, weight decay {training.weight_decay:g}, "
+        f"evaluation every {training.eval_steps:,} steps, {config.precision}, seed {config.seed}",
     )
     if phases := method.phases(plan.shapes, plan.total_steps):
         table.add_row("phases", phases)
     recipe = config.recipe
     own, shared = recipe.values.get("source", {}), recipe.values.get("protocol", {})
     table.add_row("recipe", recipe.name)
-    table.add_row("", stated("method", own, recipe.source))
-    table.add_row("", stated("training", {key: shared[key] for key in shared.keys() - own.keys()}, recipe.protocol))
+    for line in (
+        *stated("method", own, recipe.source),
+        *stated("training", {key: shared[key] for key in shared.keys() - own.keys()}, recipe.protocol),
+    ):
+        table.add_row("", line)
     if plan.departures:
-        parts = [f"{key} {written(now)} (recipe: {written(value)})" for key, (value, now) in plan.departures.items()]
+        parts = [f"{key}={written(now)} (recipe: {written(value)})" for key, (value, now) in plan.departures.items()]
         table.add_row("differs", ", ".join(parts))
     cost = plan.cost
     table.add_row(
         "cost",
-        f"about {cost.flops / 1e12:.2g} TFLOP a step at {cost.mean_tokens:.0f} tokens a row on average, "
-        f"{cost.flops * plan.total_steps / 1e15:.2g} PFLOP in all; {cost.memory / 2**30:.2g} GiB if every row had "
-        f"{cost.tokens} tokens",
+        f"about {cost.flops / 1e12:.2g} TFLOP a step at the mean length of {cost.mean_tokens:.0f} tokens, "
+        f"{cost.flops * plan.total_steps / 1e15:.2g} PFLOP in total",
     )
+    table.add_row("memory", f"about {cost.memory / 2**30:.2g} GiB at most, with {cost.tokens} tokens in every row")
     for note in plan.notes:
         table.add_row("note", note)
     console.print(table)
 
 
-def stated(what: str, values: Mapping[str, Any], source: str | None) -> str:
-    """A recipe's values with their sources."""
+def stated(what: str, values: Mapping[str, Any], source: str | None) -> tuple[str, ...]:
+    """Two lines: the source of a recipe's values, and the values."""
     if source is None:
-        return f"{what}: nothing published, suite defaults (ours)"
-    texts = [f"{key.rpartition('.')[2]} {written(values[key])}" for key in sorted(values)]
-    return f"{', '.join(texts)}: {source}"
+        return (f"{what}: nothing published, the suite's defaults",)
+    texts = [f"{key.rpartition('.')[2]}={written(values[key])}" for key in sorted(values)]
+    return f"{what}: {source}", f"  {', '.join(texts)}"
 
 
 def show_result(result: Mapping[str, Any], plan: Plan, folder: Path) -> None:
@@ -91,7 +94,7 @@ def show_result(result: Mapping[str, Any], plan: Plan, folder: Path) -> None:
     facts = Table(box=None, show_header=False)
     facts.add_column(style="bold")
     facts.add_column(overflow="fold")
-    facts.add_row("adapter", f"{parameters['peak']:,} trained (peak), {parameters['kept']:,} kept")
+    facts.add_row("adapter", f"{parameters['peak']:,} trained (peak), {parameters['kept']:,} at the end")
     facts.add_row("head", f"{parameters['head']:,} (trained, not in the budget)")
     facts.add_row("total", f"{parameters['total']:,} trained")
     rows = ", ".join(f"{split} {count:,}" for split, count in result["task"]["rows"].items())

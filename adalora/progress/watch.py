@@ -135,9 +135,9 @@ class Watch:
         self._write(step, values, {"speed/tokens_per_second": speed})
         what = f"loss {values['train/loss']:.3f}"
         if "allocation/budget" in values:
-            what += f"  ranks {values['allocation/budget']:.0f}"
+            what += f"  budget {values['allocation/budget']:,.0f}"
         if self.bar.disable:
-            self.say(f"step {step}/{self.total}  {what}  lr {values['train/lr']:.2e}")
+            self.say(f"{self._at(step)}  {what}  lr {values['train/lr']:.2e}")
         self.bar.update(self.task, what=what)
 
     def evaluating(self, split: str, done: int, rows: int) -> None:
@@ -157,7 +157,7 @@ class Watch:
         if ranks and self.visible:
             self.ranks.write(step, ranks)
         self._heatmap(step, ranks)
-        self.say(f"step {step}: " + "  ".join(f"{name} {value:.4f}" for name, value in values.items()))
+        self.say(f"{self._at(step)}  " + "  ".join(f"{name} {value:.4f}" for name, value in values.items()))
         self.clock = (step, time.monotonic())
 
     def finished(self, result: Result, samples: Samples) -> None:
@@ -177,6 +177,10 @@ class Watch:
         if rows := self._rank_rows():
             self.wandb.table(result.last_step, "ranks/over_time", ("step", "layer", "map", "module", "rank"), rows)
         self.wandb.table(result.last_step, "samples/predictions", samples.columns, samples.rows)
+
+    def _at(self, step: int) -> str:
+        """The step, padded so that lines align."""
+        return f"step {step:>{len(str(self.total))}}/{self.total}"
 
     def _write(self, step: int, values: Mapping[str, float], unrepeatable: Mapping[str, float]) -> None:
         if self.visible:

@@ -100,7 +100,7 @@ def claim_of(entry: dict[str, Any]) -> Claim:
         if getattr(claim, key) not in allowed:
             raise UserError(f"claim {name}: {key}={getattr(claim, key)}: allowed are {', '.join(allowed)}")
     if any(side.budget is None for pair in claim.pairs() for side in pair):
-        raise UserError(f"claim {name} has no budget for some side: give budgets, or a budget of its own")
+        raise UserError(f"claim {name}: one side has no budget: give the claim budgets, or each side a budget")
     if (claim.kind == "ranks") != bool(claim.more and claim.less):
-        raise UserError(f"claim {name}: more and less belong to kind: ranks, and both to it")
+        raise UserError(f"claim {name}: kind: ranks needs both more and less, and other kinds take neither")
     return claim

@@ -144,7 +144,9 @@ def read_paper(folder: Path = PAPER) -> dict[str, dict[Key, Published]]:
         try:
             value = float(row["value"])
         except ValueError as error:
-            raise UserError(f"{folder}: {row['table']} has {row['value']!r} for a number: restore it") from error
+            raise UserError(
+                f"{folder}: {row['table']} has {row['value']!r} where a number should be: restore it"
+            ) from error
         tables.setdefault(row["table"], {})[task, metric, *who] = Published(value, row["params"], row["table"])
     return tables
 

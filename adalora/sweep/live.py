@@ -173,7 +173,9 @@ class View:
             for text in news:
                 console.print(text, markup=False, soft_wrap=True)
             for run in [] if news else running:
-                console.print(f"  {run['line'].name}: step {'  '.join(written(run))}", markup=False, soft_wrap=True)
+                step, metric, speed, left = written(run)
+                parts = [f"step {step}", metric, speed and f"{speed} steps/s", left and f"{left} left"]
+                console.print(f"  {run['line'].name}: {'  '.join(filter(None, parts))}", markup=False, soft_wrap=True)
             console.print(summary, markup=False, soft_wrap=True)
 
 

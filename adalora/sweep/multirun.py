@@ -51,7 +51,9 @@ class Report(Callback):
         for outcome in outcomes:
             if "busy" in outcome:
                 told = f": {outcome['busy']}" if elsewhere else ""
-                console.print(f"left to others: {' '.join(outcome['overrides'])}{told}", soft_wrap=True)
+                console.print(
+                    f"skipped, running in another process: {' '.join(outcome['overrides'])}{told}", soft_wrap=True
+                )
         for outcome in failed:
             told = f": {outcome['error']}" if elsewhere else ""  # the job in this process has said why
             console.print(f"failed: {' '.join(outcome['overrides'])}{told}", soft_wrap=True)

@@ -111,7 +111,7 @@ class Sweep:
             process.terminate()  # only needed for submitting: Hydra's launcher would wait for all jobs
         unfinished.cache_clear()
         if not (jobs := jobs_of(place)):
-            raise UserError(f"SLURM took no job: {last_line(place)}")
+            raise UserError(f"SLURM accepted no job: {last_line(place)}")
         self.jobs.append(jobs[0].partition("_")[0])
 
     def follow(self, batch: Sequence[Cell]) -> None:

@@ -20,7 +20,7 @@ COMMANDS = {
     "dry run": (["train.py", "task=rte", "method=adalora", "dry_run=true"], None),
     "first step": (
         ["train.py", "experiment=tiny", "model=deberta_minilm", "task=r8", "method=adalora", "debug=false"],
-        "step 1/",
+        "step ",
     ),
 }
 
@@ -60,7 +60,7 @@ def seconds(command: Sequence[str], line: str | None) -> float:
         if found:
             return taken
     if process.returncode:
-        raise UserError(f"{' '.join(command)} failed: {(said.strip().splitlines() or ['no word'])[-1]}")
+        raise UserError(f"{' '.join(command)} failed: {(said.strip().splitlines() or ['no output'])[-1]}")
     return taken
 
 

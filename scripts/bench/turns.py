@@ -61,8 +61,8 @@ class Contender:
         except (OSError, ValueError) as error:
             code = self.process.wait()
             self.said.seek(0)
-            said = (self.said.read().strip().splitlines() or ["no word"])[-1]
-            raise UserError(f"{self.name} ended ({code}): {said}") from error
+            said = (self.said.read().strip().splitlines() or ["no output"])[-1]
+            raise UserError(f"{self.name} exited with code {code}: {said}") from error
 
     def close(self) -> None:
         """End it."""

@@ -89,7 +89,7 @@ def test_a_broken_package_of_the_user_s_costs_one_line(package, monkeypatch, cap
     monkeypatch.setattr(discovery, "entry_points", lambda group: [entry])
     with caplog.at_level(logging.WARNING):
         assert discovery.find_methods() == discovery.METHODS
-    assert [record.getMessage() for record in caplog.records] == [f"method {name} is left out: {reason}"]
+    assert [record.getMessage() for record in caplog.records] == [f"skipped method {name}: {reason}"]
 
 
 def test_the_library_is_found_beside_a_file_called_tasks(tmp_path):

@@ -57,8 +57,8 @@ GOOD = {"id": "x", "statement": "s", "place": "p", "one": {"method": "adalora"},
         ({"one": {"method": "adalroa"}}, "method adalroa: allowed are adalora"),
         ({"over": "all"}, "over=all: allowed are each, average"),
         ({"kind": "rank"}, "kind=rank: allowed are scores, ranks, cost"),
-        ({"budgets": []}, "claim x has no budget for some side"),
-        ({"kind": "ranks"}, "more and less belong to kind: ranks"),
+        ({"budgets": []}, "claim x: one side has no budget"),
+        ({"kind": "ranks"}, "kind: ranks needs both more and less"),
     ],
 )
 def test_a_wrong_claim_is_one_line(change, message):

@@ -115,7 +115,7 @@ def test_broken_results_are_named_skipped_and_counted(tmp_path):
     assert len(good) == 1 and len(skipped) == 16
     assert all("\n" not in line and "result.json: " in line for line in skipped)
     told = "\n".join(skipped)
-    for reason in ("invalid JSON", "not UTF-8", "not a result of this suite", f"result schema {SCHEMA - 1}",
+    for reason in ("invalid JSON", "not UTF-8", "isn't a result of this suite", f"result schema {SCHEMA - 1}",
                    "best: field required", "last: accuracy is 86.3, not a fraction", "last.accuracy: input should be",
                    "task: digest: input should be a valid string", "commit: input should be a valid string",
                    "epochs: input should be greater than 0", "last.loss: input should be a valid number",

@@ -112,7 +112,7 @@ def test_a_sweep_records_now_and_then(tmp_path, finished):
 
 def test_a_sweep_records_while_slurm_does_not_answer(tmp_path, finished, monkeypatch):
     def silent(root):
-        raise UserError("SLURM doesn't say which jobs it has")
+        raise UserError("SLURM's squeue failed")
 
     monkeypatch.setattr("adalora.sweep.states.queued", silent)
     finished()

@@ -189,8 +189,10 @@ class AdaLoRA(Method):
             for p, keep in zip(parameters, self.mask.unsqueeze(dim), strict=True)
         )
         left, b_T = int(self.mask.sum()), self.schedule.b_T  # noqa: N806
-        if left != b_T or back:
-            raise UserError(f"AdaLoRA ended with {left} ranks and {b_T} were declared; pruned maps not at 0: {back}")
+        if left != b_T:
+            raise UserError(f"AdaLoRA ended at a total rank of {left} instead of {b_T}")
+        if back:
+            raise UserError(f"AdaLoRA ended with nonzero values in the pruned slots of {back} maps")
 
     def metrics(self) -> dict[str, Tensor | float]:
         return {"budget": float(self.budget), "threshold": self.threshold}

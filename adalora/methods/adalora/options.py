@@ -118,9 +118,10 @@ class AdaLoRAConfig(PlacedConfig):
         if self.target_rank == self.init_rank:
             return None  # nothing is pruned
         n, final = len(shapes), given(self, "final_steps")
+        often = "step" if self.mask_interval == 1 else f"{self.mask_interval} steps"
         return (
-            f"all {given(self, 'init_rank') * n} ranks to step {self.initial_steps}; pruned every {self.mask_interval} "
-            f"to step {total_steps - final}; the final {self.final_budget(n)} to step {total_steps}"
+            f"total rank {given(self, 'init_rank') * n} until step {self.initial_steps}, pruned every {often} "
+            f"until {total_steps - final:,}, {self.final_budget(n)} until {total_steps:,}"
         )
 
     def initial_adapter(self) -> SavedAdapter | None:

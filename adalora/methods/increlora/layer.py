@@ -158,7 +158,7 @@ class IncreLoRA(Method):
         """Check that the target is reached; `compat=released` may end above it."""
         total, target = self.total, self.growth.target
         if total < target or (self.growth.exact and total > target):
-            raise UserError(f"IncreLoRA ended with {total} ranks and {target} were declared")
+            raise UserError(f"IncreLoRA ended at a total rank of {total} instead of {target}")
 
     def peak(self) -> int:
         chunks = [p for m in self._modules for p in (*m.lora_A, *m.lora_E, *m.lora_B)]

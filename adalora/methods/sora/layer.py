@@ -145,7 +145,7 @@ class SoRA(Method):
             return
         kept, b_T = self.kept(), self.schedule.b_T  # noqa: N806
         if abs(kept - b_T) > self.costs.max() / 2:
-            raise UserError(f"SoRA ended with {kept:,} parameters and {b_T:,} were declared")
+            raise UserError(f"SoRA ended with {kept:,} parameters instead of {b_T:,}")
 
     def _nonzero(self) -> Tensor:
         """nnz(g_k), (n)."""

@@ -114,9 +114,8 @@ class SoRAConfig(PlacedConfig):
             return None
         final = self.final_budget(sum(map(sum, shapes.values())))
         return (
-            f"all {given(self, 'max_rank') * len(shapes)} gates to step {self.initial_steps}; thresholded after every "
-            f"step to step {total_steps - given(self, 'final_steps')}; the final {final:,} parameters "
-            f"to step {total_steps}"
+            f"{given(self, 'max_rank') * len(shapes)} gates until step {self.initial_steps}, thresholded every step "
+            f"until {total_steps - given(self, 'final_steps'):,}, {final:,} parameters until {total_steps:,}"
         )
 
 
