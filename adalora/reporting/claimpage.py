@@ -12,16 +12,15 @@ from adalora.statistics.seeds import Interval
 HEADER = ["Claim", "Verdict", "n", "Comparison", "published", "ours", "95 % interval", "p", "least p", "seeds needed"]
 TITLE = "The papers' claims and our runs"
 INTRO = (
-    "Differences in points, paired by seed; for costs the ratio above the largest printed one, for ranks the mean "
-    "rank. p: exact sign-flip test, two-sided, Holm-corrected over the comparisons of a claim; least p: what n pairs "
-    "can give at all. Seeds needed: to decide a difference of the published size, given the spread seen. A claim is "
-    "reproduced where every comparison holds at p <= 0.05, partly where some do, not reproduced where none does and "
-    "one fails, else undecided (docs/statistics.md)."
+    "Differences in points, paired by seed; for costs by how much the ratio exceeds the largest printed one, for "
+    "ranks the difference in mean rank. p: exact two-sided sign-flip test, Holm-corrected over a claim's comparisons; "
+    "least p: the smallest that n pairs can give. Seeds needed: to decide a difference of the published size at the "
+    "observed spread. A claim is reproduced if every comparison holds at p <= 0.05, partly reproduced if some do, not "
+    "reproduced if none does and one fails, else undecided (docs/statistics.md)."
 )
 ELSEWHERE = (
-    "On other backbones, or other rows than the official ones, the same comparisons say how the methods do against "
-    "each other there, and the seeds needed are for a difference of the size seen. They say nothing of the papers' "
-    "claims."
+    "The same comparisons on other backbones, or on rows that aren't the official ones. They show how the methods "
+    "compare there and say nothing about the papers' claims. Seeds needed: for a difference of the observed size."
 )
 FIELDS = (
     "model", "claim", "place", "verdict", "comparison", "state", "published", "ours", "low", "high", "n", "p",

@@ -100,7 +100,7 @@ def against_size(rows: Sequence[Row], names: Sequence[str], title: str, label: s
     """A metric over the kept parameters: one point per cell, with its interval (`size`, `name`, `mean`, `low`, `high`,
     `kind`: ours or paper)."""
     colour, shape = sign(rows, names, COLOURS), sign(rows, names, SHAPES)
-    x = {"field": "size", "type": "quantitative", "title": "adapter parameters kept",
+    x = {"field": "size", "type": "quantitative", "title": "adapter parameters at the end",
          "scale": {"type": "log", "nice": False, "padding": 20},
          "axis": {"format": ".3~s", "tickCount": 4}}  # fmt: skip
     y = {"type": "quantitative", "title": title, "scale": {"zero": False}}
