@@ -14,17 +14,45 @@ from adalora.sweep.cells import compose
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 TEXTS = {page.relative_to(ROOT).as_posix(): page.read_text() for page in PAGES}
+TEXTS["results/pocket/README.md"] = (ROOT / "results/pocket/README.md").read_text()
 THEIRS = ("conf/local/default.yaml", "conf/local/slurm.yaml", "conf/task/reviews.yaml")  # files that a user writes
 SHELL = re.compile(r"^```sh\n(.*?)^```", flags=re.S | re.M)
+COMMANDS = {  # every line of a shell block, with continuation lines joined, without its comment: the page that has it
+    " ".join(re.sub(r"\s#.*", "", line).split()): page
+    for page, text in TEXTS.items()
+    for block in SHELL.findall(text)
+    for line in block.replace("\\\n", " ").splitlines()
+    if line.strip()
+}
+OFFLINE = {  # run as shown by tests/test_documented_commands.py
+    "make demo",
+    "make help",
+    "make list WHAT=glue",
+    "make watch",
+    "make tables",
+    "make report",
+    "make compare A=adalora B=lora",
+    "python train.py task=rte budget=0.3M method=adalora dry_run=true",
+    "python train.py task=rte method=adalora dry_run=true",
+    "python train.py model=deberta_minilm task=r8 budget=0.3M method=adalora",
+    "python scripts/export.py RUN to=peft out=FOLDER",
+    "python scripts/export.py RUN to=merged out=FOLDER",
+    "python scripts/export.py RUN to=card out=FOLDER",
+    'make reproduce-glue ONLY="task=rte,mrpc method=adalora,lora" SEEDS=1,2,3 WORKERS=2 '
+    'ARGS="model=deberta_minilm training.max_steps=100 data_root=FOLDER"',
+}
+ELSEWHERE = {  # run by another test, or by whoever runs this one
+    "make test": "tests/test_readme.py",
+    "make check-device": "tests/test_check_device.py",
+    ". .venv/bin/activate": "tests/test_documented_commands.py",
+}
 
 
 def commands(start):
-    """The lines of all shell blocks that start so, with continuation lines joined and comments removed."""
-    for page, text in TEXTS.items():
-        for block in SHELL.findall(text):
-            for line in block.replace("\\\n", " ").splitlines():
-                if line.startswith(start):
-                    yield pytest.param(shlex.split(line, comments=True), id=f"{page}: {line[:60]}")
+    """The commands that start so, as arguments."""
+    for command, page in COMMANDS.items():
+        if command.startswith(start):
+            yield pytest.param(shlex.split(command), id=f"{page}: {command[:60]}")
 
 
 def test_the_own_loop_section_runs_and_prunes():
@@ -61,8 +89,19 @@ def test_every_path_and_link_exists(page):
 
 
 def test_the_index_has_every_page():
-    listed = set(re.findall(r"\]\(([\w.]+)\)", TEXTS["docs/README.md"]))
+    listed = set(re.findall(r"^\| \[[\w.]+\]\(([\w.]+)\)", TEXTS["docs/README.md"], flags=re.M))
     assert listed == {page.name for page in PAGES[1:]} - {"README.md"}
+
+
+def test_every_command_is_run_or_listed_with_what_it_needs():
+    section = TEXTS["docs/README.md"].partition("## What a command needs")[2]
+    listed = re.findall(r"`([^`]+)`", section)
+    assert listed
+    for command, page in COMMANDS.items():
+        needs = any(command.startswith(start) for start in listed)
+        runs = command in OFFLINE or command in ELSEWHERE or page == "docs/extending.md"  # tests/test_extending.py
+        assert runs or needs, command
+    assert not OFFLINE - COMMANDS.keys()
 
 
 @pytest.mark.parametrize("command", commands("python train.py"))

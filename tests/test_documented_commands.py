@@ -1,0 +1,69 @@
+"""The commands of README.md and docs/ that need no hub, GPU, cluster or account, run as shown."""
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from tests.programs import ROOT
+from tests.test_readme import COMMANDS, OFFLINE
+
+pytestmark = pytest.mark.slow
+FIRST = next(command for command in OFFLINE if "ONLY=" in command)  # makes the runs that the others read
+EXPECTED = {  # what a command prints; others only have to end well
+    "make help": "make reproduce-glue",
+    "make demo": "accuracy",
+    "make list WHAT=glue": "glue: ",
+    "make watch": "12 done of 12",
+    "make compare A=adalora B=lora": "adalora",
+}
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory):
+    """A copy of the tracked files, with this environment, tiny data in FOLDER and twelve finished runs."""
+    here = tmp_path_factory.mktemp("checkout")
+    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    for name in tracked.splitlines():
+        (here / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(ROOT / name, here / name)  # with its time, so that make doesn't install again
+    (here / ".venv").symlink_to(ROOT / ".venv")
+    labels = [0, 1] * 16
+    first = [("good" if label else "bad") + f" film {i}" for i, label in enumerate(labels)]
+    for task in ("rte", "mrpc"):
+        for split in ("train", "validation"):
+            table = pa.table({"sentence1": first, "sentence2": ["it was good"] * 32, "label": labels, "idx": range(32)})
+            (here / "FOLDER" / task).mkdir(parents=True, exist_ok=True)
+            pq.write_table(table, here / "FOLDER" / task / f"{split}.parquet")
+    done = shell(FIRST.replace("max_steps=100", "max_steps=20"), here)  # minutes less
+    assert done.returncode == 0, done.stderr
+    return here
+
+
+def shell(command, folder):
+    """Run a command line in `folder`, in the environment and without a hub."""
+    path = f"{ROOT / '.venv/bin'}:{os.environ['PATH']}"
+    cold = {"HF_HUB_OFFLINE": "1", "HF_HOME": str(folder / "hub"), "WANDB_MODE": "offline", "OMP_NUM_THREADS": "1"}
+    return subprocess.run(
+        command, shell=True, cwd=folder, env=os.environ | cold | {"PATH": path}, capture_output=True, text=True
+    )
+
+
+@pytest.mark.parametrize("command", [command for command in COMMANDS if command in OFFLINE and command != FIRST])
+def test_it_runs_as_shown(checkout, command):
+    run = next((checkout / "results/runs").rglob("result.json")).parent
+    out = re.sub(r"\W+", "-", command)
+    done = shell(command.replace("RUN ", f"{run} ").replace("out=FOLDER", f"out=exports/{out}"), checkout)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert EXPECTED.get(command, "") in done.stdout
+    if "export.py" in command:
+        assert any((checkout / "exports" / out).iterdir())
+
+
+def test_the_first_command_left_the_tables(checkout):
+    assert "AdaLoRA" in Path(checkout / "results/tables/packaged.md").read_text()
