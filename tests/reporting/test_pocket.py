@@ -43,6 +43,7 @@ def record(method, task, seed, lr=1e-3):
     if method == "AdaLoRA" and seed % 2:
         ranks[0], ranks[1] = ranks[1], ranks[0]
     run["ranks"] = dict(zip(MAPS, ranks if method == "AdaLoRA" else [2] * len(MAPS), strict=True))
+    run["parameters"] |= {"kept": 80_000 + seed if method == "AdaLoRA" else 82_944}
     run["hardware"] = {"name": "a processor", "device": "cpu"}
     metric = run["task"]["headline"]
     run["evaluations"] = [{"step": 1950, f"eval/{metric}": 0.5}, {"step": 3900, f"eval/{metric}": value}]
@@ -88,6 +89,12 @@ def test_scores_are_means_over_the_seeds(study):
     expected = statistics.mean(80 + seed / 10 for seed in PLANNED)
     assert statistics.mean(found.scores("LoRA", "cola")) == pytest.approx(expected)
     assert f"| LoRA | {expected:.2f} ± 0.30 |" in text
+
+
+def test_parameters_are_a_range_where_the_runs_differ(study):
+    _, text, _ = page(PLANNED, study())
+    rows = {cells[1].strip(): cells[3].strip() for line in text.splitlines() if len(cells := line.split("|")) == 5}
+    assert (rows["AdaLoRA"], rows["LoRA"]) == ("80,001 to 80,010", "82,944")
 
 
 def test_only_seeds_that_have_every_cell_count(study):

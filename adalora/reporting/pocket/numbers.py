@@ -70,6 +70,17 @@ class Pocket:
         """All runs of the complete seeds."""
         return [run for cell in self.cells.values() for run in cell.values()]
 
+    @property
+    def machines(self) -> list[str]:
+        """The processors of the complete seeds' runs."""
+        return sorted({run["hardware"]["name"] for run in self.runs})
+
+    def parameters(self, method: str, count: str) -> str:
+        """The adapter parameters of a method's runs, as a number or a range. `count`: peak or kept."""
+        found = [run["parameters"][count] for task in TASKS for run in self.cells[method, task].values()]
+        low, high = min(found), max(found)
+        return f"{low:,}" if low == high else f"{low:,} to {high:,}"
+
     def scores(self, method: str, task: str) -> list[float]:
         """The scores of a cell, seed by seed."""
         return [score(self.cells[method, task][seed]) for seed in self.seeds]
