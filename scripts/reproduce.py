@@ -24,7 +24,7 @@ from adalora.places import POCKET
 from adalora.sweep.cells import cells_of, chosen, command, extended
 from adalora.sweep.launchers import Launcher, Local, Slurm
 from adalora.sweep.published import TABLES, Setting, published
-from adalora.sweep.studies import read_studies
+from adalora.sweep.studies import read_studies, read_study
 from scripts.options import Parser, exit_code
 
 
@@ -92,21 +92,18 @@ def run(args: argparse.Namespace) -> int:
         from adalora.reporting.pocket.page import write_pages
         from adalora.reporting.tables import write_tables
 
-        return write_pages(pocket_seeds()) if asked.records else write_tables(gather(root), Path(args.tables))
+        if asked.records:
+            return write_pages(read_study("pocket").seeds)
+        return write_tables(gather(root), Path(args.tables))
 
     return sweep(cells, asked.left + refused, launcher, report, asked.records)
-
-
-def pocket_seeds() -> list[int]:
-    """The seeds of the counted runs."""
-    return read_studies()["pocket"].seeds
 
 
 def show_page(args: argparse.Namespace) -> int:
     """Write the pocket reproduction's pages from its records, without running anything."""
     from adalora.reporting.pocket.page import write_pages
 
-    files, lines = write_pages(pocket_seeds())
+    files, lines = write_pages(read_study("pocket").seeds)
     for line in lines:
         print(f"warning: {line}", file=sys.stderr)
     print(", ".join(map(str, files)))

@@ -48,3 +48,11 @@ def read_studies(folder: Path = POCKET) -> dict[str, Study]:
         raise UserError(f"{path} can't be read ({error.strerror}): it belongs to the repository") from error
     except (OmegaConfBaseException, YAMLError, UnicodeDecodeError, ValidationError) as error:
         raise UserError(f"{path} can't be read as studies: {reason(error)}") from error
+
+
+def read_study(name: str, folder: Path = POCKET) -> Study:
+    """Read one study. Raises `UserError` if the file has none of that name, can't be read or isn't valid."""
+    studies = read_studies(folder)
+    if name not in studies:
+        raise UserError(f"{folder / FILE} has no study {name}, which it needs: restore the file")
+    return studies[name]

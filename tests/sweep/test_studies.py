@@ -7,7 +7,7 @@ from adalora.places import POCKET
 from adalora.reporting.pocket.numbers import TASKS, tuning
 from adalora.reporting.results import read_results
 from adalora.sweep.cells import cells_of
-from adalora.sweep.studies import FILE, read_studies
+from adalora.sweep.studies import FILE, read_studies, read_study
 
 GRIDS = """
 small:
@@ -36,6 +36,13 @@ def test_a_grid_has_every_combination_of_its_choices(tmp_path):
         "experiment=pocket task=r8 method=bitfit",
         "experiment=pocket task=mrpc method=bitfit",
     ]
+
+
+def test_a_study_that_is_not_in_the_file_is_one_line(tmp_path):
+    study(tmp_path, GRIDS)
+    assert read_study("small", tmp_path).records == "runs"
+    with pytest.raises(UserError, match="study.yaml has no study pocket"):
+        read_study("pocket", tmp_path)
 
 
 @pytest.mark.parametrize(
