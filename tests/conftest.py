@@ -1,4 +1,4 @@
-"""What the tests share: tiny real models and rows written for them."""
+"""Shared fixtures: tiny real models and data."""
 
 import json
 import os
@@ -100,7 +100,7 @@ JUDGING = WORDS[8:]
 
 @pytest.fixture(scope="session")
 def tiny_data(tmp_path_factory):
-    """A folder with 96 and 32 rows in SST-2's columns, whose label is whether a good word occurs."""
+    """A folder with 96 training and 32 validation rows in SST-2's columns; the label is whether a good word occurs."""
     import random
 
     import pyarrow as pa
@@ -120,7 +120,7 @@ def tiny_data(tmp_path_factory):
 
 
 def short_run(folder):
-    """The options of every tiny run: its files in a folder of the test's, and a few epochs."""
+    """The options of every tiny run: files in the test's folder, and a few epochs."""
     return [
         f"run_root={folder}/runs", f"cache_dir={folder}/cache", "tracking=none", "device=cpu", "budget=custom",
         "training.epochs=4", "training.batch_size=16",
@@ -138,7 +138,7 @@ def tiny_run(tiny_model, tiny_data, tmp_path):
 
 @pytest.fixture(scope="session")
 def articles(tmp_path_factory):
-    """Rows in XSum's columns: the summary says which word of the document judges."""
+    """Rows in XSum's columns; the summary names the document's opinion word."""
     import random
 
     import pyarrow as pa
@@ -184,7 +184,7 @@ PLACES = ("run_root", "cache_dir", "task.data_dir", "model.path")  # of a test's
 
 
 def composed_tree(overrides):
-    """The tree of these overrides. Composing takes 0.4 s, so what differs in `PLACES` alone is composed once."""
+    """Compose these overrides. Composing takes 0.4 s, so overrides that differ only in `PLACES` are composed once."""
     places = [o for o in overrides if o.partition("=")[0] in PLACES and "'" not in o]
     tree = deepcopy(composed_once(tuple(o for o in overrides if o not in places)))
     for override in places:
@@ -216,12 +216,12 @@ def start():
 
 
 class Killed(BaseException):
-    """Stands for a death at a place of the test's choice; the real SIGKILL is in test_command_line.py."""
+    """Simulates a death at a chosen point; test_command_line.py uses a real SIGKILL."""
 
 
 @pytest.fixture
 def killed(start, monkeypatch):
-    """`killed(overrides, 6, 12)`: a run dies right after it logs step 6, goes on, and dies again after step 12."""
+    """`killed(overrides, 6, 12)`: a run dies right after it logs step 6, resumes, and dies again after step 12."""
     from adalora.training import loop
 
     original = loop.log

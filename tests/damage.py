@@ -1,4 +1,4 @@
-"""Every way to damage a file of a run: as a whole, and each field of it."""
+"""Ways to damage a run's files: the whole file, and every field."""
 
 import json
 
@@ -19,14 +19,14 @@ VALUES = [None, "x", -1, 1e308, float("nan"), [], {}, True]  # what each field i
 
 
 def flipped(content):
-    """One bit in the middle is another."""
+    """Flip one bit in the middle."""
     changed = bytearray(content)
     changed[len(changed) // 2] ^= 1
     return bytes(changed)
 
 
 def fields(value, depth, place=()):
-    """The places of a JSON object's fields, down to a depth."""
+    """The paths of a JSON object's fields, down to a depth."""
     if isinstance(value, dict) and depth:
         for key, part in value.items():
             yield (*place, key)
@@ -34,7 +34,7 @@ def fields(value, depth, place=()):
 
 
 def field_damages(path, depth):
-    """`name, damage` for every field of a JSON file: each of `VALUES` in its place, or nothing."""
+    """`name, damage` for every field of a JSON file: replaced by each of `VALUES`, or removed."""
     whole = json.loads(path.read_text())
     for place in fields(whole, depth):
         for value in [..., *VALUES]:

@@ -1,4 +1,4 @@
-"""Runs that are killed right before one of the changes that they make to their files.
+"""Runs that are killed right before one of their file changes.
 
 Python tells an audit hook of every change before it is made. A process that has imported the suite forks one child
 a trial, so that a trial costs what a tiny run does and no imports.
@@ -63,7 +63,7 @@ def trials(overrides, folder, choose):
 
 
 def trials_here(overrides, folder, choose, writer):
-    """`trials`, in a process of its own."""
+    """Call `trials` in a separate process."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     import adalora.run
     from adalora.config import register, validated
@@ -124,7 +124,7 @@ def trials_here(overrides, folder, choose, writer):
 
 
 def left(root):
-    """Every file that a run left, with what is equal in two equal runs of its content."""
+    """Every file of a run, with the part of its content that is equal in two equal runs."""
     found = {}
     for path in root.rglob("*"):
         name, content = str(path.relative_to(root)), None

@@ -1,4 +1,4 @@
-"""The suite's programs as a person runs them, in processes that start in a moment.
+"""Run the suite's programs as a user does, in processes that start quickly.
 
 Each process is forked from `multiprocessing`'s fork server, which has imported torch and the other libraries, but
 nothing of this suite. What a library reads when it is imported (HF_HOME) can't be given this way: that takes a new
@@ -75,7 +75,7 @@ class Program:
 
 
 def execute(argv, environment, cwd, folder, before):
-    """What the forked process does."""
+    """Run the program in the forked process."""
     os.setsid()
     for number, name in ((1, "stdout"), (2, "stderr")):
         os.dup2(os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_APPEND), number)
@@ -95,7 +95,7 @@ def run(script, *arguments, **how):
 
 
 def together(count, script, *arguments, **how):
-    """Start a program in `count` processes that make one run, as torchrun would: the list of them."""
+    """Start a program in `count` processes of one run, as torchrun would."""
     from torch.distributed import TCPStore
 
     store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
@@ -115,7 +115,7 @@ def error_of(done):
 
 
 def newest_step(root):
-    """The step of the newest checkpoint below a run root, 0 without one; folders may go while this looks."""
+    """The step of the newest checkpoint below a run root, 0 without one; folders may disappear meanwhile."""
     names = [name for _, folders, _ in os.walk(root) for name in folders]
     return max((int(name.removeprefix("step-")) for name in names if name.startswith("step-")), default=0)
 

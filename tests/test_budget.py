@@ -1,4 +1,4 @@
-"""Exact counts on models built without weights, and the way from a budget to a setting."""
+"""Exact counts on models built without weights, and solving a budget for a setting."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What names a run before it starts, and what its folder says of it."""
+"""A run's identity before it starts, and what its folder records."""
 
 import json
 from concurrent.futures import ThreadPoolExecutor
@@ -89,7 +89,7 @@ def test_other_options_that_come_to_the_same_run_are_served_by_it(start, tiny_ru
 
 
 def test_a_run_that_another_process_ended_meanwhile_is_not_repeated(start, tiny_run, prepared):
-    """The status is looked at under the lock: this one was ready to start when the other finished."""
+    """The status is read under the lock: this run was ready to start when the other one finished."""
     args = [*tiny_run, "method=lora", "training.max_steps=2"]
     late = prepared(args)
     folder = start(args)

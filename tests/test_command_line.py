@@ -1,4 +1,4 @@
-"""train.py as a person runs it, in processes of its own."""
+"""train.py as a user runs it, in separate processes."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Files of a run, an adapter or a backbone that aren't what they were: one line, or made again; no wrong number."""
+"""Damaged files of a run, adapter or backbone give one line or are rewritten, and never a wrong number."""
 
 import json
 import shutil
@@ -45,7 +45,7 @@ def is_one_line(error):
 
 
 def test_a_result_that_was_changed_anywhere_is_no_result(finished):
-    """Every field down to the third level: the checksum knows."""
+    """The checksum detects a change in any field down to the third level."""
     file, whole, count = finished / "result.json", read_finished(finished), 0
     for name in trials(file, depth=3):
         try:

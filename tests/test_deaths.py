@@ -1,4 +1,4 @@
-"""Killed before any single change to its files, a run ends by the same command in the same bits, without litter."""
+"""A run killed before any of its file changes ends in the same bits when repeated, without leftovers."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Every method in every form of export, on DeBERTa and BART: the run's own logits, or one line that says why not."""
+"""Every method in every form of export, on DeBERTa and BART: the run's own logits, or one line with the reason."""
 
 import pytest
 import torch
@@ -25,7 +25,7 @@ def pairs():
 
 
 def without_increments(model, inputs):
-    """The logits of a model whose head is trained and whose maps are the backbone's."""
+    """The logits of a model with the trained head and the backbone's original maps."""
     maps = [module for module in model.modules() if isinstance(module, AdaptedLinear)]
     for module in maps:
         module.base_only = True

@@ -1,4 +1,4 @@
-"""docs/extending.md, executed to the letter in a copy of the checkout with an environment of its own."""
+"""docs/extending.md, executed exactly as written in a copy of the checkout with its own environment."""
 
 import os
 import re

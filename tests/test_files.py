@@ -1,4 +1,4 @@
-"""Files written whole or not at all: temporaries of others stay, those of the dead go."""
+"""Atomic writes; temporaries of living processes are kept, those of dead ones removed."""
 
 import os
 import socket

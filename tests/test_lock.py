@@ -1,4 +1,4 @@
-"""A folder's holder, by flock and, where flock means nothing, by host and heartbeat."""
+"""Who holds a folder: by flock or, where flock doesn't work, by host and heartbeat."""
 
 import errno
 import fcntl

@@ -1,4 +1,4 @@
-"""What goes wrong, and the one line that a person sees, through the command line."""
+"""Mistakes on the command line, and the one line that a user sees."""
 
 import errno
 import json

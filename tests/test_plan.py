@@ -1,4 +1,4 @@
-"""Options and facts become a plan: nothing is changed on the way, and what can't run is refused."""
+"""Options and facts become a plan: nothing is modified, and what can't run is an error."""
 
 import subprocess
 import sys

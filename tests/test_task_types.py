@@ -89,7 +89,7 @@ def test_summaries_are_learnt_scored_and_kept(start, summaries, articles):
 
 @pytest.mark.parametrize("kind, method", [("squad", "adalora"), ("summaries", "adalora"), ("summaries", "houlsby")])
 def test_resumed_runs_end_in_the_same_bits(start, killed, request, tmp_path, kind, method):
-    """Although evaluation folds the adapters of a summariser into the weights in between."""
+    """Although evaluation merges a summariser's adapters into the weights in between."""
     args = [*request.getfixturevalue(kind), f"method={method}", "training.checkpoint_steps=5", "training.log_steps=3"]
     args += ["training.eval_steps=4"] + (["budget.rank=null", "budget.params=3000"] if method == "houlsby" else [])
     whole = start([*args, f"run_root={tmp_path}/whole"])

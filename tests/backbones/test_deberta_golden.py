@@ -30,7 +30,7 @@ PLACES = {"houlsby": ("attention.output.dense", "output.dense"), "pfeiffer": ("o
 
 
 def build(arrays, config):
-    """The tiny classifier with the recorded weights, its method attached."""
+    """The tiny classifier with the recorded weights and an attached method."""
     model = DebertaV2ForSequenceClassification(DebertaV2Config(**config["model_config"])).double()
     state = {key.removeprefix("weights/"): torch.tensor(arrays[key]) for key in arrays if key.startswith("weights/")}
     model.load_state_dict(state)
@@ -53,7 +53,7 @@ def build(arrays, config):
 
 
 def ours(recorded):
-    """Our name of a recorded tensor: its module's path, then `lora_A`, or `down.weight` for `down_weight`."""
+    """Map a recorded tensor's name to ours: its module's path, then `lora_A`, or `down.weight` for `down_weight`."""
     path, _, name = recorded.rpartition("/")
     return f"{path}.{name.replace('_', '.') if name.startswith(('down', 'up')) else name}".lstrip(".")
 

@@ -68,7 +68,7 @@ def test_bart_s_encoder_equals_the_original(bart):
 
 
 def test_bart_s_decoder_is_bert_but_for_causality_and_the_cross_attention(bart):
-    """A decoder without either is the original: with its cross-attention's output and LayerNorm cut out."""
+    """A decoder without its cross-attention's output and LayerNorm equals the original."""
     model, _, bert, _ = bart
     decoder = copy.deepcopy(model.model.decoder)
     for layer in decoder.layers:

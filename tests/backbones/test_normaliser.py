@@ -1,4 +1,4 @@
-"""The tokenizer that is loaded against sentencepiece itself, on a small model trained here."""
+"""The loaded tokenizer against sentencepiece itself, on a small model trained here."""
 
 import io
 import json
@@ -33,7 +33,7 @@ SINGLE = [f"a{chr(code)}b" for code in range(0x20, 0xFFFF) if not 0xD800 <= code
 
 @pytest.fixture(scope="module", params=["nmt_nfkc", "identity", "nmt_nfkc_cf"])
 def folder(request, tmp_path_factory):
-    """A DeBERTa tokenizer's files with a model of these rules."""
+    """Write a DeBERTa tokenizer's files with a sentencepiece model that has these rules."""
     place = tmp_path_factory.mktemp(request.param)
     model = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
@@ -60,7 +60,7 @@ def test_tokens_are_sentencepiece_s(folder, compose, texts):
 
 
 def test_a_saved_tokenizer_loads_as_the_same(folder, compose, tmp_path):
-    """As an export's user does; beside a DeBERTa configuration."""
+    """Load the tokenizer as a user of an export does, next to a DeBERTa configuration."""
     tokenizer = loaded(folder, compose)
     tokenizer.save_pretrained(tmp_path)
     (tmp_path / "config.json").write_text((folder / "config.json").read_text())
@@ -78,7 +78,7 @@ def test_pairs_and_padding_are_deberta_s(folder, compose):
 
 
 def test_offsets_still_point_into_the_text(folder, compose):
-    """SQuAD needs them: a token that a character became points at that character."""
+    """Offsets, which SQuAD needs, point at the original character of a normalised token."""
     text = "the ﬁlm… was good"
     tokenizer = loaded(folder, compose)
     places = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]

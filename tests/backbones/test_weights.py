@@ -1,4 +1,4 @@
-"""Which files of a folder are a backbone's weights, and that none of them runs code."""
+"""Which files in a folder are a backbone's weights, and that loading them runs no code."""
 
 import os
 import shutil
@@ -23,7 +23,7 @@ def backbone(compose, tiny_model, tmp_path):
 
 
 class Harm:
-    """What unpickling would turn into a call."""
+    """Unpickling this would run a call."""
 
     def __reduce__(self):
         return os.mkdir, (os.environ["HARM"],)

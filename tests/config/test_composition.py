@@ -1,4 +1,4 @@
-"""Every committed configuration composes, and finds the recipe that is meant for it."""
+"""Every committed configuration composes and finds its recipe."""
 
 import re
 from dataclasses import asdict, fields
@@ -132,7 +132,7 @@ PROTOCOLS = protocols()
 
 
 def test_every_row_of_the_tables_belongs_to_a_cell():
-    """A name that no cell has would be nothing, silently."""
+    """A name that no cell has would silently do nothing."""
     known = {group: options(group) for group in GROUPS}
     assert all(model in known["model"] and task in known["task"] for model, task in PROTOCOLS)
     for model, task, method, budget in (key for rows in ROWS.values() for key in rows):

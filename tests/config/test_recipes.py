@@ -1,4 +1,4 @@
-"""The recipes against the published hyperparameters, and lengths that follow the training."""
+"""The recipes against the published hyperparameters, and lengths that scale with T."""
 
 import csv
 import math
@@ -40,7 +40,7 @@ def warmup_steps(row):
 
 
 def hyperparameters(row):
-    """What a row says, by our keys."""
+    """A row's values under our keys."""
     return {
         "training.epochs": float(row["epochs"]),
         "training.total_steps": int(row["total_steps_T"]),
@@ -72,7 +72,7 @@ def scripts(rank):
 
 
 def increlora_s(row):
-    """What a row of IncreLoRA's says, by our keys."""
+    """The values of an IncreLoRA row under our keys."""
     row = bare(row)
     return increlora_anywhere(row) | {
         "training.total_steps": int(row["total_steps_T"]),
@@ -91,7 +91,7 @@ def bare(row):
 
 
 def increlora_anywhere(row):
-    """What all rows of IncreLoRA's say, beyond GLUE too."""
+    """The values of all IncreLoRA rows, also outside GLUE."""
     plain = bare(row)
     return {
         "training.epochs": float(plain["epochs"]),
@@ -115,7 +115,7 @@ FEW = 32  # evaluation rows that any interval has room for
 
 
 def fitted(config, steps=None, eval_rows=FEW):
-    """The configuration with its lengths for a training of so many steps (the recipe's), and the notes."""
+    """The configuration with its lengths for this many steps (default: the recipe's), and the notes."""
     training, method, notes = fit_lengths(config, config.method, steps or config.recipe.total_steps, eval_rows)
     return Resolved.of(config, training=training, method=method), notes
 
@@ -277,7 +277,7 @@ def test_what_the_user_set_stays(compose):
 
 
 def test_a_length_set_in_a_file_stays_too(compose_with, tmp_path):
-    """Not only what the command line sets: a file of the user's on Hydra's search path."""
+    """Values set in a user's file on Hydra's search path count as set, like those on the command line."""
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "short.yaml").write_text("# @package training\nwarmup_steps: 33\nmax_steps: 3350\n")
     config = compose_with(tmp_path, "task=cola", "+mine=short")

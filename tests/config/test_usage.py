@@ -1,4 +1,4 @@
-"""The help texts say what composes."""
+"""Everything that the help texts list composes."""
 
 import re
 from dataclasses import dataclass

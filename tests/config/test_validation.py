@@ -1,4 +1,4 @@
-"""Wrong values are refused before anything is loaded, with what is allowed."""
+"""Wrong values fail before anything is loaded, with the allowed values."""
 
 from dataclasses import replace
 

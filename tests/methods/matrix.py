@@ -1,4 +1,4 @@
-"""The test matrix: a row a method, which every generic check runs through.
+"""The test matrix: one row per method, covered by every generic check.
 
 Counts, gradients, merging, bf16 and BART: test_methods.py. Learning, repetition and resumption: test_run.py,
 test_stability.py. Exports: test_export_matrix.py. Two processes: test_data_parallel.py.
@@ -100,5 +100,5 @@ BOTTLENECK = [name for name in CONFIGS if ROWS[name].no_merged == NON_LINEAR]
 
 
 def run_of(name: str, backbone: str = "deberta") -> list[str]:
-    """The options of a tiny run of a row."""
+    """The options of a tiny run for a row."""
     return [*f"method={name}".split(), *ROWS[name].reaches.get(backbone, ())]

@@ -1,4 +1,4 @@
-"""The paper's ablations as whole runs: each is an option, and another run than the plain method."""
+"""The paper's ablations as whole runs: each is an option that changes the run."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""The methods on an encoder-decoder: where they sit, what they count, what merging does."""
+"""The methods on an encoder-decoder: placement, counts, merging."""
 
 import copy
 
@@ -177,7 +177,7 @@ def test_a_bottleneck_runs_under_autocast_and_can_t_be_merged(model, attach, nam
 
 
 def counting(function, calls):
-    """`function`, which leaves a mark in `calls`."""
+    """Wrap `function` so that it records its calls in `calls`."""
     return lambda *args: calls.append(1) or function(*args)
 
 

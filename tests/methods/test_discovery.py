@@ -1,4 +1,4 @@
-"""Methods are found, not listed: a step that is missing is named, and a broken package of a user's costs one line."""
+"""Methods are discovered, not listed. Errors name the missing part; a broken user package gives one line."""
 
 import itertools
 import logging
@@ -93,7 +93,7 @@ def test_a_broken_package_of_the_user_s_costs_one_line(package, monkeypatch, cap
 
 
 def test_the_library_is_found_beside_a_file_called_tasks(tmp_path):
-    """Nothing of it imports the top-level package `tasks`."""
+    """No part of the library imports the top-level package `tasks`."""
     (tmp_path / "tasks.py").write_text("raise SystemExit('the wrong tasks')\n")
     code = "from adalora.methods.adalora.layer import AdaLoRA; from adalora.methods.discovery import METHODS; print(1)"
     env = os.environ | {"PYTHONPATH": str(tmp_path)}

@@ -1,4 +1,4 @@
-"""How IncreLoRA grows: when, by how much, what it counts, what it learns from and what it leaves."""
+"""IncreLoRA's growth: when, by how much, counts, scores, and the state it leaves."""
 
 import copy
 
@@ -121,7 +121,7 @@ def test_the_totals_of_the_released_scripts(task, rank, add, top_h, ends):
 
 
 def test_the_score_is_of_the_gradient_of_the_increment_over_both_calls():
-    """G as autograd has it, of an increment that is materialised once."""
+    """G from autograd, for an increment that is materialised once."""
     net, method, optimizer = started()
     run(net, method, optimizer, 0, 9)
     assert method.growing
@@ -252,7 +252,7 @@ def test_finishing_and_merging_keep_the_function_and_only_what_is_kept():
 
 @pytest.mark.parametrize("steps", [1, 3, 5, 8])
 def test_what_is_merged_while_ranks_grow_computes_what_is_trained(steps):
-    """The reserve's update is small (E = 1e-5), and part of both."""
+    """The reserve's update is small (E = 1e-5), and included in both."""
     net, method, optimizer = started()
     run(net, method, optimizer, 0, steps)
     assert method.growing
@@ -298,7 +298,7 @@ def test_stacks_hold_every_chunk_in_its_place():
 
 
 def test_the_state_holds_what_goes_on():
-    """From step 7 on in a fresh method: the same ranks, draws and values to the bit."""
+    """A fresh method restored at step 7 has the same ranks, random draws and values to the bit."""
     for options in ({}, {"advance_learning": False}, {"target_rank": 10 / 3, "add_rank": 3, "top_h": 2}):
         net, method, optimizer = started(**options)
         run(net, method, optimizer, 0, 7)

@@ -77,7 +77,7 @@ def test_the_whole_trajectory_is_the_authors(golden, name):
 
 
 def draw_recorded(layer, arrays, at, drawn):
-    """Give reserve chunks that are new the recorded random values."""
+    """Give new reserve ranks the recorded random values."""
     for chunk in range(drawn[at], len(layer.lora_A)):
         start = sum(len(rows) for rows in layer.lora_A[1:chunk])
         rows = slice(start, start + len(layer.lora_A[chunk]))

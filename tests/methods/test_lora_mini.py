@@ -1,4 +1,4 @@
-"""LoRA-Mini against its four products written out, its frozen factors, and what is saved of them."""
+"""LoRA-Mini against its four products written out; its frozen factors, and how they are saved."""
 
 import random
 

@@ -1,4 +1,4 @@
-"""LoRTA against the authors' layers, its CP sum written out, and what is shared."""
+"""LoRTA against the authors' layers and its CP sum written out; shared factors."""
 
 import copy
 import random

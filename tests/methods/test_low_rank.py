@@ -1,4 +1,4 @@
-"""The product of a map with an increment of low rank: values and gradients against autograd's, and its cast weights."""
+"""The product of a map with a low-rank increment: values and gradients against autograd, and cast weights."""
 
 from copy import deepcopy
 

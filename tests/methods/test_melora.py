@@ -24,8 +24,8 @@ def layer(d_out, d_in, **options):
 
 @pytest.mark.parametrize("case", range(4))
 def test_forward_gradients_and_update_are_the_authors(golden, case):
-    """Two cases have minis of unlike rank or alpha (D-melora-lists): there the smaller ones are filled up
-    with zeros, and B takes the scale."""
+    """In two cases the minis differ in rank or alpha (D-melora-lists): the smaller ones are padded with zeros, and B
+    takes the scale."""
     arrays, config = golden("melora_a")
     case = config["cases"][case]
     at, ranks, scales = case["key"], case["ranks"], case["scaling"]

@@ -1,4 +1,4 @@
-"""What every method must do: count, start as the base model, have exact gradients, merge."""
+"""Checks for every method: counts, start at the base model, exact gradients, merging."""
 
 from dataclasses import replace
 
@@ -68,7 +68,7 @@ def test_bottleneck_weights_start_at_std_0_02_in_the_base_s_type():
 
 
 class Block(nn.Module):
-    """The parts that a bottleneck needs."""
+    """The modules that a bottleneck needs."""
 
     def __init__(self, d):
         super().__init__()

@@ -49,7 +49,7 @@ def test_the_rotation_is_the_authors_in_float64(golden):
 
 
 def by_definition(M, kind, d_out, x):
-    """One row x, number by number, as the paper's formulas say it."""
+    """One row x, element by element, by the paper's formulas."""
     s, d_in = len(M), len(x)
     c = math.ceil(d_in / s)
     blocks = [[x[(i * s + j) % d_in] for j in range(s)] for i in range(c)]

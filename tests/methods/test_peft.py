@@ -1,4 +1,4 @@
-"""PEFT's tuners as a method: counted, bypassed, merged; its AdaLoRA against its own code and against ours."""
+"""PEFT's tuners as a method: counts, bypass, merging; its AdaLoRA against PEFT's own code and ours."""
 
 import pytest
 import torch
@@ -143,7 +143,7 @@ def test_the_orthogonality_term_is_peft_s_own(model, targets):
 
 
 def test_ours_and_peft_s_adalora_prune_alike_step_by_step(tiny_model, compose):
-    """Same start, same loss, same schedule: ranks, and weights in fp64, agree at every step."""
+    """With the same start, loss and schedule, ranks and fp64 weights agree at every step."""
 
     total, sides = 24, []
     for config in (

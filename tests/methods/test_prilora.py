@@ -103,7 +103,7 @@ MASK = (IDS != 0).long()
 
 
 def by_hand(model, method, ids, mask):
-    """sum of x_j^2 over the unpadded tokens of each module's first input, from hooks of the test's own."""
+    """sum of x_j^2 over the unpadded tokens of each module's first input, from the test's own hooks."""
     inputs = {}
 
     def note(path, _, args):

@@ -1,4 +1,4 @@
-"""What the terminal shows is what a user can copy: nothing cut, brackets as they are, commands that run."""
+"""Terminal output can be copied: nothing truncated, brackets kept, commands that run."""
 
 import shlex
 import time
@@ -15,7 +15,7 @@ from tests.reporting.forged import make
 
 @pytest.fixture
 def narrow(monkeypatch):
-    """A terminal of 60 columns, in place of the suite's."""
+    """Replace the console by one of 60 columns."""
     console = Console(width=60, highlight=False, markup=False, record=True, force_terminal=True)
     for module in (terminal, watch):
         monkeypatch.setattr(module, "console", console)

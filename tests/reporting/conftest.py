@@ -1,4 +1,4 @@
-"""What the tests of tables share."""
+"""Shared fixtures for tests of tables."""
 
 import pytest
 

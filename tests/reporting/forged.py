@@ -1,4 +1,4 @@
-"""Results as runs write them, forged for the tests of what reads them."""
+"""Forged results, in the form that runs write."""
 
 import csv
 import dataclasses

@@ -1,4 +1,4 @@
-"""What the papers claim: every claim finds its printed cells, and the file's mistakes are one line."""
+"""The papers' claims: every claim finds its printed cells, and mistakes in the file are one line."""
 
 import re
 

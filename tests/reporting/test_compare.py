@@ -1,4 +1,4 @@
-"""Two methods, or two commits, over what both have."""
+"""Comparing two methods or two commits over their common cells."""
 
 import io
 

@@ -1,4 +1,4 @@
-"""The pocket reproduction's pages: of forged records, whose answers are known, and the committed one."""
+"""The pocket reproduction's pages: from forged records with known answers, and the committed one."""
 
 import itertools
 import json
@@ -26,7 +26,7 @@ PLANNED = range(1, 11)
 
 
 def record(method, task, seed, lr=1e-3):
-    """A run of a method at 80 % and what is above it, with noise that all methods of a seed share."""
+    """A run at 80 % plus the method's advantage, with noise shared by all methods of a seed."""
     shift = {"AdaLoRA": 0.1, "SVD-LoRA": -0.1, "LoRA": 0.0}[method] * (-1) ** seed  # AdaLoRA and SVD-LoRA are alike
     value = (80 + ABOVE[method] + shift + seed / 10) / 100
     run = forged(

@@ -1,4 +1,4 @@
-"""Every published number stands beside the run that matches it, and beside no other."""
+"""Every published number is compared with the run that matches it, and with no other."""
 
 import csv
 from dataclasses import asdict

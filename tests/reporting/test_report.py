@@ -1,4 +1,4 @@
-"""The report: what it says, that it stands alone, and how it behaves in a real browser."""
+"""The report: its content, that it needs no other file, and how it behaves in a real browser."""
 
 import json
 import re

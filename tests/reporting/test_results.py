@@ -1,4 +1,4 @@
-"""Results read back: which are whole, and which may be summarised together."""
+"""Reading results: which are valid, and which may be summarised together."""
 
 import json
 

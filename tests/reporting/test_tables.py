@@ -1,4 +1,4 @@
-"""Tables: cells over seeds, the paper's numbers beside them, and what is never put together."""
+"""Tables: cells over seeds, the paper's numbers, and results that are never combined."""
 
 import io
 import re

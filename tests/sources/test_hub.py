@@ -1,4 +1,4 @@
-"""The hub, played by a server on this machine: away, or wrong in every way that we could think of."""
+"""A local server plays the hub: unreachable, or failing in every way we could think of."""
 
 import json
 import os
@@ -129,7 +129,7 @@ os._exit(0)
 
 @pytest.fixture(scope="module")
 def told(tmp_path_factory):
-    """What we say of each hub, and the folder in which everything had to stay."""
+    """Our message for each hub, and the folder in which everything had to stay."""
     folder = tmp_path_factory.mktemp("hub")
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT, json.dumps(list(HUBS))], cwd=ROOT, capture_output=True, text=True, timeout=200,

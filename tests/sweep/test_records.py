@@ -1,4 +1,4 @@
-"""Records of runs: what is left when the run folders are gone."""
+"""Records of runs, which remain when the run folders are gone."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""Sweeps on a real SLURM: `make test-slurm`, where one is up. Nothing here depends on how it is set up."""
+"""Sweeps on a real SLURM, where one is up: `make test-slurm`. Nothing here depends on how it is set up."""
 
 import json
 import shutil
@@ -112,7 +112,7 @@ def test_preempted_and_timed_out_a_sweep_ends_in_a_serial_one_s_bits(sweep, tiny
 
 
 def checkpoints(tmp_path):
-    """All that there are."""
+    """All checkpoints."""
     return list((tmp_path / "runs").rglob("checkpoint/step-*"))
 
 

@@ -1,4 +1,4 @@
-"""What run folders, and the notes of failures before them, say of a cell."""
+"""A cell's state from run folders and from notes of earlier failures."""
 
 import fcntl
 import json

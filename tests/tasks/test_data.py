@@ -1,4 +1,4 @@
-"""Reading rows: every source and override, and a message for everything that can be wrong with them."""
+"""Reading rows: every source and override, and the message for every mistake."""
 
 from collections import Counter
 from dataclasses import replace

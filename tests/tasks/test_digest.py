@@ -1,4 +1,4 @@
-"""A table's digest follows its rows, and not how they are stored."""
+"""A table's digest depends on its rows, not on how they are stored."""
 
 import pyarrow as pa
 import pyarrow.parquet as pq

@@ -1,4 +1,4 @@
-"""A task on files of one's own, from the template conf/task/_files.yaml: formats, labels, and what can be wrong."""
+"""A task on the user's own files, from the template conf/task/_files.yaml: formats, labels, mistakes."""
 
 import csv
 import json

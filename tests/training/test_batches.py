@@ -1,4 +1,4 @@
-"""Which rows make a batch, in which order, and how they are padded."""
+"""Which rows form a batch, their order and padding."""
 
 import random
 

@@ -15,7 +15,7 @@ from tests.tiny import INPUTS, classifier, targets_of, trained
 
 
 class NoReads(TorchDispatchMode):
-    """Fails where a value is read: on a GPU, that waits for all that was started before."""
+    """Fails where a value is read, which on a GPU waits for all launched work."""
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         assert function is not torch.ops.aten._local_scalar_dense.default, "a step waits for the device"

@@ -1,4 +1,4 @@
-"""What is decayed, and the learning rate of every step."""
+"""Weight decay, and the learning rate of every step."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""What is refused, what is left out and what is only said about rows of question answering."""
+"""Question-answering rows that are errors, skipped, or only reported."""
 
 from pathlib import Path
 

@@ -88,7 +88,7 @@ def pieces(window):
 
 
 def test_what_windows_are(tokenizer):
-    """Neighbours share `stride` tokens, and together they hold the context's own tokens, behind the question's."""
+    """Neighbours share `stride` tokens, and together they contain the context's tokens, after the question's."""
     rows, length, stride = random_rows(), 40, 8
     cut = windows(rows, tokenizer, length, stride)
     assert max(cut["length"]) == length
