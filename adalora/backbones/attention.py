@@ -44,11 +44,11 @@ def use_exact_attention(model: nn.Module) -> None:
         if isinstance(module, DisentangledSelfAttention):
             module.forward = types.MethodType(forward, module)  # type: ignore[method-assign]
         if isinstance(module, DebertaV2Encoder):
-            module.get_rel_pos = no_picture  # type: ignore[method-assign]
+            module.get_rel_pos = no_distances  # type: ignore[method-assign]
 
 
-def no_picture(hidden_states: Tensor, query_states: Tensor | None = None, relative_pos: Tensor | None = None) -> Any:
-    """Replaces `get_rel_pos`: returns what it is given. The library's attention computes its own."""
+def no_distances(hidden_states: Tensor, query_states: Tensor | None = None, relative_pos: Tensor | None = None) -> Any:
+    """Replacement for `get_rel_pos` that computes nothing: the attention computes its own distances."""
     return relative_pos
 
 
