@@ -139,9 +139,10 @@ def say(text: str) -> None:
 
 
 def name_of(cell: Cell) -> str:
-    """A cell in a few words: `rte adalora 0.3M form=doublets seed=1`."""
+    """A cell in a few words: `rte adalora 0.3M form=doublets lr=1e-3 seed=1`."""
     own = [cell.config.task.name, cell.config.method.name]
     if cell.config.method.has_budget:
         own.append(cell.config.budget.name)
-    options = [text.removeprefix("method.") for text in cell.overrides if text.startswith("method.")]
+    shown = ("method.", "training.lr=")  # what cells of a table or study can differ in
+    options = [text.partition(".")[2] for text in cell.overrides if text.startswith(shown)]
     return " ".join([*own, *options, f"seed={cell.config.seed}"])

@@ -8,6 +8,7 @@ from adalora.reporting.pocket.numbers import TASKS, tuning
 from adalora.reporting.results import read_results
 from adalora.sweep.cells import cells_of
 from adalora.sweep.studies import FILE, read_studies, read_study
+from adalora.sweep.sweep import name_of
 
 GRIDS = """
 small:
@@ -43,6 +44,11 @@ def test_a_study_that_is_not_in_the_file_is_one_line(tmp_path):
     assert read_study("small", tmp_path).records == "runs"
     with pytest.raises(UserError, match="study.yaml has no study pocket"):
         read_study("pocket", tmp_path)
+
+
+def test_runs_that_differ_in_their_rate_have_names_of_their_own(tmp_path):
+    cells, _ = cells_of(study(tmp_path, GRIDS)["small"].settings("small"), [7], [])
+    assert [name_of(cell) for cell in cells][:2] == ["r8 adalora custom seed=7", "r8 lora custom lr=3e-3 seed=7"]
 
 
 @pytest.mark.parametrize(
