@@ -29,7 +29,7 @@ make bench                 speed and memory beside PEFT's and transformers', in 
 make list                  every cell of a published table: state, time, size, command; needs no weights, data or network
 make reproduce-glue        run what is not done of Table 1, then write the tables; the same command resumes after a stop
 make reproduce-squad  reproduce-summarization  reproduce-ablations  reproduce-increlora
-make reproduce-pocket      AdaLoRA, LoRA and AdaLoRA without allocation, ten seeds on packaged weights (results/pocket)
+make reproduce-pocket      AdaLoRA, LoRA and AdaLoRA without allocation, five seeds on packaged weights (results/pocket)
 make reproduce-pocket-tuning   its learning rates
 make watch                 the newest sweep, from a second terminal
 make tables                all finished runs beside the paper's numbers, in results/tables
@@ -38,7 +38,7 @@ make compare A=adalora B=lora   paired differences over all cells that both have
 
   WHAT=glue                for list: glue, squad, summarization, ablations, increlora, all, pocket, pocket-tuning
   ONLY="task=rte,mrpc method=adalora"   the cells that have these options
-  SEEDS=1,2,3              default 1,2,3,4,5; pocket: 1 to 10
+  SEEDS=1,2,3              default 1,2,3,4,5
   WORKERS=2                runs at once on this machine, default 1
   LAUNCHER=slurm           every run a SLURM job (docs/clusters.md); DETACH=1 ends when all is submitted
   SLURM="partition=gpu account=mine timeout_min=240"   options of conf/hydra/launcher/slurm.yaml
