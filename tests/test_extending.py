@@ -13,6 +13,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs/extending.md").read_text()
 STEPS = re.findall(r"(?:^`([\w./-]+)`\n\n)?```(\w+)\n(.*?)```\n", PAGE, flags=re.M | re.S)
+pytestmark = pytest.mark.slow  # make test-docs
 
 
 @pytest.fixture(scope="module")

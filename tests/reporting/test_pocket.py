@@ -22,7 +22,7 @@ OPTIONS = {
     "LoRA": {"method__rank": 2},
 }
 ABOVE = {"AdaLoRA": 2.0, "SVD-LoRA": 2.0, "LoRA": 0.0}  # points
-PLANNED = range(1, 11)
+PLANNED = range(1, 7)
 
 
 def record(method, task, seed, lr=1e-3):
@@ -77,7 +77,7 @@ def test_the_answer_is_what_was_put_in(study):
     assert found.complete
     above_lora, above_itself = found.verdicts["pocket-primary"].parts
     assert above_lora.found.mean == pytest.approx(2.0)
-    assert (above_lora.state, above_lora.found.n) == ("holds", 40)
+    assert (above_lora.state, above_lora.found.n) == ("holds", 24)
     assert above_itself.found.mean == pytest.approx(0.0, abs=1e-9)
     assert above_itself.state == "open"
     assert "AdaLoRA scores above LoRA: +2.00 points" in text
@@ -88,20 +88,20 @@ def test_scores_are_means_over_the_seeds(study):
     found, text, _ = page(PLANNED, study())
     expected = statistics.mean(80 + seed / 10 for seed in PLANNED)
     assert statistics.mean(found.scores("LoRA", "cola")) == pytest.approx(expected)
-    assert f"| LoRA | {expected:.2f} ± 0.30 |" in text
+    assert f"| LoRA | {expected:.2f} ± 0.19 |" in text
 
 
 def test_parameters_are_a_range_where_the_runs_differ(study):
     _, text, _ = page(PLANNED, study())
     rows = {cells[1].strip(): cells[3].strip() for line in text.splitlines() if len(cells := line.split("|")) == 5}
-    assert (rows["AdaLoRA"], rows["LoRA"]) == ("80,001 to 80,010", "82,944")
+    assert (rows["AdaLoRA"], rows["LoRA"]) == ("80,001 to 80,006", "82,944")
 
 
 def test_only_seeds_that_have_every_cell_count(study):
     found, text, _ = page(PLANNED, study(seeds=(1, 2, 3), without=[("LoRA", "cola", 3)]))
     assert list(found.seeds) == [1, 2]
     assert found.recorded == 3 * 12 - 1
-    assert "Interim: 2 of 10 seeds are complete, so the protocol's tests are not made yet" in text
+    assert "Interim: 2 of 6 seeds are complete, so the protocol's tests are not made yet" in text
     assert " p |" not in text
 
 
@@ -127,22 +127,27 @@ def test_the_best_rate_is_chosen_and_the_lower_of_equal_ones():
     assert min(tuned.scores) < tuned.best < max(tuned.scores)
 
 
-def test_the_pages_are_written_and_the_same_each_time(study):
+def test_all_pages_are_written(study):
     folder = study(seeds=(1, 2))
     files, _ = write_pages(PLANNED, folder)
     names = {path.name for path in files}
     assert names >= {"README.md", "differences.svg", "time.svg", "packaged.md", "claims.md", "report.html"}
-    before = {path: path.read_bytes() for path in files}
-    assert {path: path.read_bytes() for path in write_pages(PLANNED, folder)[0]} == before
     assert "SVD-LoRA - LoRA" in (folder / "README.md").read_text()
     assert "glue.md" not in {path.name for path in folder.iterdir()}
+
+
+@pytest.mark.slow
+def test_the_pages_are_the_same_each_time(study):
+    folder = study(seeds=(1, 2))
+    before = {path: path.read_bytes() for path in write_pages(PLANNED, folder)[0]}
+    assert {path: path.read_bytes() for path in write_pages(PLANNED, folder)[0]} == before
 
 
 def test_without_a_record_the_page_says_so(tmp_path):
     (tmp_path / "claims.yaml").write_text((POCKET / "claims.yaml").read_text())
     files, _ = write_pages(PLANNED, tmp_path)
     assert [path.name for path in files] == ["README.md"]
-    assert "None yet: 0 of 120 runs are recorded" in files[0].read_text()
+    assert "None yet: 0 of 72 runs are recorded" in files[0].read_text()
 
 
 def test_a_damaged_record_is_named(study):
