@@ -32,7 +32,6 @@ PLACES = {
     "classifier_dropout": "model",
     "pos_query_base_only": "model",
     "max_length": "task",
-    "precision": "",  # top level
     "total_steps": "recipe",
 } | {option.name: "training" for option in fields(Training)}
 DIFFS = ("official_scripts", "pocket")  # recipes that are a diff over `paper`
@@ -144,8 +143,8 @@ def node(row: Row, source: str, method: str | None) -> dict[str, Any]:
         if column in (*TRAINING_LENGTHS, *config.lengths):
             lengths[column] = value
         else:
-            (tree.setdefault(place, {}) if place else tree)[column] = value
-        values[f"{place}.{column}" if place else column] = value
+            tree.setdefault(place, {})[column] = value
+        values[f"{place}.{column}"] = value
     return tree
 
 
@@ -155,7 +154,7 @@ def departures(config: Config) -> dict[str, tuple[Any, Any]]:
     recipe, found = config.recipe, {}
     for key, value in (recipe.values.get("protocol", {}) | recipe.values.get("source", {})).items():
         section, _, name = key.rpartition(".")
-        now = getattr(getattr(config, section) if section else config, name)
+        now = getattr(getattr(config, section), name)
         stays = now is not None and name in recipe.lengths  # whatever T is
         now = recipe.lengths.get(name) if now is None else now
         if stays or now != value:

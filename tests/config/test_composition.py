@@ -250,11 +250,6 @@ def test_the_command_line_wins(compose, recipe):
     assert config.recipe.source == plain.recipe.source
 
 
-def test_the_command_line_wins_over_the_demo_s_precision(compose):
-    assert compose("model=deberta_minilm", "task=r8").precision == "bf16"
-    assert compose("model=deberta_minilm", "task=r8", "precision=fp32").precision == "fp32"
-
-
 def test_every_method_has_options_and_a_dataclass():
     assert options("method") == sorted(METHODS)
 
