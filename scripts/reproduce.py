@@ -150,14 +150,17 @@ def workers(text: str) -> int:
 
 def parser() -> Parser:
     """The options."""
-    top = Parser(description="Published tables: list their cells, run what is not done.", allow_abbrev=False)
+    top = Parser(
+        description="List the cells of published tables and studies, and run those that aren't done.",
+        allow_abbrev=False,
+    )
     verbs = top.add_subparsers(dest="verb", required=True, parser_class=Parser)
     listed = verbs.add_parser("list", help="every cell: state, size, time, command", allow_abbrev=False)
     listed.add_argument(
         "--format", choices=("table", "commands"), default="table", help="commands: train.py lines only"
     )
     listed.set_defaults(act=show_list)
-    ran = verbs.add_parser("run", help="run what is not done, end with the tables", allow_abbrev=False)
+    ran = verbs.add_parser("run", help="run what isn't done, then write the tables", allow_abbrev=False)
     ran.add_argument("--workers", type=workers, default=1, help="runs at once (default 1)")
     ran.add_argument("--launcher", choices=("workers", "slurm"), default="workers", help="slurm: every run a job")
     ran.add_argument("--slurm", default="", help="options of conf/hydra/launcher/slurm.yaml, as 'partition=gpu'")

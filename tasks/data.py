@@ -80,7 +80,7 @@ def load_data(task: Task, root: str | None = None) -> Data:
             raise UserError(f"{where} has no usable row: {'; '.join(left_out)}")
         notes += [f"{split}: {line}" for line in left_out]
         if split != task.train_split and task.eval_rows and task.eval_rows < table.num_rows:
-            notes.append(f"{split}: {task.eval_rows:,} of {table.num_rows:,} rows, evenly spread (task.eval_rows)")
+            notes.append(f"{split}: {task.eval_rows:,} of {table.num_rows:,} rows, evenly spaced (task.eval_rows)")
             table, subset = table.take(spread(table.num_rows, task.eval_rows)), True
         tables[split] = table
         origins.append(origin)

@@ -66,8 +66,8 @@ def test_squad_learns_and_leaves_what_the_official_script_reads(start, squad, qu
 def test_squad_v2_says_what_its_training_rows_cannot_teach(start, squad, questions, capsys):
     folder = start([*squad, "task=squad_v2", "method=lora", "training.max_steps=2", "task.eval_rows=10"])
     result, out = result_of(folder), " ".join(capsys.readouterr().out.split())
-    assert "every question has an answer, so nothing teaches when there is none" in out
-    assert "10 of 40 rows, evenly spread" in out
+    assert "every question has an answer, so the model can't learn to give none" in out
+    assert "10 of 40 rows, evenly spaced" in out
     assert result["task"]["subset"] is True and result["task"]["rows"]["validation"] == 10
     assert {"best_f1_threshold", "has_answer_f1"} <= result["last"].keys()
     assert (folder / "predictions/validation/null_odds.json").exists()

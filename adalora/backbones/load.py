@@ -29,8 +29,8 @@ CONFIGS: dict[str, type[PreTrainedConfig]] = {
     "bart": transformers.BartConfig,
 }
 REMEDY = (
-    "give a folder with config, weights and tokenizer as transformers saves them (model.path=FOLDER); a damaged "
-    "download is fetched again once its file is removed"
+    "give a folder with config, weights and tokenizer as transformers saves them (model.path=FOLDER); remove a "
+    "damaged download to fetch it again"
 )
 CONTENT = (  # files that determine a model besides its weights
     "config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",

@@ -48,15 +48,17 @@ def options_of(name: str, package: str) -> type[MethodConfig]:
         UserError: something is missing; the message says what to add.
     """
     module = f"{package}.options"
-    require(find_spec(module) is not None, f"there is no module {module}, which has the method's options")
+    require(find_spec(module) is not None, f"module {module} is missing: it should define the method's options")
     options: Any = getattr(import_module(module), "OPTIONS", None)
     good = isinstance(options, type) and issubclass(options, MethodConfig) and is_dataclass(options)
     if not good:
         raise UserError(f"{module} has no OPTIONS, the method's dataclass, a subclass of MethodConfig")
     require(
-        options.name == name, f'{module}: {options.__name__}.name is "{options.name}", and the method is called {name}'
+        options.name == name, f'{module}: {options.__name__}.name is "{options.name}", but the method is called {name}'
     )
-    require(find_spec(f"{package}.layer") is not None, f"there is no module {package}.layer, which has the method")
+    require(
+        find_spec(f"{package}.layer") is not None, f"module {package}.layer is missing: it should define the method"
+    )
     return options
 
 

@@ -71,12 +71,10 @@ def read_adapter(where: str, method: str, kind: str) -> SavedAdapter:
     folder = Path(where).expanduser()
     require(folder.is_dir(), f"method.init_from={where}: no such folder")
     for name in (CONFIG, TENSORS):
-        require(
-            (folder / name).is_file(), f"method.init_from={where} has no {name}: a folder that PEFT saved is needed"
-        )
+        require((folder / name).is_file(), f"method.init_from={where} has no {name}: give a folder that PEFT saved")
     options = read_dict(folder / CONFIG, AnyAdapter, REMEDY)
     found = options["peft_type"]
-    require(found == kind, f"method.init_from={where} is of PEFT's type {found}, method={method} takes {kind} only")
+    require(found == kind, f"method.init_from={where} has PEFT type {found}, but method={method} needs {kind}")
     needed = AdaLoRAAdapter if kind == "ADALORA" else LoRAAdapter
     options = read_dict(folder / CONFIG, needed, REMEDY)
     for name in UNLIKE_OURS:

@@ -30,15 +30,20 @@ FIGURES = ROOT / "results" / "bench"
 
 def main() -> int:
     """Measure the requested parts, and write the page."""
-    parser = Parser(description="Measure this suite beside its peers, side by side.", allow_abbrev=False)
+    parser = Parser(description="Benchmark this suite against its peers, side by side.", allow_abbrev=False)
     parser.add_argument(
-        "parts", nargs="*", metavar="PART", help="of step, startup, evaluation, summarization, growth, page (all)"
+        "parts",
+        nargs="*",
+        metavar="PART",
+        help="some of step, startup, evaluation, summarization, growth, page (default: all)",
     )
-    parser.add_argument("--rounds", type=int, default=3, help="times that every side is measured (%(default)s)")
+    parser.add_argument("--rounds", type=int, default=3, help="measurements of every side (%(default)s)")
     parser.add_argument("--rows", type=int, default=32, help="rows of a training batch (%(default)s)")
     parser.add_argument("--precision", choices=("fp32", "bf16", "fp16"), default="bf16", help="(%(default)s)")
     parser.add_argument("--against", type=Path, help="another checkout of this suite to measure beside this one")
-    parser.add_argument("--out", type=Path, help="folder for the figures (results/bench/MACHINE); then no page is made")
+    parser.add_argument(
+        "--out", type=Path, help="folder for the figures (default results/bench/MACHINE, which also writes the page)"
+    )
     args = parser.parse_args()
     fewer = max(1, args.rounds * 2 // 3)
     measures: dict[str, Callable[[], dict[str, Any]]] = {

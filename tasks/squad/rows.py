@@ -106,7 +106,7 @@ def misplaced(context: str, texts: list[str], starts: list[int]) -> str | None:
         return f"{len(texts)} answer texts and {len(starts)} answer_start"
     for text, start in zip(texts, starts, strict=True):
         if not text.strip():
-            return "an answer without text: an empty list stands for no answer"
+            return "an answer without text: use an empty list for no answer"
         if start < 0 or not context.startswith(text, start):
             found = context[max(start, 0) : max(start, 0) + len(text)]
             hint = f", it is at {context.index(text)}" if text in context else ""

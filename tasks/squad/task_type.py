@@ -43,7 +43,7 @@ class Squad(TaskType):
         if self.task.unanswerable and training:
             answered = sum(len(answers["text"]) > 0 for answers in table["answers"].to_pylist())
             if answered == table.num_rows:
-                notes.append(f"{where}: every question has an answer, so nothing teaches when there is none")
+                notes.append(f"{where}: every question has an answer, so the model can't learn to give none")
         return table, notes
 
     def features(self, table: pa.Table, tokenizer: PreTrainedTokenizerBase) -> datasets.Dataset:

@@ -106,5 +106,5 @@ def notes(rows: datasets.Dataset, max_source_length: int, max_target_length: int
     ):
         cut = total(pc.greater(rows.data[name], limit))
         if cut:
-            found.append(f"{cut:,} of {len(rows):,} {what} ({cut / len(rows):.1%}) are cut to {limit:,} tokens")
+            found.append(f"{cut:,} of {len(rows):,} {what} ({cut / len(rows):.1%}) are truncated to {limit:,} tokens")
     return found

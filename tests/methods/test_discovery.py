@@ -51,15 +51,15 @@ def test_every_method_has_a_row_in_the_test_matrix():
 @pytest.mark.parametrize(
     "options, layer, line",
     [
-        (None, "", "there is no module {}.options, which has the method's options"),
+        (None, "", "module {}.options is missing: it should define the method's options"),
         ("", "", "{}.options has no OPTIONS, the method's dataclass, a subclass of MethodConfig"),
         ("OPTIONS = dict", "", "{}.options has no OPTIONS, the method's dataclass, a subclass of MethodConfig"),
         (
             OPTIONS.replace('"own"', '"other"'),
             "",
-            '{}.options: OwnConfig.name is "other", and the method is called own',
+            '{}.options: OwnConfig.name is "other", but the method is called own',
         ),
-        (OPTIONS, None, "there is no module {}.layer, which has the method"),
+        (OPTIONS, None, "module {}.layer is missing: it should define the method"),
     ],
 )
 def test_a_step_that_is_missing_is_named(package, options, layer, line):

@@ -236,8 +236,8 @@ def test_the_count_of_random_shapes(seed):
     "shapes, options, message",
     [
         ({"a": (6, 4)}, {}, r"adapts the square maps, but there are none"),
-        ({"a": (6, 6), "b": (6, 8)}, {"modules": ["a", "b"]}, r"can't cut b of 6 x 8 into squares of 6"),
-        ({"a": (4, 4), "b": (6, 6)}, {}, r"can't cut b of 6 x 6 into squares of 4"),
+        ({"a": (6, 6), "b": (6, 8)}, {"modules": ["a", "b"]}, r"can't split b of 6 x 8 into squares of 6"),
+        ({"a": (4, 4), "b": (6, 6)}, {}, r"can't split b of 6 x 6 into squares of 4"),
         ({str(i): (6, 6) for i in range(4)}, {"heads": 4}, r"method\.heads=4 doesn't divide 6"),
         ({str(i): (6, 6) for i in range(6)}, {}, r"method\.matrices=4 doesn't divide the 6 squares of 6 x 6"),
     ],

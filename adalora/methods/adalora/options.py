@@ -24,32 +24,34 @@ class AdaLoRAConfig(PlacedConfig):
     init_rank: int | None = option(
         None,
         at_least(1),
-        help="rank slots a module at the start; null: from the budget. With target_rank equal to it (both 2 at 0.3M, "
+        help="initial rank slots in each module; null: from the budget. With target_rank equal to it (both 2 at 0.3M, "
         "both 8 at 1.2M) nothing is pruned: SVD-LoRA (Table 5)",
     )
     target_rank: float | None = option(None, help="mean rank at the end, may be fractional; null: from the budget")
     form: str = option(
         "triplets",
         one_of(*FORMS),
-        help="triplets (P lambda Q), doublets (LoRA's B A, scored and zeroed together; Table 4)",
+        help="triplets (P lambda Q), or doublets (LoRA's B A; Table 4)",
     )
     importance: str = option(
         "smoothed",
         one_of(*IMPORTANCE),
-        help="S from smoothed (sensitivity x uncertainty), sensitivity (without uncertainty), magnitude (|lambda|); "
+        help="score: smoothed (sensitivity x uncertainty), sensitivity alone, or magnitude (|lambda|); "
         "the last two: Table 4",
     )
     alpha: float = option(16.0, positive, help="released scripts: 16 or 32 by task")
-    dropout: float = option(0.0, share, help="on the input of Q; the released models never pass one")
-    init_std: float = option(0.02, positive, help="of P and Q; lambda starts at 0 (released code)")
+    dropout: float = option(0.0, share, help="dropout on the input of Q; the released models never set it")
+    init_std: float = option(
+        0.02, positive, help="standard deviation of the initial P and Q; lambda starts at 0 (released code)"
+    )
     orthogonality: float = option(
         0.1,
         not_negative,
         help="gamma, weight of the mean unsquared norm (released form); paper: 0.1, 0.3, 0.5; 0: none (Table 5); "
         "doublets have none",
     )
-    beta1: float = option(0.85, share, help="averaging of the sensitivity (paper, Section 4.1)")
-    beta2: float = option(0.85, share, help="averaging of the uncertainty (paper, Section 4.1)")
+    beta1: float = option(0.85, share, help="decay of the average sensitivity (paper, Section 4.1)")
+    beta2: float = option(0.85, share, help="decay of the average uncertainty (paper, Section 4.1)")
     initial_steps: int | None = option(
         None, not_negative, help="t_i, steps before the first pruning; null: 15 % of T (ours)"
     )
@@ -58,7 +60,7 @@ class AdaLoRAConfig(PlacedConfig):
         None, at_least(1), help="Delta_T, steps between prunings; null: 1; released scripts: 1, 10 or 100"
     )
     init_from: str | None = option(
-        None, help="a folder with a PEFT AdaLoRA adapter to start from, head included; null: fresh values"
+        None, help="a folder with a PEFT AdaLoRA adapter to start from, head included; null: new initial values"
     )
 
     def __post_init__(self) -> None:
@@ -66,7 +68,7 @@ class AdaLoRAConfig(PlacedConfig):
         if self.form == "doublets":
             require(
                 self.importance != "magnitude",
-                "method.importance=magnitude is |lambda|, which method.form=doublets lacks: use another",
+                "method.importance=magnitude is |lambda|, which method.form=doublets doesn't have: use another",
             )
             require(self.init_from is None, "method.init_from holds triplets: not with method.form=doublets")
             self.orthogonality = 0.0  # recipes set it for triplets; LoRA's factors have none (D-doublets)

@@ -18,12 +18,17 @@ class BottleneckConfig(PlacedConfig):
 
     after_attention: ClassVar[bool] = True  # by default, besides the FFN
 
-    width: int | None = option(None, at_least(1), help="m, of the bottleneck; null: from the budget")
-    init_std: float = option(0.02, positive, help="of both maps, biases 0: the model-wide rule of the released code")
+    width: int | None = option(None, at_least(1), help="m, width of the bottleneck; null: from the budget")
+    init_std: float = option(
+        0.02, positive, help="standard deviation of both maps, biases 0: the model-wide rule of the released code"
+    )
 
     def places(self, targets: Mapping[str, str]) -> list[str]:
         allowed = [name for name, path in targets.items() if path.endswith(ATTENTION + FFN)]
-        require(bool(allowed), f"method={self.name}: residual and LayerNorm follow none of {', '.join(targets)}")
+        require(
+            bool(allowed),
+            f"method={self.name}: none of these maps is followed by a residual and LayerNorm: {', '.join(targets)}",
+        )
         for name in self.modules or []:
             require(
                 name in allowed,
@@ -55,7 +60,7 @@ class HoulsbyConfig(BottleneckConfig):
     name: str = "houlsby"
     modules: list[str] | None = option(
         None,
-        help="short names of model.targets that get one; null: the method's own, as released: attention.output and "
+        help="short names of model.targets that get a bottleneck; null: the released ones, attention.output and "
         "output; in BART all of *.out and *.fc2",
     )
 

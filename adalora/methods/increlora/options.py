@@ -17,30 +17,31 @@ class IncreLoRAConfig(PlacedConfig):
     rank_of_maps: ClassVar[str | None] = "target_rank"
 
     name: str = "increlora"
-    init_rank: int = option(1, at_least(1), help="rank of every module at the start (paper, Section 3.2; every script)")
+    init_rank: int = option(1, at_least(1), help="initial rank of every module (paper, Section 3.2; every script)")
     target_rank: float | None = option(None, help="mean rank at the end, may be fractional; null: from the budget")
     add_rank: int | None = option(
         None,
         at_least(1),
-        help="ranks that a chosen module gains, and holds in reserve; null: half the target rank, at least 1 "
-        "(released map: 1, 2, 3, 4 for 2, 4, 6, 8)",
+        help="ranks that a chosen module gains at a time, and the size of its reserve; null: half the target rank, at "
+        "least 1 (released map: 1, 2, 3, 4 for 2, 4, 6, 8)",
     )
     top_h: int | None = option(
         None,
         at_least(1),
-        help="modules chosen at once; null: as many as growing within 40 % of T takes (ours); released scripts: 1 "
-        "to 22",
+        help="modules chosen at each growth; null: enough to finish within 40 % of T (ours); released scripts: 1 to 22",
     )
-    alpha: float = option(16.0, positive, help="released scripts: 16 or 32 by task; over the current rank")
-    dropout: float = option(0.0, share, help="on the input of A; released scripts: 0 to 0.3")
-    init_std: float = option(0.02, positive, help="of A and B; E starts at 0 (released code)")
+    alpha: float = option(16.0, positive, help="scale is alpha / current rank; released scripts: 16 or 32 by task")
+    dropout: float = option(0.0, share, help="dropout on the input of A; released scripts: 0 to 0.3")
+    init_std: float = option(
+        0.02, positive, help="standard deviation of the initial A and B; E starts at 0 (released code)"
+    )
     orthogonality: float = option(
         0.1,
         not_negative,
         help="gamma, weight of the mean unsquared norm (released form); scripts: 0.1 or 0.3; 0: none",
     )
-    beta1: float = option(0.85, share, help="averaging of the module score (released scripts)")
-    beta2: float = option(0.85, share, help="averaging of its uncertainty (released scripts)")
+    beta1: float = option(0.85, share, help="decay of the average module score (released scripts)")
+    beta2: float = option(0.85, share, help="decay of the average uncertainty (released scripts)")
     initial_steps: int | None = option(
         None, not_negative, help="steps before the first growth; null: as interval (every script has them equal)"
     )
@@ -50,14 +51,14 @@ class IncreLoRAConfig(PlacedConfig):
         help="steps between growths; null: 15 growths within 40 % of T (ours); scripts: 100 to 1000",
     )
     advance_learning: bool = option(
-        True, help="reserve ranks learn A and B while their E is held at 1e-5; false: all held, E at 0"
+        True, help="reserve ranks train A and B with E fixed at 1e-5; false: everything fixed, E at 0"
     )
     restart_warmup: bool = option(
         True,
-        help="what a growth adds warms up anew and ends with the rest (released: multi_lr); false: it follows the "
-        "schedule of all",
+        help="added parameters get a new warm-up and end with the others (released: multi_lr); false: they follow "
+        "the common schedule",
     )
-    rescale: bool = option(False, help="true: a growth keeps the update as it is, by scaling the module's E (ours)")
+    rescale: bool = option(False, help="true: growth leaves the update unchanged by rescaling the module's E (ours)")
     compat: str = option(
         "none",
         one_of("none", "released"),

@@ -16,20 +16,22 @@ class LoRAConfig(PlacedConfig):
 
     name: str = "lora"
     rank: int | None = option(None, at_least(1), help="null: from the budget")
-    alpha: float = option(16.0, positive, help="released AdaLoRA scripts: 16 or 32 by task, constant over ranks")
-    dropout: float = option(0.0, share, help="on the input of A; 0 in the official runs")
+    alpha: float = option(
+        16.0, positive, help="scale is alpha / rank; released AdaLoRA scripts: 16 or 32 by task at every rank"
+    )
+    dropout: float = option(0.0, share, help="dropout on the input of A; 0 in the official runs")
     init: str = option(
         "normal",
         one_of("normal", "kaiming"),
-        help="of A: normal (released DeBERTa model on GLUE), kaiming (the library's; recipes of SQuAD and BART); "
+        help="initial A: normal (released DeBERTa model on GLUE) or kaiming (loralib; recipes of SQuAD and BART); "
         "B starts at 0",
     )
-    init_std: float = option(0.02, positive, help="of normal")
+    init_std: float = option(0.02, positive, help="standard deviation of normal")
     orthogonality: float = option(
         0.0, not_negative, help="gamma, weight of the mean |cosine| within A and B (LoRA-regu, Table 5); 0: none"
     )
     init_from: str | None = option(
-        None, help="a folder with a PEFT LoRA adapter to start from, head included; null: fresh values"
+        None, help="a folder with a PEFT LoRA adapter to start from, head included; null: new initial values"
     )
 
     def size(self, shapes: Shapes) -> int | None:

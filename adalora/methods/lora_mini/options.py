@@ -24,7 +24,7 @@ class LoRAMiniConfig(PlacedConfig):
         help="frozen factors: orthonormal (ours), gaussian (the same size on average)",
     )
     alpha: float = option(16.0, positive, help="ours, as for LoRA")
-    dropout: float = option(0.0, share, help="on the input of A_out")
+    dropout: float = option(0.0, share, help="dropout on the input of A_out")
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -17,7 +17,7 @@ delta_lm itself is cheaper, that is computed instead.
 
 A ~ U(+- 1/sqrt(r)), B = 0, C ~ U(+- sqrt(6 / ((1 + 5 s0^2) r))) with s0 = `init_scale` (released code).
 Matrices are numbered in the order of the backbone's maps, M per layer, so each attention block of BART counts as a
-layer. Maps that aren't d x d, which the authors leave out, are cut into d x d slices, one matrix each (D-lorta-slices).
+layer. Maps that aren't d x d, which the authors skip, are split into d x d slices, one matrix each (D-lorta-slices).
 Parameters: r (d + d_h + H + L + M).
 """
 

@@ -23,7 +23,7 @@ class LoRTAConfig(PlacedConfig):
     name: str = "lorta"
     modules: list[str] | None = option(
         None,
-        help="short names of model.targets; null: the square ones, so the attention's (as published); others are cut "
+        help="short names of model.targets; null: the square ones, so attention's (as published); others are split "
         "into squares of the smallest side",
     )
     rank: int | None = option(None, at_least(1), help="r of the CP form, for the whole model; null: from the budget")
@@ -33,8 +33,8 @@ class LoRTAConfig(PlacedConfig):
     matrices: int | None = option(
         None,
         at_least(1),
-        help="M, squares a layer of the tensor; null: 4 (q, k, v, o of an attention block), with modules given all "
-        "squares of a layer",
+        help="M, squares in each layer of the tensor; null: 4 (q, k, v, o of an attention block), or "
+        "with modules all squares of a layer",
     )
     head_side: str = option(
         "as_released",
@@ -98,7 +98,7 @@ class LoRTAConfig(PlacedConfig):
         for path, (d_out, d_in) in shapes.items():
             require(
                 d_out % d == d_in % d == 0,
-                f"method=lorta can't cut {path} of {d_out} x {d_in} into squares of {d}, the smallest side: "
+                f"method=lorta can't split {path} of {d_out} x {d_in} into squares of {d}, the smallest side: "
                 "choose others in method.modules",
             )
             first[path] = slices

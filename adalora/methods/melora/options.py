@@ -13,13 +13,13 @@ class MELoRAConfig(PlacedConfig):
 
     name: str = "melora"
     rank: int | None = option(
-        None, at_least(1), help="of a mini; the update's rank is up to minis times that; null: from the budget"
+        None, at_least(1), help="rank of a mini; the update's rank is up to minis times that; null: from the budget"
     )
     minis: int = option(
-        4, at_least(1), help="n, must divide both sides of every map; costs nothing (ours; released script: 2)"
+        4, at_least(1), help="n, must divide both sides of every map; costs no parameters (ours; released script: 2)"
     )
     alpha: float = option(16.0, positive, help="released GLUE script")
-    dropout: float = option(0.0, share, help="on the input; released GLUE script: 0.05, ours as for LoRA")
+    dropout: float = option(0.0, share, help="dropout on the input; released GLUE script: 0.05, ours as for LoRA")
 
     def size(self, shapes: Shapes) -> int | None:
         return self.rank

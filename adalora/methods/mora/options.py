@@ -15,17 +15,17 @@ class MoRAConfig(PlacedConfig):
     """W x + f_dec(M f_comp(x)), with M square and about as many entries as LoRA of rank `rank`."""
 
     name: str = "mora"
-    rank: int | None = option(None, at_least(1), help="of the LoRA that has as many parameters; null: from the budget")
+    rank: int | None = option(None, at_least(1), help="rank of a LoRA with as many parameters; null: from the budget")
     type: int = option(
         6, one_of(*TYPES), help="6: rotation, for small ranks; 1: sharing, for large ones (authors' README)"
     )
     narrowing_type: int | None = option(
         None,
         one_of(*TYPES),
-        help="type where d_in > d_out; null: as type. 1 is ours: type 6 leaves most inputs of such a map unused (72 % "
-        "in the FFN's output map)",
+        help="type for maps with d_in > d_out; null: the same. 1 is ours: type 6 ignores most inputs of such a map "
+        "(72 % in the FFN's output map)",
     )
-    dropout: float = option(0.0, share, help="on the input of f_comp")
+    dropout: float = option(0.0, share, help="dropout on the input of f_comp")
 
     def size(self, shapes: Shapes) -> int | None:
         return self.rank

@@ -20,11 +20,11 @@ class PEFTConfig(PlacedConfig):
     """A PEFT tuner by name, with its options in `config`; the size is solved from the budget unless set there."""
 
     name: str = "peft"
-    type: str = option("LORA", help="PEFT's name; a wrong one lists what there is")
+    type: str = option("LORA", help="PEFT's name of the tuner; a wrong one lists all")
     config: dict[str, Any] = option(
         {},
-        help="options of PEFT's config class, its defaults otherwise; the one that sets the size (r, n_frequency, ...) "
-        "is solved from the budget unless it is here",
+        help="options of PEFT's config class, else its defaults; the one that sets the size (r, n_frequency, ...) is "
+        "solved from the budget unless given here",
     )
 
     def __post_init__(self) -> None:

@@ -16,7 +16,7 @@ class PfeifferConfig(BottleneckConfig):
     name: str = "pfeiffer"
     modules: list[str] | None = option(
         None,
-        help="short names of model.targets that get one; null: the method's own, as released: output; in BART *.fc2",
+        help="short names of model.targets that get a bottleneck; null: the released one, output; in BART *.fc2",
     )
 
 

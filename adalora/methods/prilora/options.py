@@ -19,25 +19,25 @@ class PRILoRAConfig(PlacedConfig):
 
     name: str = "prilora"
     mean_rank: float | None = option(
-        None, at_least(1), help="mean over the layers, may be fractional; null: from the budget"
+        None, at_least(1), help="mean rank over the layers, may be fractional; null: from the budget"
     )
     spread: float = option(
         0.5,
-        help="ranks run from mean_rank (1 - spread) in the first layer to mean_rank (1 + spread) in the last, from 1 "
-        "at least; below 0: decreasing; 0: LoRA's (ours)",
+        help="ranks run from mean_rank (1 - spread) in the first layer to mean_rank (1 + spread) in the last, at "
+        "least 1; below 0: decreasing; 0: LoRA's (ours)",
     )
     sparsity: float = option(
         0.5, share, help="rho, share of each row of A that is pruned; 0: none (ours, see docs/deviations.md)"
     )
-    beta: float = option(0.9, share, help="averaging of the input norms over steps (ours)")
-    alpha: float = option(16.0, positive, help="as LoRA's; over each layer's own rank (ours)")
-    dropout: float = option(0.0, share, help="on the input of A")
-    init_std: float = option(0.02, positive, help="of A, as LoRA's; B starts at 0")
+    beta: float = option(0.9, share, help="decay of the average input norms over steps (ours)")
+    alpha: float = option(16.0, positive, help="as LoRA's; scale is alpha / the layer's rank (ours)")
+    dropout: float = option(0.0, share, help="dropout on the input of A")
+    init_std: float = option(0.02, positive, help="standard deviation of the initial A, as LoRA's; B starts at 0")
     initial_steps: int | None = option(
         None, not_negative, help="steps before the first pruning; null: 15 % of T (ours)"
     )
     mask_interval: int | None = option(
-        None, at_least(1), help="steps between prunings, the last follows the last step; null: 40 (ours)"
+        None, at_least(1), help="steps between prunings, with one more after the last step; null: 40 (ours)"
     )
 
     def __post_init__(self) -> None:

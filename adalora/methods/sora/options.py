@@ -22,7 +22,7 @@ class SoRAConfig(PlacedConfig):
     max_rank: int | None = option(
         None,
         at_least(1),
-        help="gates a module; null: from the budget (8 as the paper, 12 for a mean rank of 8)",
+        help="gates in each module; null: from the budget (8 as the paper, 12 for a mean rank of 8)",
     )
     target_rank: float | None = option(
         None, help="mean rank at the end, by parameters, may be fractional; null: from the budget"
@@ -30,21 +30,20 @@ class SoRAConfig(PlacedConfig):
     xi: float | None = option(
         None,
         not_negative,
-        help="threshold on the gates at every step (released scripts: 3e-4; up to 7e-4); what it keeps is then an "
-        "outcome, the budget only names the cell. null: the xi of each step is the one that keeps the budget's "
-        "schedule (ours)",
+        help="threshold on the gates at every step (released scripts: 3e-4; up to 7e-4); the final size is then an "
+        "outcome, and the budget only names the cell. null: xi follows the budget's schedule at every step (ours)",
     )
     threshold: str = option(
         "constant",
         one_of("constant", "times_lr"),
-        help="of a given xi: constant (released), times_lr (the paper's eta_t lambda: xi at the peak of the learning "
-        "rate, and in proportion to it)",
+        help="how a given xi changes: constant (released), or times_lr (the paper's eta_t lambda: xi at the peak of "
+        "the learning rate, and proportional to it)",
     )
     compat: str = option(
         "paper",
         one_of("paper", "released"),
-        help="paper: soft threshold, torch's AdamW; released: the released operator, which zeroes all below 2 xi, and "
-        "the AdamW of transformers 4.14 for all that is trained",
+        help="paper: soft threshold, torch's AdamW; released: the released operator, which zeroes everything below "
+        "2 xi, and transformers 4.14's AdamW for all parameters",
     )
     penalty: float = option(
         0.0, not_negative, help="weight of mean |g| in the loss; released scripts: 10, or 1e-3; the paper has none"
@@ -53,9 +52,13 @@ class SoRAConfig(PlacedConfig):
         None, positive, help="peak learning rate of the gates; null: training.lr (released scripts)"
     )
     gate_eps: float = option(1e-6, positive, help="Adam's epsilon of the gates (released code)")
-    alpha: float = option(16.0, positive, help="released code; over max_rank, also after pruning")
-    dropout: float = option(0.0, share, help="on the input of A")
-    init_std: float = option(1.0, positive, help="of the gates (released code); A is Kaiming-uniform, B starts at 0")
+    alpha: float = option(16.0, positive, help="scale is alpha / max_rank, also after pruning (released code)")
+    dropout: float = option(0.0, share, help="dropout on the input of A")
+    init_std: float = option(
+        1.0,
+        positive,
+        help="standard deviation of the initial gates (released code); A is Kaiming-uniform, B starts at 0",
+    )
     initial_steps: int | None = option(
         None, not_negative, help="t_i, steps before the first threshold; null: 15 % of T (ours); unused with xi"
     )
@@ -67,7 +70,7 @@ class SoRAConfig(PlacedConfig):
         super().__post_init__()
         require(
             self.threshold == "constant" or self.xi is not None,
-            f"method.threshold={self.threshold} needs a given threshold: set method.xi, such as 3e-4",
+            f"method.threshold={self.threshold} needs method.xi, such as 3e-4",
         )
         if self.max_rank is not None and self.target_rank is not None:
             require(
@@ -101,7 +104,7 @@ class SoRAConfig(PlacedConfig):
     def describe(self) -> str:
         most, target, xi = self.max_rank, self.target_rank, self.xi
         if xi is not None:
-            return f"rank {most}, xi {xi:g}, which decides what is kept"
+            return f"rank {most}, xi {xi:g} decides the final size"
         return f"rank {most}, fixed" if target == most else f"rank {most} -> {target:.4g}"
 
     def planned(self, total_steps: int) -> Self:
