@@ -62,7 +62,7 @@ def method_usage(name: str, width: int) -> str:
         text = start.ljust(indent) + each.metadata.get("help", "")
         lines += textwrap.wrap(text, width, subsequent_indent=" " * indent) or [start]
     lines += ["  none"] if not options else []
-    return "\n".join([*lines, "", "A recipe or a budget may set others: dry_run=true shows what is in force."])
+    return "\n".join([*lines, "", "Recipes and budgets can change these values: dry_run=true shows those in force."])
 
 
 def default_of(option: Field[Any]) -> Any:

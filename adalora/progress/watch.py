@@ -135,7 +135,7 @@ class Watch:
         self._write(step, values, {"speed/tokens_per_second": speed})
         what = f"loss {values['train/loss']:.3f}"
         if "allocation/budget" in values:
-            what += f"  budget {values['allocation/budget']:,.0f}"
+            what += f"  total rank {values['allocation/budget']:.0f}"
         if self.bar.disable:
             self.say(f"{self._at(step)}  {what}  lr {values['train/lr']:.2e}")
         self.bar.update(self.task, what=what)

@@ -149,7 +149,7 @@ def ranks_over_time(section: Section, logs: Logs) -> Iterator[Figure]:
 
 def allocation(section: Section, logs: Logs) -> Iterator[Figure]:
     """The rank budget and the threshold over steps: two figures per task, one line per row."""
-    kinds = (("allocation/budget", "ranks in force"), ("allocation/threshold", "threshold"))
+    kinds = (("allocation/budget", "total rank"), ("allocation/threshold", "threshold"))
     cells = list(adaptive(section))
     for task in dict.fromkeys(task for _, task, _ in cells):
         mine = [(row, runs) for row, each, runs in cells if each == task]

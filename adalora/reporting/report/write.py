@@ -106,7 +106,7 @@ def albums(sections: Sequence[Section], logs: Logs) -> list[Album]:
         ),
         Album(
             "allocation", "Budget and threshold",
-            "The ranks in force, and the highest importance score that was masked.",
+            "The total rank, and the highest importance score that was masked.",
             [each for section in sections for each in figures.allocation(section, logs)],
         ),
     ]  # fmt: skip
