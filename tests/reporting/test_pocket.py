@@ -91,6 +91,12 @@ def test_scores_are_means_over_the_seeds(study):
     assert f"| LoRA | {expected:.2f} ± 0.19 |" in text
 
 
+def test_every_run_is_listed_with_the_median(study):
+    _, text, _ = page(PLANNED, study(seeds=(1, 2, 3)))
+    assert "| R8 | AdaLoRA | 82.00 | 82.30 | 82.20 | 82.20 |" in text  # 80 + 2 -+ 0.1 + seed / 10
+    assert "|  | LoRA | 80.10 | 80.20 | 80.30 | 80.20 |" in text
+
+
 def test_parameters_are_a_range_where_the_runs_differ(study):
     _, text, _ = page(PLANNED, study())
     rows = {cells[1].strip(): cells[3].strip() for line in text.splitlines() if len(cells := line.split("|")) == 5}

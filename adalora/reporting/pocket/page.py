@@ -53,7 +53,7 @@ def page(planned: Sequence[int], folder: Path = POCKET) -> tuple[Pocket, str, li
     found = pocket(runs, planned, read_claims(folder, PAPER))
     environment = Environment(autoescape=False, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {"signed": signed, "span": span, "p": probability, "mean": statistics.mean,
-                            "std": statistics.stdev}  # fmt: skip
+                            "median": statistics.median, "std": statistics.stdev}  # fmt: skip
     template = files("adalora.reporting.pocket").joinpath("page.md.j2").read_text("utf-8")
     text = environment.from_string(template).render(
         found=found, tuning=tuning(tuned), tuned=tuned, runs=runs, TASKS=TASKS, METHODS=METHODS, commits=commits,
