@@ -18,7 +18,7 @@ FIRST = next(command for command in OFFLINE if "ONLY=" in command)  # makes the 
 EXPECTED = {  # what a command prints; others only have to end well
     "make help": "make reproduce-glue",
     "make demo": "accuracy",
-    "make list WHAT=glue": "glue: ",
+    "make list WHAT=glue": " cells (",
     "make watch": "24 done of 24",
     "make compare A=adalora B=lora": "adalora",
 }
