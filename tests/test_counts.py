@@ -93,5 +93,5 @@ def test_a_pruned_triplet_that_came_back(start, short, monkeypatch):
         original(self)
 
     monkeypatch.setattr(AdaLoRA, "check_end", revives)
-    with pytest.raises(UserError, match=r"nonzero values in the pruned slots of 1 maps$"):
+    with pytest.raises(UserError, match=r"nonzero values in pruned slots \(tensors: 1\)$"):
         start([*short, "method=adalora"])

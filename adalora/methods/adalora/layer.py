@@ -192,7 +192,7 @@ class AdaLoRA(Method):
         if left != b_T:
             raise UserError(f"AdaLoRA ended at a total rank of {left} instead of {b_T}")
         if back:
-            raise UserError(f"AdaLoRA ended with nonzero values in the pruned slots of {back} maps")
+            raise UserError(f"AdaLoRA ended with nonzero values in pruned slots (tensors: {back})")
 
     def metrics(self) -> dict[str, Tensor | float]:
         return {"budget": float(self.budget), "threshold": self.threshold}
