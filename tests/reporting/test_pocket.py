@@ -97,6 +97,23 @@ def test_every_run_is_listed_with_the_median(study):
     assert "|  | LoRA | 80.10 | 80.20 | 80.30 | 80.20 |" in text
 
 
+def test_collapsed_runs_are_named_and_their_pairs_can_be_left_out(study):
+    folder = study(seeds=(1, 2))
+    _, text, _ = page(PLANNED, folder)
+    assert "collapsed" not in text.partition("## Scores")[0]
+    for seed, value in ((1, 0.10), (2, 0.43)):  # of 0 and a median near 82: 43 is closer to 82
+        run = record("LoRA", "stsb", seed)
+        metric = run["task"]["headline"]
+        write(folder / "runs", run | {"last": run["last"] | {metric: value}})
+    found, text, _ = page(PLANNED, folder)
+    assert found.collapsed() == [("LoRA", "stsb", 1)]
+    assert "**1 of 24 runs collapsed**" in text
+    assert "LoRA on STS-B with seed 1." in text
+    usual = [1.9, 2.1]  # 2 -+ 0.1 above LoRA
+    left_out = statistics.mean([statistics.mean(usual)] * 3 + [82.3 - 43.0])
+    assert found.without_collapsed("AdaLoRA", "LoRA") == (pytest.approx(left_out), 4, 7)
+
+
 def test_parameters_are_a_range_where_the_runs_differ(study):
     _, text, _ = page(PLANNED, study())
     rows = {cells[1].strip(): cells[3].strip() for line in text.splitlines() if len(cells := line.split("|")) == 5}
@@ -135,18 +152,25 @@ def test_the_best_rate_is_chosen_and_the_lower_of_equal_ones():
 
 def test_all_pages_are_written(study):
     folder = study(seeds=(1, 2))
-    files, _ = write_pages(PLANNED, folder)
+    files, _ = write_pages([1, 2], folder)
     names = {path.name for path in files}
     assert names >= {"README.md", "differences.svg", "time.svg", "packaged.md", "claims.md", "report.html"}
     assert "SVD-LoRA - LoRA" in (folder / "README.md").read_text()
     assert "glue.md" not in {path.name for path in folder.iterdir()}
 
 
+def test_no_verdict_is_written_before_all_seeds_are_in(study):
+    files, _ = write_pages(PLANNED, study(seeds=(1, 2)))
+    names = {path.name for path in files}
+    assert {"README.md", "packaged.md"} <= names
+    assert not {"claims.md", "report.html"} & names
+
+
 @pytest.mark.slow
 def test_the_pages_are_the_same_each_time(study):
     folder = study(seeds=(1, 2))
-    before = {path: path.read_bytes() for path in write_pages(PLANNED, folder)[0]}
-    assert {path: path.read_bytes() for path in write_pages(PLANNED, folder)[0]} == before
+    before = {path: path.read_bytes() for path in write_pages([1, 2], folder)[0]}
+    assert {path: path.read_bytes() for path in write_pages([1, 2], folder)[0]} == before
 
 
 def test_without_a_record_the_page_says_so(tmp_path):

@@ -1,5 +1,6 @@
 """The numbers on the pocket reproduction's pages."""
 
+import math
 import re
 import statistics
 from collections import defaultdict
@@ -17,6 +18,7 @@ from adalora.statistics.over_tasks import Estimate
 
 TASKS = {"r8": "R8", "mrpc": "MRPC", "stsb": "STS-B", "cola": "CoLA"}
 METHODS = ("AdaLoRA", "SVD-LoRA", "LoRA")
+CONSTANT = {"r8": 49.47, "mrpc": 68.38, "stsb": 0.0, "cola": 0.0}  # scores of a constant prediction
 BUDGET = "custom 82,944"  # mean rank 2 in 36 maps
 
 Cells = Mapping[tuple[str, str], Mapping[int, Run]]  # (method, task) -> seed -> run
@@ -84,6 +86,36 @@ class Pocket:
     def scores(self, method: str, task: str) -> list[float]:
         """The scores of a cell, seed by seed."""
         return [score(self.cells[method, task][seed]) for seed in self.seeds]
+
+    def collapsed(self) -> list[tuple[str, str, int]]:
+        """Method, task and seed of runs that score closer to a constant prediction than to the median of the task."""
+        found = []
+        for task, constant in CONSTANT.items():
+            middle = statistics.median(value for method in METHODS for value in self.scores(method, task))
+            found += [
+                (method, task, seed)
+                for method in METHODS
+                for seed, value in zip(self.seeds, self.scores(method, task), strict=True)
+                if abs(value - constant) < abs(value - middle)
+            ]
+        return found
+
+    def without_collapsed(self, method: str, other: str) -> tuple[float, int, int]:
+        """The mean over tasks of the mean difference, without pairs that have a collapsed run; its tasks and pairs.
+
+        NaN if no pair is left.
+        """
+        collapsed, means, pairs = self.collapsed(), [], 0
+        for task in TASKS:
+            one, two = (dict(zip(self.seeds, self.scores(name, task), strict=True)) for name in (method, other))
+            left = [
+                one[seed] - two[seed]
+                for seed in self.seeds
+                if not {(method, task, seed), (other, task, seed)} & set(collapsed)
+            ]
+            means += [statistics.mean(left)] if left else []
+            pairs += len(left)
+        return statistics.mean(means) if means else math.nan, len(means), pairs
 
     def over_tasks(self, method: str) -> list[float]:
         """The mean score over the tasks, seed by seed."""

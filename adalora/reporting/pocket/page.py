@@ -15,14 +15,14 @@ from adalora.reporting.claimpage import probability, span
 from adalora.reporting.claims import read_claims
 from adalora.reporting.findings import gather
 from adalora.reporting.pocket.draw import draw_differences, draw_time
-from adalora.reporting.pocket.numbers import METHODS, TASKS, Pocket, in_words, pocket, tuning
+from adalora.reporting.pocket.numbers import CONSTANT, METHODS, TASKS, Pocket, in_words, pocket, tuning
 from adalora.reporting.report.write import write_report
 from adalora.reporting.results import read_results
 from adalora.reporting.tables import signed, write_tables
 
 
 def write_pages(planned: Sequence[int], folder: Path = POCKET) -> tuple[list[Path], list[str]]:
-    """Write all pages from the records in `folder`.
+    """Write all pages from the records in `folder`; those with verdicts only once all planned seeds are complete.
 
     Args:
         planned: the seeds of the counted runs.
@@ -38,12 +38,15 @@ def write_pages(planned: Sequence[int], folder: Path = POCKET) -> tuple[list[Pat
     write_text(written[0], text)
     if not found.seeds:
         return written, lines
-    draw_differences(found, folder / "differences.svg")
-    draw_time(found, folder / "time.svg")
+    written += [folder / "differences.svg", folder / "time.svg"]
+    draw_differences(found, written[1])
+    draw_time(found, written[2])
     findings = gather(folder / "runs")
-    tables, told = write_tables(findings, folder, only=("packaged", "claims"))
-    report, _ = write_report(findings, folder)
-    return [*written, folder / "differences.svg", folder / "time.svg", *tables, report], [*lines, *told]
+    tables, told = write_tables(findings, folder, only=("packaged", "claims") if found.complete else ("packaged",))
+    written += tables
+    if found.complete:
+        written.append(write_report(findings, folder)[0])
+    return written, [*lines, *told]
 
 
 def page(planned: Sequence[int], folder: Path = POCKET) -> tuple[Pocket, str, list[str]]:
@@ -56,8 +59,8 @@ def page(planned: Sequence[int], folder: Path = POCKET) -> tuple[Pocket, str, li
                             "median": statistics.median, "std": statistics.stdev}  # fmt: skip
     template = files("adalora.reporting.pocket").joinpath("page.md.j2").read_text("utf-8")
     text = environment.from_string(template).render(
-        found=found, tuning=tuning(tuned), tuned=tuned, runs=runs, TASKS=TASKS, METHODS=METHODS, commits=commits,
-        in_words=in_words, pairs=lambda names: list(combinations(names, 2)),
+        found=found, tuning=tuning(tuned), tuned=tuned, runs=runs, TASKS=TASKS, METHODS=METHODS, CONSTANT=CONSTANT,
+        commits=commits, in_words=in_words, pairs=lambda names: list(combinations(names, 2)),
         hours=lambda group: sum(run["seconds"] for run in group) / 3600,
     )  # fmt: skip
     return found, text.rstrip() + "\n", [f"skipped {line}" for line in skipped + skipped_too]
