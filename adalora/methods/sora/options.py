@@ -70,7 +70,7 @@ class SoRAConfig(PlacedConfig):
         super().__post_init__()
         require(
             self.threshold == "constant" or self.xi is not None,
-            f"method.threshold={self.threshold} needs method.xi, such as 3e-4",
+            f"method.threshold={self.threshold} needs a given xi: set method.xi, such as 3e-4",
         )
         if self.max_rank is not None and self.target_rank is not None:
             require(
