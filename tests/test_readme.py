@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -70,6 +71,21 @@ def test_the_own_loop_section_runs_and_prunes():
     }
     exec(code, names)  # noqa: S102
     assert sum(names["method"].ranks().values()) == 4
+
+
+def test_the_loop_in_wandb_md_gives_runs_short_names(tmp_path):
+    (loop,) = re.findall(r"^```bash\n(.*?)^```", TEXTS["docs/wandb.md"], flags=re.S | re.M)
+    for method in ("adalora", "lora"):
+        logged = tmp_path / f"results/runs/deberta_minilm/rte/{method}/0.3M/seed2-0123456789/wandb/offline-run"
+        (logged / "files").mkdir(parents=True)
+        (logged / "run-abc.wandb").write_text(method)
+        (logged.parent / "latest-run").symlink_to(logged.name)
+    subprocess.run(["bash", "-euc", loop], cwd=tmp_path, check=True)
+    for method in ("adalora", "lora"):
+        name = f"{method}-0.3M-2"
+        linked = tmp_path / f"results/leet/deberta_minilm-rte/run-00000000_000000-{name}"
+        assert (linked / f"run-{name}.wandb").read_text() == method
+        assert (linked / "files").is_dir()
 
 
 def test_the_options_it_lists_are_those_of_conf():
