@@ -4,7 +4,6 @@ import os
 import re
 import shutil
 import subprocess
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -71,4 +70,4 @@ def test_it_runs_as_shown(checkout, command):
 
 
 def test_the_first_command_left_the_tables(checkout):
-    assert "AdaLoRA" in Path(checkout / "results/tables/packaged.md").read_text()
+    assert "AdaLoRA" in (checkout / "results/tables/packaged.md").read_text()

@@ -18,7 +18,9 @@ from adalora.statistics.over_tasks import Estimate
 
 TASKS = {"r8": "R8", "mrpc": "MRPC", "stsb": "STS-B", "cola": "CoLA"}
 METHODS = ("AdaLoRA", "SVD-LoRA", "LoRA")
-CONSTANT = {"r8": 49.47, "mrpc": 68.38, "stsb": 0.0, "cola": 0.0}  # scores of a constant prediction
+CONSTANT = {  # scores of a constant prediction; accuracies: 1,083 of 2,189 rows and 279 of 408
+    "r8": 49.47, "mrpc": 68.38, "stsb": 0.0, "cola": 0.0,
+}  # fmt: skip
 BUDGET = "custom 82,944"  # mean rank 2 in 36 maps
 
 Cells = Mapping[tuple[str, str], Mapping[int, Run]]  # (method, task) -> seed -> run
@@ -92,12 +94,10 @@ class Pocket:
         found = []
         for task, constant in CONSTANT.items():
             middle = statistics.median(value for method in METHODS for value in self.scores(method, task))
-            found += [
-                (method, task, seed)
-                for method in METHODS
-                for seed, value in zip(self.seeds, self.scores(method, task), strict=True)
-                if abs(value - constant) < abs(value - middle)
-            ]
+            for method in METHODS:
+                for seed, value in zip(self.seeds, self.scores(method, task), strict=True):
+                    if abs(value - constant) < abs(value - middle):
+                        found.append((method, task, seed))
         return found
 
     def without_collapsed(self, method: str, other: str) -> tuple[float, int, int]:
@@ -105,17 +105,17 @@ class Pocket:
 
         NaN if no pair is left.
         """
-        collapsed, means, pairs = self.collapsed(), [], 0
-        for task in TASKS:
-            one, two = (dict(zip(self.seeds, self.scores(name, task), strict=True)) for name in (method, other))
-            left = [
-                one[seed] - two[seed]
+        out = self.collapsed()
+        differences = [
+            [
+                score(self.cells[method, task][seed]) - score(self.cells[other, task][seed])
                 for seed in self.seeds
-                if not {(method, task, seed), (other, task, seed)} & set(collapsed)
+                if (method, task, seed) not in out and (other, task, seed) not in out
             ]
-            means += [statistics.mean(left)] if left else []
-            pairs += len(left)
-        return statistics.mean(means) if means else math.nan, len(means), pairs
+            for task in TASKS
+        ]
+        means = [statistics.mean(found) for found in differences if found]
+        return statistics.mean(means) if means else math.nan, len(means), sum(map(len, differences))
 
     def over_tasks(self, method: str) -> list[float]:
         """The mean score over the tasks, seed by seed."""
