@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from adalora.errors import UserError
 from adalora.methods.discovery import METHODS
@@ -116,19 +116,19 @@ def cell_name(place: tuple[Any, ...]) -> str:
 
 def comparison_table(rows: Sequence[Row], a: str, b: str) -> Table:
     """A table for the terminal, with the mean over the cells of each backbone."""
-    table = Table(box=None, title=f"{escape(a)} - {escape(b)}, points of the headline metric at the last step")
+    table = Table(box=None, title=Text(f"{a} - {b}, points of the headline metric at the last step"))
     for name in ("cell", "metric", a, b, "difference", "95 %", "n", "p (Holm)", "least p"):
-        table.add_column(escape(name), justify="left" if name in ("cell", "metric") else "right")
+        table.add_column(Text(name), justify="left" if name in ("cell", "metric") else "right")
     for model in dict.fromkeys(row.model for row in rows):
         mine = [row for row in rows if row.model == model]
-        table.add_row(f"[bold]{escape(model)}[/bold]")
+        table.add_row(Text(model, style="bold"))
         for row in mine:
             table.add_row(
-                escape(row.cell), row.metric, f"{row.one:.2f}", f"{row.other:.2f}", *numbers(row.found, row.p),
+                Text(row.cell), row.metric, f"{row.one:.2f}", f"{row.other:.2f}", *numbers(row.found, row.p),
                 style=None if row.p is not None and row.p <= 0.05 else "dim",
             )  # fmt: skip
             for note in row.notes:
-                table.add_row(f"  {escape(note)}")
+                table.add_row(Text(f"  {note}"))
         whole = paired_over_tasks([row.scores for row in mine])
         if len(mine) > 1 and whole is not None:
             table.add_row(f"mean of {len(mine)} cells", "", "", "", *numbers(whole, whole.p), style="bold")

@@ -80,13 +80,16 @@ def test_the_command_line(tmp_path):
     assert "nowhere: no such folder" in error_of(run("scripts/compare.py", "lora", "full", "--runs", "nowhere"))
 
 
-def test_brackets_of_a_variant_are_shown():
+@pytest.mark.parametrize("markup", [True, False])  # the suite's console has it off
+def test_brackets_of_a_variant_are_shown(markup):
     maps = {"method__modules": ["query", "value"], "recipe__values": {}}
     runs = [make("rte", "lora", seed=1, last=0.8, key=f"{n:010x}", commit=c * 40, **maps) for n, c in enumerate("ab")]
     rows, _ = compare(runs, "a" * 7, "b" * 7)
-    console = Console(width=200, file=io.StringIO())
+    console = Console(width=200, file=io.StringIO(), markup=markup)
     console.print(comparison_table(rows, "lora modules=[query,value]", "b"))
     assert console.file.getvalue().count("modules=[query,value]") == 3  # title, column, cell
+    assert "[bold]" not in console.file.getvalue()
+    assert "\\" not in console.file.getvalue()
 
 
 def test_sides():
