@@ -4,7 +4,7 @@ import csv
 import io
 from collections.abc import Sequence
 
-from adalora.reporting.comparisons import Part
+from adalora.reporting.comparisons import NOT_RUN, Part
 from adalora.reporting.render import Document, Grid
 from adalora.reporting.verdicts import VERDICTS, Group, Verdict
 from adalora.statistics.seeds import Interval
@@ -29,14 +29,15 @@ FIELDS = (
 
 
 def claims_document(verdicts: Sequence[Verdict], others: Sequence[Group]) -> Document:
-    """The page for Markdown and LaTeX."""
+    """The page for Markdown and LaTeX. Claims without runs are only named; the CSV has their comparisons."""
     counts = ", ".join(f"{sum(v.verdict == name for v in verdicts)} {name}" for name in VERDICTS)
-    grids = [grid(TITLE, [f"{len(verdicts)} claims: {counts}."], verdicts)]
+    run = [verdict for verdict in verdicts if verdict.verdict != NOT_RUN]
+    left = [verdict.claim.id for verdict in verdicts if verdict.verdict == NOT_RUN]
+    caption = [f"{len(verdicts)} claims: {counts}.", *([f"Not run: {', '.join(left)}."] if left else [])]
+    grids = [grid(TITLE, caption, run)]
     grids += [grid(f"Methods against each other: {title}", [ELSEWHERE], found) for title, found in others]
-    notes = [
-        f"{verdict.claim.id}: {verdict.claim.statement} ({verdict.claim.place}), {verdict.claim.step} step."
-        for verdict in verdicts
-    ]
+    claims = {verdict.claim.id: verdict.claim for group in (run, *(found for _, found in others)) for verdict in group}
+    notes = [f"{claim.id}: {claim.statement} ({claim.place}), {claim.step} step." for claim in claims.values()]
     return Document(TITLE, [INTRO], grids, notes)
 
 

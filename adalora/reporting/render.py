@@ -9,7 +9,7 @@ LABELS = 4  # leading columns: method, budget, parameters, statistic
 
 @dataclass(frozen=True)
 class Grid:
-    """A table. Each block is a group of lines."""
+    """A table. Each block is a group of lines; without blocks only title and caption are rendered."""
 
     title: str
     caption: list[str]
@@ -31,13 +31,15 @@ def markdown(document: Document) -> str:
     """Render GitHub Markdown, with columns also aligned for a terminal."""
     parts = [f"# {md(document.title)}", *map(md, document.intro)]
     for grid in document.grids:
+        parts += [f"## {md(grid.title)}", *map(md, grid.caption)]
+        if not grid.blocks:
+            continue
         lines = [[md(cell) for cell in line] for block in grid.blocks for line in block]
         table = [[md(cell) for cell in grid.header], *lines]
         widths = [max(3, *(len(line[i]) for line in table)) for i in range(len(grid.header))]
         rule = ["-" * w if i < LABELS else "-" * (w - 1) + ":" for i, w in enumerate(widths)]
         rows = [table[0], rule, *lines]
-        text = "\n".join("| " + " | ".join(map(aligned, row, widths, range(len(row)))) + " |" for row in rows)
-        parts += [f"## {md(grid.title)}", *map(md, grid.caption), text]
+        parts += ["\n".join("| " + " | ".join(map(aligned, row, widths, range(len(row)))) + " |" for row in rows)]
     if document.footnotes:
         parts += ["\n".join(f"{i}. {md(note)}" for i, note in enumerate(document.footnotes, start=1))]
     return "\n\n".join(parts) + "\n"
@@ -76,13 +78,17 @@ def tex(text: str) -> str:
 def latex(document: Document) -> str:
     """Render one float per table, for a document that loads booktabs."""
     parts = [f"% {one_line(document.title)}", r"% \usepackage{booktabs}"]
-    if not document.grids:
+    tables = [grid for grid in document.grids if grid.blocks]
+    if not tables:
         parts += [f"% {one_line(text)}" for text in document.intro]
     for grid in document.grids:
+        if not grid.blocks:
+            parts += ["", *(f"% {one_line(text)}" for text in [f"{grid.title}.", *grid.caption])]
+            continue
         columns = len(grid.header)
         caption = " ".join(map(tex, [f"{grid.title}.", *document.intro, *grid.caption]))
         blocks = [heading(block, columns) for block in grid.blocks]
-        notes = document.footnotes if grid is document.grids[-1] else []
+        notes = document.footnotes if grid is tables[-1] else []
         parts += [
             "",
             r"\begin{table}",

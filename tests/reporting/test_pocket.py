@@ -106,7 +106,7 @@ def test_collapsed_runs_are_named_and_their_pairs_can_be_left_out(study):
         metric = run["task"]["headline"]
         write(folder / "runs", run | {"last": run["last"] | {metric: value}})
     found, text, _ = page(PLANNED, folder)
-    assert found.collapsed() == [("LoRA", "stsb", 1)]
+    assert found.collapsed() == {("LoRA", "stsb"): [1]}
     assert "**1 of 24 runs collapsed**" in text
     assert "LoRA on STS-B with seed 1." in text
     usual = [1.9, 2.1]  # 2 -+ 0.1 above LoRA

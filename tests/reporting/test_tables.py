@@ -279,6 +279,9 @@ def test_the_claims_page_has_every_claim_and_other_backbones_apart(tabulate):
     assert (
         f"{len(claims)} claims: 0 reproduced, 0 partly, 0 not reproduced, 0 undecided, {len(claims)} not run." in page
     )
+    assert "| glue-lora | " not in page.partition("## Methods against each other")[0]
+    assert "Not run: glue-average, glue-lora, " in page
+    assert "glue-lora: AdaLoRA scores" in page  # its footnote: the other backbone has it
     other = [line for line in table if line["model"]]
     assert {line["model"] for line in other} == {"MiniLM_L6 & co, fp32"}
     (line,) = [each for each in other if each["claim"] == "glue-lora"]

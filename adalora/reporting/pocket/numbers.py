@@ -89,16 +89,20 @@ class Pocket:
         """The scores of a cell, seed by seed."""
         return [score(self.cells[method, task][seed]) for seed in self.seeds]
 
-    def collapsed(self) -> list[tuple[str, str, int]]:
-        """Method, task and seed of runs that score closer to a constant prediction than to the median of the task."""
-        found = []
+    def differences(self, method: str, other: str, task: str) -> list[float]:
+        """The score of `method` minus that of `other`, seed by seed."""
+        return [one - two for one, two in zip(self.scores(method, task), self.scores(other, task), strict=True)]
+
+    def collapsed(self) -> dict[tuple[str, str], list[int]]:
+        """Seeds by (method, task) of runs that score closer to a constant prediction than to the median of the task."""
+        found = defaultdict(list)
         for task, constant in CONSTANT.items():
             middle = statistics.median(value for method in METHODS for value in self.scores(method, task))
             for method in METHODS:
                 for seed, value in zip(self.seeds, self.scores(method, task), strict=True):
                     if abs(value - constant) < abs(value - middle):
-                        found.append((method, task, seed))
-        return found
+                        found[method, task].append(seed)
+        return dict(found)
 
     def without_collapsed(self, method: str, other: str) -> tuple[float, int, int]:
         """The mean over tasks of the mean difference, without pairs that have a collapsed run; its tasks and pairs.
@@ -108,9 +112,9 @@ class Pocket:
         out = self.collapsed()
         differences = [
             [
-                score(self.cells[method, task][seed]) - score(self.cells[other, task][seed])
-                for seed in self.seeds
-                if (method, task, seed) not in out and (other, task, seed) not in out
+                difference
+                for seed, difference in zip(self.seeds, self.differences(method, other, task), strict=True)
+                if seed not in (*out.get((method, task), ()), *out.get((other, task), ()))
             ]
             for task in TASKS
         ]
