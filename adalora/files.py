@@ -22,13 +22,15 @@ REMEDIES = {  # errors that another folder may not solve
     errno.EDQUOT: "free some of your quota and run the same command again",
     errno.EFBIG: "raise the file-size limit (ulimit -f) and run the same command again",
 }
+RUN_ROOT = "choose a place you can write with run_root=FOLDER"
+READ_ONLY = "make the folder writable and run the same command again"  # for places that no option sets
 WRITING = ".writing-"  # prefix of temporary names
 ABANDONED = 86400.0  # seconds after which a temporary of another host counts as abandoned
 
 
 @contextmanager
-def writing(place: Path, option: str = "run_root") -> Iterator[None]:
-    """Turn a failed write to `place`, the path set by `option`, into a one-line `UserError`.
+def writing(place: Path, remedy: str = RUN_ROOT) -> Iterator[None]:
+    """Turn a failed write to `place` into a one-line `UserError` with the remedy.
 
     Raises:
         UserError: the disk is full, permission is denied, or the path can't be a folder.
@@ -39,13 +41,12 @@ def writing(place: Path, option: str = "run_root") -> Iterator[None]:
         number = error_number(error)
         if number is None:
             raise
-        raise UserError(unwritable(place, number, option)) from error
+        raise UserError(unwritable(place, number, remedy)) from error
 
 
-def unwritable(place: Path | str, number: int, option: str = "run_root") -> str:
-    """The message for system error `number` while writing to `place`, the path set by `option`."""
-    remedy = REMEDIES.get(number, f"choose a place you can write with {option}=FOLDER")
-    return f"{place} can't be written ({os.strerror(number)}): {remedy}"
+def unwritable(place: Path | str, number: int, remedy: str = RUN_ROOT) -> str:
+    """The message for system error `number` while writing to `place`. A full disk has a remedy of its own."""
+    return f"{place} can't be written ({os.strerror(number)}): {REMEDIES.get(number, remedy)}"
 
 
 def error_number(error: Exception) -> int | None:
@@ -71,33 +72,33 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def write_text(path: Path, text: str) -> None:
-    """Replace `path` by `text` atomically: write a temporary, sync, rename."""
-    with writing(path), temporary(path) as place:
+def write_text(path: Path, text: str, remedy: str = RUN_ROOT) -> None:
+    """Replace `path` by `text` atomically: write a temporary, sync, rename. Raises `UserError` with the remedy."""
+    with writing(path, remedy), temporary(path) as place:
         place.write_text(text, encoding="utf-8")
         sync(place)
         os.replace(place, path)
         sync(path.parent)
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Replace `path` by `value` as indented JSON."""
-    write_text(path, json.dumps(value, indent=2, sort_keys=False) + "\n")
+def write_json(path: Path, value: Any, remedy: str = RUN_ROOT) -> None:
+    """Replace `path` by `value` as indented JSON. Raises `UserError` with the remedy."""
+    write_text(path, json.dumps(value, indent=2, sort_keys=False) + "\n", remedy)
 
 
 @contextmanager
-def new_folder(path: Path, replace: bool = True, option: str = "run_root") -> Iterator[Path]:
+def new_folder(path: Path, replace: bool = True, remedy: str = RUN_ROOT) -> Iterator[Path]:
     """Yield a temporary folder that becomes `path` if the block succeeds and is removed otherwise.
 
     Args:
         path: the final path.
         replace: whether it replaces a folder that exists by then; otherwise it is discarded.
-        option: the option that set the path.
+        remedy: what to do if it can't be written.
 
     Raises:
         UserError: it can't be written.
     """
-    with writing(path, option), temporary(path) as place:
+    with writing(path, remedy), temporary(path) as place:
         place.mkdir()
         yield place
         for file in place.rglob("*"):

@@ -83,6 +83,8 @@ def run(args: argparse.Namespace) -> int:
     launcher = Slurm(args.slurm.split(), not args.detach) if args.launcher == "slurm" else Local(args.workers)
     check(launcher)
     asked = wanted(args.what)
+    if asked.records and args.out:
+        raise UserError(f"--out is for a paper's tables: the pages of {args.what} are written beside its records")
     cells, refused = cells_of(chosen(asked.settings, args.only), args.seeds or asked.seeds, args.overrides, heavy)
 
     from adalora.sweep.sweep import sweep
@@ -94,7 +96,7 @@ def run(args: argparse.Namespace) -> int:
 
         if asked.records:
             return write_pages(read_study("pocket").seeds)
-        return write_tables(gather(root), Path(args.tables))
+        return write_tables(gather(root), Path(args.out or "results/tables"))
 
     return sweep(cells, asked.left + refused, launcher, report, asked.records)
 
@@ -165,7 +167,7 @@ def parser() -> Parser:
     ran.add_argument("--launcher", choices=("workers", "slurm"), default="workers", help="slurm: every run a job")
     ran.add_argument("--slurm", default="", help="options of conf/hydra/launcher/slurm.yaml, as 'partition=gpu'")
     ran.add_argument("--detach", action="store_true", help="with slurm: end when all is submitted")
-    ran.add_argument("--tables", default="results/tables", help="folder for a paper's tables (default results/tables)")
+    ran.add_argument("--out", help="folder for a paper's tables (default results/tables)")
     ran.set_defaults(act=run)
     watched = verbs.add_parser("watch", help="show the newest sweep while it runs", allow_abbrev=False)
     watched.add_argument("--runs", default="results/runs", help="folder of runs (default results/runs)")

@@ -16,6 +16,7 @@ from tasks.options import Task
 
 LAYOUT = 4  # incremented when `features` of a type, or tokenizer loading, changes
 SUMS = "sha256.json"  # file with the checksums of an entry's files
+ELSEWHERE = "choose a place you can write with cache_dir=FOLDER"
 
 
 def tokenised(
@@ -56,9 +57,9 @@ def tokenised(
 
 def save(rows: datasets.Dataset, folder: Path, replace: bool = False) -> None:
     """Write an entry with checksums. Without `replace`, an entry that another run has written meanwhile is kept."""
-    with new_folder(folder, replace, option="cache_dir") as place:
+    with new_folder(folder, replace, ELSEWHERE) as place:
         rows.save_to_disk(place)
-        write_json(place / SUMS, {file.name: sha256(file) for file in sorted(place.iterdir())})
+        write_json(place / SUMS, {file.name: sha256(file) for file in sorted(place.iterdir())}, ELSEWHERE)
 
 
 def load(folder: Path) -> datasets.Dataset:

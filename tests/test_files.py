@@ -68,10 +68,10 @@ def test_a_folder_that_came_in_between_is_replaced_or_kept(tmp_path, replace):
     assert [path.name for path in tmp_path.iterdir()] == ["folder"]
 
 
-def test_the_remedy_names_the_option_that_chose_the_place(tmp_path):
+def test_the_message_ends_in_the_callers_remedy(tmp_path):
     (tmp_path / "file").write_text("")
     with (
-        pytest.raises(UserError, match=r"choose a place you can write with out=FOLDER"),
-        new_folder(tmp_path / "file" / "x", option="out"),
+        pytest.raises(UserError, match=r"can't be written \(File exists\): choose another$"),
+        new_folder(tmp_path / "file" / "x", remedy="choose another"),
     ):
         pass

@@ -16,6 +16,7 @@ from adalora.files import new_folder, writing
 from adalora.sources.hub import reachable
 
 CARD = "README.md"
+ELSEWHERE = "choose a place you can write with out=FOLDER"
 ALLOWED = {"to": ("peft", "merged", "card"), "type": ("auto", "lora")}
 
 
@@ -37,11 +38,11 @@ def export(arguments: Sequence[str]) -> str:
     trained = load_run(run)
     text = card(trained, to, options.get("push", options["out"] if to != "card" else str(run)))
     if to == "card":
-        with writing(out, "out"):
+        with writing(out, ELSEWHERE):
             out.mkdir(parents=True, exist_ok=True)
             (out / CARD).write_text(text, encoding="utf-8")
     else:
-        with new_folder(out, option="out") as place:
+        with new_folder(out, remedy=ELSEWHERE) as place:
             write(place, trained, to, options)
             (place / CARD).write_text(text, encoding="utf-8")
     if "push" in options:

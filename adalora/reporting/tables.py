@@ -11,7 +11,6 @@ from pathlib import Path
 
 from rich.table import Table
 
-from adalora.errors import UserError
 from adalora.files import write_text
 from adalora.reporting.cells import AVERAGE, Cell, Column, Section, commits, difference
 from adalora.reporting.claimpage import claims_document, claims_table
@@ -126,11 +125,7 @@ def write_tables(findings: Findings, out: Path, only: Sequence[str] = ()) -> tup
 
 def put(out: Path, name: str, text: str) -> Path:
     """Write a file into `out`. Raises `UserError`, which names --out."""
-    try:
-        write_text(out / name, text)
-    except UserError as error:
-        reason = getattr(error.__cause__, "strerror", None) or error
-        raise UserError(f"{out} can't be written ({reason}): choose another place with --out FOLDER") from error
+    write_text(out / name, text, "choose another place with --out FOLDER")
     return out / name
 
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from adalora.files import write_json
+from adalora.files import READ_ONLY, temporary, write_json, writing
 from adalora.reading import Damaged, read_lines, sealed
 from adalora.resultfile import Result, portable, read_finished
 from adalora.sweep.states import Content, State, scan, state_of
@@ -23,10 +23,16 @@ class Recorder:
         root: the run root.
         cells: cell ids, with the digests of their weights and data.
         records: the folder to write to; None: keep no records.
+
+    Raises:
+        UserError: the folder can't be written.
     """
 
     def __init__(self, root: Path, cells: Mapping[str, Content], records: Path | None) -> None:
         self.root, self.cells, self.records = root, cells, records
+        if records:
+            with writing(records, READ_ONLY), temporary(records / "probe") as probe:
+                probe.touch()
         self.looked = 0.0
 
     def look(self, always: bool = False) -> None:
@@ -55,7 +61,7 @@ def keep_records(states: Mapping[str, State], records: Path) -> list[Path]:
         except Damaged:
             continue
         path = records / f"{result.task['name']}-{result.method['name']}-seed{result.seed}-{result.key}.json"
-        write_json(path, sealed(result.as_dict()))
+        write_json(path, sealed(result.as_dict()), READ_ONLY)
         written.append(path)
     return written
 

@@ -104,10 +104,16 @@ def test_a_sweep_records_now_and_then(tmp_path, finished):
     recorder.look(always=True)
     finished()
     recorder.look()
-    assert not (tmp_path / "records").exists()
+    assert not list((tmp_path / "records").iterdir())
     recorder.look(always=True)
     assert len(list((tmp_path / "records").iterdir())) == 1
     Recorder(tmp_path / "runs", {"c": CONTENT}, None).look(always=True)
+
+
+def test_a_records_folder_that_cannot_be_written_is_one_line_before_anything_runs(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"can't be written \(Not a directory\): make the folder writable and run"):
+        Recorder(tmp_path / "runs", {}, tmp_path / "file" / "records")
 
 
 def test_a_sweep_records_while_slurm_does_not_answer(tmp_path, finished, monkeypatch):

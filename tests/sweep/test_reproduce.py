@@ -43,6 +43,7 @@ def test_commands_are_printed_and_nothing_else():
         (["list", "glue", "--sedes", "1"], "unrecognized arguments: --sedes 1"),
         (["run", "glue", "--slurm", "partition=gpu"], "SLURM= and DETACH= are for jobs: add LAUNCHER=slurm"),
         (["run", "glue", "--launcher", "slurm", "--workers", "2"], "give SLURM='array_parallelism=2'"),
+        (["run", "pocket", "--out", "tables"], "--out is for a paper's tables: the pages of pocket are written beside"),
         (["list", "glue", "--only", "task=rte method=full", "precision=fp64"], "allowed are fp32, tf32, bf16, fp16"),
     ],
 )

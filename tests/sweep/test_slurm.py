@@ -30,7 +30,7 @@ def sweep(tiny_run, tmp_path):
     """`sweep("--detach")` starts a sweep of six cells whose runs are jobs."""
 
     def start(*args, root=tmp_path / "runs", seeds="1,2,3"):
-        return Program(*TABLE, "--seeds", seeds, "--tables", tmp_path / "tables", *tiny_run, f"run_root={root}",
+        return Program(*TABLE, "--seeds", seeds, "--out", tmp_path / "tables", *tiny_run, f"run_root={root}",
                        *args, COLUMNS="200")  # fmt: skip
 
     return start

@@ -21,7 +21,7 @@ def sweep(tiny_run, tmp_path):
     def start(*args, seeds="1,2"):
         process = Program(
             "scripts/reproduce.py", "run", "glue", "--seeds", seeds,
-            "--only", "task=sst2 method=lora,adalora budget=0.3M", "--tables", tmp_path / "tables",
+            "--only", "task=sst2 method=lora,adalora budget=0.3M", "--out", tmp_path / "tables",
             *tiny_run, *args, COLUMNS="200",
         )  # fmt: skip
         started.append(process)
@@ -150,7 +150,7 @@ def test_a_cell_that_somebody_else_is_at_work_on_is_left_and_one_that_fails_does
 def test_missing_data_end_a_sweep_before_it_starts_and_are_named_at_once(tmp_path):
     message = error_of(
         run("scripts/reproduce.py", "run", "all", "--only", "task=rte,squad_v2 method=full", "--seeds", "1",
-            f"run_root={tmp_path}/runs", "--tables", tmp_path / "tables", HF_HOME=f"{tmp_path}/empty")
+            f"run_root={tmp_path}/runs", "--out", tmp_path / "tables", HF_HOME=f"{tmp_path}/empty")
     )  # fmt: skip
     for part in ("microsoft/deberta-v3-base", "nyu-mll/glue", "rajpurkar/squad_v2", "data_root=FOLDER"):
         assert message.count(part) == 1

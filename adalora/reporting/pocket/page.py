@@ -8,7 +8,7 @@ from pathlib import Path
 
 from jinja2 import Environment, StrictUndefined
 
-from adalora.files import write_text
+from adalora.files import READ_ONLY, write_text, writing
 from adalora.places import PAPER, POCKET
 from adalora.reporting.cells import commits
 from adalora.reporting.claimpage import probability, span
@@ -35,12 +35,13 @@ def write_pages(planned: Sequence[int], folder: Path = POCKET) -> tuple[list[Pat
     """
     found, text, lines = page(planned, folder)
     written = [folder / "README.md"]
-    write_text(written[0], text)
+    write_text(written[0], text, READ_ONLY)
     if not found.seeds:
         return written, lines
     written += [folder / "differences.svg", folder / "time.svg"]
-    draw_differences(found, written[1])
-    draw_time(found, written[2])
+    with writing(folder, READ_ONLY):
+        draw_differences(found, written[1])
+        draw_time(found, written[2])
     findings = gather(folder / "runs")
     tables, told = write_tables(findings, folder, only=("packaged", "claims") if found.complete else ("packaged",))
     written += tables
