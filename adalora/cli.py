@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 
 from adalora import processes
 from adalora.config import register, validated
-from adalora.config.mistakes import check_groups, explained
+from adalora.config.mistakes import check_arguments, explained
 from adalora.config.usage import usage
 from adalora.errors import Busy, Interrupted, UserError
 from adalora.files import unwritable
@@ -89,7 +89,7 @@ def command() -> None:
     try:
         if processes.count() > 1 and several:
             raise UserError("--multirun only starts single-process runs: use one torchrun per run")
-        check_groups(sys.argv[1:])
+        check_arguments(sys.argv[1:])
         register()
         main()
     except (HydraException, UserError) as error:

@@ -55,6 +55,17 @@ def test_mistakes_in_options_are_told_without_torch(argument, message):
     assert message in error_of(without_torch(argument))
 
 
+@pytest.mark.parametrize("flags", [("--multirun", "--cfg", "hydra"), ("-m", "-c=job"), ("--info", "-m")])
+def test_a_configuration_is_shown_of_a_single_run(flags):
+    assert "shows a single run's configuration: leave --multirun out" in error_of(run("train.py", *flags))
+
+
+def test_hydras_own_configuration_can_be_shown():
+    done = run("train.py", "--cfg", "hydra")
+    assert (done.code, done.stderr) == (0, "")
+    assert "sweep:" in done.stdout
+
+
 def test_the_headline_command_without_a_hub(tmp_path):
     cold = {"HF_HOME": str(tmp_path / "empty"), "HF_HUB_OFFLINE": "1"}
     command = [ROOT / "train.py", "task=rte", "budget=0.3M", "method=adalora"]

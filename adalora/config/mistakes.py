@@ -1,6 +1,6 @@
 """Explain command-line mistakes in one line: what is wrong, and what is allowed, nearest first."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import fields, is_dataclass
 
 from hydra.errors import ConfigCompositionException, MissingConfigException, OverrideParseException
@@ -28,16 +28,20 @@ LAUNCHERS = (
 """Our launchers, the Hydra launcher each uses, and its package."""
 
 
-def check_groups(overrides: Iterable[str]) -> None:
-    """Reject a number or null as a group's choice (`budget=0.3`), for which Hydra only prints a traceback.
+def check_arguments(arguments: Sequence[str]) -> None:
+    """Reject what Hydra only prints a traceback for: a number or null as a group's choice (`budget=0.3`), and
+    `--multirun` with `--cfg` or `--info`.
 
     Raises:
-        UserError: the message names the nearest options.
+        UserError: the message says what is allowed.
     """
-    for override in overrides:
-        group, _, values = override.partition("=")
+    showing = [flag for flag in ("--cfg", "-c", "--info", "-i") if flag in {a.partition("=")[0] for a in arguments}]
+    if showing and {"--multirun", "-m"} & set(arguments):
+        raise UserError(f"{showing[0]} shows a single run's configuration: leave --multirun out")
+    for argument in arguments:
+        group, given, values = argument.partition("=")
         for value in values.split(","):
-            if group and (CONF / group).is_dir() and no_name(value):
+            if group and given and (CONF / group).is_dir() and no_name(value):
                 raise UserError(f"{group}={value} doesn't exist: allowed are {nearest(value, names(group))}")
 
 

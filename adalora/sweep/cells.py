@@ -12,7 +12,7 @@ from joblib import Parallel, delayed
 
 from adalora.cell import cell_id
 from adalora.config import register, validated
-from adalora.config.mistakes import check_groups, explained
+from adalora.config.mistakes import check_arguments, explained
 from adalora.config.schema import Config
 from adalora.errors import UserError
 from adalora.places import CONF
@@ -143,7 +143,7 @@ def compose(overrides: Sequence[str]) -> Config | str:
     register()
     GlobalHydra.instance().clear()
     try:
-        check_groups(overrides)
+        check_arguments(overrides)
         with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
             return validated(hydra.compose("config", overrides=list(overrides)))
     except HydraException as error:
