@@ -93,8 +93,8 @@ def test_scores_are_means_over_the_seeds(study):
 
 def test_every_run_is_listed_with_the_median(study):
     _, text, _ = page(PLANNED, study(seeds=(1, 2, 3)))
-    assert "| R8 | AdaLoRA | 82.00 | 82.30 | 82.20 | 82.20 |" in text  # 80 + 2 -+ 0.1 + seed / 10
-    assert "|  | LoRA | 80.10 | 80.20 | 80.30 | 80.20 |" in text
+    assert "| R8 | AdaLoRA | 0.001 | 82.00 | 82.30 | 82.20 | 82.20 |" in text  # 80 + 2 -+ 0.1 + seed / 10
+    assert "|  | LoRA | 0.001 | 80.10 | 80.20 | 80.30 | 80.20 |" in text
 
 
 def test_collapsed_runs_are_named_and_their_pairs_can_be_left_out(study):
@@ -112,6 +112,20 @@ def test_collapsed_runs_are_named_and_their_pairs_can_be_left_out(study):
     usual = [1.9, 2.1]  # 2 -+ 0.1 above LoRA
     left_out = statistics.mean([statistics.mean(usual)] * 3 + [82.3 - 43.0])
     assert found.without_collapsed("AdaLoRA", "LoRA") == (pytest.approx(left_out), 4, 7)
+
+
+def test_lower_rates_are_shown_for_tasks_with_a_collapsed_run(study):
+    folder = study(seeds=(1, 2))
+    assert "With lower learning rates" not in page(PLANNED, folder)[1]
+    run = record("LoRA", "stsb", 1)
+    write(folder / "runs", run | {"last": run["last"] | {run["task"]["headline"]: 0.1}})
+    for method, task, seed in itertools.product(METHODS, ("stsb", "cola"), (1, 2)):
+        write(folder / "lower-rates", record(method, task, seed, lr=3e-4))
+    section = page(PLANNED, folder)[1].partition("With lower learning rates")[2].partition("\n## ")[0]
+    assert "(6 of 18 runs are recorded)" in section  # CoLA has no collapsed run
+    assert "| STS-B | AdaLoRA | 0.0003 | 82.00 | 82.30 | 82.15 |" in section
+    assert "| AdaLoRA - LoRA, STS-B | +2.00 |" in section
+    assert "Collapsed" not in section
 
 
 def test_parameters_are_a_range_where_the_runs_differ(study):

@@ -34,6 +34,11 @@ def name_of(run: Run) -> str:
     return TITLES.get(method["name"], method["name"])
 
 
+def cell_of(run: Run) -> tuple[str, str]:
+    """Method and task of a run."""
+    return name_of(run), run["task"]["name"]
+
+
 def in_words(part: Part) -> str:
     """Name a comparison, without the common budget."""
     text = part.name.replace(f" at {BUDGET}", "").replace("adalora [init_rank=2, target_rank=2]", "SVD-LoRA")
@@ -48,11 +53,12 @@ def score(run: Run) -> float:
 
 @dataclass(frozen=True)
 class Pocket:
-    """The counted runs of all complete seeds, and the verdicts over them.
+    """The runs of all complete seeds, and the verdicts over them.
 
-    `planned` are all seeds of the study; `recorded` also counts runs of incomplete seeds.
+    `planned` are all seeds of the study; `recorded` also counts runs of incomplete seeds. `tasks` has names and titles.
     """
 
+    tasks: Mapping[str, str]
     cells: Cells
     seeds: Sequence[int]
     planned: Sequence[int]
@@ -67,7 +73,7 @@ class Pocket:
     @property
     def wanted(self) -> int:
         """The number of planned runs."""
-        return len(self.planned) * len(METHODS) * len(TASKS)
+        return len(self.planned) * len(METHODS) * len(self.tasks)
 
     @property
     def runs(self) -> list[Run]:
@@ -81,9 +87,13 @@ class Pocket:
 
     def parameters(self, method: str, count: str) -> str:
         """The adapter parameters of a method's runs, as a number or a range. `count`: peak or kept."""
-        found = [run["parameters"][count] for task in TASKS for run in self.cells[method, task].values()]
+        found = [run["parameters"][count] for task in self.tasks for run in self.cells[method, task].values()]
         low, high = min(found), max(found)
         return f"{low:,}" if low == high else f"{low:,} to {high:,}"
+
+    def rate(self, method: str, task: str) -> float:
+        """The learning rate of a cell."""
+        return next(iter(self.cells[method, task].values()))["training"]["lr"]
 
     def scores(self, method: str, task: str) -> list[float]:
         """The scores of a cell, seed by seed."""
@@ -96,11 +106,11 @@ class Pocket:
     def collapsed(self) -> dict[tuple[str, str], list[int]]:
         """Seeds by (method, task) of runs that score closer to a constant prediction than to the median of the task."""
         found = defaultdict(list)
-        for task, constant in CONSTANT.items():
+        for task in self.tasks if self.seeds else ():
             middle = statistics.median(value for method in METHODS for value in self.scores(method, task))
             for method in METHODS:
                 for seed, value in zip(self.seeds, self.scores(method, task), strict=True):
-                    if abs(value - constant) < abs(value - middle):
+                    if abs(value - CONSTANT[task]) < abs(value - middle):
                         found[method, task].append(seed)
         return dict(found)
 
@@ -116,14 +126,14 @@ class Pocket:
                 for seed, difference in zip(self.seeds, self.differences(method, other, task), strict=True)
                 if seed not in (*out.get((method, task), ()), *out.get((other, task), ()))
             ]
-            for task in TASKS
+            for task in self.tasks
         ]
         means = [statistics.mean(found) for found in differences if found]
         return statistics.mean(means) if means else math.nan, len(means), sum(map(len, differences))
 
     def over_tasks(self, method: str) -> list[float]:
         """The mean score over the tasks, seed by seed."""
-        return [statistics.mean(score(self.cells[method, task][seed]) for task in TASKS) for seed in self.seeds]
+        return [statistics.mean(score(self.cells[method, task][seed]) for task in self.tasks) for seed in self.seeds]
 
     def agreement(self, task: str) -> Estimate:
         """Agreement of AdaLoRA's final ranks between seeds. Raises `ValueError` for a single seed."""
@@ -163,17 +173,19 @@ class Pocket:
         return [(int(point["step"]), point["mean"]) for point in points]
 
 
-def pocket(runs: Sequence[Run], planned: Sequence[int], claims: Sequence[Claim]) -> Pocket:
-    """Select the counted runs of seeds with every method on every task, and judge the claims by them."""
+def pocket(
+    runs: Sequence[Run], planned: Sequence[int], claims: Sequence[Claim], tasks: Mapping[str, str] = TASKS
+) -> Pocket:
+    """Select the runs of seeds with every method on every task, and judge the claims by them."""
     cells: dict[tuple[str, str], dict[int, Run]] = defaultdict(dict)
-    counted = [run for run in runs if budget_of(run) == BUDGET and run["seed"] in planned and name_of(run) in METHODS]
+    wanted = [(method, task) for method in METHODS for task in tasks]
+    counted = [run for run in runs if budget_of(run) == BUDGET and run["seed"] in planned and cell_of(run) in wanted]
     for run in counted:
-        cells[name_of(run), run["task"]["name"]][run["seed"]] = run
-    wanted = [(method, task) for method in METHODS for task in TASKS]
-    seeds = [seed for seed in planned if all(seed in cells[cell] for cell in wanted)]
+        cells[cell_of(run)][run["seed"]] = run
+    seeds = [seed for seed in planned if tasks and all(seed in cells[cell] for cell in wanted)]
     whole = {cell: {seed: cells[cell][seed] for seed in seeds} for cell in wanted}
     verdicts = judge(claims, [run for cell in whole.values() for run in cell.values()], None)
-    return Pocket(whole, seeds, planned, len(counted), {verdict.claim.id: verdict for verdict in verdicts})
+    return Pocket(tasks, whole, seeds, planned, len(counted), {verdict.claim.id: verdict for verdict in verdicts})
 
 
 @dataclass(frozen=True)
@@ -192,5 +204,5 @@ def tuning(runs: Sequence[Run]) -> dict[tuple[str, str], Tuned]:
     """The tuning by (method, task)."""
     found: dict[tuple[str, str], dict[float, float]] = defaultdict(dict)
     for run in runs:
-        found[name_of(run), run["task"]["name"]][run["training"]["lr"]] = score(run)
+        found[cell_of(run)][run["training"]["lr"]] = score(run)
     return {cell: Tuned(dict(sorted(scores.items()))) for cell, scores in found.items()}

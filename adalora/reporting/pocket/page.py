@@ -52,19 +52,23 @@ def write_pages(planned: Sequence[int], folder: Path = POCKET) -> tuple[list[Pat
 
 def page(planned: Sequence[int], folder: Path = POCKET) -> tuple[Pocket, str, list[str]]:
     """The numbers, the text of README.md, and a line for each invalid record."""
-    runs, skipped = records(folder / "runs")
-    tuned, skipped_too = records(folder / "tuning")
-    found = pocket(runs, planned, read_claims(folder, PAPER))
+    read = [records(folder / name) for name in ("runs", "tuning", "lower-rates")]
+    runs, tuned, repeated = (good for good, _ in read)
+    claims = read_claims(folder, PAPER)
+    found = pocket(runs, planned, claims)
+    collapsed = {task for _, task in found.collapsed()}
+    lower = pocket(repeated, planned, claims, {task: title for task, title in TASKS.items() if task in collapsed})
     environment = Environment(autoescape=False, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {"signed": signed, "span": span, "p": probability, "mean": statistics.mean,
                             "median": statistics.median, "std": statistics.stdev}  # fmt: skip
     template = files("adalora.reporting.pocket").joinpath("page.md.j2").read_text("utf-8")
     text = environment.from_string(template).render(
-        found=found, tuning=tuning(tuned), tuned=tuned, runs=runs, TASKS=TASKS, METHODS=METHODS, CONSTANT=CONSTANT,
-        commits=commits, in_words=in_words, pairs=lambda names: list(combinations(names, 2)),
+        found=found, lower=lower, tuning=tuning(tuned), tuned=tuned, runs=runs, repeated=repeated, TASKS=TASKS,
+        METHODS=METHODS, CONSTANT=CONSTANT, commits=commits, in_words=in_words,
+        pairs=lambda names: list(combinations(names, 2)),
         hours=lambda group: sum(run["seconds"] for run in group) / 3600,
     )  # fmt: skip
-    return found, text.rstrip() + "\n", [f"skipped {line}" for line in skipped + skipped_too]
+    return found, text.rstrip() + "\n", [f"skipped {line}" for _, skipped in read for line in skipped]
 
 
 def records(folder: Path) -> tuple[list[dict[str, object]], list[str]]:
