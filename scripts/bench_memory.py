@@ -44,7 +44,8 @@ def measure(method: str, again: bool, batch: int, length: int, steps: int, preci
     plan = make_plan(options, options.task.rows)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.manual_seed(0)
-    model = DebertaV2ForSequenceClassification(architecture(plan.config.model, 2))
+    model_class: Any = DebertaV2ForSequenceClassification
+    model = model_class(architecture(plan.config.model, 2))
     kind = adapt(model, plan.config)
     model.to(device).train()
     trained = [p for p in model.parameters() if p.requires_grad]

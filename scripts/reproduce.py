@@ -184,8 +184,9 @@ def parser() -> Parser:
 def main() -> int:
     """Parse the command line and run the command."""
     options = parser()
-    args, args.overrides = options.parse_known_args()
-    if unknown := [text for text in args.overrides if text.startswith("-") or "=" not in text]:
+    args, overrides = options.parse_known_args()
+    args.overrides = overrides
+    if unknown := [text for text in overrides if text.startswith("-") or "=" not in text]:
         options.error(f"unrecognized arguments: {' '.join(unknown)}")
     return args.act(args)
 

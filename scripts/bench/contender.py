@@ -29,7 +29,7 @@ def main() -> None:
     if "limit_mib" in spec:  # limit memory, so that only this process fails
         resource.setrlimit(resource.RLIMIT_DATA, (spec["limit_mib"] << 20,) * 2)
     side = Summarizer(spec) if spec.get("task") == "xsum" else Side(spec)
-    facts = {"hardware": hardware(side.device), "versions": versions(), "commit": commit(Path.cwd())}
+    facts: dict[str, Any] = {"hardware": hardware(side.device), "versions": versions(), "commit": commit(Path.cwd())}
     maps = [m for m in side.model.modules() if isinstance(m, nn.Linear) and not m.weight.requires_grad]
     facts["frozen"] = sum(m.weight.numel() for m in maps)
     answers = [facts | {"trained": sum(p.numel() for p in side.trained)}]

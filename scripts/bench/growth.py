@@ -50,13 +50,13 @@ def of_layers(layers: int) -> list[str]:
 def allocation(maps: int, rank: int, repeats: int) -> dict[str, Any]:
     """Measure what AdaLoRA adds to a step on `maps` maps of 768 x 768: the regulariser with its gradient, on the stacks
     of the forward pass, and scoring and pruning."""
-    model = nn.ModuleDict({str(i): nn.Linear(768, 768, device="meta") for i in range(maps)})
-    for linear in model.children():  # the base weights aren't used, so they are expanded from one number
+    linears = {str(i): nn.Linear(768, 768, device="meta") for i in range(maps)}
+    for linear in linears.values():  # the base weights aren't used, so they are expanded from one number
         linear.weight = nn.Parameter(torch.zeros(1, 1).expand(768, 768), requires_grad=False)
         linear.bias = nn.Parameter(torch.zeros(768), requires_grad=False)
     config = AdaLoRAConfig(init_rank=rank, target_rank=rank / 2, initial_steps=150, final_steps=450).planned(TOTAL)
-    method = create(config)
-    method.attach(model, dict(model.named_children()), TOTAL)
+    model, method = nn.ModuleDict(linears), create(config)
+    method.attach(model, linears, TOTAL)
     return costs(method, [p for p in model.parameters() if p.requires_grad], repeats)
 
 

@@ -54,7 +54,8 @@ class Side:
         self.low = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(spec.get("precision", "bf16"))
         self.config = config = resolved(spec, self.task)
         torch.manual_seed(0)
-        self.model: nn.Module = fresh(config).to(self.device)
+        model: nn.Module = fresh(config)
+        self.model = model.to(self.device)
         self.vocabulary = config.model.config["vocab_size"]
         self.before: Callable[[int], None] = lambda t: None
         self.after: Callable[[int], None] = lambda t: None
@@ -92,7 +93,7 @@ class Side:
         from peft import AdaLoraConfig, LoraConfig, get_peft_model
 
         self.model.requires_grad_(False)
-        own = config.method
+        own: Any = config.method
         shared: dict[str, Any] = {
             "target_modules": [path.rpartition("{layer}.")[2] for path in config.model.targets.values()],
             "exclude_modules": ["pooler.dense"],
@@ -168,7 +169,7 @@ class Side:
 
     def rate(self) -> float:
         """Median FLOP/s of ten products (2304, 768) x (768, 3072)."""
-        of = {"dtype": self.low or torch.float32, "device": self.device}
+        of: dict[str, Any] = {"dtype": self.low or torch.float32, "device": self.device}
         x, W = torch.randn(2304, 768, **of), torch.randn(3072, 768, **of)  # noqa: N806
         times = []
         for _ in range(11):
@@ -210,7 +211,8 @@ def resolved(spec: dict[str, Any], task: str = "rte") -> Resolved:
         raise SystemExit(options)
     plan = make_plan(options, options.task.rows)
     if method == "adalora":
-        plan.config.method.initial_steps, plan.config.method.final_steps = 150, 450
+        adalora: Any = plan.config.method
+        adalora.initial_steps, adalora.final_steps = 150, 450
     plan.config.training.total_steps = TOTAL
     return plan.config
 

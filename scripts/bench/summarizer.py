@@ -2,15 +2,17 @@
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
+from transformers import BartForConditionalGeneration
 
 from adalora.methods.linear import merged
 from scripts.bench.lengths import summaries
 from scripts.bench.side import Side
 from tasks.summarization.generate import beams_as_positions, decoding, search
+from tasks.summarization.options import SummarizationTask
 
 LONGEST = 64  # tokens per summary (conf/task/xsum.yaml); with random weights none ends earlier, so the work is equal
 OPTIONS = ("model=bart_minilm", "task.max_length=512", f"task.min_length={LONGEST - 1}")
@@ -24,7 +26,8 @@ class Summarizer(Side):
     def __init__(self, spec: dict[str, Any]) -> None:
         super().__init__(spec | {"options": [*OPTIONS, *spec.get("options", ())]})
         self.search = self.ours_search if spec["side"] == "ours" else self.library_search
-        self.decoding = decoding(self.config.task, self.model)
+        options, model = cast(SummarizationTask, self.config.task), cast(BartForConditionalGeneration, self.model)
+        self.decoding = decoding(options, model)
 
     def batch(self, lengths: Sequence[int]) -> dict[str, Tensor]:
         """Documents of these lengths, with summaries of XSum's lengths."""
