@@ -22,7 +22,8 @@ REMEDIES = {  # errors that another folder may not solve
     errno.EDQUOT: "free some of your quota and run the same command again",
     errno.EFBIG: "raise the file-size limit (ulimit -f) and run the same command again",
 }
-RUN_ROOT = "choose a place you can write with run_root=FOLDER"
+CHOOSE = "choose a place you can write with {}=FOLDER"  # takes the option that sets the place
+RUN_ROOT = CHOOSE.format("run_root")
 READ_ONLY = "make the folder writable and run the same command again"  # for places that no option sets
 WRITING = ".writing-"  # prefix of temporary names
 ABANDONED = 86400.0  # seconds after which a temporary of another host counts as abandoned

@@ -9,14 +9,14 @@ import datasets
 import pyarrow as pa
 from transformers import PreTrainedTokenizerBase
 
-from adalora.files import new_folder, sha256, write_json
+from adalora.files import CHOOSE, new_folder, sha256, write_json
 from adalora.reading import Damaged, read_json
 from tasks.discovery import create
 from tasks.options import Task
 
 LAYOUT = 4  # incremented when `features` of a type, or tokenizer loading, changes
 SUMS = "sha256.json"  # file with the checksums of an entry's files
-ELSEWHERE = "choose a place you can write with cache_dir=FOLDER"
+ELSEWHERE = CHOOSE.format("cache_dir")
 
 
 def tokenised(

@@ -35,9 +35,10 @@ def check_arguments(arguments: Sequence[str]) -> None:
     Raises:
         UserError: the message says what is allowed.
     """
-    showing = [flag for flag in ("--cfg", "-c", "--info", "-i") if flag in {a.partition("=")[0] for a in arguments}]
-    if showing and {"--multirun", "-m"} & set(arguments):
-        raise UserError(f"{showing[0]} shows a single run's configuration: leave --multirun out")
+    names_given = {argument.partition("=")[0] for argument in arguments}
+    shows = names_given & {"--cfg", "-c", "--info", "-i"}
+    if shows and names_given & {"--multirun", "-m"}:
+        raise UserError(f"{min(shows)} shows a single run's configuration: leave --multirun out")
     for argument in arguments:
         group, given, values = argument.partition("=")
         for value in values.split(","):

@@ -12,11 +12,11 @@ from adalora.errors import UserError
 from adalora.export import merged, peft
 from adalora.export.card import base_of, card
 from adalora.export.trained import Trained, load_run
-from adalora.files import new_folder, writing
+from adalora.files import CHOOSE, new_folder, writing
 from adalora.sources.hub import reachable
 
 CARD = "README.md"
-ELSEWHERE = "choose a place you can write with out=FOLDER"
+ELSEWHERE = CHOOSE.format("out")
 ALLOWED = {"to": ("peft", "merged", "card"), "type": ("auto", "lora")}
 
 

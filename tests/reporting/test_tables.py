@@ -281,6 +281,7 @@ def test_the_claims_page_has_every_claim_and_other_backbones_apart(tabulate):
     )
     assert "| glue-lora | " not in page.partition("## Methods against each other")[0]
     assert "Not run: glue-average, glue-lora, " in page
+    assert texts["claims.tex"].count(r"\begin{table}") == 1  # LaTeX has no table without lines
     assert "glue-lora: AdaLoRA scores" in page  # its footnote: the other backbone has it
     other = [line for line in table if line["model"]]
     assert {line["model"] for line in other} == {"MiniLM_L6 & co, fp32"}

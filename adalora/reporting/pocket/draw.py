@@ -10,6 +10,7 @@ from adalora.reporting.pocket.numbers import METHODS, TASKS, Pocket
 
 COLOURS = {"AdaLoRA": "#0072B2", "SVD-LoRA": "#009E73", "LoRA": "#D55E00"}  # Okabe and Ito
 LINES = {"AdaLoRA": "-", "SVD-LoRA": "--", "LoRA": ":"}
+BELOW = 0.3  # distance of single seeds from their interval, which would cover them
 TICKS = (-10, -1, 0, 1, 10)  # points
 STYLE: dict[Any, Any] = {"svg.hashsalt": "pocket", "font.size": 9, "axes.spines.top": False, "axes.spines.right": False}
 
@@ -28,7 +29,7 @@ def draw_differences(found: Pocket, path: Path) -> None:
             parts = dict(zip(TASKS.values(), found.verdicts[claim].parts, strict=True))
             for place, task in enumerate(TASKS):
                 pairs = found.differences("AdaLoRA", other, task)
-                each.plot(pairs, [place] * len(pairs), "o", color=COLOURS["AdaLoRA"], alpha=0.3, markersize=3)
+                each.plot(pairs, [place + BELOW] * len(pairs), "o", color=COLOURS["AdaLoRA"], alpha=0.4, markersize=3)
             for place, (name, part) in enumerate([*parts.items(), ("mean of the tasks", primary[other])]):
                 if part.found is None:
                     continue
