@@ -13,7 +13,7 @@ ONLY ?=
 FORMAT ?= table
 ARGS ?=
 RUNS ?= results/runs
-TABLES := glue squad summarization ablations increlora pocket pocket-tuning
+TABLES := glue squad summarization ablations increlora pocket pocket-tuning pocket-lower-rates
 CELLS = --only '$(ONLY)' $(if $(SEEDS),--seeds '$(SEEDS)') $(ARGS)
 
 .PHONY: help bench check-device demo list watch tables report compare $(TABLES:%=reproduce-%) test test-docs test-slow test-slurm lint types setup clean
@@ -30,13 +30,13 @@ make list                  every cell of a published table: state, time, size, c
 make reproduce-glue        run what is not done of Table 1, then write the tables; the same command resumes after a stop
 make reproduce-squad  reproduce-summarization  reproduce-ablations  reproduce-increlora
 make reproduce-pocket      AdaLoRA, LoRA and AdaLoRA without allocation, five seeds on packaged weights (results/pocket)
-make reproduce-pocket-tuning   its learning rates
+make reproduce-pocket-tuning, reproduce-pocket-lower-rates   its learning rates; its tasks with collapsed runs, at lower rates
 make watch                 the newest sweep, from a second terminal
 make tables                all finished runs beside the paper's numbers, in results/tables
 make report                the same, and one HTML file beside them: verdicts, tables, figures
 make compare A=adalora B=lora   paired differences over all cells that both have; also two commits
 
-  WHAT=glue                for list: glue, squad, summarization, ablations, increlora, all, pocket, pocket-tuning
+  WHAT=glue                for list: glue, squad, summarization, ablations, increlora, all, pocket, pocket-tuning, pocket-lower-rates
   ONLY="task=rte,mrpc method=adalora"   the cells that have these options
   SEEDS=1,2,3              default 1,2,3,4,5
   WORKERS=2                runs at once on this machine, default 1

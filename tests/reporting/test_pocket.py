@@ -125,6 +125,7 @@ def test_lower_rates_are_shown_for_tasks_with_a_collapsed_run(study):
     assert "(6 of 18 runs are recorded)" in section  # CoLA has no collapsed run
     assert "| STS-B | AdaLoRA | 0.0003 | 82.00 | 82.30 | 82.15 |" in section
     assert "| AdaLoRA - LoRA, STS-B | +2.00 |" in section
+    assert "| AdaLoRA - LoRA, mean of R8, MRPC, STS-B, CoLA (the other tasks as counted) | +2.00 |" in section
     assert "Collapsed" not in section
 
 

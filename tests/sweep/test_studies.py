@@ -4,7 +4,7 @@ import pytest
 
 from adalora.errors import UserError
 from adalora.places import POCKET
-from adalora.reporting.pocket.numbers import TASKS, tuning
+from adalora.reporting.pocket.numbers import TASKS, pocket, tuning
 from adalora.reporting.results import read_results
 from adalora.sweep.cells import cells_of
 from adalora.sweep.studies import FILE, read_studies, read_study
@@ -94,6 +94,12 @@ def test_the_pocket_cells_all_compose_and_have_equal_numbers_of_rates():
         assert {3e-4, 1e-3, 3e-3, 1e-2} <= set(*tried)
 
 
+def task_and_method(cell):
+    method = vars(cell.config.method)
+    fixed = method.get("init_rank") is not None
+    return cell.config.task.name, "SVD-LoRA" if fixed else {"adalora": "AdaLoRA", "lora": "LoRA"}[method["name"]]
+
+
 def test_the_counted_runs_have_the_tuned_rates_and_every_prefix_compares():
     study, (records, _) = read_studies()["pocket"], read_results(POCKET / "tuning")
     cells, refused = cells_of(study.settings("pocket"), study.seeds, [])
@@ -101,12 +107,27 @@ def test_the_counted_runs_have_the_tuned_rates_and_every_prefix_compares():
     tuned = tuning(records)
     names = []
     for cell in cells:
-        method = vars(cell.config.method)
-        fixed = method.get("init_rank") is not None
-        name = "SVD-LoRA" if fixed else {"adalora": "AdaLoRA", "lora": "LoRA"}[method["name"]]
-        names.append((cell.config.seed, cell.config.task.name, name))
-        found = tuned[name, cell.config.task.name]
+        task, name = task_and_method(cell)
+        names.append((cell.config.seed, task, name))
+        found = tuned[name, task]
         assert cell.config.training.lr == found.best
         assert min(found.scores) < found.best < max(found.scores), "a best rate at an end extends the grid"
     whole = [(seed, task, name) for seed in range(1, 6) for task in TASKS for name in ("AdaLoRA", "LoRA", "SVD-LoRA")]
     assert names == whole
+
+
+def test_tasks_with_a_collapsed_run_are_run_again_at_the_next_lower_rate():
+    studies = read_studies()
+    (records, _), (counted, _) = read_results(POCKET / "tuning"), read_results(POCKET / "runs")
+    tuned, seeds = tuning(records), studies["pocket"].seeds
+    cells, refused = cells_of(studies["pocket-lower-rates"].settings("pocket-lower-rates"), [seeds[0]], [])
+    assert not refused
+    assert studies["pocket-lower-rates"].seeds == seeds
+    collapsed = {task for _, task in pocket(counted, seeds, []).collapsed()}
+    assert [task_and_method(cell) for cell in cells] == [
+        (task, name) for task in TASKS if task in collapsed for name in ("AdaLoRA", "LoRA", "SVD-LoRA")
+    ]
+    for cell in cells:
+        task, name = task_and_method(cell)
+        found = tuned[name, task]
+        assert cell.config.training.lr == max(rate for rate in found.scores if rate < found.best)

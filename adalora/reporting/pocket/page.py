@@ -15,7 +15,7 @@ from adalora.reporting.claimpage import probability, span
 from adalora.reporting.claims import read_claims
 from adalora.reporting.findings import gather
 from adalora.reporting.pocket.draw import draw_differences, draw_time
-from adalora.reporting.pocket.numbers import CONSTANT, METHODS, TASKS, Pocket, in_words, pocket, tuning
+from adalora.reporting.pocket.numbers import CONSTANT, METHODS, TASKS, Pocket, cell_of, in_words, pocket, tuning
 from adalora.reporting.report.write import write_report
 from adalora.reporting.results import read_results
 from adalora.reporting.tables import signed, write_tables
@@ -58,13 +58,14 @@ def page(planned: Sequence[int], folder: Path = POCKET) -> tuple[Pocket, str, li
     found = pocket(runs, planned, claims)
     collapsed = {task for _, task in found.collapsed()}
     lower = pocket(repeated, planned, claims, {task: title for task, title in TASKS.items() if task in collapsed})
+    mixed = pocket([*repeated, *(run for run in runs if cell_of(run)[1] not in collapsed)], planned, claims)
     environment = Environment(autoescape=False, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {"signed": signed, "span": span, "p": probability, "mean": statistics.mean,
                             "median": statistics.median, "std": statistics.stdev}  # fmt: skip
     template = files("adalora.reporting.pocket").joinpath("page.md.j2").read_text("utf-8")
     text = environment.from_string(template).render(
-        found=found, lower=lower, tuning=tuning(tuned), tuned=tuned, runs=runs, repeated=repeated, TASKS=TASKS,
-        METHODS=METHODS, CONSTANT=CONSTANT, commits=commits, in_words=in_words,
+        found=found, lower=lower, mixed=mixed, tuning=tuning(tuned), tuned=tuned, runs=runs, repeated=repeated,
+        TASKS=TASKS, METHODS=METHODS, CONSTANT=CONSTANT, commits=commits, in_words=in_words,
         pairs=lambda names: list(combinations(names, 2)),
         hours=lambda group: sum(run["seconds"] for run in group) / 3600,
     )  # fmt: skip
