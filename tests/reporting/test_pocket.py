@@ -126,6 +126,7 @@ def test_lower_rates_are_shown_for_tasks_with_a_collapsed_run(study):
     assert "| STS-B | AdaLoRA | 0.0003 | 82.00 | 82.30 | 82.15 |" in section
     assert "| AdaLoRA - LoRA, STS-B | +2.00 |" in section
     assert "| AdaLoRA - LoRA, mean of R8, MRPC, STS-B, CoLA (the other tasks as counted) | +2.00 |" in section
+    assert "as a mean over the four tasks: AdaLoRA - LoRA +2.00 points" in page(PLANNED, folder)[1]
     assert "Collapsed" not in section
 
 
@@ -149,6 +150,7 @@ def test_ranks_agree_as_far_as_they_were_made_to(study):
     assert 0 < agreement.value < 1
     assert found.across("r8", "cola") == pytest.approx(1.0)
     assert f"| R8 | {agreement.value:.2f} (" in text
+    assert f"a Spearman correlation of {agreement.value:.2f} on R8, " in text
 
 
 def test_time_is_a_step_s_and_its_ratio(study):

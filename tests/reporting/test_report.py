@@ -109,6 +109,7 @@ def test_it_says_what_was_found(report):
     text = report[0].read_text()
     plain = " ".join(re.sub(r"<[^>]+>", " ", re.sub(r"<(style|script).*?</\1>", " ", text, flags=re.S)).split())
     assert "✓ reproduced 0 ◐ partly 2 ✗ not reproduced 0 ? undecided 0 – not run 22" in plain
+    assert "– not run : 22 claims" in plain
     assert "adalora - lora at 0.3M, rte ✓ holds +1.80 +2.45 " in plain  # 2 + the mean of 0.1 to 0.8
     assert "88.90 88.5 to 89.3 n=8 best 87.00 paper 87.36 +1.54" in plain
 
