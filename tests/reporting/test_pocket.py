@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import re
 import statistics
 
 import pytest
@@ -172,7 +173,9 @@ def test_all_pages_are_written(study):
     files, _ = write_pages([1, 2], folder)
     names = {path.name for path in files}
     assert names >= {"README.md", "differences.svg", "time.svg", "packaged.md", "claims.md", "report.html"}
-    assert "SVD-LoRA - LoRA" in (folder / "README.md").read_text()
+    text = (folder / "README.md").read_text()
+    assert "SVD-LoRA - LoRA" in text
+    assert names >= set(re.findall(r"\]\((?!PROTOCOL)([^)]+)\)", text))
     assert "glue.md" not in {path.name for path in folder.iterdir()}
 
 
