@@ -39,7 +39,8 @@ def checked(raw: pa.Table, task: ClassificationTask, where: str) -> pa.Table:
 def checked_labels(raw: pa.Table, task: ClassificationTask, where: str) -> pa.ChunkedArray:
     """Convert labels to ids in the order of `task.labels`, or to floats within `task.label_range`.
 
-    A text is a class name. A number is a class id or, if all of `task.labels` are numbers, a class name.
+    A text is a class name, and so are true and false in any case. A number is a class id or, if all of `task.labels`
+    are numbers, a class name.
     """
     values = raw[task.label]
     if values.null_count:
@@ -62,6 +63,8 @@ def checked_labels(raw: pa.Table, task: ClassificationTask, where: str) -> pa.Ch
     names: list[str] | list[int] | None = None
     if pa.types.is_string(values.type) or pa.types.is_large_string(values.type):
         names = task.labels
+    elif pa.types.is_boolean(values.type):  # what readers make of a CSV's true and false
+        names, values = [name.lower() for name in task.labels], values.cast(pa.string())
     elif pa.types.is_integer(values.type) and all(name.lstrip("-").isdecimal() for name in task.labels):
         names, values = [int(name) for name in task.labels], values.cast(pa.int64())
     if names is not None:

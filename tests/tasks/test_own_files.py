@@ -59,6 +59,8 @@ def test_every_format_gives_the_same_rows(tmp_path, name, write):
         (["bad", "good"], [1, 0], [1, 0]),  # numbers are the classes' places
         (["1", "2", "3"], [3, 1], [2, 0]),  # names that are numbers are names
         (["-1", "1"], [1, -1], [1, 0]),
+        (["true", "false"], ["true", "false"], [0, 1]),  # Arrow reads booleans
+        (["False", "True"], ["True", "False"], [1, 0]),
         (None, [0.5, -2], [0.5, -2]),
     ],
 )
