@@ -69,6 +69,8 @@ class View:
         self.root = Path(watched.run_root).expanduser()
         self.first: dict[str, tuple[int, float]] = {}  # step and time when a running cell was first seen
         self.known: dict[str, str] = {}  # states printed so far; those of an earlier sweep aren't printed
+        self.latest: dict[str, State] = {}  # as of the last look
+        self.answered = True  # whether SLURM answered then
         self.looked = self.told = 0.0
         self.started = time.monotonic()
         self.live = Live(console=console, auto_refresh=False, transient=True) if console.is_terminal else None
@@ -88,15 +90,19 @@ class View:
         return states(self.root, {line.id: line.content for line in self.watched.cells}, records)
 
     def look(self, always: bool = False) -> None:
-        """Read the folders and show changes, at most every few seconds."""
+        """Read the folders and show changes, at most every few seconds, or say once that SLURM doesn't answer."""
         now = time.monotonic()
         if not always and now - self.looked < EVERY:
             return
         self.looked = now
         try:
-            states = self.states()
-        except UserError:  # SLURM doesn't answer: try again later
+            self.latest = states = self.states()
+        except UserError as error:
+            if self.answered:
+                console.print(f"retrying: {error}", markup=False, soft_wrap=True)
+            self.answered = False
             return
+        self.answered = True
         running = [
             self.progress(line, state, now)
             for line in self.watched.cells
@@ -107,6 +113,11 @@ class View:
             self.live.update(self.table(states, running, summary), refresh=True)
         else:
             self.tell(states, running, summary, now)
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether cells run or wait in SLURM's queue, or may do so because SLURM didn't answer."""
+        return not self.answered or any(state.name in ("queued", "running") for state in self.latest.values())
 
     def progress(self, line: Line, state: State, now: float) -> dict[str, Any]:
         """Progress of a running cell: step, T, metric, steps per second, seconds left."""
@@ -203,9 +214,10 @@ def watch(root: Path) -> None:
     """
     folder, watched = newest(root)
     with View(watched) as view:
-        while held(folder) or any(state.name in ("queued", "running") for state in view.states().values()):
-            view.look()
+        while True:
+            ended = not held(folder)
+            view.look(always=True)
+            if ended and not view.unfinished:
+                break
             time.sleep(EVERY)
-        view.look(always=True)
-        states = view.states()
-    console.print(f"{folder.name} has ended: {view.summary(states, [])}", markup=False)
+    console.print(f"{folder.name} has ended: {view.summary(view.latest, [])}", markup=False)

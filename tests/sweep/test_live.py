@@ -81,6 +81,29 @@ def test_a_log_file_gets_a_line_for_every_change_once(root, capsys, monkeypatch)
     assert "failed: task method d: no data" in capsys.readouterr().out
 
 
+def test_a_view_waits_for_slurm_and_says_so_once(root, capsys, monkeypatch):
+    monkeypatch.setattr(live, "console", Console(force_terminal=False, width=100))
+    monkeypatch.setattr(live, "EVERY", 0.0)
+    (root / "model/task/method/budget/b/status").unlink()
+    watched(root).save(root / ".multirun/2026-01-01")
+    answers = ["Unable to contact slurm controller"] * 3 + [None, "Unable to contact slurm controller", None]
+
+    def squeue(folder):
+        if refusal := answers.pop(0):
+            raise UserError(f"SLURM's squeue failed ({refusal}): it may answer later")
+        return {"d": "12_0"} if answers else {}
+
+    monkeypatch.setattr("adalora.sweep.states.queued", squeue)
+    live.watch(root)
+    assert [line.partition(";")[0] for line in capsys.readouterr().out.splitlines()] == [
+        "retrying: SLURM's squeue failed (Unable to contact slurm controller): it may answer later",
+        "queued: task method d",
+        "1 done, 1 queued, 1 failed, 1 missing of 4",
+        "retrying: SLURM's squeue failed (Unable to contact slurm controller): it may answer later",
+        "2026-01-01 has ended: 1 done, 1 failed, 2 missing of 4",
+    ]
+
+
 def test_the_newest_sweep_is_found_and_a_damaged_one_passed_over(root):
     with pytest.raises(UserError, match="has no sweep to watch"):
         newest(root)
