@@ -45,9 +45,11 @@ def listing(
     lines.append("")
     for table, counts in names.items():
         what = ", ".join(f"{count} {name}" for name, count in counts.items())
+        petaflop = flops[table] / 1e15
+        total = f"{petaflop:,.0f}" if petaflop >= 10 else f"{petaflop:.2g}"
         lines.append(
-            f"{table}: {sum(counts.values())} cells ({what}); {steps[table]:,} steps, {flops[table] / 1e15:,.0f} "
-            f"PFLOP; about {duration(seconds[table])} for what is not done, one after another"
+            f"{table}: {sum(counts.values())} cells ({what}); {steps[table]:,} steps, {total} PFLOP; "
+            f"about {duration(seconds[table])} for what is not done, one after another"
         )
     rough = [cost for cost in estimates if not cost.measured]
     if len(rough) < len(estimates):
