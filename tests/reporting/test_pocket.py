@@ -10,8 +10,10 @@ import pytest
 from adalora.errors import UserError
 from adalora.places import POCKET
 from adalora.reading import sealed
+from adalora.reporting.claimpage import span
 from adalora.reporting.pocket.numbers import METHODS, TASKS, tuning
 from adalora.reporting.pocket.page import page, write_pages
+from adalora.reporting.tables import signed
 from adalora.sweep.studies import read_studies
 from tests.reporting.forged import make as forged
 
@@ -211,6 +213,18 @@ def test_a_damaged_record_is_named(study):
 def test_the_committed_page_says_what_its_records_say():
     seeds = read_studies()["pocket"].seeds
     assert (POCKET / "README.md").read_text() == page(seeds)[1]
+
+
+def test_the_readme_gives_the_answer_of_the_records():
+    found, _, _ = page(read_studies()["pocket"].seeds)
+    text = " ".join((POCKET.parents[1] / "README.md").read_text().split())
+    for part, other in zip(found.verdicts["pocket-primary"].parts, ("LoRA", "SVD-LoRA"), strict=True):
+        assert part.state == "open"
+        assert f"{signed(part.found.mean)} points (" in text
+        assert f"{span(part.found.interval)})" in text
+        assert f"{signed(found.without_collapsed('AdaLoRA', other)[0])}" in text
+    assert {method for method, _ in found.collapsed()} == set(METHODS)
+    assert sum(map(len, found.collapsed().values())) == 5
 
 
 def test_claims_are_needed(tmp_path):
