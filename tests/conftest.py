@@ -1,5 +1,6 @@
 """Shared fixtures: tiny real models and data."""
 
+import gc
 import json
 import os
 from copy import deepcopy
@@ -20,6 +21,12 @@ os.environ.setdefault("WANDB_MODE", "offline")
 UNEQUAL = ("seconds", "peak_memory_mb", "command", "commit", "sha256")  # of a result: what two equal runs needn't share
 GOLDEN = Path(__file__).parent / "golden"
 CONF = Path(__file__).parents[1] / "conf"
+
+
+def pytest_collection_finish():
+    """Keep all that is imported out of further garbage collections: statsmodels' `multipletests` makes a full one."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture

@@ -56,16 +56,28 @@ def record(method, task, seed, lr=1e-3):
 @pytest.fixture
 def study(tmp_path):
     """`study(seeds, without)`: a folder like results/pocket with records of these seeds."""
+    return lambda seeds=PLANNED, without=(): make_study(tmp_path, seeds, without)
 
-    def make(seeds=PLANNED, without=()):
-        for name in ("study.yaml", "claims.yaml"):
-            (tmp_path / name).write_text((POCKET / name).read_text())
-        for method, task, seed in itertools.product(METHODS, TASKS, seeds):
-            if (method, task, seed) not in without:
-                write(tmp_path / "runs", record(method, task, seed))
-        return tmp_path
 
-    return make
+@pytest.fixture(scope="module")
+def complete(tmp_path_factory):
+    """The numbers, text and warnings of a page with all planned seeds."""
+    return page(PLANNED, make_study(tmp_path_factory.mktemp("complete"), PLANNED))
+
+
+@pytest.fixture(scope="module")
+def committed():
+    """The numbers, text and warnings of the committed records' page."""
+    return page(read_studies()["pocket"].seeds)
+
+
+def make_study(folder, seeds, without=()):
+    for name in ("study.yaml", "claims.yaml"):
+        (folder / name).write_text((POCKET / name).read_text())
+    for method, task, seed in itertools.product(METHODS, TASKS, seeds):
+        if (method, task, seed) not in without:
+            write(folder / "runs", record(method, task, seed))
+    return folder
 
 
 def write(folder, run):
@@ -74,8 +86,8 @@ def write(folder, run):
     (folder / name).write_text(json.dumps(sealed(run)))
 
 
-def test_the_answer_is_what_was_put_in(study):
-    found, text, lines = page(PLANNED, study())
+def test_the_answer_is_what_was_put_in(complete):
+    found, text, lines = complete
     assert lines == []
     assert found.complete
     above_lora, above_itself = found.verdicts["pocket-primary"].parts
@@ -87,8 +99,8 @@ def test_the_answer_is_what_was_put_in(study):
     assert "No difference from SVD-LoRA is shown: +0.00 points" in text
 
 
-def test_scores_are_means_over_the_seeds(study):
-    found, text, _ = page(PLANNED, study())
+def test_scores_are_means_over_the_seeds(complete):
+    found, text, _ = complete
     expected = statistics.mean(80 + seed / 10 for seed in PLANNED)
     assert statistics.mean(found.scores("LoRA", "cola")) == pytest.approx(expected)
     assert f"| LoRA | {expected:.2f} ± 0.19 |" in text
@@ -124,17 +136,18 @@ def test_lower_rates_are_shown_for_tasks_with_a_collapsed_run(study):
     write(folder / "runs", run | {"last": run["last"] | {run["task"]["headline"]: 0.1}})
     for method, task, seed in itertools.product(METHODS, ("stsb", "cola"), (1, 2)):
         write(folder / "lower-rates", record(method, task, seed, lr=3e-4))
-    section = page(PLANNED, folder)[1].partition("With lower learning rates")[2].partition("\n## ")[0]
+    text = page(PLANNED, folder)[1]
+    section = text.partition("With lower learning rates")[2].partition("\n## ")[0]
     assert "(6 of 18 runs are recorded)" in section  # CoLA has no collapsed run
     assert "| STS-B | AdaLoRA | 0.0003 | 82.00 | 82.30 | 82.15 |" in section
     assert "| AdaLoRA - LoRA, STS-B | +2.00 |" in section
     assert "| AdaLoRA - LoRA, mean of R8, MRPC, STS-B, CoLA (the other tasks as counted) | +2.00 |" in section
-    assert "as a mean over the four tasks: AdaLoRA - LoRA +2.00 points" in page(PLANNED, folder)[1]
+    assert "as a mean over the four tasks: AdaLoRA - LoRA +2.00 points" in text
     assert "Collapsed" not in section
 
 
-def test_parameters_are_a_range_where_the_runs_differ(study):
-    _, text, _ = page(PLANNED, study())
+def test_parameters_are_a_range_where_the_runs_differ(complete):
+    _, text, _ = complete
     rows = {cells[1].strip(): cells[3].strip() for line in text.splitlines() if len(cells := line.split("|")) == 5}
     assert (rows["AdaLoRA"], rows["LoRA"]) == ("80,001 to 80,006", "82,944")
 
@@ -147,8 +160,8 @@ def test_only_seeds_that_have_every_cell_count(study):
     assert " p |" not in text
 
 
-def test_ranks_agree_as_far_as_they_were_made_to(study):
-    found, text, _ = page(PLANNED, study())
+def test_ranks_agree_as_far_as_they_were_made_to(complete):
+    found, text, _ = complete
     agreement = found.agreement("r8")
     assert 0 < agreement.value < 1
     assert found.across("r8", "cola") == pytest.approx(1.0)
@@ -156,8 +169,8 @@ def test_ranks_agree_as_far_as_they_were_made_to(study):
     assert f"a Spearman correlation of {agreement.value:.2f} on R8, " in text
 
 
-def test_time_is_a_step_s_and_its_ratio(study):
-    found, _, _ = page(PLANNED, study())
+def test_time_is_a_step_s_and_its_ratio(complete):
+    found, _, _ = complete
     assert found.step_seconds("LoRA", "mrpc") == pytest.approx(0.1)
     assert found.step_ratio("AdaLoRA", "LoRA", "mrpc") == pytest.approx(2.0)
 
@@ -210,19 +223,18 @@ def test_a_damaged_record_is_named(study):
     assert damaged.name in line
 
 
-def test_the_committed_page_says_what_its_records_say():
-    seeds = read_studies()["pocket"].seeds
-    assert (POCKET / "README.md").read_text() == page(seeds)[1]
+def test_the_committed_page_says_what_its_records_say(committed):
+    assert (POCKET / "README.md").read_text() == committed[1]
 
 
-def test_the_readme_gives_the_answer_of_the_records():
-    found, _, _ = page(read_studies()["pocket"].seeds)
+def test_the_readme_gives_the_answer_of_the_records(committed):
+    found, _, _ = committed
     text = " ".join((POCKET.parents[1] / "README.md").read_text().split())
     for part, other in zip(found.verdicts["pocket-primary"].parts, ("LoRA", "SVD-LoRA"), strict=True):
         assert part.state == "open"
         assert f"{signed(part.found.mean)} points (" in text
         assert f"{span(part.found.interval)})" in text
-        assert f"{signed(found.without_collapsed('AdaLoRA', other)[0])}" in text
+        assert signed(found.without_collapsed("AdaLoRA", other)[0]) in text
     assert {method for method, _ in found.collapsed()} == set(METHODS)
     assert sum(map(len, found.collapsed().values())) == 5
 
