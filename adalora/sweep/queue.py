@@ -57,7 +57,7 @@ def unfinished(moment: int) -> list[str]:
         return subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout.split()
     except (OSError, subprocess.SubprocessError) as error:
         said = getattr(error, "stderr", None) or error
-        raise UserError(f"SLURM's squeue failed ({str(said).strip()}): it may answer later") from error
+        raise UserError(f"SLURM's squeue failed ({str(said).strip()}): try again when it answers") from error
 
 
 def jobs_of(place: Path) -> list[str]:

@@ -90,16 +90,16 @@ def test_a_view_waits_for_slurm_and_says_so_once(root, capsys, monkeypatch):
 
     def squeue(folder):
         if refusal := answers.pop(0):
-            raise UserError(f"SLURM's squeue failed ({refusal}): it may answer later")
+            raise UserError(f"SLURM's squeue failed ({refusal}): try again when it answers")
         return {"d": "12_0"} if answers else {}
 
     monkeypatch.setattr("adalora.sweep.states.queued", squeue)
     live.watch(root)
     assert [line.partition(";")[0] for line in capsys.readouterr().out.splitlines()] == [
-        "retrying: SLURM's squeue failed (Unable to contact slurm controller): it may answer later",
+        "retrying: SLURM's squeue failed (Unable to contact slurm controller): try again when it answers",
         "queued: task method d",
         "1 done, 1 queued, 1 failed, 1 missing of 4",
-        "retrying: SLURM's squeue failed (Unable to contact slurm controller): it may answer later",
+        "retrying: SLURM's squeue failed (Unable to contact slurm controller): try again when it answers",
         "2026-01-01 has ended: 1 done, 1 failed, 2 missing of 4",
     ]
 
