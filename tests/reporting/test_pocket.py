@@ -143,7 +143,7 @@ def test_lower_rates_are_shown_for_tasks_with_a_collapsed_run(study):
     assert "| AdaLoRA - LoRA, STS-B | +2.00 |" in section
     assert "| AdaLoRA - LoRA, mean of R8, MRPC, STS-B, CoLA (the other tasks as counted) | +2.00 |" in section
     assert "as a mean over the four tasks: AdaLoRA - LoRA +2.00 points" in text
-    assert "Collapsed" not in section
+    assert "None of these runs collapsed." in section
 
 
 def test_parameters_are_a_range_where_the_runs_differ(complete):
@@ -228,7 +228,7 @@ def test_the_committed_page_says_what_its_records_say(committed):
 
 
 def test_the_readme_gives_the_answer_of_the_records(committed):
-    found, _, _ = committed
+    found, page_text, _ = committed
     text = " ".join((POCKET.parents[1] / "README.md").read_text().split())
     for part, other in zip(found.verdicts["pocket-primary"].parts, ("LoRA", "SVD-LoRA"), strict=True):
         assert part.state == "open"
@@ -237,6 +237,10 @@ def test_the_readme_gives_the_answer_of_the_records(committed):
         assert signed(found.without_collapsed("AdaLoRA", other)[0]) in text
     assert {method for method, _ in found.collapsed()} == set(METHODS)
     assert sum(map(len, found.collapsed().values())) == 5
+    lower = next(line for line in page_text.splitlines() if line.startswith("With the next lower learning rates"))
+    assert "None of these runs collapsed." in lower
+    for numbers in re.findall(r"([+-]\S+) points \(95 % interval (\S+ to \S+)\)", lower):
+        assert "{} ({})".format(*numbers) in text
 
 
 def test_claims_are_needed(tmp_path):
