@@ -239,8 +239,10 @@ def test_the_readme_gives_the_answer_of_the_records(committed):
     assert sum(map(len, found.collapsed().values())) == 5
     lower = next(line for line in page_text.splitlines() if line.startswith("With the next lower learning rates"))
     assert "None of these runs collapsed." in lower
-    for numbers in re.findall(r"([+-]\S+) points \(95 % interval (\S+ to \S+)\)", lower):
-        assert "{} ({})".format(*numbers) in text
+    numbers = re.findall(r"([+-]\S+) points \(95 % interval (\S+ to \S+)\)", lower)
+    assert len(numbers) == 2
+    for mean, interval in numbers:
+        assert f"{mean} ({interval})" in text
 
 
 def test_claims_are_needed(tmp_path):
