@@ -85,7 +85,7 @@ def solve(model: Model, method: MethodConfig, budget: Budget, built: nn.Module, 
         note = f"{method.name} has no choice of budget: {budget.name} is ignored"
         return Setting(method, "any", params, counts, None, note)
 
-    published = {} if model.path else budget.settings.get(model.name, {}).get(method.name, {})
+    published = budget.settings.get(model.name, {}).get(method.name, {})
     if isinstance(method, PlacedConfig):
         usual = type(method)().places(model.targets)
         published = published if method.places(model.targets) == usual else {}  # it belongs to the paper's modules

@@ -37,7 +37,7 @@ def main(tree: DictConfig) -> float | None:
         note_job(job.runtime.output_dir, job.overrides.task, outcome)
     try:
         share_machine()
-        config = validated(tree)
+        config = validated(tree, job.overrides.task)
         if config.dry_run:
             from adalora.dryrun import dry_run  # skips the imports that only training needs
 

@@ -89,12 +89,10 @@ class Plan:
 
 
 def make_plan(options: Config, rows: Mapping[str, int], folder: Path | None = None) -> Plan:
-    """Read the architecture (from `folder` or `model.path`, if given) and the adapter to start from, and `resolve`.
+    """Read the architecture (from `folder`, if given) and the adapter to start from, and `resolve`.
 
     Raises:
         UserError: a file is missing or damaged, or the run isn't possible."""
-    if folder is None and options.model.path:
-        folder = Path(options.model.path).expanduser()
     built = blank(options.backbone, create_task(options.task).outputs, folder)
     return resolve(options, Facts(rows, built, read_initial(options.method), machine(options.device)))
 

@@ -37,7 +37,7 @@ def record(
         model={
             "name": config.model.name,
             "title": config.model.title,
-            "comparable": weights.comparable,
+            "comparable": config.model.comparable,
             "origin": weights.origin,
             "digest": weights.digest,
             "files": weights.files,

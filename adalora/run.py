@@ -17,7 +17,7 @@ from transformers import PreTrainedTokenizerBase
 
 from adalora import processes
 from adalora.adapter import save_adapter
-from adalora.backbones.load import Weights, architecture, check_length, load_tokenizer, locate
+from adalora.backbones.load import Weights, architecture, check_length, load_tokenizer, locate, tokenizer_digest
 from adalora.build import build_accelerator, build_batches, build_model
 from adalora.cell import cell_id
 from adalora.config.schema import Config, Resolved
@@ -38,6 +38,7 @@ from adalora.training.loop import Setup, train
 from adalora.training.optimizer import build_optimizer
 from tasks.cache import tokenised
 from tasks.data import Data, load_data
+from tasks.digest import digest
 from tasks.discovery import create as create_task
 
 SAMPLES = 48  # rows of the first evaluation split whose predictions are logged
@@ -93,7 +94,8 @@ def prepare(config: Config, cell: str, accelerator: Accelerator) -> Prepared:
         weights, data, features, tokenizer = read(config)
     plan = make_plan(config, {split: len(rows) for split, rows in features.items()}, weights.folder)
     plan.notes.extend(data.notes)
-    key = run_key(plan.config, data.digest, weights.digest)
+    tokens = [digest(rows.data.table) for rows in features.values()]
+    key = run_key(plan.config, data.digest, tokens, weights.digest)
     folder = RunFolder(plan.config, plan.setting.budget, key, cell)
     return Prepared(plan, weights, data, features, tokenizer, folder, accelerator)
 
@@ -107,9 +109,10 @@ def read(config: Config) -> tuple[Weights, Data, dict[str, datasets.Dataset], Pr
     # before tokenising, which may take minutes
     check_length(config.model, architecture(config.model, task_type.outputs, weights.folder), config.task.max_length)
     tokenizer = load_tokenizer(config.model, weights)
+    kind = tokenizer_digest(tokenizer)
     cache = Path(config.cache_dir).expanduser()
     features = {
-        split: tokenised(table, data.digests[split], config.task, tokenizer, weights.digest, cache, warn)
+        split: tokenised(table, data.digests[split], config.task, tokenizer, kind, cache, warn)
         for split, table in data.tables.items()
     }
     for split, table in data.tables.items():
@@ -119,7 +122,9 @@ def read(config: Config) -> tuple[Weights, Data, dict[str, datasets.Dataset], Pr
 
 def gather(config: Config) -> tuple[Weights, Data]:
     """Find weights and data, and report everything missing at once."""
-    weights, data = all_of([lambda: locate(config.model), lambda: load_data(config.task, config.data_root)])
+    weights, data = all_of(
+        [lambda: locate(config.model, config.cache_dir), lambda: load_data(config.task, config.data_root)]
+    )
     return cast(Weights, weights), cast(Data, data)
 
 

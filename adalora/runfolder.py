@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Literal
@@ -22,14 +22,14 @@ Status = Literal["running", "done", "failed", "interrupted"]
 FAILED = ".failed"  # below the run root: a folder per cell that failed before it had a run folder
 
 
-def run_key(config: Resolved, data_digest: str, weights_digest: str) -> str:
+def run_key(config: Resolved, data_digest: str, token_digests: Sequence[str], weights_digest: str) -> str:
     """Hash what changes the numbers to ten hex digits.
 
-    These are the resolved method and training, the content of model and data, seed and precision; not paths, tracking,
-    device or budget names."""
+    These are the resolved method and training, the content of model and data, the rows as the tokenizer gives them to
+    the model, seed and precision; not paths, tracking, device or budget names."""
     options = scored_options(config)
     options["model"]["weights"] = weights_digest
-    options["task"]["rows"] = data_digest
+    options["task"] |= {"rows": data_digest, "tokens": list(token_digests)}
     if (adapter := config.method.initial_adapter()) is not None:
         options["method"]["init_from"] = content_digest(adapter)
     return digest(options)

@@ -70,7 +70,8 @@ def tokenizer() -> PreTrainedTokenizerBase:
     """The tokenizer of the packaged weights."""
     register()
     with initialize_config_dir(str(Path(__file__).resolve().parents[1] / "conf"), version_base="1.3"):
-        package = validated(compose("config", overrides=["model=deberta_minilm", "task=r8"])).model.package
+        options = ["model=deberta_minilm", "task=r8"]
+        package = validated(compose("config", overrides=options), options).model.package
     assert package is not None
     return AutoTokenizer.from_pretrained(packaged_folder(package))
 

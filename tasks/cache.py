@@ -34,7 +34,7 @@ def tokenised(
         table: the rows.
         content: digest of the table.
         task: the task; its `tokens` options also determine the features.
-        tokenizer, tokenizer_digest: the tokenizer and a digest of its files.
+        tokenizer, tokenizer_digest: the tokenizer and a digest of what it does.
         cache_dir: the cache; an entry's name depends on all of the above.
         warn: called with a line for the user.
 

@@ -54,7 +54,7 @@ def compose():
         if groups.get("model", "").startswith("bart") and "task" not in groups:
             overrides = (*overrides, "task=xsum")
         with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
-            return validated(hydra.compose("config", overrides=list(overrides)))
+            return validated(hydra.compose("config", overrides=list(overrides)), overrides)
 
     return lambda *overrides: deepcopy(composed(overrides))
 
@@ -66,7 +66,8 @@ def compose_with():
 
     def composed(folder: Path, *overrides: str):
         with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
-            return validated(hydra.compose("config", overrides=[*overrides, f"hydra.searchpath=[file://{folder}]"]))
+            options = [*overrides, f"hydra.searchpath=[file://{folder}]"]
+            return validated(hydra.compose("config", overrides=options), options)
 
     return composed
 
@@ -138,7 +139,7 @@ def short_run(folder):
 def tiny_run(tiny_model, tiny_data, tmp_path):
     """The overrides of a run that takes a second: `train.py *tiny_run method=lora`."""
     return [
-        "task=sst2", f"task.data_dir={tiny_data}", f"model.path={tiny_model}", *short_run(tmp_path),
+        "task=sst2", f"task.data_dir={tiny_data}", "model=deberta", f"model.path={tiny_model}", *short_run(tmp_path),
         "budget.params=1740", "training.lr=0.02",
     ]  # fmt: skip
 
@@ -181,8 +182,8 @@ def tiny_bart(tmp_path_factory, tiny_model):
 @pytest.fixture
 def summaries(articles, tiny_bart, tmp_path):
     return [
-        "task=xsum", f"task.data_dir={articles}", f"model.path={tiny_bart}", *short_run(tmp_path), "budget.rank=2",
-        "training.lr=0.01", "training.max_grad_norm=1.0",
+        "task=xsum", f"task.data_dir={articles}", "model=bart", f"model.path={tiny_bart}", *short_run(tmp_path),
+        "budget.rank=2", "training.lr=0.01", "training.max_grad_norm=1.0",
         "task.max_length=32", "task.max_target_length=8", "task.num_beams=2", "task.no_repeat_ngram=0",
     ]  # fmt: skip
 
@@ -215,7 +216,7 @@ def start():
 
     def go(overrides: list[str]) -> Path:
         tree = composed_tree(overrides)
-        run(validated(tree), overrides)
+        run(validated(tree, overrides), overrides)
         (status,) = Path(tree.run_root).rglob("status")
         return status.parent
 

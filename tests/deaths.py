@@ -90,7 +90,7 @@ def trials_here(overrides, folder, choose, writer):
             code = 1
             try:
                 tree = composed_tree([*overrides, f"run_root={root}"])
-                adalora.run.run(validated(tree), overrides)
+                adalora.run.run(validated(tree, overrides), overrides)
                 Path(folder, "count").write_text(str(changes.count))
                 code = 0
             except BaseException:  # noqa: BLE001 - it must not go on as another test run

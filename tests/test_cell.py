@@ -29,7 +29,7 @@ def prepared():
     def go(overrides):
         register()
         with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
-            config = validated(hydra.compose("config", overrides=overrides))
+            config = validated(hydra.compose("config", overrides=overrides), overrides)
         return prepare(config, cell_id(config), build_accelerator(config))
 
     return go
@@ -127,7 +127,8 @@ def test_a_failure_before_there_is_a_folder_is_recorded_until_it_gets_further(ti
     args = [*tiny_run, "method=lora", "training.max_steps=2"]
     register()
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
-        bad = validated(hydra.compose("config", overrides=[*args, f"task.data_dir={tmp_path}/nowhere"]))
+        overrides = [*args, f"task.data_dir={tmp_path}/nowhere"]
+        bad = validated(hydra.compose("config", overrides=overrides), overrides)
     with pytest.raises(UserError, match="no such folder"):
         run(bad, args)
     (status,) = (tmp_path / "runs" / FAILED).rglob("status")
@@ -135,5 +136,5 @@ def test_a_failure_before_there_is_a_folder_is_recorded_until_it_gets_further(ti
     assert found.status == "failed"
     assert "no such folder" in found.reason
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
-        run(validated(hydra.compose("config", overrides=args)), args)
+        run(validated(hydra.compose("config", overrides=args), args), args)
     assert not status.exists()

@@ -47,8 +47,8 @@ def test_two_processes_give_one_s_numbers(tiny_run, still_model, tmp_path, optio
     """Dropout off, fp32. The last pass of an epoch has one row, so that the second process has none. Also what came
     after the model was wrapped: IncreLoRA's new ranks. Seen: 4e-6 of the largest entry of every
     tensor; here 1e-4."""
-    args = [*tiny_run, *options, f"model.path={still_model}", "method.dropout=0", "training.log_steps=1",
-            "training.lr=0.005", "task.eval_rows=31", "training.eval_batch_size=7"]  # fmt: skip
+    args = [*tiny_run, *options, f"model.path={still_model}", "model.classifier_dropout=0", "method.dropout=0",
+            "training.log_steps=1", "training.lr=0.005", "task.eval_rows=31", "training.eval_batch_size=7"]  # fmt: skip
     programs = [Program("train.py", *args, f"run_root={tmp_path}/1"),
                 *together(2, "train.py", *args, f"run_root={tmp_path}/2")]  # fmt: skip
     for program in programs:

@@ -29,7 +29,7 @@ def without_rank(folder, path):
 
 
 def in_peft(out, tiny_run):
-    base = tiny_run[2].partition("=")[2]
+    base = tiny_run[3].partition("=")[2]
     config = AutoConfig.from_pretrained(out)
     model = AutoModelForSequenceClassification.from_pretrained(base, config=config, dtype=torch.float32)
     return PeftModel.from_pretrained(model, out).eval()
@@ -96,7 +96,7 @@ def test_an_export_is_the_start_of_another_run(start, tiny_run, tmp_path):
 
 
 def test_a_query_that_skips_positions_cannot_be_exported_and_the_plan_says_so(start, tiny_run, tmp_path, capsys):
-    run = start([*tiny_run, "method=lora", "training.max_steps=2"])
+    run = start([*tiny_run, "model.pos_query_base_only=true", "method=lora", "training.max_steps=2"])
     plan = " ".join(capsys.readouterr().out.split())
     assert "with model.pos_query_base_only=false it can" in plan
     for to, message in (("peft", r"left out on relative positions"), ("merged", r"can't be merged into one weight")):

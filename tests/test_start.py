@@ -26,7 +26,7 @@ def peft_adapter(compose, tiny_run, tmp_path):
     def make(config, steps=0):
         suite = compose(*tiny_run, SAME, "method=lora").backbone
         torch.manual_seed(3)
-        model = get_peft_model(load_model(suite, locate(suite), 2), config)
+        model = get_peft_model(load_model(suite, locate(suite, str(tmp_path)), 2), config)
         torch.manual_seed(4)
         for name, p in model.named_parameters():
             if p.requires_grad and ("lora_B" in name or "lora_E" in name):
@@ -61,8 +61,8 @@ def adalora(**more):
 
 def built(compose, tiny_run, *overrides):
     config = compose(*tiny_run, SAME, *overrides)
-    plan = make_plan(config, ROWS, locate(config.model).folder)
-    return build_model(plan.config, locate(config.model), 2, torch.device("cpu"))
+    plan = make_plan(config, ROWS, locate(config.model, config.cache_dir).folder)
+    return build_model(plan.config, locate(config.model, config.cache_dir), 2, torch.device("cpu"))
 
 
 @pytest.mark.parametrize("more", [{}, {"use_rslora": True}, {"rank_pattern": {"query_proj": 1}, "r": 2}], ids=str)
@@ -74,7 +74,9 @@ def test_a_lora_adapter_of_peft_gives_the_same_logits(compose, tiny_run, peft_ad
     torch.testing.assert_close(ours.eval()(**INPUTS).logits, model(**INPUTS).logits, atol=1e-5, rtol=1e-5)
 
 
-def test_an_adalora_adapter_of_peft_gives_the_same_logits_and_ends_at_the_budget(compose, tiny_run, peft_adapter):
+def test_an_adalora_adapter_of_peft_gives_the_same_logits_and_ends_at_the_budget(
+    compose, tiny_run, tmp_path, peft_adapter
+):
     """The same file, gone on from by PEFT and by us: 24 of 48 triplets had survived, and are to survive."""
     folder, model = peft_adapter(adalora(), steps=17)  # below the initial 48 by now, the last prunings still to come
     survivors = sum(sum(kept) for kept in model.peft_config["default"].rank_pattern.values())
@@ -82,7 +84,9 @@ def test_an_adalora_adapter_of_peft_gives_the_same_logits_and_ends_at_the_budget
 
     suite = compose(*tiny_run, SAME, "method=lora").backbone
     torch.manual_seed(3)
-    again = PeftModel.from_pretrained(load_model(suite, locate(suite), 2), folder, is_trainable=True).eval()
+    again = PeftModel.from_pretrained(
+        load_model(suite, locate(suite, str(tmp_path)), 2), folder, is_trainable=True
+    ).eval()
     torch.testing.assert_close(again(**INPUTS).logits, model(**INPUTS).logits)
     optimizer = torch.optim.AdamW(trained(again), lr=1e-2)
     for t in range(17, 19):
@@ -173,5 +177,5 @@ def test_what_can_t_be_started_from_is_one_line(compose, tiny_run, peft_adapter,
     with pytest.raises(UserError, match=message) as caught:
         args = ["method=lora", f"method.init_from={folder}", "budget.params=2700", *overrides]
         config = compose(*tiny_run, SAME, *args)
-        make_plan(config, ROWS, locate(config.model).folder)
+        make_plan(config, ROWS, locate(config.model, config.cache_dir).folder)
     assert "\n" not in str(caught.value)

@@ -36,8 +36,8 @@ def questions(tmp_path_factory):
 @pytest.fixture
 def squad(questions, tiny_model, tmp_path):
     return [
-        "task=squad_v1", f"task.data_dir={questions}", f"model.path={tiny_model}", *short_run(tmp_path),
-        "budget.params=1740", "training.lr=0.02", "task.max_length=24", "task.stride=6",
+        "task=squad_v1", f"task.data_dir={questions}", "model=deberta", f"model.path={tiny_model}",
+        *short_run(tmp_path), "budget.params=1740", "training.lr=0.02", "task.max_length=24", "task.stride=6",
     ]  # fmt: skip
 
 
@@ -116,7 +116,7 @@ def test_micro_batches_change_nothing_but_rounding(start, summaries, tmp_path):
         ("squad", ["task.stride=30"], r"task\.stride=30"),
         (
             "squad",
-            ["model=bart_large"],
+            ["model=bart_large", "model.path=null"],
             r"task=squad_v1 is squad, which BART-large has no head for: choose a model of type deberta-v2",
         ),
     ],

@@ -125,9 +125,9 @@ def test_an_offline_run_holds_all_that_a_dashboard_needs(start, tracked, capfd):
     about, config = run.run, run.run["config"]["update"]
     assert about["run_id"] == (folder / "wandb/id").read_text()
     assert (about["project"], about["display_name"]) == ("adalora", "sst2-adalora-custom-seed1")
-    assert about["run_group"] == "deberta_v3_base-sst2-adalora-custom"
+    assert about["run_group"] == f"{result['model']['name']}-sst2-adalora-custom"
     assert about["job_type"] == "adalora"
-    assert about["tags"] == ["sst2", "adalora", "custom", "deberta_v3_base"]
+    assert about["tags"] == ["sst2", "adalora", "custom", result["model"]["name"]]
     assert config["method"]["target_rank"] == result["method"]["target_rank"]
     assert config["training"]["lr"] == 0.02
     assert config["key"] == result["key"]

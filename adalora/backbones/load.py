@@ -1,13 +1,14 @@
 """Build a backbone: without weights for counting, with them for training."""
 
 import hashlib
+import json
 from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Annotated, Any, TypeAlias, cast
+from typing import Annotated, Any, TypeAlias
 
 import torch
 import transformers
@@ -18,9 +19,10 @@ from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerB
 
 from adalora.backbones.graft import graft
 from adalora.backbones.normaliser import with_own_normaliser
-from adalora.backbones.options import Model
+from adalora.backbones.options import GENERIC, Model, differences
 from adalora.errors import UserError
-from adalora.reading import Damaged, library_reads, read_dict
+from adalora.files import CHOOSE, write_json
+from adalora.reading import Damaged, library_reads, read_dict, read_json
 from adalora.sources.hub import fetch
 from adalora.sources.packaged import checksum, packaged_folder
 
@@ -61,15 +63,11 @@ class Architecture(BaseModel):
 
 @dataclass(frozen=True)
 class Weights:
-    """A backbone's files: folder, description, digest of the content, and the weight files.
-
-    `comparable`: whether this is the paper's backbone, judging by the architecture.
-    """
+    """A backbone's files: folder, description, digest of the content, and the weight files."""
 
     folder: Path
     origin: str
     digest: str
-    comparable: bool
     files: list[str]
 
 
@@ -80,12 +78,8 @@ def architecture(model: Model, num_labels: int, folder: Path | None = None) -> P
         UserError: config.json is missing or damaged, or has another architecture.
     """
     values, path = dict(model.config), (folder or Path()) / "config.json"
-    if folder is not None and model.package is None:
-        values = read_dict(path, Architecture, REMEDY)
-        if values["model_type"] != model.model_type:
-            raise UserError(
-                f"{path} has model_type {values['model_type']}, model={model.name} needs {model.model_type}"
-            )
+    if folder is not None and (model.path or model.package is None):
+        values = read_values(model.model_type, model.title, folder)
     if model.model_type == "deberta-v2":
         values |= {"num_labels": num_labels, "cls_dropout": model.classifier_dropout}
     attention = (
@@ -93,6 +87,21 @@ def architecture(model: Model, num_labels: int, folder: Path | None = None) -> P
     )  # DeBERTa's is in backbones/attention.py
     with library_reads(path, REMEDY):
         return CONFIGS[model.model_type].from_dict(values, attn_implementation=attention)
+
+
+def read_values(model_type: str, title: str, folder: Path) -> dict[str, Any]:
+    """Read config.json. Raises `UserError` if it is missing or damaged, or of another type than `title` needs."""
+    values = read_dict(folder / "config.json", Architecture, REMEDY)
+    if values["model_type"] != model_type:
+        raise UserError(f"{folder / 'config.json'} has model_type {values['model_type']}, {title} needs {model_type}")
+    return values
+
+
+def read_architecture(model_type: str, title: str, folder: Path) -> dict[str, Any]:
+    """All values of config.json, with transformers' defaults for those it leaves out. Raises `UserError`."""
+    values = read_values(model_type, title, folder)
+    with library_reads(folder / "config.json", REMEDY):
+        return CONFIGS[model_type].from_dict(values).to_dict()
 
 
 def model_class(model: Model) -> type[PreTrainedModel]:
@@ -125,11 +134,16 @@ blanks: dict[
 ] = {}  # building takes 50 ms, and listing cells needs it hundreds of times
 
 
-def locate(model: Model) -> Weights:
+def locate(model: Model, cache_dir: str) -> Weights:
     """Find the weights: in `model.path`, a package, or the hub, in this order.
 
+    Args:
+        model: the backbone.
+        cache_dir: where the digests of folders are kept.
+
     Raises:
-        UserError: they are missing or damaged; `NotAvailable` if the hub can't be reached.
+        UserError: they are missing or damaged, or have another architecture than the backbone; `NotAvailable` if the
+            hub can't be reached.
     """
     if model.path:
         folder, origin = Path(model.path).expanduser(), "path"
@@ -148,11 +162,46 @@ def locate(model: Model) -> Weights:
     weights = found(folder, SAFE) or found(folder, PICKLED)
     if not weights:
         raise UserError(f"{folder} has no weights (model*.safetensors or pytorch_model*.bin)")
-    files = sorted({*found(folder, CONTENT), *weights})
-    digest = hashlib.sha256("".join(checksum(path) for path in files).encode()).hexdigest()
-    values = architecture(model, 2, folder).to_dict()
-    alike = all(values.get(name) == number for name, number in model.config.items() if isinstance(number, int))
-    return Weights(folder, origin, digest, model.comparable and alike, [path.name for path in weights])
+    names = [path.name for path in weights]
+    if model.package and not model.path:
+        sums = [checksum(path) for path in sorted({*found(folder, CONTENT), *weights})]
+        return Weights(folder, origin, hashlib.sha256("".join(sums).encode()).hexdigest(), names)
+    values = read_architecture(model.model_type, model.title, folder)
+    for key in differences(model.config, values):
+        raise UserError(
+            f"{folder / 'config.json'} has {key}={values.get(key)}, not {model.config[key]} as {model.title}: choose "
+            f"model={GENERIC[model.model_type]} for another model"
+        )
+    entry = digest_file(folder, weights, cache_dir)
+    try:
+        digest = read_json(entry, str, "remove it")
+    except Damaged:
+        digest = content_digest(model, folder, names)
+        write_json(entry, digest, CHOOSE.format("cache_dir"))
+    return Weights(folder, origin, digest, names)
+
+
+def digest_file(folder: Path, weights: Sequence[Path], cache_dir: str) -> Path:
+    """The file in the cache with the digest of a folder's backbone, named after paths, sizes and times."""
+    stats = [(str(path.absolute()), path.stat().st_size, path.stat().st_mtime_ns) for path in weights]
+    config = (folder / "config.json").read_text()
+    name = hashlib.sha256(json.dumps([config, *stats]).encode()).hexdigest()[:24]
+    return Path(cache_dir).expanduser() / "weights" / f"{name}.json"
+
+
+def content_digest(model: Model, folder: Path, files: list[str]) -> str:
+    """SHA-256 over the backbone as it is loaded: the values of its architecture, and every parameter's name, shape and
+    fp32 values. Heads and tied copies don't count, nor the files' format or precision."""
+    config = architecture(model, 2, folder)
+    loaded, missing = pretrained(transformers.AutoModel, config, folder, files)
+    if missing:
+        raise UserError(f"the weights in {folder} lack {missing[0]} and {len(missing) - 1} more")
+    values = config.to_dict()
+    found = hashlib.sha256(json.dumps({key: values[key] for key in sorted(model.config)}).encode())
+    for name, parameter in sorted(loaded.named_parameters()):
+        found.update(f"{name} {tuple(parameter.shape)}".encode())
+        found.update(parameter.detach().numpy().tobytes())
+    return found.hexdigest()
 
 
 def found(folder: Path, patterns: Sequence[str]) -> list[Path]:
@@ -174,24 +223,29 @@ def load_model(model: Model, weights: Weights, num_labels: int) -> nn.Module:
         built = cls(config)
         graft(load_file(weights.folder / "model.safetensors"), built.base_model)
         return built
-    with library_reads(weights.folder, REMEDY):
+    head = tuple(f"{name}." for name in model.head)
+    loaded, missing = pretrained(cls, config, weights.folder, weights.files)
+    if absent := [key for key in missing if not key.startswith(head)]:
+        raise UserError(f"the weights in {weights.folder} lack {absent[0]} and {len(absent) - 1} more")
+    return loaded
+
+
+def pretrained(cls: Any, config: PreTrainedConfig, folder: Path, files: list[str]) -> tuple[nn.Module, list[str]]:
+    """Load weights in fp32; also return the names of the parameters that the files lack. Raises `UserError`."""
+    with library_reads(folder, REMEDY):
         try:
-            loaded, info = cast(Any, cls).from_pretrained(  # returns a pair, unlike its annotation
-                weights.folder,
+            loaded, info = cls.from_pretrained(
+                folder,
                 config=config,
                 dtype=torch.float32,
                 output_loading_info=True,
-                use_safetensors=weights.files[0].startswith("model"),
+                use_safetensors=files[0].startswith("model"),
                 weights_only=True,
             )
         except UnpicklingError as error:
-            place, what = weights.folder / weights.files[0], "it is a pickle that could run code when loaded"
-            raise Damaged(place, what, "convert the weights to safetensors") from error
-    head = tuple(f"{name}." for name in model.head)
-    missing = sorted(key for key in info["missing_keys"] if not key.startswith(head))
-    if missing:
-        raise UserError(f"the weights in {weights.folder} lack {missing[0]} and {len(missing) - 1} more")
-    return loaded
+            what = "it is a pickle that could run code when loaded"
+            raise Damaged(folder / files[0], what, "convert the weights to safetensors") from error
+    return loaded, sorted(info["missing_keys"])
 
 
 def load_tokenizer(model: Model, weights: Weights) -> PreTrainedTokenizerBase:
@@ -208,3 +262,10 @@ def load_tokenizer(model: Model, weights: Weights) -> PreTrainedTokenizerBase:
         tokenizer.bos_token, tokenizer.eos_token = tokenizer.cls_token, tokenizer.sep_token
         tokenizer.model_input_names = ["input_ids", "attention_mask"]  # BART has no token types
     return tokenizer
+
+
+def tokenizer_digest(tokenizer: Any) -> str:
+    """SHA-256 over everything that a tokenizer does, without the padding and truncation of its last call."""
+    parts = json.loads(tokenizer.backend_tokenizer.to_str()) | {"padding": None, "truncation": None}
+    text = json.dumps([parts, tokenizer.special_tokens_map, tokenizer.model_input_names], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,5 +1,6 @@
 """Options of a backbone. Imports no torch."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -8,6 +9,9 @@ from omegaconf import MISSING
 from adalora.options import check_options, folder_name, one_of, option, require, share
 from adalora.sources.options import Package
 
+GENERIC = {"deberta-v2": "deberta", "bart": "bart"}
+"""The file in `conf/model` for any model of a type."""
+
 
 @dataclass
 class Model:
@@ -15,15 +19,14 @@ class Model:
 
     name: str = option(MISSING, folder_name)
     title: str = MISSING  # name in results
-    model_type: str = option(MISSING, one_of("deberta-v2", "bart"))  # transformers' name for the architecture
+    model_type: str = option(MISSING, one_of(*GENERIC))  # transformers' name for the architecture
     comparable: bool = MISSING  # whether its results can be compared with the paper's
     hub: str | None = MISSING
     revision: str = MISSING
     path: str | None = MISSING
     package: Package | None = MISSING
-    config: dict[str, Any] = MISSING  # the architecture, for plans without weights
+    config: dict[str, Any] = MISSING  # the architecture: keys of config.json
     targets: dict[str, str] = MISSING  # short name -> module path with {layer}
-    n_targets: int = MISSING
     architecture: str = ""  # transformers' class for the task, and
     head: list[str] = field(default_factory=list)  # its head modules, which are trained and never counted
     pos_query_base_only: bool = MISSING
@@ -50,4 +53,9 @@ class Model:
                 f"method.modules: {name} isn't a map of {self.title}, allowed are {', '.join(self.targets)}",
             )
         targets = {name: path for name, path in self.targets.items() if name in modules}
-        return replace(self, targets=targets, n_targets=self.n_targets * len(targets) // len(self.targets))
+        return replace(self, targets=targets)
+
+
+def differences(config: Mapping[Any, Any], values: Mapping[str, Any]) -> list[str]:
+    """The whole numbers and switches of the architecture `config` that are others in `values`."""
+    return [key for key, number in config.items() if isinstance(number, int) and values.get(key) != number]

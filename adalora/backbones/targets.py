@@ -13,7 +13,7 @@ def target_modules(model: nn.Module, config: Model) -> dict[str, nn.Linear]:
     Section 4) the attention output. That makes 72 on DeBERTaV3-base (D-targets, D-head).
 
     Raises:
-        UserError: a path is missing or not a linear map, or there aren't `n_targets` of them.
+        UserError: a path is missing or not a linear map, or a layer lacks one.
     """
     modules = dict(model.named_modules())
     targets: dict[str, nn.Linear] = {}
@@ -29,11 +29,11 @@ def target_modules(model: nn.Module, config: Model) -> dict[str, nn.Linear]:
                 raise UserError(f"model.targets names {path}, which is a {type(module).__name__}, not a linear map")
             targets[path] = module
         layer += 1
-    # a local folder may hold a smaller or larger model: then every layer must be complete
-    expected = layer * len(config.targets) if config.path else config.n_targets
-    if not targets or len(targets) != expected:
-        raise UserError(
-            f"model.targets matches {len(targets)} of {expected} linear maps in {config.title} "
-            f"({type(model).__name__}): give the paths of this architecture in model.targets"
-        )
+    for name, path in config.targets.items():
+        layers = [i for i in range(layer) if path.format(layer=i) in targets]
+        if not layers or layers != list(range(len(layers))):
+            raise UserError(
+                f"model.targets.{name}={path} isn't in every layer of {config.title} ({type(model).__name__}): give "
+                "the path of this architecture"
+            )
     return targets

@@ -1,23 +1,25 @@
 """Convert the composed tree to validated dataclasses, before anything is loaded."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import fields, is_dataclass
 from typing import Any, cast
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from adalora.config.backbone import settled
 from adalora.config.schema import Config
 from adalora.errors import UserError
 
 
-def validated(tree: DictConfig) -> Config:
-    """Convert the tree to dataclasses; each `__post_init__` checks its values.
+def validated(tree: DictConfig, overrides: Sequence[str]) -> Config:
+    """Convert the tree, composed from `overrides`, to dataclasses; each `__post_init__` checks its values.
 
     Raises:
-        UserError: a value is of the wrong type, missing or out of range.
+        UserError: a value is of the wrong type, missing or out of range, or the model's config.json can't be read.
     """
+    tree = settled(tree, overrides)
     refuse_gaps(tree)
     try:
         config = cast(Config, OmegaConf.to_object(tree))

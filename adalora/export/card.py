@@ -31,8 +31,9 @@ from hydra import compose, initialize_config_dir
 
 register()
 with initialize_config_dir("/path/to/the/suite/conf", version_base="1.3"):
-    config = validated(compose("config", overrides=["model={model}", "task={task}"]))
-base = load_model(config.backbone, locate(config.model), {outputs})
+    options = ["model={model}", "task={task}"]
+    config = validated(compose("config", overrides=options), options)
+base = load_model(config.backbone, locate(config.model, config.cache_dir), {outputs})
 model = PeftModel.from_pretrained(base, "{out}").eval()"""
 
 

@@ -46,7 +46,7 @@ def load_run(folder: Path) -> Trained:
     """
     config, result = load_config(folder), read_finished(folder).as_dict()
     check_same(folder, config, result)
-    weights = locate(config.model)
+    weights = locate(config.model, config.cache_dir)
     if weights.digest != result["model"]["digest"]:
         raise UserError(f"{weights.folder} is not the backbone that {folder} was trained on: its content differs")
     torch.manual_seed(config.seed)  # redraws the frozen random parts of a method
@@ -64,6 +64,7 @@ def load_config(folder: Path) -> Resolved:
     with library_reads(path, f"it isn't the configuration of a run, {remedy}"):
         raw: Any = OmegaConf.to_container(OmegaConf.create(text))
         raw["method"].pop("init_from", None)  # the initial adapter isn't needed
+        raw["model"].pop("n_targets", None)  # an option until 2026-11
         name = raw["method"]["name"]
         if name not in METHODS:
             raise Damaged(path, f"there is no method {name}", "install the package that provides it")

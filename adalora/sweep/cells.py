@@ -145,7 +145,7 @@ def compose(overrides: Sequence[str]) -> Config | str:
     try:
         check_arguments(overrides)
         with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
-            return validated(hydra.compose("config", overrides=list(overrides)))
+            return validated(hydra.compose("config", overrides=list(overrides)), overrides)
     except HydraException as error:
         return explained(error)
     except UserError as error:

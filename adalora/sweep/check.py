@@ -22,10 +22,10 @@ def contents(cells: Sequence[Cell]) -> dict[str, Content]:
     Raises:
         UserError: something is missing or damaged; everything missing is reported at once.
     """
-    models = {repr(cell.config.model): cell.config.model for cell in cells}
+    models = {repr(cell.config.model): cell.config for cell in cells}
     tasks = {repr(cell.config.task): cell.config for cell in cells}
     digests = all_of(
-        [lambda model=model: locate(model).digest for model in models.values()]
+        [lambda config=config: locate(config.model, config.cache_dir).digest for config in models.values()]
         + [lambda config=config: load_data(config.task, config.data_root).digest for config in tasks.values()]
     )
     found = dict(zip([*models, *tasks], digests, strict=True))

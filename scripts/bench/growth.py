@@ -44,7 +44,7 @@ def step(repeats: int, layers: int, length: int, rows: int, rank: int) -> dict[s
 
 def of_layers(layers: int) -> list[str]:
     """Options for DeBERTaV3-base with another number of layers."""
-    return [f"model.config.num_hidden_layers={layers}", f"model.n_targets={6 * layers}"]
+    return [f"model.config.num_hidden_layers={layers}"]
 
 
 def allocation(maps: int, rank: int, repeats: int) -> dict[str, Any]:

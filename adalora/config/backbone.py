@@ -1,0 +1,86 @@
+"""Decide which backbone a configuration is about: the named one, or another one with its own architecture."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import hydra
+from omegaconf import DictConfig, OmegaConf
+
+from adalora.backbones.options import GENERIC, differences
+from adalora.errors import UserError
+from adalora.places import CONF
+
+
+def settled(tree: DictConfig, overrides: Sequence[str]) -> DictConfig:
+    """Read the architecture where the weights aren't those of `conf/model`, from config.json.
+
+    The architecture decides: with the named backbone's, a folder or repository of the user's own is that backbone.
+    With another, the configuration is composed anew as the generic model of the type, so that it has neither the name
+    of the named one nor its published hyperparameters and sizes.
+
+    Args:
+        tree: the composed configuration.
+        overrides: what it was composed from, by the Hydra that is still initialised.
+
+    Raises:
+        UserError: config.json is missing or damaged, or a generic model has neither folder nor repository.
+    """
+    model = tree.get("model")
+    found = config_folder(model) if model else None
+    if found is None:
+        return tree
+    from adalora.backbones.load import read_architecture  # imports torch
+
+    values = read_architecture(model.model_type, model.title if named(model) else model.model_type, found)
+    if named(model) and differences(model.config, values):
+        kept = [override for override in overrides if override.partition("=")[0] != "model"]
+        tree = hydra.compose("config", overrides=[*kept, f"model={GENERIC[model.model_type]}"])
+        model = tree.model
+    if not named(model):
+        source = model.path or model.hub
+        model.title = f"{source_name(source)} ({model.model_type})"
+        if OmegaConf.is_missing(model, "name"):
+            model.name = source_name(source)
+    for key in model.config:
+        model.config[key] = values[key]
+    return tree
+
+
+def named(model: DictConfig) -> bool:
+    """Whether `conf/model` has the architecture."""
+    return not any(OmegaConf.is_missing(model.config, key) for key in model.config)
+
+
+def config_folder(model: DictConfig) -> Path | None:
+    """The folder with config.json; None if the architecture is that of `conf/model`, or the folder doesn't exist.
+
+    Raises:
+        UserError: a generic model has no folder, or the repository isn't available.
+    """
+    if model.path:
+        folder = Path(model.path).expanduser()
+        if folder.is_dir():
+            return folder
+        if not named(model):
+            raise UserError(f"model.path={model.path}: no such folder")
+        return None  # loading the weights reports it
+    if named(model):
+        if OmegaConf.is_missing(model, "name"):
+            return None
+        own = CONF / "model" / f"{model.name}.yaml"
+        if model.package or not model.hub or not own.exists() or OmegaConf.load(own).hub == model.hub:
+            return None
+    elif not model.hub:
+        raise UserError(f"a model of type {model.model_type} is needed: give model.path=FOLDER or model.hub=ID")
+    from adalora.sources.hub import fetch
+
+    return fetch(model.hub, model.revision, ["config.json"], "model", "model.path=FOLDER")
+
+
+def source_name(source: str) -> str:
+    """A name for paths and tables: that of a folder, a repository, or the repository that a cached snapshot is from."""
+    cached = re.search(r"models--([^/]+)/snapshots/[^/]+/?$", source)
+    last = cached[1].rpartition("--")[2] if cached else Path(source).expanduser().resolve().name
+    name = re.sub(r"[^\w.%+-]", "-", last).lstrip(".%+-") or "model"
+    return f"other-{name}" if (CONF / "model" / f"{name}.yaml").exists() else name
