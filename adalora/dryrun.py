@@ -3,6 +3,7 @@
 from typing import Any
 
 from adalora import processes
+from adalora.backbones.load import glance
 from adalora.config.schema import Config
 from adalora.plan import make_plan
 from adalora.progress.terminal import console, show_plan
@@ -17,5 +18,5 @@ def dry_run(config: Config) -> dict[str, Any]:
 
         rows = load_data(config.task, config.data_root).rows
     plan = make_plan(config, rows)
-    show_plan(plan)
+    show_plan(plan, glance(config.model, config.cache_dir))
     return plan.summary()

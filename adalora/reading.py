@@ -148,7 +148,7 @@ def adapter(kind: Any) -> TypeAdapter[Any]:
     return adapters[kind]
 
 
-def reason(error: Exception) -> str:
+def reason(error: BaseException) -> str:
     """A short description of an error."""
     if isinstance(error, ValidationError):
         first = error.errors(include_url=False)[0]

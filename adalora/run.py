@@ -66,7 +66,7 @@ def run(config: Config, overrides: Sequence[str]) -> dict[str, Any]:
     with session(folder, plan.config) if main else nullcontext() as found, noticing_loss():
         (result,) = broadcast_object_list([found])
         if result is None:
-            show_plan(plan)
+            show_plan(plan, f"{prepared.weights.origin}, digest {prepared.weights.digest[:10]}")
             result = execute(**vars(prepared), command=command)
         else:
             warn(f"{folder.path} is done, showing its result (remove the folder to repeat the run)")

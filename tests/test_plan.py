@@ -150,7 +150,7 @@ def test_a_plan_names_what_differs_from_the_recipe(compose):
 
 def test_the_shown_plan_gives_every_value_of_the_recipe_with_its_source(compose, capsys):
     options = compose("task=mnli", "method=increlora", "budget=1.2M", "training.lr=1e-5")
-    show_plan(make_plan(options, options.task.rows))
+    show_plan(make_plan(options, options.task.rows), "path")
     text = " ".join(capsys.readouterr().out.split())
     assert "add_rank=1, alpha=16, dropout=0, initial_steps=1000, interval=1000, orthogonality=0.1, top_h=18" in text
     assert "method: FeiyuZhang98/IncreLoRA NLU/scripts/rank=8/run_mnli.sh add_rank=1" in text

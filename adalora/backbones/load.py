@@ -3,9 +3,9 @@
 import hashlib
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from copy import deepcopy
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Annotated, Any, TypeAlias
@@ -23,7 +23,7 @@ from adalora.backbones.options import GENERIC, Model, differences
 from adalora.errors import UserError
 from adalora.files import CHOOSE, write_json
 from adalora.reading import Damaged, library_reads, read_dict, read_json
-from adalora.sources.hub import fetch
+from adalora.sources.hub import Needs, cached, fetch
 from adalora.sources.packaged import checksum, packaged_folder
 
 CONFIGS: dict[str, type[PreTrainedConfig]] = {
@@ -34,12 +34,14 @@ REMEDY = (
     "give a folder with config, weights and tokenizer as transformers saves them (model.path=FOLDER); remove a "
     "damaged download to fetch it again"
 )
-CONTENT = (  # files that determine a model besides its weights
-    "config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
-    "added_tokens.json", "vocab.json", "vocab.txt", "merges.txt", "*.model",
+TOKENIZER = (
+    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
+    "vocab.json", "vocab.txt", "merges.txt", "*.model",
 )  # fmt: skip
 SAFE = ("model.safetensors", "model-*-of-*.safetensors", "model.safetensors.index.json")
 PICKLED = ("pytorch_model.bin", "pytorch_model-*-of-*.bin", "pytorch_model.bin.index.json")
+CONFIG = ("config.json", "generation_config.json")
+NEEDS: Needs = {"config.json": [CONFIG], "tokenizer": [TOKENIZER], "weights": [SAFE, PICKLED]}
 Side: TypeAlias = Annotated[int, Field(ge=1, le=2**20)]
 Count: TypeAlias = Annotated[int, Field(ge=1, le=2**10)]
 
@@ -154,17 +156,14 @@ def locate(model: Model, cache_dir: str) -> Weights:
         origin = f"package {model.package.name}=={model.package.version}"
     else:
         assert model.hub, "conf/model gives a hub repository, a package or a path"
-        repository = partial(fetch, model.hub, model.revision, kind="model", remedy="model.path=FOLDER")
-        folder = repository([*CONTENT, *SAFE])
-        if not found(folder, SAFE):
-            folder = repository([*CONTENT, *PICKLED])
+        folder = fetch(model.hub, model.revision, NEEDS, "model", "model.path=FOLDER")
         origin = f"hub {model.hub}@{folder.name}"
     weights = found(folder, SAFE) or found(folder, PICKLED)
     if not weights:
         raise UserError(f"{folder} has no weights (model*.safetensors or pytorch_model*.bin)")
     names = [path.name for path in weights]
     if model.package and not model.path:
-        sums = [checksum(path) for path in sorted({*found(folder, CONTENT), *weights})]
+        sums = [checksum(path) for path in sorted({*found(folder, (*CONFIG, *TOKENIZER)), *weights})]
         return Weights(folder, origin, hashlib.sha256("".join(sums).encode()).hexdigest(), names)
     values = read_architecture(model.model_type, model.title, folder)
     for key in differences(model.config, values):
@@ -179,6 +178,20 @@ def locate(model: Model, cache_dir: str) -> Weights:
         digest = content_digest(model, folder, names)
         write_json(entry, digest, CHOOSE.format("cache_dir"))
     return Weights(folder, origin, digest, names)
+
+
+def glance(model: Model, cache_dir: str) -> str:
+    """Where the weights are, and their digest if it is known without downloading or loading anything."""
+    if model.package and not model.path:
+        return f"package {model.package.name}=={model.package.version}"
+    at_hub = None if model.path or not model.hub else cached(model.hub, model.revision, "model")
+    folder = Path(model.path).expanduser() if model.path else at_hub
+    origin = "path" if model.path else f"hub {model.hub}@{folder.name[:10] if folder else model.revision}"
+    weights = found(folder, SAFE) or found(folder, PICKLED) if folder else []
+    if folder and weights and (folder / "config.json").is_file():
+        with suppress(Damaged):
+            return f"{origin}, digest {read_json(digest_file(folder, weights, cache_dir), str, 'remove it')[:10]}"
+    return f"{origin}, digest unknown until they are loaded"
 
 
 def digest_file(folder: Path, weights: Sequence[Path], cache_dir: str) -> Path:

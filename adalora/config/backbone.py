@@ -75,7 +75,7 @@ def config_folder(model: DictConfig) -> Path | None:
         raise UserError(f"a model of type {model.model_type} is needed: give model.path=FOLDER or model.hub=ID")
     from adalora.sources.hub import fetch
 
-    return fetch(model.hub, model.revision, ["config.json"], "model", "model.path=FOLDER")
+    return fetch(model.hub, model.revision, {"config.json": [["config.json"]]}, "model", "model.path=FOLDER")
 
 
 def source_name(source: str) -> str:

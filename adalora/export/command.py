@@ -1,9 +1,11 @@
 """The command of `scripts/export.py`."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import transformers
 from huggingface_hub import HfApi
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
@@ -13,7 +15,6 @@ from adalora.export import merged, peft
 from adalora.export.card import base_of, card
 from adalora.export.trained import Trained, load_run
 from adalora.files import CHOOSE, new_folder, writing
-from adalora.sources.hub import reachable
 
 CARD = "README.md"
 ELSEWHERE = CHOOSE.format("out")
@@ -31,8 +32,9 @@ def export(arguments: Sequence[str]) -> str:
     taken = out / CARD if to == "card" else out
     if taken.is_file() or (to != "card" and out.is_dir() and any(out.iterdir())):
         raise UserError(f"out={options['out']}: {taken} already exists, choose another folder")
-    if "push" in options and not reachable():
-        raise UserError("push: the hub can't be reached; export without it, and upload later with `hf upload`")
+    if "push" in options:
+        with reaching(options["push"], "nothing is exported") as api:
+            api.whoami()
     transformers.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     trained = load_run(run)
@@ -46,7 +48,9 @@ def export(arguments: Sequence[str]) -> str:
             write(place, trained, to, options)
             (place / CARD).write_text(text, encoding="utf-8")
     if "push" in options:
-        push(out, options["push"])
+        with reaching(options["push"], f"the export is in {out}") as api:
+            api.create_repo(options["push"], exist_ok=True)
+            api.upload_folder(repo_id=options["push"], folder_path=str(out))
     return str(out)
 
 
@@ -81,12 +85,13 @@ def write(place: Path, trained: Trained, to: str, options: dict[str, str]) -> No
     trained.tokenizer.save_pretrained(place)
 
 
-def push(folder: Path, repo: str) -> None:
-    """Upload a folder to the hub. Raises `UserError` with the hub's reason."""
-    api = HfApi()
+@contextmanager
+def reaching(repo: str, kept: str) -> Iterator[HfApi]:
+    """Turn the hub's errors into `UserError`; `kept` says what is there already."""
     try:
-        api.create_repo(repo, exist_ok=True)
-        api.upload_folder(repo_id=repo, folder_path=str(folder))
-    except (HfHubHTTPError, HFValidationError, OSError) as error:
+        yield HfApi()
+    except (HfHubHTTPError, HFValidationError, httpx2.HTTPError, OSError) as error:
         reason = " ".join(str(error).split())
-        raise UserError(f"push={repo}: {reason}; the export is in {folder}; try `hf auth login`") from error
+        raise UserError(
+            f"push={repo}: {reason}; {kept}: log in with `hf auth login`, or use `hf upload` later"
+        ) from error

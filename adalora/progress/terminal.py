@@ -19,8 +19,13 @@ if not console.is_terminal:
     console = Console(highlight=False, markup=False, width=120)  # width for log files
 
 
-def show_plan(plan: Plan) -> None:
-    """Print the plan: modules, counts, steps, phases, cost, and the hyperparameters' sources."""
+def show_plan(plan: Plan, weights: str) -> None:
+    """Print the plan: modules, counts, steps, phases, cost, and the hyperparameters' sources.
+
+    Args:
+        plan: the plan.
+        weights: origin and digest of the weights.
+    """
     config, counts = plan.config, plan.setting.counts
     method = config.method
     table = Table(box=None, show_header=False, padding=(0, 1))
@@ -29,6 +34,7 @@ def show_plan(plan: Plan) -> None:
     params = config.budget.params or 0
     deviation = plan.setting.deviation
     table.add_row("model", f"{config.model.title}, {len(plan.shapes)} adapted maps")
+    table.add_row("weights", weights)
     table.add_row("task", f"{config.task.title}, {plan.rows:,} training rows, up to {config.task.max_length} tokens")
     table.add_row("method", f"{config.method.name}: {method.describe()}")
     if deviation is not None:

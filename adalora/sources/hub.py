@@ -1,180 +1,325 @@
-"""Get files from the hub, or fail within seconds if it can't be reached."""
+"""Get files from the hub, file by file, and say in one line what is wrong (docs/hub.md)."""
 
+import errno
 import functools
+import logging
 import os
-import threading
-from collections.abc import Callable, Sequence
-from concurrent.futures import Future
+import re
+import ssl
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from functools import partial
+from fnmatch import fnmatch
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Literal, NamedTuple, TypeVar
 
 import httpx2  # the HTTP library of huggingface_hub, for its exceptions
-from huggingface_hub import constants, snapshot_download
+from huggingface_hub import constants, get_token, hf_hub_download
 from huggingface_hub.errors import (
+    DisabledRepoError,
     GatedRepoError,
     HfHubHTTPError,
+    HFValidationError,
     LocalEntryNotFoundError,
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
 from huggingface_hub.file_download import repo_folder_name
+from huggingface_hub.utils import (
+    build_hf_headers,
+    enable_progress_bars,
+    hf_raise_for_status,
+    http_backoff,
+    validate_repo_id,
+)
+from pydantic import BaseModel, Field
 
+from adalora import processes
 from adalora.errors import UserError
+from adalora.files import unwritable
 from adalora.reading import reason
 
-PROBE_SECONDS = 3.0
-PATIENCE, LEAST = 30.0, 10_000  # seconds, and the bytes that a download must transfer in that time
+Kind = Literal["model", "dataset"]
+Needs = Mapping[str, Sequence[Sequence[str]]]
+"""What a run needs, by name: groups of file patterns, of which the first that matches anything is taken."""
 Found = TypeVar("Found")
+
+CONNECT_SECONDS = 5.0  # for the connection alone; HF_HUB_ETAG_TIMEOUT (10 s) is for the answer
+TRIES = 3  # of a request or download that fails with a server's error
+SHARD = re.compile(r"-\d{5}-of-(\d{5})")
+SILENCE = 8  # seconds without a byte until a download is tried again; huggingface_hub's six tries take under a minute
+UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR)
+DEMO = "run `make demo`, which needs no hub"
+LOG_IN = "log in with `hf auth login`"
+
+
+class Trouble(NamedTuple):
+    """Why the hub doesn't give something, and what the user can do."""
+
+    why: str
+    remedy: str
+
+    def told(self, missing: Sequence[str], local: Sequence[str]) -> str:
+        """The message about all that is missing for this reason, with the options for local copies."""
+        what = f"{missing[0]} isn't cached" if len(missing) == 1 else f"these aren't cached: {', '.join(missing)}"
+        return f"{self.why}, and {what}: {self.remedy}, or give local copies ({' '.join(local)})"
 
 
 class NotAvailable(UserError):
-    """The hub can't be reached and the files aren't cached. `what` is missing, `remedy` is a local alternative."""
+    """`what` isn't cached, and the hub doesn't give it; `local` is the option for a local copy."""
 
-    def __init__(self, what: str, remedy: str) -> None:
-        super().__init__(f"{what} is not cached and the hub can't be reached")
-        self.what, self.remedy = what, remedy
+    def __init__(self, what: str, trouble: Trouble, local: str) -> None:
+        super().__init__(trouble.told([what], [local]))
+        self.what, self.trouble, self.local = what, trouble, local
 
 
-@functools.cache
-def reachable() -> bool:
-    """Whether the hub answers within `PROBE_SECONDS`; immediately False if HF_HUB_OFFLINE is set.
+class File(BaseModel):
+    """A file in the hub's answer."""
 
-    Called before any library call, because those retry for half a minute. The probe runs in a thread because DNS
-    look-ups have no timeout.
-    """
-    if constants.HF_HUB_OFFLINE:
-        return False
-    answered = threading.Event()
+    rfilename: str
 
-    def probe() -> None:
-        try:
-            httpx2.head(constants.ENDPOINT, timeout=PROBE_SECONDS)
-            answered.set()
-        except httpx2.HTTPError:
-            pass
 
-    thread = threading.Thread(target=probe, daemon=True)
-    thread.start()
-    thread.join(PROBE_SECONDS)
-    if not answered.is_set():
-        # for other code in this process and its children
-        os.environ["HF_HUB_OFFLINE"] = "1"
-    return answered.is_set()
+class Listing(BaseModel):
+    """The hub's answer about a revision: its commit and files."""
+
+    sha: str = Field(pattern="^[0-9a-f]{40}$")
+    siblings: list[File]
+
+
+if "HF_HUB_DOWNLOAD_TIMEOUT" not in os.environ:
+    constants.HF_HUB_DOWNLOAD_TIMEOUT = SILENCE
+
+answers: dict[tuple[str, str, Kind], Listing | Trouble] = {}  # of this process: a repository is asked for once
+silent: list[Trouble] = []  # the hub didn't answer, and isn't asked again
 
 
 def all_of(finds: Sequence[Callable[[], Found]]) -> list[Found]:
     """Call all functions and return their results; report everything missing at once.
 
     Raises:
-        UserError: the hub can't be reached and something isn't cached.
+        UserError: something is neither on the hub nor cached.
     """
     results: list[Found] = []
-    missing: list[NotAvailable] = []
+    missing: dict[Trouble, list[NotAvailable]] = {}
     for find in finds:
         try:
             results.append(find())
         except NotAvailable as error:
-            missing.append(error)
+            missing.setdefault(error.trouble, []).append(error)
     if missing:
-        whats = dict.fromkeys(error.what for error in missing)
-        remedies = dict.fromkeys(error.remedy for error in missing)
-        raise UserError(
-            f"the hub can't be reached, and these aren't cached: {', '.join(whats)}. "
-            f"Either give local copies ({' '.join(remedies)}; data_root=FOLDER for several tasks), "
-            "connect once so that they are cached, or run `make demo`, which needs no hub"
-        )
+        lines = []
+        for trouble, errors in missing.items():
+            whats, local = (
+                list(dict.fromkeys(each)) for each in zip(*((e.what, e.local) for e in errors), strict=True)
+            )
+            lines.append(trouble.told(whats, local))
+        raise UserError("; ".join(lines))
     return results
 
 
-def fetch(
-    repo: str,
-    revision: str,
-    patterns: Sequence[str],
-    kind: Literal["model", "dataset"],
-    remedy: str,
-) -> Path:
-    """Download the files of `repo` that match `patterns`; the returned folder is named after the resolved commit.
+def fetch(repo: str, revision: str, needs: Needs, kind: Kind, local: str) -> Path:
+    """Download what is needed of a repository; the returned folder is named after the commit.
+
+    The hub is asked once for the commit and the names of the files, and nothing else if they are cached. If it doesn't
+    give them, cached files are used, and a line on stderr says so.
+
+    Args:
+        repo, revision, kind: the repository.
+        needs: names of what is needed, with the patterns of the files.
+        local: the option for a local copy, named in messages.
 
     Raises:
-        NotAvailable: the hub can't be reached and the files aren't cached.
-        UserError: the repository or revision doesn't exist or isn't accessible, the download fails or stalls, or the
-            server isn't a hub.
+        NotAvailable: the files aren't cached, and the hub can't be reached or doesn't give them.
+        UserError: the repository lacks something, a download failed, or the cache can't be written.
     """
-    download = partial(
-        snapshot_download,
-        repo,
-        revision=revision,
-        repo_type=kind,
-        allow_patterns=list(patterns),
-        local_files_only=not reachable(),
-    )
-    place = Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=repo, repo_type=kind)
+    what, place = f"{kind} {repo}", cache_of(repo, kind)
+    folder = cached(repo, revision, kind)
+    _, lacking = chosen(names_in(folder), needs)
+    asked = ask(repo, revision, kind, TRIES if lacking else 1)
+    if isinstance(asked, Trouble):
+        if folder is None or lacking:
+            raise NotAvailable(f"{what} ({', '.join(lacking)})" if folder else what, asked, local)
+        if not constants.HF_HUB_OFFLINE and processes.rank() == 0:
+            say(f"{asked.why}: using {what} as cached, commit {folder.name[:10]}")
+        return folder
+    names, lacking = chosen([file.rfilename for file in asked.siblings], needs)
+    if lacking:
+        raise UserError(f"{what} at revision {revision} has no {' and no '.join(lacking)}: give another, or {local}")
+    if constants.HF_HUB_DISABLE_PROGRESS_BARS is None:
+        enable_progress_bars()  # transformers' bars are switched off together with these
+    if not all((place / "snapshots" / asked.sha / name).exists() for name in names) and processes.rank() == 0:
+        say(f"downloading {what}, commit {asked.sha[:10]}")
+    for name in names:
+        try:
+            download(repo, name, asked.sha, kind)
+        except Exception as error:
+            raise failed(error, repo, revision, kind, name, local) from error
+    with suppress(OSError):  # a shared cache may be read-only
+        (ref := place / "refs" / revision).parent.mkdir(parents=True, exist_ok=True)
+        ref.write_text(asked.sha)
+    return place / "snapshots" / asked.sha
+
+
+@functools.cache
+def say(line: str) -> None:
+    """Print a line on stderr, once."""
+    print(line, file=sys.stderr)
+
+
+def cache_of(repo: str, kind: Kind) -> Path:
+    """The repository's folder in the hub's cache."""
+    return Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=repo, repo_type=kind)
+
+
+def cached(repo: str, revision: str, kind: Kind) -> Path | None:
+    """The folder in the hub's cache with the newest known commit of a revision, complete or not."""
+    ref = cache_of(repo, kind) / "refs" / revision
+    folder = cache_of(repo, kind) / "snapshots" / (ref.read_text().strip() if ref.is_file() else revision)
+    return folder if folder.is_dir() else None
+
+
+def names_in(folder: Path | None) -> list[str]:
+    """The files below a folder."""
+    return [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()] if folder else []
+
+
+def chosen(names: Sequence[str], needs: Needs) -> tuple[list[str], list[str]]:
+    """The files that are needed, and what of `needs` is lacking. A set of shards (`-00000-of-00002`) must be whole."""
+    files, lacking = [], []
+    for need, groups in needs.items():
+        found = next(filter(None, (matching(names, patterns) for patterns in groups)), [])
+        shards = Counter(SHARD.sub(r"-of-\1", name) for name in found if SHARD.search(name))
+        whole = all(count == int(name.rpartition("-of-")[2][:5]) for name, count in shards.items())
+        files += found
+        lacking += [] if found and whole else [need]
+    return files, lacking
+
+
+def matching(names: Sequence[str], patterns: Sequence[str]) -> list[str]:
+    """The names that match any of the patterns; `*` doesn't match `/`."""
+    alike = ((name, pattern) for name in names for pattern in patterns if name.count("/") == pattern.count("/"))
+    return sorted({name for name, pattern in alike if fnmatch(name, pattern)})
+
+
+def ask(repo: str, revision: str, kind: Kind, tries: int) -> Listing | Trouble:
+    """Ask the hub for a revision's commit and files, or say why it doesn't give them."""
+    if constants.HF_HUB_OFFLINE:
+        return Trouble("HF_HUB_OFFLINE is set", f"unset it and connect once, or {DEMO}")
+    if (key := (repo, revision, kind)) not in answers:
+        answers[key] = silent[0] if silent else request(repo, revision, kind, tries)
+    return answers[key]
+
+
+def request(repo: str, revision: str, kind: Kind, tries: int) -> Listing | Trouble:
+    """`ask`, without memory. A server's error, a rate limit or silence is tried again, with huggingface_hub's waits."""
     try:
-        return Path(watched(download, place))
-    except LocalEntryNotFoundError as error:
-        raise NotAvailable(f"{kind} {repo} ({revision})", remedy) from error
-    except (RepositoryNotFoundError, RevisionNotFoundError, GatedRepoError) as error:
-        raise UserError(
-            f"the hub has no {kind} {repo} at revision {revision} that this account may read: "
-            f"check the name, log in with `hf auth login`, or give {remedy}"
-        ) from error
-    except (HfHubHTTPError, httpx2.HTTPError, OSError, RuntimeError) as error:  # RuntimeError comes from hf-xet
-        raise UserError(
-            f"the download of {kind} {repo} failed ({type(error).__name__}: {reason(error)}): run the same "
-            f"command again, it resumes where it stopped, or give {remedy}"
-        ) from error
-    except Stalled as error:
-        raise UserError(
-            f"the download of {kind} {repo} has stalled ({error}): run the same command again, it resumes where it "
-            f"stopped, or give {remedy}"
-        ) from error
-    except Exception as error:  # if something else answers, the library may raise anything
-        raise UserError(
-            f"what answers at {constants.ENDPOINT} isn't the hub ({type(error).__name__}: {reason(error)}): log in to "
-            f"the network, check HF_ENDPOINT, or give {remedy}"
-        ) from error
+        validate_repo_id(repo)
+        response = http_backoff(
+            "GET",
+            f"{constants.ENDPOINT}/api/{kind}s/{repo}/revision/{revision.replace('/', '%2F')}",
+            headers=build_hf_headers(),
+            timeout=httpx2.Timeout(constants.HF_HUB_ETAG_TIMEOUT, connect=CONNECT_SECONDS),
+            max_retries=tries - 1,
+        )
+        hf_raise_for_status(response)
+        return Listing.model_validate_json(response.content)
+    except (httpx2.HTTPError, httpx2.InvalidURL, ValueError, OSError) as error:
+        trouble = trouble_of(error, repo, revision, kind)
+        if isinstance(error, httpx2.TransportError):
+            silent.append(trouble)
+        return trouble
 
 
-class Stalled(Exception):
-    """A download makes no progress."""
-
-
-def watched(download: Callable[[], Found], place: Path) -> Found:
-    """Run a download that must write at least `LEAST` bytes below `place` every `PATIENCE` seconds.
-
-    It runs in a thread, which can't be stopped; if it hangs, it is abandoned.
-
-    Raises:
-        Stalled: it makes no progress.
-    """
-    outcome: Future[Found] = Future()
-
-    def work() -> None:
+def download(repo: str, name: str, commit: str, kind: Kind) -> None:
+    """Download a file unless it is cached. huggingface_hub doesn't try again after a server's error; this does."""
+    for attempt in range(TRIES):
         try:
-            outcome.set_result(download())
-        except BaseException as error:  # noqa: BLE001 - raised where the result is asked for
-            outcome.set_exception(error)
-
-    threading.Thread(target=work, daemon=True).start()
-    before = size(place)
-    while True:
-        try:
-            return outcome.result(PATIENCE)
-        except TimeoutError:
-            if outcome.done():  # raised by the download itself
+            hf_hub_download(repo, name, repo_type=kind, revision=commit)
+            return
+        except HfHubHTTPError as error:
+            if error.response.status_code < 500 or attempt == TRIES - 1:
                 raise
-            now = size(place)
-            if now - before < LEAST:
-                raise Stalled(f"{now - before:,} bytes in {PATIENCE:.0f} seconds") from None
-            before = now
+        time.sleep(2**attempt)
 
 
-def size(folder: Path) -> int:
-    """Total bytes of the files below a folder; files may disappear meanwhile."""
-    total = 0
-    for path in folder.rglob("*"):
-        with suppress(OSError):
-            total += path.lstat().st_size
-    return total
+def failed(error: BaseException, repo: str, revision: str, kind: Kind, name: str, local: str) -> UserError:
+    """What to say about a download that failed."""
+    if isinstance(error, LocalEntryNotFoundError) and error.__cause__:
+        error = error.__cause__
+    code = error.response.status_code if isinstance(error, HfHubHTTPError) else 0
+    if isinstance(error, OSError) and error.errno in UNWRITABLE:
+        return UserError(unwritable(constants.HF_HUB_CACHE, error.errno, "choose another place with HF_HOME"))
+    if code >= 500 or (not code and isinstance(error, httpx2.TransportError | OSError | RuntimeError)):
+        return UserError(
+            f"the download of {name} of {kind} {repo} failed ({short(error)}): run the same command again, which keeps "
+            f"files that are complete, or give a local copy ({local})"
+        )
+    return NotAvailable(f"{kind} {repo}", trouble_of(error, repo, revision, kind), local)
+
+
+def trouble_of(error: BaseException, repo: str, revision: str, kind: Kind) -> Trouble:
+    """Explain why the hub doesn't give something."""
+    what, site = f"{kind} {repo}", constants.ENDPOINT
+    page = f"{site}/{'datasets/' if kind == 'dataset' else ''}{repo}"
+    code = error.response.status_code if isinstance(error, HfHubHTTPError) else 0
+    if isinstance(error, GatedRepoError):
+        also = "" if get_token() else f", and {LOG_IN}"
+        return Trouble(f"{what} is gated", f"ask for access at {page}{also}")
+    if isinstance(error, DisabledRepoError):
+        return Trouble(f"the hub has disabled {what}", f"see {page}")
+    if isinstance(error, RevisionNotFoundError):
+        return Trouble(f"{what} has no revision {revision}", f"see {page}")
+    if code == 401 and get_token():  # with a valid token, a repository that is private or missing is a 404
+        remedy = "log in again with `hf auth login`, or do without (unset HF_TOKEN, or `hf auth logout`)"
+        return Trouble("the hub doesn't accept your token", remedy)
+    if code == 401 or isinstance(error, RepositoryNotFoundError):
+        return Trouble(f"the hub has no {what} that you may read", f"check the name; if it is private, {LOG_IN}")
+    if code == 403:
+        return Trouble(f"the hub refuses access to {what}", f"see {page}")
+    if code == 429:
+        return Trouble("the hub limits your requests", f"wait some minutes, or {LOG_IN}, which raises the limit")
+    if code >= 500:
+        return Trouble(f"the hub answers {code}", "try again later")
+    if isinstance(error, HFValidationError):
+        return Trouble(f"{repo} can't be a name on the hub", "check it")
+    if any(isinstance(cause, ssl.SSLCertVerificationError) for cause in causes(error)):
+        remedy = "set SSL_CERT_FILE to a file with your network's certificate"
+        return Trouble(f"the certificate of {site} isn't trusted", remedy)
+    if isinstance(error, httpx2.TransportError):
+        remedy = "connect and run the same command again, or " + DEMO
+        return Trouble(f"the hub can't be reached ({short(error)})", remedy)
+    remedy = "log in to the network, or check HF_ENDPOINT"
+    return Trouble(f"what answers at {site} isn't the hub ({short(error)})", remedy)
+
+
+def causes(error: BaseException | None) -> Iterator[BaseException]:
+    """An error and what it was raised from."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def short(error: BaseException) -> str:
+    """An error in a few words."""
+    if isinstance(error, HfHubHTTPError):
+        return f"{error.response.status_code} {error.response.reason_phrase}".strip()
+    return f"{type(error).__name__}: {unsigned(reason(error))}"
+
+
+def unsigned(text: str) -> str:
+    """A text without the queries of its addresses: they may be signatures, which give access."""
+    return re.sub(r"(https?://[^\s?'\"]+)\?[^\s'\"]*", r"\1", text)
+
+
+class Unsigned(logging.Filter):
+    """Remove signatures from huggingface_hub's messages."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        record.msg, record.args = unsigned(record.getMessage()), ()
+        return True
+
+
+for module in ("huggingface_hub.file_download", "huggingface_hub.utils._http"):
+    logging.getLogger(module).addFilter(Unsigned())

@@ -85,7 +85,9 @@ class Sweep:
             f"hydra.sweeper.file={quoted(place / CELLS)}", f"hydra.sweep.dir={quoted(place)}",
         ]  # fmt: skip
         with (place / LOG).open("w") as log:
-            environment = os.environ | {SWEEP: str(os.getpid())}
+            # the sweep has asked the hub for everything; a job may run where nothing is cached
+            cached = {} if isinstance(launcher, Slurm) else {"HF_HUB_OFFLINE": "1"}
+            environment = os.environ | cached | {SWEEP: str(os.getpid())}
             process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment)
             try:
                 yield process

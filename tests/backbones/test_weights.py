@@ -79,6 +79,14 @@ def test_a_digest_is_kept_until_a_file_changes(backbone, monkeypatch):
     assert computed == [1]
 
 
+def test_a_dry_run_knows_the_digest_once_it_is_kept(backbone):
+    folder, model, cache = backbone
+    assert load.glance(model, cache) == "path, digest unknown until they are loaded"
+    assert load.glance(model, cache) != f"path, digest {locate(model, cache).digest[:10]}" == load.glance(model, cache)
+    os.utime(folder / "model.safetensors", (1, 1))
+    assert "unknown" in load.glance(model, cache)
+
+
 def test_weights_that_lack_a_parameter(backbone):
     folder, model, cache = backbone
     tensors = load_file(folder / "model.safetensors")

@@ -1,9 +1,9 @@
 """The report: its content, that it needs no other file, and how it behaves in a real browser."""
 
 import json
+import os
 import re
 import signal
-import time
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -145,13 +145,22 @@ def test_the_command_line(tmp_path):
         gather(tmp_path / "out")
 
 
+def interrupt_at_the_claims():
+    """Ctrl-C as soon as claims.csv is there, before the report."""
+    replace = os.replace
+
+    def act(source, target):
+        replace(source, target)
+        if Path(target).name == "claims.csv":
+            os.kill(os.getpid(), signal.SIGINT)
+
+    os.replace = act
+
+
 def test_ctrl_c_leaves_one_line_and_nothing_half_written(tmp_path):
     forge(tmp_path / "runs")
-    process = Program("scripts/report.py", "--runs", tmp_path / "runs", "--out", tmp_path / "out", "--tracking", "none")
-    while process.poll() is None and not (tmp_path / "out/claims.csv").exists():
-        time.sleep(0.01)
-    process.send_signal(signal.SIGINT)
-    done = process.ended()
+    arguments = ("--runs", tmp_path / "runs", "--out", tmp_path / "out", "--tracking", "none")
+    done = Program("scripts/report.py", *arguments, before=interrupt_at_the_claims).ended()
     assert done.code == 130
     assert done.stderr.strip().endswith("stopped, nothing is half written") and "Traceback" not in done.stderr
     assert {path.suffix for path in (tmp_path / "out").iterdir()} == {".md", ".csv", ".tex"}
