@@ -33,15 +33,13 @@ from adalora.result import record
 from adalora.resultfile import SCHEMA, Result, write_result
 from adalora.runfolder import RunFolder, explained, noting_failure, run_key
 from adalora.sources.hub import all_of
-from adalora.tracking import Wandb, about_run
+from adalora.tracking import Wandb, about_run, samples_of
 from adalora.training.loop import Setup, train
 from adalora.training.optimizer import build_optimizer
 from tasks.cache import tokenised
 from tasks.data import Data, load_data
 from tasks.digest import digest
 from tasks.discovery import create as create_task
-
-SAMPLES = 48  # rows of the first evaluation split whose predictions are logged
 
 
 def run(config: Config, overrides: Sequence[str]) -> dict[str, Any]:
@@ -219,7 +217,8 @@ def execute(
                 task_type.save(split, found, folder.path)
             result = keep(folder.path, result, model, plan)
         if wandb is not None:
-            watch.finished(result, task_type.samples(splits[0], predictions[0], SAMPLES))
+            count = samples_of(config, data.own)
+            watch.finished(result, task_type.samples(splits[0], predictions[0], count) if count else None)
     return result.as_dict()
 
 

@@ -3,7 +3,6 @@
 import hashlib
 import io
 import json
-import netrc
 import os
 import re
 import secrets
@@ -12,7 +11,6 @@ from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlparse
 
 from adalora import __version__
 from adalora.config.schema import Resolved
@@ -25,6 +23,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+SAMPLES = 48  # rows of public data whose text and prediction are logged
 OTHERS = ("project", "entity", "notes")  # shared by all runs, or set by the user
 
 
@@ -71,17 +70,44 @@ class Log:
         self.digest.update(line.encode())
 
 
-def logged_in() -> bool:
-    """Whether wandb would find an API key: WANDB_API_KEY, or an entry in ~/.netrc."""
-    import wandb
+def wandb_settings() -> Any:
+    """wandb's settings from wherever it takes them: environment, the user's settings file, `wandb/settings` in the
+    working folder. `model_fields_set` has the names of those that are set."""
+    from wandb.sdk import wandb_setup
 
-    if os.environ.get("WANDB_API_KEY"):
-        return True
-    host = urlparse(wandb.Settings().base_url).hostname
+    return wandb_setup.singleton().settings
+
+
+def wandb_mode() -> str:
+    """Where wandb logs: as the user has set, else online if wandb finds credentials, and offline if not."""
+    from wandb.sdk.lib import wbauth
+
+    settings = wandb_settings()
+    if "mode" in settings.model_fields_set:
+        return settings.mode
+    found = wbauth.authenticate_session(host=settings.base_url, source="adalora", prompt=False, update_session=False)
+    return "online" if found else "offline"
+
+
+def destination(config: Resolved) -> str:
+    """Where a run will be logged, in a few words."""
+    if config.tracking == "none":
+        return "metrics.jsonl in the run's folder"
     try:
-        return bool(host and netrc.netrc().authenticators(host))
-    except (OSError, netrc.NetrcParseError):
-        return False
+        mode, settings = wandb_mode(), wandb_settings()
+    except Exception as error:  # noqa: BLE001 - wandb never ends a run
+        return f"wandb, which fails ({_first_line(error)}): metrics.jsonl in the run's folder has every number"
+    if mode in ("online", "shared"):
+        rows = config.wandb.samples
+        text = f"{SAMPLES} rows of text if the data are public" if rows is None else f"{rows} rows of text"
+        return f"wandb, uploaded to {settings.base_url}, with {text}"
+    return f"wandb, {mode}"
+
+
+def samples_of(config: Resolved, own: bool) -> int:
+    """Rows whose text and prediction are logged: `wandb.samples`, else none of data of one's own (from files)."""
+    wanted = config.wandb.samples
+    return wanted if wanted is not None else 0 if own else SAMPLES
 
 
 class Wandb:
@@ -104,12 +130,13 @@ class Wandb:
         self.data_dir = os.environ.get("WANDB_DATA_DIR")
         os.environ["WANDB_DATA_DIR"] = self.data_dir or str((folder / "wandb" / "data").absolute())
         code = {"commit": commit(), "version": __version__}
-        options: dict[str, Any] = {"project": os.environ.get("WANDB_PROJECT") or "adalora", "dir": folder, **about}
+        options: dict[str, Any] = {"dir": folder, **about}
         options["config"] = {**about["config"], "code": code}
         try:
             if key is not None:
                 options["id"] = self._id(re.sub(r"[^\w.-]", "", f"{about['name']}-{key}"))
-            mode = os.environ.get("WANDB_MODE") or ("online" if logged_in() else "offline")
+            mode = wandb_mode()
+            options["project"] = options.get("project") or wandb_settings().project or "adalora"
         except Exception as error:  # noqa: BLE001
             self._give_up(error)
             return
@@ -130,15 +157,14 @@ class Wandb:
     def _init(options: Mapping[str, Any]) -> Any:
         import wandb
 
-        wandb.setup(settings=wandb.Settings(silent=True))  # the library's own warnings
-        settings = wandb.Settings(
-            silent=True,
-            console="off",
-            git_root=str(ROOT) if (ROOT / ".git").exists() else None,
-            init_timeout=30,
-            finish_timeout=120,
-            finish_timeout_raises=True,
-        )
+        ours = {
+            "silent": True, "console": "off", "init_timeout": 30, "finish_timeout": 120, "finish_timeout_raises": True,
+            "git_root": str(ROOT) if (ROOT / ".git").exists() else None,
+        }  # fmt: skip
+        theirs = wandb_settings().model_fields_set  # an explicit setting of the user's wins
+        settings = wandb.Settings(**{name: value for name, value in ours.items() if name not in theirs})
+        if "silent" not in theirs:
+            wandb.setup(settings=wandb.Settings(silent=True))  # the library's own warnings
         return wandb.init(**options, settings=settings)
 
     @staticmethod

@@ -29,6 +29,7 @@ class Data:
     tables: dict[str, pa.Table]  # by split
     train_split: str
     origin: str  # their source
+    own: bool  # whether they are from files of the user's, which may be private
     subset: bool | None  # whether the row counts aren't the official ones; None: those aren't known
     notes: list[str]  # what was left out
     digests: dict[str, str]  # digest of the content, by split
@@ -88,7 +89,8 @@ def load_data(task: Task, root: str | None = None) -> Data:
     digests = {split: digest(table) for split, table in tables.items()}
     official = tables.keys() <= task.rows.keys()
     origin = "; ".join(dict.fromkeys(origins))
-    return Data(tables, task.train_split, origin, subset if subset or official else None, notes, digests)
+    own = bool(task.data_dir or task.train_file or task.eval_file)
+    return Data(tables, task.train_split, origin, own, subset if subset or official else None, notes, digests)
 
 
 def spread(rows: int, count: int) -> list[int]:

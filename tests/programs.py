@@ -41,6 +41,7 @@ class Program:
     Args:
         script: below the repository's root.
         cwd: its working folder, the root if None.
+        environment: added to this process's; None removes a variable.
         before: called in the process before the script starts.
     """
 
@@ -81,7 +82,8 @@ def execute(argv, environment, cwd, folder, before):
         os.dup2(os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_APPEND), number)
     os.chdir(cwd)
     os.environ.clear()
-    os.environ.update(environment)
+    os.environ.update({name: value for name, value in environment.items() if value is not None})
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored if the tests run in the background of a shell
     sys.argv = argv
     sys.path[0] = str(Path(argv[0]).parent)
     if before is not None:

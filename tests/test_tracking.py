@@ -68,7 +68,14 @@ class Offline:
 @pytest.fixture
 def tracked(tiny_run):
     """A run of 24 steps, logged by wandb in the folder."""
-    return [*tiny_run, "tracking=wandb", "method=adalora", "training.log_steps=3", "training.eval_steps=4"]
+    return [
+        *tiny_run,
+        "tracking=wandb",
+        "wandb.samples=32",
+        "method=adalora",
+        "training.log_steps=3",
+        "training.eval_steps=4",
+    ]
 
 
 def lines(folder, name="metrics.jsonl"):
@@ -79,7 +86,8 @@ def test_an_offline_run_holds_all_that_a_dashboard_needs(start, tracked, capfd):
     folder = start(tracked)
     captured = capfd.readouterr()
     assert captured.err == ""
-    assert "wandb" not in captured.out.partition("\nnext ")[0]
+    assert "logging   wandb, offline" in captured.out
+    assert captured.out.partition("\nnext ")[0].count("wandb") == 1
     run = Offline(folder)
     result = json.loads((folder / "result.json").read_text())
 
@@ -243,7 +251,10 @@ def test_a_server_out_of_reach_leaves_an_offline_run(start, tracked, monkeypatch
 
     monkeypatch.setattr(wandb, "init", away)
     monkeypatch.setenv("WANDB_MODE", "online")
+    wandb.teardown()  # it has read the environment before
     folder = start(tracked)
+    monkeypatch.undo()
+    wandb.teardown()
     assert capfd.readouterr().out.count("wandb can't be reached (no route): logging offline") == 1
     assert Offline(folder).exit_code == 0
 

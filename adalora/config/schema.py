@@ -123,6 +123,10 @@ class WandbOptions:
     group: str | None = MISSING
     tags: list[str] = MISSING
     notes: str | None = MISSING
+    samples: int | None = option(None, not_negative)
+
+    def __post_init__(self) -> None:
+        check_options(self, "wandb")
 
 
 @dataclass

@@ -13,6 +13,7 @@ from rich.text import Text
 from adalora.options import written
 from adalora.plan import Plan
 from adalora.progress.heatmap import rank_table
+from adalora.tracking import destination
 
 console = Console(highlight=False, markup=False)  # paths and titles may contain brackets
 if not console.is_terminal:
@@ -74,6 +75,7 @@ def show_plan(plan: Plan, weights: str) -> None:
         f"{cost.flops * plan.total_steps / 1e15:.2g} PFLOP in total",
     )
     table.add_row("memory", f"about {cost.memory / 2**30:.2g} GiB at most, with {cost.tokens} tokens in every row")
+    table.add_row("logging", destination(config))
     for note in plan.notes:
         table.add_row("note", note)
     console.print(table)

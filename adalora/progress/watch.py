@@ -160,8 +160,8 @@ class Watch:
         self.say(f"{self._at(step)}  " + "  ".join(f"{name} {value:.4f}" for name, value in values.items()))
         self.clock = (step, time.monotonic())
 
-    def finished(self, result: Result, samples: Samples) -> None:
-        """After the last step, log the summary to wandb."""
+    def finished(self, result: Result, samples: Samples | None) -> None:
+        """After the last step, log the summary to wandb, and rows of text if there are any."""
         if self.wandb is None:
             return
         self.wandb.summarise(
@@ -176,7 +176,8 @@ class Watch:
             self.say(f"no comparison with the paper in wandb: {error}")
         if rows := self._rank_rows():
             self.wandb.table(result.last_step, "ranks/over_time", ("step", "layer", "map", "module", "rank"), rows)
-        self.wandb.table(result.last_step, "samples/predictions", samples.columns, samples.rows)
+        if samples is not None:
+            self.wandb.table(result.last_step, "samples/predictions", samples.columns, samples.rows)
 
     def _at(self, step: int) -> str:
         """The step, padded so that lines align."""

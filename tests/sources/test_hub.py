@@ -269,6 +269,7 @@ def test_ctrl_c_in_a_download(tmp_path, xet):
         process = subprocess.Popen(
             [sys.executable, "train.py", "tracking=none", f"run_root={tmp_path}", f"cache_dir={tmp_path}"],
             cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # ignored in a shell's background
             env=os.environ | {"HF_ENDPOINT": hub.urls["hub"], "HF_HOME": str(tmp_path / "hf"), "HF_HUB_OFFLINE": "0"},
         )  # fmt: skip
         while process.poll() is None and not any(re.search("cdn /(blob|xorb)", line) for line in hub.log):
