@@ -110,7 +110,7 @@ def resolve(options: Config, facts: Facts) -> Plan:
     shapes = shapes_of(target_modules(built, model))
     method = options.method
     if initial is not None:
-        method = method.from_rank(initial.adapter.rank)
+        method = method.from_rank(initial.rank)
         require(
             not model.pos_query_base_only,
             "method.init_from: PEFT adapts the relative-position query too, set model.pos_query_base_only=false",

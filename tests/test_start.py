@@ -74,6 +74,35 @@ def test_a_lora_adapter_of_peft_gives_the_same_logits(compose, tiny_run, peft_ad
     torch.testing.assert_close(ours.eval()(**INPUTS).logits, model(**INPUTS).logits, atol=1e-5, rtol=1e-5)
 
 
+LAYER = "deberta.encoder.layer.0.attention.self"
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        "query_proj",
+        f"{LAYER}.query_proj",
+        r"^deberta\.encoder\.layer\.0\.attention\.self\.query_proj",
+        r".*\.layer\.0\..*query_proj",
+        "(query|key)_proj",
+        "layer.0.attention.self.(query|value)_proj",
+        "proj",  # the end of no whole name: matches nothing
+        r"attention\.output\.dense",
+    ],
+)
+@pytest.mark.parametrize("option", ["rank_pattern", "alpha_pattern", "both"])
+def test_patterns_are_peft_s_regular_expressions(compose, tiny_run, peft_adapter, pattern, option):
+    """Two patterns, of which the first that matches counts; PEFT's own model is the truth."""
+    rank, alpha = {pattern: 1, "value_proj": 2}, {pattern: 20, "query_proj": 3}
+    patterns = {"rank_pattern": rank} if option == "rank_pattern" else {"alpha_pattern": alpha}
+    folder, model = peft_adapter(
+        lora(**(patterns if option != "both" else {"rank_pattern": rank, "alpha_pattern": alpha}))
+    )
+    args = ["method=lora", "method.alpha=32", "budget.params=2700", f"method.init_from={folder}"]
+    ours, _ = built(compose, tiny_run, *args)
+    torch.testing.assert_close(ours.eval()(**INPUTS).logits, model(**INPUTS).logits, atol=1e-5, rtol=1e-5)
+
+
 def test_an_adalora_adapter_of_peft_gives_the_same_logits_and_ends_at_the_budget(
     compose, tiny_run, tmp_path, peft_adapter
 ):

@@ -39,6 +39,11 @@ class InitialAdapter:
     maps: dict[str, dict[str, Tensor]]  # factors by map
     rest: dict[str, Tensor]  # everything else (the head), by parameter name
 
+    @property
+    def rank(self) -> int:
+        """The highest rank of any map; for AdaLoRA the initial rank."""
+        return max(map(self.adapter.rank, self.maps), default=1)
+
 
 def read_initial(config: MethodConfig) -> InitialAdapter | None:
     """Read the adapter that `config` starts from, if any. Raises `UserError`."""
@@ -88,6 +93,11 @@ def check_initial(
             )
         if {factors["lora_B"].shape[1], len(factors.get("lora_E", factors["lora_A"]))} != {rank}:
             raise UserError(f"{where} is damaged: the factors of {path} have different ranks")
+        if "lora_E" not in factors and rank != initial.adapter.rank(path):
+            raise UserError(
+                f"{where} has rank {rank} at {path}, but {initial.adapter.rank(path)} by its r and rank_pattern: PEFT "
+                "can't load it either"
+            )
         if rank > slots:
             raise UserError(f"{where} has rank {rank} at {path}, more than this run's {slots}: leave it open")
     parameters = {name: p for part in head for name, p in built.get_submodule(part).named_parameters(prefix=part)}
@@ -114,7 +124,7 @@ def load_initial(config: MethodConfig, model: nn.Module) -> None:
         module.lora_A[:rank] = factors["lora_A"].to(module.lora_A)
         if rank == 0:
             continue
-        relative = initial.adapter.scale(path, rank) / module.scale
+        relative = initial.adapter.scale(path) / module.scale
         if "lora_E" in factors:
             module.lora_B[:, :rank] = factors["lora_B"].to(module.lora_B)
             module.lora_E[:rank] = factors["lora_E"].to(module.lora_E) * relative

@@ -1,18 +1,26 @@
 """`method.init_from`: the PEFT adapter that training starts from, without its tensors. Imports no torch."""
 
 import math
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import BaseModel, Field, FiniteFloat, PositiveInt
 
+from adalora.errors import UserError
 from adalora.options import require
 from adalora.reading import read_dict
 
 CONFIG, TENSORS = "adapter_config.json", "adapter_model.safetensors"
 REMEDY = "method.init_from needs a folder that PEFT saved"
-UNLIKE_OURS = ("use_dora", "lora_bias", "fan_in_fan_out", "use_qalora", "layer_replication", "target_parameters")
+UNLIKE_OURS = (  # features of PEFT that change what the tensors compute
+    "use_dora", "lora_bias", "fan_in_fan_out", "use_qalora", "layer_replication", "target_parameters", "use_bdlora",
+    "alora_invocation_tokens", "trainable_token_indices", "arrow_config", "velora_config", "monteclora_config",
+    "kasa_config",
+)  # fmt: skip
+INITIAL_VALUES = (None, True, False, "gaussian", "eva", "orthogonal")
+"""PEFT's `init_lora_weights` that leave the base weights as they are."""
 
 
 class AnyAdapter(BaseModel):
@@ -45,21 +53,28 @@ class SavedAdapter:
     folder: Path
     options: dict[str, Any]
 
-    @property
-    def rank(self) -> int:
-        """The highest rank of any map; for AdaLoRA the initial rank."""
+    def rank(self, path: str) -> int:
+        """PEFT's rank of map `path`; for AdaLoRA the initial rank."""
         if self.options["peft_type"] == "ADALORA":
             return self.options["init_r"]
-        return max([self.options["r"], *(self.options.get("rank_pattern") or {}).values()])
+        return self._matched("rank_pattern", path, self.options["r"])
 
-    def scale(self, path: str, rank: int) -> float:
-        """The factor with which PEFT scales the increment of map `path`, whose tensors have rank `rank`."""
+    def scale(self, path: str) -> float:
+        """The factor with which PEFT scales the increment of map `path`."""
         if self.options["peft_type"] == "ADALORA":  # uses the initial rank, even after pruning
             return self.options["lora_alpha"] / (self.options["init_r"] + 1e-5)
-        patterns = self.options.get("alpha_pattern") or {}
-        found = [alpha for name, alpha in patterns.items() if path == name or path.endswith(f".{name}")]
-        alpha = found[0] if found else self.options["lora_alpha"]
+        alpha, rank = self._matched("alpha_pattern", path, self.options["lora_alpha"]), self.rank(path)
         return alpha / (math.sqrt(rank) if self.options.get("use_rslora") else rank)
+
+    def _matched(self, option: str, path: str, default: Any) -> Any:
+        """The value of a pattern option at `path`. The keys are regular expressions for the end of the path."""
+        from peft.utils.other import get_pattern_key  # imports torch
+
+        patterns = self.options.get(option) or {}
+        try:
+            return patterns.get(get_pattern_key(list(patterns), path), default)
+        except re.error as error:
+            raise UserError(f"{self.folder / CONFIG}: {option} has a pattern that can't be read ({error})") from error
 
 
 def read_adapter(where: str, method: str, kind: str) -> SavedAdapter:
@@ -79,4 +94,10 @@ def read_adapter(where: str, method: str, kind: str) -> SavedAdapter:
     options = read_dict(folder / CONFIG, needed, REMEDY)
     for name in UNLIKE_OURS:
         require(not options.get(name), f"method.init_from={where} has {name}, which method={method} can't express")
+    start = options.get("init_lora_weights")
+    require(
+        start in INITIAL_VALUES,
+        f"method.init_from={where} has init_lora_weights={start}, which changes the base weights: convert it with "
+        "PEFT's save_pretrained(path_initial_model_for_weight_conversion=...)",
+    )
     return SavedAdapter(folder, options)
