@@ -157,7 +157,7 @@ class Wandb:
     def _init(options: Mapping[str, Any]) -> Any:
         import wandb
 
-        ours = {
+        ours: dict[str, Any] = {
             "silent": True, "console": "off", "init_timeout": 30, "finish_timeout": 120, "finish_timeout_raises": True,
             "git_root": str(ROOT) if (ROOT / ".git").exists() else None,
         }  # fmt: skip

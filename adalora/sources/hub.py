@@ -90,6 +90,8 @@ class Listing(BaseModel):
 
 if "HF_HUB_DOWNLOAD_TIMEOUT" not in os.environ:
     constants.HF_HUB_DOWNLOAD_TIMEOUT = SILENCE
+os.environ.setdefault("HF_XET_CLIENT_READ_TIMEOUT", f"{SILENCE}s")  # hf_xet's own is none: it waits for ever
+os.environ.setdefault("HF_XET_CLIENT_RETRY_MAX_ATTEMPTS", str(TRIES))
 
 answers: dict[tuple[str, str, Kind], Listing | Trouble] = {}  # of this process: a repository is asked for once
 silent: list[Trouble] = []  # the hub didn't answer, and isn't asked again
