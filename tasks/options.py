@@ -1,5 +1,6 @@
 """Options shared by all tasks. Imports no torch."""
 
+import codecs
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
@@ -17,6 +18,15 @@ class Served(NamedTuple):
 
     architecture: str
     head: tuple[str, ...]
+
+
+def encoding_name(value: str) -> str | None:
+    """A name that Python knows an encoding by."""
+    try:
+        codecs.lookup(value)
+    except LookupError:
+        return "is no encoding; utf-8, cp1252 and utf-16 are, for example"
+    return None
 
 
 @dataclass
@@ -50,6 +60,7 @@ class Task:
     data_dir: str | None = MISSING
     train_file: str | None = MISSING
     eval_file: str | None = MISSING
+    encoding: str = option("utf-8", encoding_name)
     eval_split: str | None = MISSING
     eval_rows: int | None = option(MISSING, at_least(1))
 

@@ -71,7 +71,7 @@ def rows(folder, split, **columns):
     ("columns", "message"),
     [
         ({"label": [1, 2] * 8}, "label 2 in 8 rows is out of range 0 to 1"),
-        ({"sentence": None}, "has no column sentence (it has label, idx): rename it, or set task.text"),
+        ({"sentence": None}, "has no column 'sentence' (it has 'label', 'idx'): rename it, or set task.text"),
         ({"sentence": [], "label": pa.array([], pa.int64()), "idx": []}, "has no rows"),
     ],
 )

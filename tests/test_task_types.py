@@ -112,7 +112,7 @@ def test_micro_batches_change_nothing_but_rounding(start, summaries, tmp_path):
     [
         ("summaries", ["task.max_length=100"], r"task\.max_length=100 is more than the 32 positions"),
         ("summaries", ["task.eval_split=test"], r"test\.parquet: no such file"),
-        ("summaries", ["task.document=article"], r"has no column article .*rename it"),
+        ("summaries", ["task.document=article"], r"has no column 'article' .*rename it"),
         ("squad", ["task.stride=30"], r"task\.stride=30"),
         (
             "squad",

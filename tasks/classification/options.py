@@ -36,7 +36,13 @@ class ClassificationTask(Task):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        what, fitting = ("classification", OF_CLASSES) if self.labels else ("regression", OF_NUMBERS)
+        what, fitting = "regression", list(OF_NUMBERS)
+        if self.labels is not None:
+            twice = sorted({label for label in self.labels if self.labels.count(label) > 1})
+            require(not twice, f"task.labels has {' and '.join(twice)} twice: name every class once")
+            require(len(self.labels) != 1, f"task.labels={self.labels}: a classification needs two labels or more")
+            what = f"classification of {len(self.labels)} classes"
+            fitting = [name for name in OF_CLASSES if name != "f1" or len(self.labels) == 2]
         for metric in self.metrics:
             require(
                 metric in fitting,

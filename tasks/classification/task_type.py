@@ -35,7 +35,7 @@ class Classification(TaskType):
         return len(self.task.labels) if self.task.labels else 1
 
     def checked(self, raw: pa.Table, where: str, training: bool) -> tuple[pa.Table, list[str]]:
-        return checked(raw, self.task, where), []
+        return checked(raw, self.task, where)
 
     def features(self, table: pa.Table, tokenizer: PreTrainedTokenizerBase) -> datasets.Dataset:
         return features(table, tokenizer, self.task.max_length)

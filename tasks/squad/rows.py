@@ -5,11 +5,13 @@ script's on the same file.
 """
 
 from collections import Counter
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from adalora.errors import UserError
+from tasks.columns import as_text, needed
 
 SCHEMA = pa.schema(
     {
@@ -62,35 +64,59 @@ def checked(raw: pa.Table, where: str, unanswerable: bool, training: bool) -> tu
 
 
 def typed(raw: pa.Table, where: str) -> pa.Table:
-    """Convert to the columns and types of `SCHEMA`, without nulls.
+    """Convert to the columns and types of `SCHEMA`, without nulls; SQuAD's own nested files have a row an article.
 
     Raises:
         UserError: a column is missing or has another type.
     """
-    for name in SCHEMA.names:
-        if name not in raw.column_names:
-            raise UserError(
-                f"{where} has no column {name} (it has {', '.join(raw.column_names)}): "
-                f"question answering needs {', '.join(SCHEMA.names)}"
-            )
+    if "paragraphs" in raw.column_names and "context" not in raw.column_names:
+        raw = unnested(raw, where)
+    needed(raw, SCHEMA.names, where, f"question answering needs {', '.join(SCHEMA.names)}")
     if raw.num_rows == 0:
         raise UserError(f"{where} has no rows")
-    columns = {}
-    for field in SCHEMA:
-        values = raw[field.name]
-        try:
-            values.validate(full=True)
-            columns[field.name] = values.cast(field.type)
-        except pa.ArrowException as error:  # another type, or text that isn't UTF-8
-            raise UserError(f"{where}: column {field.name} must be {field.type} (it is {values.type})") from error
-    for name, values in columns.items():
-        gaps = [i for i, value in enumerate(values.to_pylist()) if is_gap(value)]
-        if gaps:
-            raise UserError(
-                f"{where}: {len(gaps)} rows have a gap in column {name} (first: row {gaps[0]} from 0): fill it"
-                + (", lists without entries stand for no answer" if name == "answers" else "")
-            )
+    columns: dict[str, Any] = {name: as_text(raw, name, where) for name in ("id", "question", "context")}
+    answers = raw["answers"]
+    try:
+        answers.validate(full=True)
+        if pa.types.is_list(answers.type):  # an object an answer
+            answers = pa.chunked_array([pa.array(map(by_field, answers.to_pylist()), SCHEMA.field("answers").type)])
+        columns["answers"] = answers.cast(SCHEMA.field("answers").type)
+    except (pa.ArrowException, TypeError, KeyError) as error:  # another type, or text that isn't UTF-8
+        kind = SCHEMA.field("answers").type
+        raise UserError(f"{where}: column 'answers' must be {kind} (it is {answers.type})") from error
+    gaps = [i for i, value in enumerate(columns["answers"].to_pylist()) if is_gap(value)]
+    if gaps:
+        raise UserError(
+            f"{where}: {len(gaps)} rows have a gap in column 'answers' (first: row {gaps[0]} from 0): fill it, lists "
+            "without entries stand for no answer"
+        )
     return pa.table(columns).combine_chunks()
+
+
+def unnested(raw: pa.Table, where: str) -> pa.Table:
+    """A row a question, from articles as SQuAD's own files have them. Raises `UserError` if a key is missing."""
+    try:
+        rows = [
+            {
+                "id": question["id"],
+                "question": question["question"],
+                "context": paragraph["context"],
+                "answers": by_field(question["answers"]),
+            }
+            for article in raw.to_pylist()
+            for paragraph in article["paragraphs"]
+            for question in paragraph["qas"]
+        ]
+        return pa.Table.from_pylist(rows, SCHEMA)
+    except (KeyError, TypeError, pa.ArrowException) as error:
+        raise UserError(f"{where} isn't as SQuAD's own files are ({type(error).__name__}: {error})") from error
+
+
+def by_field(answers: list[dict[str, Any]] | None) -> dict[str, list[Any]] | None:
+    """Answers as one object of lists, from a list of objects."""
+    if answers is None:
+        return None
+    return {name: [each[name] for each in answers] for name in ("text", "answer_start")}
 
 
 def is_gap(value: str | dict[str, list | None] | None) -> bool:

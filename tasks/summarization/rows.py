@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from transformers import PreTrainedTokenizerBase
 
 from adalora.errors import UserError
-from tasks.data import text_column
+from tasks.columns import as_text, needed
 from tasks.summarization.options import SummarizationTask
 
 if TYPE_CHECKING:
@@ -27,17 +27,12 @@ def checked(raw: pa.Table, task: SummarizationTask, where: str) -> tuple[pa.Tabl
     Raises:
         UserError: a column is missing, isn't text or has nulls.
     """
-    for column in (task.document, task.summary):
-        if column not in raw.column_names:
-            raise UserError(
-                f"{where} has no column {column} (it has {', '.join(raw.column_names)}): "
-                "rename it, or set task.document and task.summary"
-            )
+    needed(raw, [task.document, task.summary], where, "rename it, or set task.document and task.summary")
     if task.document == task.summary:
         raise UserError(f"task.document and task.summary are both {task.document}: a summary needs a column of its own")
-    table = {"source": text_column(raw, task.document, where), "target": text_column(raw, task.summary, where)}
+    table = {"source": as_text(raw, task.document, where), "target": as_text(raw, task.summary, where)}
     if "id" in raw.column_names and not pa.types.is_nested(raw["id"].type):
-        table["id"] = raw["id"].cast(pa.string())
+        table["id"] = as_text(raw, "id", where)
     rows = pa.table(table)
     no_source, no_target = (pc.equal(pc.utf8_trim_whitespace(rows[name]), "") for name in ("source", "target"))
     rows = rows.filter(pc.invert(pc.or_(no_source, no_target)))

@@ -83,13 +83,13 @@ def test_a_sample_of_rows_is_a_subset(own):
 @pytest.mark.parametrize(
     "labels, rows, options, message",
     [
-        (["1", "2"], {"text": ["a"], "mood": [3]}, {}, r"train\.csv: unknown mood 3, allowed are 1, 2$"),
-        (["bad", "good"], {"text": ["a"], "mood": ["sad"]}, {}, r"unknown mood sad, allowed are bad, good$"),
+        (["1", "2"], {"text": ["a"], "mood": [3]}, {}, r"train\.csv: unknown mood '3', allowed are '1', '2'$"),
+        (["bad", "good"], {"text": ["a"], "mood": ["sad"]}, {}, r"unknown mood 'sad', allowed are 'bad', 'good'$"),
         (
             ["bad", "good"],
             {"words": ["a"], "mood": ["bad"]},
             {},
-            r"train\.csv has no column text \(it has words, mood\)",
+            r"train\.csv has no column 'text' \(it has 'words', 'mood'\)",
         ),
         (
             ["bad", "good"],
@@ -110,15 +110,176 @@ def test_what_is_wrong_is_named(own, labels, rows, options, message):
     [
         ("a.csv", b"text,mood\none,two,three\n", r"a\.csv: not readable as CSV \(CSV parse error: Expected 2 columns"),
         ("a.csv", b"", r"a\.csv: not readable as CSV \(Empty CSV file\)"),
-        ("a.csv", b"text\n\xff\xfe\xfa\n", None),  # not UTF-8: the column's check names it
-        ("a.jsonl", b'{"text": ', r"a\.jsonl: not readable as JSON lines \("),
-        ("a.xlsx", b"PK", r"a\.xlsx: unknown file type, names may end in \.parquet, \.csv, \.jsonl, \.json$"),
+        (
+            "a.csv",
+            b"text\n\xff\xfe\xfa\n",
+            r"a\.csv isn't utf-8 \(line 2\): save it as UTF-8, or .* task\.encoding=cp1252",
+        ),
+        ("a.csv", b"t\xe9xt\na\n", r"isn't utf-8 \(line 1\)"),
+        ("a.jsonl", b'{"text": "caf\xe9"}\n', r"isn't utf-8 \(line 1\)"),
+        ("a.csv", b"text,mood,mood\na,b,c\n", r"a\.csv has the column 'mood' 2 times: rename or remove one"),
+        ("a.csv", b"text,,\na,b,c\n", r"has the column '' 2 times"),
+        ("a.json", b'{"text": "a", "text": "b"}', r"not readable as JSON \('text' occurs twice\)"),
+        ("a.json", b'["a", "b"]', r"not readable as JSON \(rows must be objects with the columns as keys\)"),
+        ("a.json", b'{"text": {"0": "a"}} x', r"not readable as JSON \(Expecting value"),
+        ("a.jsonl", b'{"text": ', r"a\.jsonl: not readable as JSON \("),
+        (
+            "a.xlsx",
+            b"PK",
+            r"a\.xlsx: unknown file type, names may end in \.parquet, \.csv, \.tsv, \.jsonl, \.json, \.tab$",
+        ),
     ],
 )
 def test_a_file_that_cannot_be_read_is_named(tmp_path, name, content, message):
     (tmp_path / name).write_bytes(content)
-    if message is None:
-        assert pa.types.is_binary(read_table([tmp_path / name])["text"].type)
-        return
     with pytest.raises(UserError, match=message):
         read_table([tmp_path / name])
+
+
+AS_WRITTEN = {"text": ["0001", "1e5", "TRUE", "NA", "2024-01-31", "1.0", "-0"], "mood": ["bad"] * 7}
+LONG = {"text": ["word " * 700_000, "a"], "mood": ["bad", "good"]}
+NUMBERS = '{"text": 0.10, "mood": 1e5}\n{"text": true, "mood": -0}\n'
+
+
+@pytest.mark.parametrize("rows", [AS_WRITTEN, LONG], ids=["as written", "long"])
+@pytest.mark.parametrize("name, write", [("a.csv", as_csv), ("a.jsonl", as_lines)])
+def test_text_stays_as_it_is_written(tmp_path, name, write, rows):
+    write(tmp_path / name, rows)
+    assert read_table([tmp_path / name]).to_pydict() == rows
+
+
+@pytest.mark.parametrize(
+    "name, content, rows",
+    [
+        ("a.json", NUMBERS, {"text": ["0.10", "true"], "mood": ["1e5", "-0"]}),
+        ("a.json", '[{"text": "a", "mood": 1},\n {"mood": 2, "text": "b"}]', {"text": ["a", "b"], "mood": ["1", "2"]}),
+        ("a.json", json.dumps([{"text": "a"}, {"text": "b"}], indent=4), {"text": ["a", "b"]}),
+        (
+            "a.jsonl",
+            json.dumps({"text": "a"}, indent=4) + "\n" + json.dumps({"text": "b"}, indent=4),
+            {"text": ["a", "b"]},
+        ),
+        ("a.json", json.dumps({"version": "1", "data": [{"text": "a"}]}), {"text": ["a"]}),
+        ("a.json", '{"text": "a"}\n{"mood": "b"}', {"text": ["a", None], "mood": [None, "b"]}),
+        ("a.json", '{"text": {"n": [1, 2.5]}}', {"text": [{"n": [1.0, 2.5]}]}),
+        ("a.tsv", 'text\tmood\n"a\t1\nb, c\t2\n', {"text": ['"a', "b, c"], "mood": ["1", "2"]}),
+        ("a.csv", "text\tmood\na, b\t1\n", {"text": ["a, b"], "mood": ["1"]}),
+        ("a.csv", 'text;mood\r\n"a;b\nc";1\r\n', {"text": ["a;b\nc"], "mood": ["1"]}),
+        ("a.tab", "text\tmood\nfilm 1\tbad\nfilm 2\tgood\n", {"text": ["film 1", "film 2"], "mood": ["bad", "good"]}),
+        ("a.tab", "text\tmood\nstring\td\nmeta\tclass\nfilm 1\tbad\n", {"text": ["film 1"], "mood": ["bad"]}),
+        ("a.csv", "\ufefftext\na\n", {"text": ["a"]}),
+        ("a.csv", ",text\n0,a\n", {"": ["0"], "text": ["a"]}),  # an index that pandas wrote
+    ],
+)
+def test_files_as_they_come(tmp_path, name, content, rows):
+    (tmp_path / name).write_bytes(content.encode())
+    assert read_table([tmp_path / name]).to_pydict() == rows
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.jsonl"])
+@pytest.mark.parametrize("encoding", ["cp1252", "utf-16", "latin-1"])
+def test_another_encoding_is_read_if_it_is_named(tmp_path, name, encoding):
+    content = "tëxt\nraté\n" if name == "a.csv" else json.dumps({"tëxt": "raté"}, ensure_ascii=False)
+    (tmp_path / name).write_bytes(content.encode(encoding))
+    assert read_table([tmp_path / name], encoding).to_pydict() == {"tëxt": ["raté"]}
+    with pytest.raises(UserError, match="isn't utf-8"):
+        read_table([tmp_path / name])
+
+
+def test_an_encoding_that_there_is_not(own):
+    with pytest.raises(UserError, match=r"task\.encoding=utf-88: is no encoding"):
+        own(["bad", "good"], encoding="utf-88")
+
+
+def test_parquet_is_known_by_its_content(tmp_path):
+    pq.write_table(pa.table(ROWS), tmp_path / "rows.csv")
+    assert read_table([tmp_path / "rows.csv"]).to_pydict() == ROWS
+
+
+@pytest.mark.parametrize("ending", [".csv", ".parquet"])
+def test_shards_are_one_split(own, tmp_path, ending):
+    task = own(["bad", "good"])
+    for i in range(2):
+        path = tmp_path / f"train-0000{i}-of-00002{ending}"
+        as_csv(path, ROWS) if ending == ".csv" else pq.write_table(pa.table(ROWS), path)
+    (tmp_path / "train.csv").unlink()
+    assert load_data(task).rows == {"train": 12, "validation": 6}
+    pattern = str(tmp_path / f"train-*{ending}")
+    assert load_data(own(["bad", "good"], train_file=pattern, eval_file=pattern)).rows == {
+        "train": 12,
+        "validation": 12,
+    }
+    (tmp_path / "train.csv").unlink()
+    (tmp_path / f"train-00000-of-00002{ending}").unlink()
+    with pytest.raises(UserError, match=rf"of the files train-00001-of-00002{ending} and so on only 1 are there"):
+        load_data(task)
+
+
+STORED = {
+    "a category": lambda values: pa.array(values).dictionary_encode(),
+    "a view": lambda values: pa.array(values).cast(pa.string_view()),
+    "large text": lambda values: pa.array(values, pa.large_string()),
+}
+
+
+@pytest.mark.parametrize("stored", STORED)
+def test_text_and_labels_of_any_stored_type(own, tmp_path, stored):
+    table = pa.table({"text": STORED[stored](["a", "b"]), "mood": STORED[stored](["good", "bad"])})
+    pq.write_table(table, tmp_path / "rows.parquet")
+    path = str(tmp_path / "rows.parquet")
+    found = load_data(own(["bad", "good"], train_file=path, eval_file=path)).tables["train"]
+    assert found.to_pydict() == {"text_1": ["a", "b"], "label": [1, 0]}
+
+
+@pytest.mark.parametrize(
+    "labels, stored, ids",
+    [
+        (["1", "2", "3"], ["1.0", "3.0"], [0, 2]),
+        (["1.0", "2.0"], pa.array([2, 1]), [1, 0]),
+        (["1", "2"], pa.array([2.0, 1.0]), [1, 0]),
+        (["False", "True"], ["no", "yes"], [0, 1]),  # labels: [no, yes] in YAML
+        (["False", "maybe", "True"], ["Yes", "maybe", "NO"], [2, 1, 0]),
+        (["no", "yes"], pa.array([True, False]), [1, 0]),
+        (["off", "no"], ["no", "off"], [1, 0]),  # two names of one truth value stay apart
+        (["bad", "good"], ["1", "0"], [1, 0]),  # class ids, as text
+        (["bad", "good"], pa.array([1.0, 0.0]), [1, 0]),
+    ],
+)
+def test_labels_are_what_they_mean(own, tmp_path, labels, stored, ids):
+    table = pa.table({"text": ["a"] * len(stored), "mood": stored})
+    pq.write_table(table, tmp_path / "rows.parquet")
+    path = str(tmp_path / "rows.parquet")
+    assert load_data(own(labels, train_file=path, eval_file=path)).tables["train"]["label"].to_pylist() == ids
+
+
+@pytest.mark.parametrize(
+    "labels, mood, message",
+    [
+        (["bad", "good"], " bad", "unknown mood ' bad', allowed are 'bad', 'good'"),
+        (["bad", "good"], "", "1 rows have no mood"),
+        (["1", "2"], "two", "unknown mood 'two', allowed are '1', '2'"),
+        (["bad", "good"], "2", r"mood 2 in 1 rows is out of range 0 to 1"),
+        (None, "high", r"mood must be a number, and 'high' is none"),
+    ],
+)
+def test_a_wrong_label_is_seen(own, labels, mood, message):
+    with pytest.raises(UserError, match=message):
+        load_data(own(labels, {"text": ["a"], "mood": [mood]}))
+
+
+@pytest.mark.parametrize(
+    "labels, metric, message",
+    [
+        (["a", "b", "c"], "f1", r"classification of 3 classes, which has no f1.*macro_f1"),
+        (["a"], "accuracy", "needs two labels or more"),
+        (["a", "b", "a"], "accuracy", "task.labels has a twice"),
+    ],
+)
+def test_a_metric_fits_its_labels(own, labels, metric, message):
+    with pytest.raises(UserError, match=message):
+        own(labels, metrics=[metric], headline=metric)
+
+
+def test_a_class_without_rows_is_noted(own):
+    data = load_data(own(["bad", "good", "mixed", "none"]))
+    assert data.notes == [f"{split}: no row is 'mixed' or 'none'" for split in ("train", "validation")]

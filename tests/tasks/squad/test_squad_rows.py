@@ -1,5 +1,6 @@
 """Question-answering rows that are errors, skipped, or only reported."""
 
+import json
 from pathlib import Path
 
 import pyarrow as pa
@@ -7,6 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from adalora.errors import UserError
+from tasks.formats import read_table
 from tasks.squad.rows import SCHEMA, checked
 
 SHARED = Path(__file__).parents[4] / "shared/data"
@@ -43,17 +45,17 @@ def test_chunks_become_one(count):
 @pytest.mark.parametrize("column", SCHEMA.names)
 def test_a_missing_column_is_named(column):
     raw = pa.Table.from_pylist([row()]).drop_columns(column)
-    with pytest.raises(UserError, match=rf"^train.parquet has no column {column} \(it has .*title\).*id, question"):
+    with pytest.raises(UserError, match=rf"^train.parquet has no column '{column}' \(it has .*title'\).*id, question"):
         checked(raw, "train.parquet", False, True)
 
 
 @pytest.mark.parametrize(
     "change, message",
     [
-        ({"answers": "Ada"}, r"answers must be struct<text.*it is string"),
-        ({"answers": [{"text": "Ada", "answer_start": 0}]}, r"answers must be struct<text.*it is list"),
-        ({"answers": {"text": ["Ada"], "answer_start": ["x"]}}, r"answers must be struct"),
-        ({"context": b"\xff"}, r"context must be string \(it is binary\)"),
+        ({"answers": "Ada"}, r"'answers' must be struct<text.*it is string"),
+        ({"answers": [{"text": "Ada", "start": 0}]}, r"'answers' must be struct<text.*it is list"),
+        ({"answers": {"text": ["Ada"], "answer_start": ["x"]}}, r"'answers' must be struct"),
+        ({"context": b"\xff"}, r"'context' is not UTF-8 text"),
     ],
 )
 def test_other_types_are_refused(change, message):
@@ -73,7 +75,7 @@ def test_other_types_are_refused(change, message):
     ],
 )
 def test_gaps_are_refused(change):
-    message = rf"^train.parquet: 1 rows have a gap in column {next(iter(change))} \(first: row 1 from 0\): fill it"
+    message = rf"^train.parquet: 1 rows have a gap in column '{next(iter(change))}' \(first: row 1 from 0\): fill it"
     with pytest.raises(UserError, match=message):
         check(row("q0"), row() | change, row("q2"))
 
@@ -153,3 +155,25 @@ def test_real_rows_pass(file):
     raw = pq.read_table(path)
     table, notes = checked(raw, file, unanswerable="v2" in file, training=True)
     assert (table.num_rows, notes) == (raw.num_rows, [])
+
+
+def test_squad_s_own_files_are_read(tmp_path):
+    """Articles, paragraphs, questions, with answers as objects."""
+    answers = [{"text": "Ada", "answer_start": 0}, {"text": "it", "answer_start": 10}]
+    questions = [{"id": "q1", "question": "Who?", "answers": answers}, {"id": "q2", "question": "Why?", "answers": []}]
+    article = {"title": "T", "paragraphs": [{"context": "Ada wrote it.", "qas": questions}]}
+    (tmp_path / "dev.json").write_text(json.dumps({"version": "v2.0", "data": [article]}))
+    table, _ = checked(read_table([tmp_path / "dev.json"]), "dev.json", True, False)
+    assert table["id"].to_pylist() == ["q1", "q2"]
+    assert table["context"].to_pylist() == ["Ada wrote it."] * 2
+    assert table["answers"].to_pylist() == [
+        {"text": ["Ada", "it"], "answer_start": [0, 10]}, {"text": [], "answer_start": []},
+    ]  # fmt: skip
+    (tmp_path / "dev.json").write_text(json.dumps({"data": [{"paragraphs": [{"qas": questions}]}]}))
+    with pytest.raises(UserError, match="dev.json isn't as SQuAD's own files are .KeyError: 'context'"):
+        checked(read_table([tmp_path / "dev.json"]), "dev.json", True, False)
+
+
+def test_answers_may_be_objects():
+    table = pa.Table.from_pylist([row() | {"answers": [{"text": "Ada", "answer_start": 0}]}])
+    assert checked(table, "a", False, True)[0]["answers"].to_pylist() == [{"text": ["Ada"], "answer_start": [0]}]

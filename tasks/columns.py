@@ -1,0 +1,136 @@
+"""Read a column as what the task declares: text, number or label. The type that it is stored in doesn't matter."""
+
+import json
+import math
+from collections.abc import Sequence
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from adalora.errors import UserError
+
+BOOLEANS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
+"""Spellings of YAML's booleans: `labels: [no, yes]` arrives as False and True."""
+
+
+def needed(raw: pa.Table, columns: Sequence[str], where: str, remedy: str) -> None:
+    """Check that columns exist. Raises `UserError`, which names those there are."""
+    for name in columns:
+        if name not in raw.column_names:
+            there = ", ".join(map(repr, raw.column_names))
+            raise UserError(f"{where} has no column {name!r} (it has {there}): {remedy}")
+
+
+def as_text(raw: pa.Table, name: str, where: str) -> pa.ChunkedArray:
+    """A column as text: numbers, dates and truth values as they are written.
+
+    Raises:
+        UserError: it has nulls, lists or objects, or isn't UTF-8.
+    """
+    values = raw[name]
+    if pa.types.is_dictionary(values.type):
+        values = values.cast(values.type.value_type)
+    kind = values.type
+    if values.null_count:
+        first = pc.index(pc.is_null(values), True).as_py()
+        raise UserError(
+            f"{where}: {values.null_count:,} rows have a gap in column {name!r} (first: row {first} from 0): fill it"
+        )
+    if pa.types.is_nested(kind):
+        raise UserError(f"{where}: column {name!r} must be text (it is {kind})")
+    try:
+        values.validate(full=True)
+        if pa.types.is_floating(kind):
+            return pa.chunked_array([pa.array([repr(value) for value in values.to_pylist()], pa.string())])
+        return values.cast(pa.string())
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise UserError(f"{where}: column {name!r} is not UTF-8 text ({str(error).splitlines()[0]})") from error
+
+
+def filled(raw: pa.Table, name: str, where: str) -> pa.ChunkedArray:
+    """A column of labels or numbers as text, of which every row has one. Raises `UserError`."""
+    values = raw[name]
+    missing = values.null_count
+    if not missing:
+        values = as_text(raw, name, where)
+        missing = pc.sum(pc.equal(pc.utf8_trim_whitespace(values), "")).as_py() or 0
+    if missing:
+        raise UserError(f"{where}: {missing:,} rows have no {name}")
+    return values
+
+
+def as_numbers(raw: pa.Table, name: str, where: str, low: float, high: float) -> pa.ChunkedArray:
+    """A column as 32-bit floats within [low, high]. Raises `UserError`."""
+    values = raw[name]
+    if not (pa.types.is_floating(values.type) or pa.types.is_integer(values.type)):
+        values = filled(raw, name, where)
+    elif values.null_count:
+        raise UserError(f"{where}: {values.null_count:,} rows have no {name}")
+    try:
+        values = values.cast(pa.float32())
+    except pa.ArrowInvalid as error:
+        wrong = next(value for value in values.to_pylist() if number(str(value)) is None)
+        raise UserError(f"{where}: {name} must be a number, and {wrong!r} is none") from error
+    bad = values.filter(pc.invert(pc.and_(pc.greater_equal(values, low), pc.less_equal(values, high))))
+    if len(bad):  # also true for NaN
+        raise UserError(f"{where}: {name} {bad[0].as_py():g} in {len(bad)} rows is outside [{low:g}, {high:g}]")
+    return values
+
+
+def as_labels(raw: pa.Table, name: str, where: str, labels: Sequence[str]) -> pa.ChunkedArray:
+    """A column as class ids, the places in `labels`.
+
+    A value is the label that is written so; else the only one of the same number (`1.0` and `1`) or truth value (`no`
+    and `False`). If no label is a number, whole numbers are class ids.
+
+    Raises:
+        UserError: a value is missing or unknown.
+    """
+    values = filled(raw, name, where)
+    distinct = pc.unique(values).to_pylist()
+    known = {label: i for i, label in enumerate(labels)}
+    alike: dict[object, list[int]] = {}
+    for label, i in known.items():
+        alike.setdefault(meaning(label), []).append(i)
+    ids: dict[str, int] = {}
+    for value in distinct:
+        same = alike.get(meaning(value), [])
+        if value in known or len(same) == 1:
+            ids[value] = known.get(value, same[0] if same else -1)
+    if unknown := [value for value in distinct if value not in ids]:
+        numbered = [number(text) is not None for text in labels]
+        whole = [(found := number(value)) is not None and found.is_integer() for value in unknown]
+        if ids or any(numbered) or not all(whole):
+            raise UserError(f"{where}: unknown {name} {unknown[0]!r}, allowed are {', '.join(map(repr, labels))}")
+        ids = {value: int(float(value)) for value in unknown}
+        if bad := [value for value, i in ids.items() if not 0 <= i < len(labels)]:
+            rows = pc.sum(pc.is_in(values, pa.array(bad))).as_py()
+            hint = " (-1 marks a split without labels)" if ids[bad[0]] == -1 else ""
+            raise UserError(f"{where}: {name} {bad[0]} in {rows} rows is out of range 0 to {len(labels) - 1}{hint}")
+    places = pa.array([ids[value] for value in distinct], pa.int64())
+    return places.take(pc.index_in(values, value_set=pa.array(distinct, pa.string())))
+
+
+def meaning(text: str) -> object:
+    """What a label means if it is a number or a truth value, else the text."""
+    if text.casefold() in BOOLEANS:
+        return ("truth", BOOLEANS[text.casefold()])
+    value = number(text)
+    return text if value is None else ("number", value)
+
+
+def number(text: str) -> float | None:
+    """The finite number that a text is."""
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None
+
+
+def class_names(raw: pa.Table, column: str) -> list[str] | None:
+    """The label names that `datasets` stores in the schema, if any."""
+    metadata = (raw.schema.metadata or {}).get(b"huggingface")
+    if not metadata:
+        return None
+    return json.loads(metadata).get("info", {}).get("features", {}).get(column, {}).get("names")
