@@ -14,7 +14,7 @@ from adalora.reading import Damaged, read_json
 from tasks.discovery import create
 from tasks.options import Task
 
-LAYOUT = 4  # incremented when `features` of a type, or tokenizer loading, changes
+LAYOUT = 5  # incremented when `features` of a type, or tokenizer loading, changes
 SUMS = "sha256.json"  # file with the checksums of an entry's files
 ELSEWHERE = CHOOSE.format("cache_dir")
 

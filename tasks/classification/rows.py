@@ -39,15 +39,25 @@ def checked(raw: pa.Table, task: ClassificationTask, where: str) -> tuple[pa.Tab
 
 
 def features(table: pa.Table, tokenizer: PreTrainedTokenizerBase, max_length: int) -> datasets.Dataset:
-    """`input_ids` (at most `max_length` with special tokens; the longer text is truncated first), `label`, `length`."""
+    """`input_ids` (at most `max_length` with special tokens; the longer text is truncated first), `label`, `length`,
+    and whether the row is `cut`."""
     texts = [column for column in ("text_1", "text_2") if column in table.column_names]
 
     def encode(rows: dict[str, list[str]]) -> dict[str, list]:
-        ids = tokenizer(*(rows[text] for text in texts), truncation=True, max_length=max_length)["input_ids"]
-        return {"input_ids": ids, "length": [len(row) for row in ids]}
+        found = tokenizer(*(rows[text] for text in texts), truncation=True, max_length=max_length)
+        ids = found["input_ids"]
+        cut = [bool(encoding.overflowing) for encoding in found.encodings or ()]
+        return {"input_ids": ids, "length": [len(row) for row in ids], "cut": cut}
 
     from datasets import Dataset  # import takes half a second
     from datasets.table import InMemoryTable
 
     rows = Dataset(InMemoryTable(table))
     return rows.map(encode, batched=True, remove_columns=texts, keep_in_memory=True)
+
+
+def notes(rows: datasets.Dataset, max_length: int) -> list[str]:
+    """Say how many rows of `features` are cut, if any are."""
+    cut = pc.sum(rows.data["cut"]).as_py() or 0
+    share = f"{cut:,} of {len(rows):,} texts ({cut / len(rows):.1%})"
+    return [f"{share} are truncated to task.max_length={max_length} tokens"] if cut else []

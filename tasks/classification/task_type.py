@@ -14,7 +14,7 @@ from transformers import DataCollatorWithPadding, PreTrainedTokenizerBase
 
 from tasks.batches import collator, predict
 from tasks.classification.options import ClassificationTask
-from tasks.classification.rows import checked, features
+from tasks.classification.rows import checked, features, notes
 from tasks.data import spread
 from tasks.task_type import Batch, ReportProgress, Samples, Scores, Split, TaskType
 
@@ -39,6 +39,9 @@ class Classification(TaskType):
 
     def features(self, table: pa.Table, tokenizer: PreTrainedTokenizerBase) -> datasets.Dataset:
         return features(table, tokenizer, self.task.max_length)
+
+    def notes(self, table: pa.Table, features: datasets.Dataset) -> list[str]:
+        return notes(features, self.task.max_length)
 
     def collate(self, tokenizer: PreTrainedTokenizerBase, multiple: int) -> Callable[[list[dict[str, Any]]], Batch]:
         return collator(DataCollatorWithPadding(tokenizer, pad_to_multiple_of=multiple), ("input_ids", "label"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +32,7 @@ def windows(rows: pa.Table, tokenizer: PreTrainedTokenizerBase, max_length: int,
     - `start`, `end`: first and last token of the row's first answer; both 0, the position of [CLS], if the window
       doesn't contain all of it or there is none;
     - `context`: index of the first context token; `char_start`, `char_end`: the characters of each context token,
-      without leading whitespace.
+      without leading whitespace and with the combining marks that follow.
 
     Leading whitespace of the question is removed: it has no meaning, and byte-level tokenizers would spend tokens on
     it.
@@ -98,7 +99,9 @@ def columns(table: pa.Table, encoded: Any, indices: np.ndarray) -> pa.Table:
     )
     char_start, char_end = np.fromiter(offsets, dtype=np.int32).reshape(-1, 2).T
     owner = np.repeat(np.arange(len(ids)), count)  # the window of every context token
-    char_start = without_blanks(table["context"].to_pylist(), row[owner], char_start, char_end)
+    texts = table["context"].to_pylist()
+    char_start = without_blanks(texts, row[owner], char_start, char_end)
+    char_end = with_marks(texts, row[owner], owner, char_start, char_end)
     start, end = labels(answer_spans(table)[row], owner, context, count, char_start, char_end)
     length = np.array([len(window) for window in ids])
     return pa.table(
@@ -121,10 +124,44 @@ def ragged(values: np.ndarray, lengths: np.ndarray) -> pa.ListArray:
 
 
 def without_blanks(texts: list[str], owner: np.ndarray, start: np.ndarray, end: np.ndarray) -> np.ndarray:
-    """Move every token's `start` past leading whitespace, which SentencePiece and byte-level BPE include."""
-    bases = np.cumsum([0, *(len(text) + 1 for text in texts)])
+    """Move every token's `start` past leading whitespace, which SentencePiece and byte-level BPE include.
+
+    Args:
+        texts: the contexts.
+        owner: the text of each token.
+        start, end: the characters of each token.
+    """
+    codes, bases = characters(texts)
+    return np.minimum(past(np.isin(codes, BLANKS), bases[owner] + start) - bases[owner], end).astype(np.int32)
+
+
+def with_marks(
+    texts: list[str], owner: np.ndarray, window: np.ndarray, start: np.ndarray, end: np.ndarray
+) -> np.ndarray:
+    """Move every token's `end` past the combining marks that follow, up to the next token: tokenizers that compose or
+    drop accents leave them out, and an answer that ends in one would have no last token.
+
+    Args:
+        texts, owner, start, end: as in `without_blanks`.
+        window: the window of each token.
+    """
+    codes, bases = characters(texts)
+    marks = [code for code in np.unique(codes).tolist() if unicodedata.category(chr(code)).startswith("M")]
+    if not marks or not len(end):
+        return end
+    reach = past(np.isin(codes, marks), bases[owner] + end) - bases[owner]
+    following = np.append(start[1:], len(codes))
+    following[np.append(window[1:] != window[:-1], True)] = len(codes)  # none in this window
+    return np.maximum(end, np.minimum(reach, following)).astype(np.int32)
+
+
+def characters(texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
+    """The code points of all texts, with a full stop after each, and where each text begins."""
     codes = np.frombuffer("".join(text + "." for text in texts).encode("utf-32-le"), dtype=np.uint32)
-    filled = np.where(np.isin(codes, BLANKS), len(codes), np.arange(len(codes)))
-    following = np.minimum.accumulate(filled[::-1])[::-1]  # index of the next character that isn't whitespace
-    base = bases[owner]
-    return np.minimum(following[base + start] - base, end).astype(np.int32)
+    return codes, np.cumsum([0, *(len(text) + 1 for text in texts)])
+
+
+def past(flags: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """From each place the next one without a flag."""
+    free = np.where(flags, len(flags), np.arange(len(flags)))
+    return np.minimum.accumulate(free[::-1])[::-1][places]

@@ -5,6 +5,8 @@ docs/deviations.md: D-empty-rows.
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -17,6 +19,8 @@ from tasks.summarization.options import SummarizationTask
 
 if TYPE_CHECKING:
     import datasets
+
+FOREIGN = 0.05  # share of letters beyond a to z from which ROUGE is doubtful (ours)
 
 
 def checked(raw: pa.Table, task: SummarizationTask, where: str) -> tuple[pa.Table, list[str]]:
@@ -92,9 +96,19 @@ def features(
     return rows.map(columns, batched=True, remove_columns=table.column_names, keep_in_memory=True)
 
 
-def notes(rows: datasets.Dataset, max_source_length: int, max_target_length: int) -> list[str]:
-    """Count truncated documents and summaries of `features`, one line each."""
+def notes(table: pa.Table, rows: datasets.Dataset, max_source_length: int, max_target_length: int) -> list[str]:
+    """Count truncated documents and summaries of `features`, and summaries that ROUGE can't score, one line each.
+
+    rouge_score's words, and so the paper's, are of the letters a to z and digits.
+    """
     found = []
+    summaries = table["target"].to_pylist()
+    letters = Counter("".join(summaries).lower())
+    others = sum(count for letter, count in letters.items() if letter.isalpha() and not letter.isascii())
+    if wordless := sum(re.search("[a-z0-9]", text.lower()) is None for text in summaries):
+        found.append(f"{wordless:,} of {len(summaries):,} summaries have no word that ROUGE counts and score 0")
+    if others > FOREIGN * sum(count for letter, count in letters.items() if letter.isalpha()):
+        found.append("ROUGE only counts the letters a to z and digits: other letters here don't change the scores")
     for what, name, limit in (
         ("documents", "source_length", max_source_length),
         ("summaries", "target_length", max_target_length),

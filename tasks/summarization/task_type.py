@@ -43,7 +43,7 @@ class Summarization(TaskType):
         return features(table, tokenizer, self.task.max_length, self.task.max_target_length)
 
     def notes(self, table: pa.Table, features: datasets.Dataset) -> list[str]:
-        return notes(features, self.task.max_length, self.task.max_target_length)
+        return notes(table, features, self.task.max_length, self.task.max_target_length)
 
     def weights(self, features: datasets.Dataset) -> list[int]:
         """Number of target tokens: the loss is their mean."""

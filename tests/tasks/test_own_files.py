@@ -9,6 +9,7 @@ import pytest
 
 from adalora.errors import UserError
 from tasks.data import load_data
+from tasks.discovery import create
 from tasks.formats import read_table
 
 ROWS = {"text": ['one, "two"', "three\nfour", "", "None", "NA", "naïve"], "mood": ["bad", "good"] * 3}
@@ -283,3 +284,22 @@ def test_a_metric_fits_its_labels(own, labels, metric, message):
 def test_a_class_without_rows_is_noted(own):
     data = load_data(own(["bad", "good", "mixed", "none"]))
     assert data.notes == [f"{split}: no row is 'mixed' or 'none'" for split in ("train", "validation")]
+
+
+def test_what_is_cut_is_counted(own, tiny_model):
+    """The row that is too long, and the pair."""
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
+    rows = {"text": ["a film", "a very very very good film", "the plot"], "mood": ["bad", "good", "bad"]}
+    for text, limit, found in (
+        (["text"], 6, ["1 of 3 texts (33.3%) are truncated to task.max_length=6 tokens"]),
+        (["text"], 8, []),
+        (["text", "text"], 8, ["1 of 3 texts (33.3%) are truncated to task.max_length=8 tokens"]),
+    ):
+        task = own(["bad", "good"], rows, text=text, max_length=limit)
+        data, kind = load_data(task), create(task)
+        table = data.tables["train"]
+        features = kind.features(table, tokenizer)
+        assert kind.notes(table, features) == found
+        assert max(features["length"]) <= limit

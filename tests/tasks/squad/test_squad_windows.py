@@ -276,3 +276,36 @@ def test_real_answers_come_back(tokenizers, kind):
             labelled.add(window["row"])
     assert len(labelled) == rows.num_rows
     assert same > 0.97 * len(labelled)
+
+
+@pytest.mark.parametrize(
+    "context, answer",
+    [
+        ("He met Rene\u0301 there.", "Rene\u0301"),
+        ("He met Rene\u0301", "Rene\u0301"),  # at the end of the context
+        ("It is Vie\u0323\u0302t Nam here", "Vie\u0323\u0302t"),
+        ("It is so ma\u0302\u0301", "ma\u0302\u0301"),  # two marks
+        ("\u0643\u064e\u062a\u064e\u0628\u064e", "\u0643\u064e\u062a\u064e\u0628\u064e"),  # harakat
+        ("Plain Ada", "Ada"),
+    ],
+)
+def test_an_answer_that_ends_in_a_combining_mark(tokenizer, context, answer):
+    """The label is there, and the labelled characters are the answer, whether the tokenizer composes, drops or keeps
+    marks."""
+    answers = {"text": [answer], "answer_start": [context.index(answer)]}
+    row = {"id": "a", "question": "Who?", "context": context, "answers": answers}
+    (window,) = windows(pa.Table.from_pylist([row], SCHEMA), tokenizer, 60, 5)
+    start, end = window["start"] - window["context"], window["end"] - window["context"]
+    assert window["start"]
+    assert context[window["char_start"][start] : window["char_end"][end]] == answer
+
+
+def test_marks_leave_the_characters_of_other_tokens_alone(tokenizer):
+    """A mark that is a token of its own stays apart."""
+    context = "Rene\u0301 ate cafe\u0301s, Ada did not"
+    rows = [{"id": "a", "question": "Who?", "context": context, "answers": {"text": [], "answer_start": []}}]
+    (window,) = windows(pa.Table.from_pylist(rows, SCHEMA), tokenizer, 60, 5)
+    spans = list(zip(window["char_start"], window["char_end"], strict=True))
+    distinct = list(dict.fromkeys(spans))
+    assert all(before[1] <= after[0] for before, after in pairwise(distinct))
+    assert {i for a, b in spans for i in range(a, b)} == {i for i, letter in enumerate(context) if letter != " "}

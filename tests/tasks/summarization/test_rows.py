@@ -19,6 +19,7 @@ from transformers import (
 )
 
 from adalora.errors import UserError
+from tasks.summarization.rouge import Rouge
 from tasks.summarization.rows import checked, features, notes
 from tasks.summarization.task_type import Summarization
 from tests.tiny import padding
@@ -113,11 +114,11 @@ def test_ids_by_hand(letters):
         "source_length": [6, 5],
         "target_length": [4, 6],
     }
-    assert notes(rows, 5, 4) == [
+    assert notes(LETTERS, rows, 5, 4) == [
         "1 of 2 documents (50.0%) are truncated to 5 tokens",
         "1 of 2 summaries (50.0%) are truncated to 4 tokens",
     ]
-    assert notes(features(LETTERS, letters, 6, 6), 6, 6) == []
+    assert notes(LETTERS, features(LETTERS, letters, 6, 6), 6, 6) == []
 
 
 def test_a_batch_by_hand(letters):
@@ -203,4 +204,25 @@ def test_real_articles(shared_data, bart, file, source, target, lengths):
 def test_features_are_a_plain_dataset(letters, tmp_path):
     features(LETTERS, letters, 6, 6).save_to_disk(tmp_path / "rows")
     rows = datasets.load_from_disk(tmp_path / "rows")
-    assert notes(rows, 5, 6) == ["1 of 2 documents (50.0%) are truncated to 5 tokens"]
+    assert notes(LETTERS, rows, 5, 6) == ["1 of 2 documents (50.0%) are truncated to 5 tokens"]
+
+
+FEW = "ROUGE only counts the letters a to z and digits: other letters here don't change the scores"
+
+
+@pytest.mark.parametrize(
+    "summaries, found",
+    [
+        (["A café that is naïvely run by a friend of a friend of mine in London."], []),
+        (["المجلس", "Совет", "委员会 2024"], ["2 of 3 summaries have no word that ROUGE counts and score 0", FEW]),
+        (["élan élan élan"], [FEW]),
+        (["...", "word"], ["1 of 2 summaries have no word that ROUGE counts and score 0"]),
+    ],
+)
+def test_summaries_that_rouge_cannot_score_are_noted(letters, summaries, found):
+    rows = pa.table({"source": ["a"] * len(summaries), "target": summaries})
+    assert notes(rows, features(rows, letters, 90, 90), 90, 90) == found
+    if FEW in found:  # and they are right
+        for summary in summaries:
+            changed = "".join(letter if letter.isascii() else "ö" for letter in summary)
+            assert Rouge().compute(predictions=[changed], references=[summary])["rouge1"] in (0.0, 1.0)
