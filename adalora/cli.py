@@ -3,6 +3,7 @@
 import os
 import sys
 import traceback
+from collections.abc import Sequence
 from typing import Any
 
 import hydra
@@ -10,6 +11,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
 
 from adalora import processes
 from adalora.config import register, validated
@@ -21,6 +23,8 @@ from adalora.places import CONF
 from adalora.signals import hand_on
 from adalora.sweep.multirun import note_job
 from adalora.sweep.worker import end_with_sweep, share_machine
+
+CONFIG_FLAGS = {"--config-dir": "--config-dir", "-cd": "--config-dir"}
 
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # makes cuBLAS deterministic
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
@@ -45,7 +49,7 @@ def main(tree: DictConfig) -> float | None:
         else:
             from adalora.run import run
 
-            outcome = run(config, job.overrides.task)
+            outcome = run(config, [*config_flags(sys.argv[1:]), *job.overrides.task])
     except UserError as error:
         kind = "busy" if sweeping and isinstance(error, Busy) else "error"
         outcome = {kind: str(error)}
@@ -69,6 +73,16 @@ def main(tree: DictConfig) -> float | None:
     return outcome["last"][outcome["task"]["headline"]] if "last" in outcome else None
 
 
+def config_flags(arguments: Sequence[str]) -> list[str]:
+    """Hydra's flag for a folder of further configs, as one argument: part of a run's command."""
+    found = []
+    for i, argument in enumerate(arguments):
+        name, given, value = argument.partition("=")
+        if name in CONFIG_FLAGS:
+            found.append(f"{CONFIG_FLAGS[name]}={value if given else ''.join(arguments[i + 1 : i + 2])}")
+    return found
+
+
 def tell(line: str) -> None:
     """Print one line, from one of the run's processes only."""
     if processes.first_to_tell():
@@ -84,6 +98,7 @@ def command() -> None:
             sys.exit(f"error: {error}")
         sys.exit()
     end_with_sweep()
+    sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]  # a terminal without the title's characters
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # let exceptions through, so that we print them in one line
     several = bool({"--multirun", "-m"} & set(sys.argv))
     try:
@@ -92,7 +107,7 @@ def command() -> None:
         check_arguments(sys.argv[1:])
         register()
         main()
-    except (HydraException, UserError) as error:
+    except (HydraException, OmegaConfBaseException, UserError) as error:
         tell(f"error: {explained(error)}")
         sys.exit(1)
     except OSError as error:

@@ -25,7 +25,7 @@ NAME, ADAPTER = "result.json", "adapter/adapter.safetensors"  # in a run folder
 RECORDS = "*-seed*-*.json"  # records, which may outlive the run folders: <task>-<method>-seed<seed>-<key>.json
 MACHINE = (
     "data_root", "run_root", "cache_dir", "device", "tracking", "task.data_dir", "task.train_file", "task.eval_file",
-    "model.path",
+    "model.path", "--config-dir",
 )  # fmt: skip
 """Options that depend on the machine and don't change the numbers."""
 

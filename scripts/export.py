@@ -6,6 +6,8 @@ python scripts/export.py RUN to=merged out=FOLDER            # weights with the 
 python scripts/export.py RUN to=card out=FOLDER              # README.md only; the others write it too
 python scripts/export.py RUN to=peft out=FOLDER push=USER/NAME   # and upload the folder to the hub
 
+python scripts/export.py RUN to=peft out=FOLDER model.path=FOLDER   # if the backbone isn't where it was
+
 RUN is a run folder, results/runs/.../seed<n>-<key>. FOLDER must be new or empty (to=card: without README.md).
 """
 

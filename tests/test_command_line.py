@@ -154,3 +154,10 @@ def test_a_wandb_run_is_left_offline_in_the_run_s_folder(tiny_run, tmp_path):
     done = run("train.py", *args, WANDB_API_KEY="", HOME=str(tmp_path))
     assert done.code == 0, done.stderr
     assert list((tmp_path / "runs").rglob("wandb/offline-run-*/*.wandb"))
+
+
+def test_a_terminal_without_the_title_s_characters(tmp_path):
+    options = ["task=rte", "task.title='Films – é'", "dry_run=true"]
+    code, output, error = interpreted(ROOT / "train.py", *options, cwd=tmp_path, PYTHONIOENCODING="ascii")
+    assert (code, error) == (0, "")
+    assert "Films ? ?" in output

@@ -1,6 +1,7 @@
 """Exports load in PEFT and transformers alone, and give the run's own logits."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -136,3 +137,13 @@ def test_a_card_alone(start, tiny_run, tmp_path):
     text = (tmp_path / "card" / "README.md").read_text()
     for part in ("## Realised ranks", "## Loading", "Classes: negative, positive", "| accuracy |", "peft 0.21"):
         assert part in text
+
+
+def test_a_backbone_that_has_moved(start, tiny_run, tiny_model, tmp_path):
+    there, elsewhere = tmp_path / "there", tmp_path / "elsewhere"
+    shutil.copytree(tiny_model, there)
+    run = start([*tiny_run, SAME, f"model.path={there}", "method=lora", "training.max_steps=2"])
+    there.rename(elsewhere)
+    with pytest.raises(UserError, match=r"there: no such folder, give its place with model\.path=FOLDER"):
+        export([str(run), "to=merged", f"out={tmp_path}/out"])
+    assert export([str(run), "to=merged", f"out={tmp_path}/out", f"model.path={elsewhere}"]) == f"{tmp_path}/out"

@@ -2,14 +2,20 @@
 
 import errno
 import json
+import re
 import resource
+import shlex
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
 
+from adalora.config.mistakes import check_arguments
+from adalora.errors import UserError
 from adalora.sweep.cells import compose
-from tests.programs import error_of, run
+from tests.programs import ROOT, error_of, run
 
 
 def fails(*overrides, **how):
@@ -171,3 +177,65 @@ def test_an_error_of_ours_keeps_its_traceback(tiny_run):
     assert done.code == 1
     assert "Traceback" in done.stderr
     assert "can't be written" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        (
+            "run_root=${oc.env:ADALORA_UNSET}/runs",
+            r"UNSET.* can't be resolved .*set the variable|can't be resolved .*UNSET",
+        ),
+        ("task.data_dir=${data_rot}/x", r"task.data_dir=\$\{data_rot\}/x can't be resolved .*check the name"),
+        ("model.path=${oc.env:ADALORA_UNSET}", r"model.path=.* can't be resolved"),
+    ],
+)
+@pytest.mark.parametrize("sweep", [[], ["--multirun"]])
+def test_what_can_t_be_resolved_is_one_line(tmp_path, override, message, sweep):
+    done = run("train.py", *sweep, override, "dry_run=true", cwd=tmp_path)
+    assert done.code == 1
+    (line,) = [line for line in done.stderr.splitlines() if line]
+    assert re.search(message, line)
+
+
+PATHS = ["a=b", "a(b)", "[a]", "a#b", "a b", "ü b", "{a}", 'a"b', "a,b", "a\\b", "a'b", "a:b=c"]
+
+
+@pytest.mark.parametrize("name", PATHS)
+def test_a_path_with_special_characters_is_read_as_the_message_says(tmp_path, name):
+    """What is printed works in a shell."""
+    argument = f"task.data_dir=/x/{name}"
+    try:
+        check_arguments([argument])
+    except UserError as error:
+        assert "\n" not in str(error)
+        (argument,) = shlex.split(str(error).rpartition("quotes: " if "quotes: " in str(error) else "one value ")[2])
+        check_arguments([argument])
+    (parsed,) = OverridesParser.create().parse_overrides([argument])
+    assert parsed.value() == f"/x/{name}"
+
+
+def test_several_values_need_multirun():
+    with pytest.raises(UserError, match="seed=1,2' has several values: add --multirun"):
+        check_arguments(["seed=1,2"])
+    check_arguments(["--multirun", "seed=1,2"])
+
+
+def test_the_next_commands_run_where_they_are_printed(tiny_run, tmp_path):
+    """From another folder, with a folder of configs: the printed line gives the plan of the other method."""
+    tasks, here = tmp_path / "own configs" / "task", tmp_path / "here"
+    tasks.mkdir(parents=True)
+    here.mkdir()
+    (tasks / "own.yaml").write_text("defaults: [sst2, _self_]\nname: own\n")
+    options = [option for option in tiny_run if not option.startswith("task=")]
+    flags = ["--config-dir", str(tasks.parent)]
+    done = run("train.py", *flags, "task=own", *options, "method=adalora", "training.max_steps=2", cwd=here)
+    assert done.code == 0, done.stderr
+    (line, _) = re.findall(r"^next +(.*)$", done.stdout, flags=re.M)
+    program, script, *arguments = shlex.split(line)
+    assert (program, Path(script)) == ("python", ROOT / "train.py")
+    planned = run(Path(script).name, *arguments, "dry_run=true", cwd=here)
+    assert planned.code == 0, planned.stderr
+    assert "lora: rank 2" in planned.stdout
+    (result,) = (tmp_path / "runs").rglob("result.json")
+    assert json.loads(result.read_text())["command"][1] == f"--config-dir={tasks.parent}"

@@ -150,7 +150,7 @@ def locate(model: Model, cache_dir: str) -> Weights:
     if model.path:
         folder, origin = Path(model.path).expanduser(), "path"
         if not folder.is_dir():
-            raise UserError(f"model.path={model.path}: no such folder")
+            raise UserError(f"model.path={model.path}: no such folder, give its place with model.path=FOLDER")
     elif model.package:
         folder = packaged_folder(model.package)
         origin = f"package {model.package.name}=={model.package.version}"

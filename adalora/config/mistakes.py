@@ -1,10 +1,13 @@
 """Explain command-line mistakes in one line: what is wrong, and what is allowed, nearest first."""
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import fields, is_dataclass
 
-from hydra.errors import ConfigCompositionException, MissingConfigException, OverrideParseException
-from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException
+from omegaconf import OmegaConf
+from omegaconf.errors import ConfigKeyError, InterpolationResolutionError, OmegaConfBaseException
 
 from adalora.config import schema
 from adalora.config.usage import names
@@ -28,9 +31,16 @@ LAUNCHERS = (
 """Our launchers, the Hydra launcher each uses, and its package."""
 
 
+WITH_VALUE = (
+    "--config-dir", "-cd", "--config-name", "-cn", "--config-path", "-cp", "--package", "-p", "--cfg", "-c",
+    "--info", "-i",
+)  # fmt: skip
+"""Hydra's flags that the next argument belongs to."""
+
+
 def check_arguments(arguments: Sequence[str]) -> None:
     """Reject what Hydra only prints a traceback for: a number or null as a group's choice (`budget=0.3`), and
-    `--multirun` with `--cfg` or `--info`.
+    `--multirun` with `--cfg` or `--info`; and what it can't read, with the form that works.
 
     Raises:
         UserError: the message says what is allowed.
@@ -39,11 +49,35 @@ def check_arguments(arguments: Sequence[str]) -> None:
     shows = names_given & {"--cfg", "-c", "--info", "-i"}
     if shows and names_given & {"--multirun", "-m"}:
         raise UserError(f"{min(shows)} shows a single run's configuration: leave --multirun out")
-    for argument in arguments:
+    for before, argument in zip(["", *arguments], arguments, strict=False):
+        if not argument.startswith("-") and before not in WITH_VALUE:
+            check_override(argument, sweeping=bool(names_given & {"--multirun", "-m"}))
         group, given, values = argument.partition("=")
         for value in values.split(","):
             if group and given and (CONF / group).is_dir() and no_name(value):
                 raise UserError(f"{group}={value} doesn't exist: allowed are {nearest(value, names(group))}")
+
+
+def check_override(argument: str, sweeping: bool) -> None:
+    """Reject an override that Hydra can't read, or that has several values in a single run. Raises `UserError`."""
+    parser = OverridesParser.create()
+    key, _, value = argument.partition("=")
+    quoted = f'{key}="{escape(value)}"'
+    try:
+        several = parser.parse_overrides([argument])[0].is_sweep_override() and not sweeping
+    except HydraException as error:  # OverrideParseException is one
+        try:
+            parser.parse_overrides([quoted])
+        except HydraException:
+            raise UserError(f"{argument!r} can't be read: overrides are key=value") from error
+        raise UserError(f"{argument!r} can't be read, its value needs quotes: {shlex.quote(quoted)}") from error
+    if several:
+        raise UserError(f"{argument!r} has several values: add --multirun, or as one value {shlex.quote(quoted)}")
+
+
+def escape(value: str) -> str:
+    """A value for double quotes in Hydra's grammar."""
+    return value.replace("\\", "\\\\").replace('"', '\\"')
 
 
 def no_name(text: str) -> bool:
@@ -59,6 +93,8 @@ def no_name(text: str) -> bool:
 
 def explained(error: Exception) -> str:
     """Describe an error in composing the configuration in one line."""
+    if isinstance(error, OmegaConfBaseException):
+        return unresolved(error)
     if isinstance(error, MissingConfigException):
         group, _, wrong = (error.missing_cfg_file or "").rpartition("/")
         for launcher, part, package in LAUNCHERS:
@@ -75,8 +111,16 @@ def explained(error: Exception) -> str:
             parent, _, wrong = key.rpartition(".")
             return f"there is no option {key}: {parent or 'the configuration'} has {nearest(wrong, TYPES[kind])}"
         return f"{key}: {reason[0].lower()}{reason[1:]} (conf/ shows the type of every option)"
-    if isinstance(error, OverrideParseException):
-        return (
-            f"{error.override!r} can't be read: overrides are key=value, and values with spaces or braces need quotes"
-        )
     return " ".join(str(error).split())
+
+
+def unresolved(error: OmegaConfBaseException) -> str:
+    """Describe a value that can't be read or resolved, such as an unset environment variable, in one line."""
+    reason = str(error.__cause__ or error).splitlines()[0].strip('"')
+    if not isinstance(error, InterpolationResolutionError):
+        return f"{error.full_key or 'configuration'}: {reason}"
+    values = OmegaConf.to_container(error.parent_node, resolve=False) if error.parent_node is not None else None
+    raw = values.get(error.key) if isinstance(values, dict) else "${...}"
+    return (
+        f"{error.full_key}={raw} can't be resolved ({reason}): check the name, set the variable, or give another value"
+    )

@@ -9,6 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from adalora.config.backbone import settled
+from adalora.config.mistakes import unresolved
 from adalora.config.schema import Config
 from adalora.errors import UserError
 
@@ -19,12 +20,12 @@ def validated(tree: DictConfig, overrides: Sequence[str]) -> Config:
     Raises:
         UserError: a value is of the wrong type, missing or out of range, or the model's config.json can't be read.
     """
-    tree = settled(tree, overrides)
-    refuse_gaps(tree)
     try:
+        tree = settled(tree, overrides)
+        refuse_gaps(tree)
         config = cast(Config, OmegaConf.to_object(tree))
     except OmegaConfBaseException as error:
-        raise UserError(f"{error.full_key or 'configuration'}: {str(error).splitlines()[0]}") from error
+        raise UserError(unresolved(error)) from error
     refuse_unknown(config, "")
     if tree.model.get("head") or tree.model.get("architecture"):
         raise UserError("model.head and model.architecture follow from the task: leave them out")

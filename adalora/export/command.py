@@ -18,11 +18,12 @@ from adalora.files import CHOOSE, new_folder, writing
 
 CARD = "README.md"
 ELSEWHERE = CHOOSE.format("out")
+OPTIONS = ("to", "out", "type", "push", "model.path")
 ALLOWED = {"to": ("peft", "merged", "card"), "type": ("auto", "lora")}
 
 
 def export(arguments: Sequence[str]) -> str:
-    """Run `RUN to=... out=... [type=...] [push=...]` and return a line for the user.
+    """Run `RUN to=... out=... [type=...] [push=...] [model.path=...]` and return a line for the user.
 
     Raises:
         UserError: the arguments are wrong, or the run can't be exported; the message says why.
@@ -37,7 +38,7 @@ def export(arguments: Sequence[str]) -> str:
             api.whoami()
     transformers.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
-    trained = load_run(run)
+    trained = load_run(run, options.get("model.path"))
     text = card(trained, to, options.get("push", options["out"] if to != "card" else str(run)))
     if to == "card":
         with writing(out, ELSEWHERE):
@@ -61,8 +62,8 @@ def parsed(arguments: Sequence[str]) -> tuple[Path, dict[str, str]]:
         raise UserError(f"give one run folder, not {len(runs)} (--help shows how)")
     options = {"type": "auto"} | dict(a.split("=", 1) for a in arguments if "=" in a)
     for name in options:
-        if name not in ("to", "out", "type", "push"):
-            raise UserError(f"there is no option {name}: allowed are to, out, type, push")
+        if name not in OPTIONS:
+            raise UserError(f"there is no option {name}: allowed are {', '.join(OPTIONS)}")
     for name in ("to", "out"):
         if not options.get(name):
             raise UserError(f"{name}= is missing (--help shows how)")

@@ -1,7 +1,7 @@
 """Load a finished run as a model."""
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,13 +38,19 @@ class Trained:
     tokenizer: PreTrainedTokenizerBase
 
 
-def load_run(folder: Path) -> Trained:
+def load_run(folder: Path, backbone: str | None = None) -> Trained:
     """Build the model of a finished run: backbone, method and trained parameters.
+
+    Args:
+        folder: the run.
+        backbone: the folder of its backbone, if that isn't where it was.
 
     Raises:
         UserError: the run isn't finished, or its backbone has changed.
     """
     config, result = load_config(folder), read_finished(folder).as_dict()
+    if backbone is not None:
+        config = replace(config, model=replace(config.model, path=backbone))
     check_same(folder, config, result)
     weights = locate(config.model, config.cache_dir)
     if weights.digest != result["model"]["digest"]:

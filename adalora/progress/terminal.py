@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -127,7 +128,16 @@ def following(overrides: Sequence[str], method: str) -> list[str]:
     unseeded = [text for text in same if not text.startswith("seed=")]
     other = "lora" if method == "adalora" else "adalora"
     several = [*unseeded, f"method={method},{other}", "seed=1,2,3"]
+    program = started_as(sys.argv[0])
     return [
-        f"python train.py {shlex.join([*same, f'method={other}'])}",
-        f"python train.py --multirun {shlex.join(several)}",
+        f"{program} {shlex.join([*same, f'method={other}'])}",
+        f"{program} --multirun {shlex.join(several)}",
     ]
+
+
+def started_as(script: str) -> str:
+    """How train.py was started, so that a command runs where it is printed."""
+    name = Path(script).name
+    if name == "adalora-train":
+        return name
+    return f"python {shlex.quote(script) if name == 'train.py' else 'train.py'}"
