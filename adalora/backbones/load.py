@@ -244,7 +244,9 @@ def load_model(model: Model, weights: Weights, num_labels: int) -> nn.Module:
 
 
 def pretrained(cls: Any, config: PreTrainedConfig, folder: Path, files: list[str]) -> tuple[nn.Module, list[str]]:
-    """Load weights in fp32; also return the names of the parameters that the files lack. Raises `UserError`."""
+    """Load weights in fp32, silently, and return the names of parameters that the files lack. Raises `UserError`."""
+    transformers.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
     with library_reads(folder, REMEDY):
         try:
             loaded, info = cls.from_pretrained(

@@ -3,6 +3,9 @@
 import json
 import os
 import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -85,6 +88,20 @@ def test_a_dry_run_knows_the_digest_once_it_is_kept(backbone):
     assert load.glance(model, cache) != f"path, digest {locate(model, cache).digest[:10]}" == load.glance(model, cache)
     os.utime(folder / "model.safetensors", (1, 1))
     assert "unknown" in load.glance(model, cache)
+
+
+def test_reading_weights_prints_nothing(backbone):
+    """In a process of its own, as a sweep's check is, which has not silenced transformers."""
+    folder, _, cache = backbone
+    code = (
+        "from tests.conftest import CONF; import hydra; from adalora.config import register, validated; register();"
+        f"options = ['task=sst2', 'model=deberta', 'model.path={folder}'];"
+        "hydra.initialize_config_dir(str(CONF), version_base='1.3');"
+        "model = validated(hydra.compose('config', overrides=options), options).model;"
+        f"from adalora.backbones.load import locate; locate(model, '{cache}')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 def test_weights_that_lack_a_parameter(backbone):
