@@ -253,11 +253,10 @@ def test_it_asks_once_and_downloads_what_it_lacks(hub, monkeypatch):
 
 def test_a_commit_that_moves_on_is_fetched(hub, monkeypatch):
     before = fetch()
-    hub.repos["models/emu/tiny"].files["config.json"] = b"[]"
+    hub.repos["models/emu/tiny"].files = MODEL | {"config.json": b"[]"}
     forget(monkeypatch)
     after = fetch()
-    assert (before / "config.json").read_bytes(), (after / "config.json").read_bytes() == (b"{}", b"[]")
-    hub.repos["models/emu/tiny"].files["config.json"] = b"{}"
+    assert [(folder / "config.json").read_bytes() for folder in (before, after)] == [b"{}", b"[]"]
 
 
 @pytest.mark.parametrize("xet", [False, pytest.param(True, marks=pytest.mark.slow)])
