@@ -1,5 +1,6 @@
 """The command line: compose the configuration, run one experiment, return its headline metric."""
 
+import io
 import os
 import sys
 import traceback
@@ -23,8 +24,6 @@ from adalora.places import CONF
 from adalora.signals import hand_on
 from adalora.sweep.multirun import note_job
 from adalora.sweep.worker import end_with_sweep, share_machine
-
-CONFIG_FLAGS = {"--config-dir": "--config-dir", "-cd": "--config-dir"}
 
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # makes cuBLAS deterministic
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
@@ -78,8 +77,8 @@ def config_flags(arguments: Sequence[str]) -> list[str]:
     found = []
     for i, argument in enumerate(arguments):
         name, given, value = argument.partition("=")
-        if name in CONFIG_FLAGS:
-            found.append(f"{CONFIG_FLAGS[name]}={value if given else ''.join(arguments[i + 1 : i + 2])}")
+        if name in ("--config-dir", "-cd"):
+            found.append(f"--config-dir={value if given else ''.join(arguments[i + 1 : i + 2])}")
     return found
 
 
@@ -98,7 +97,8 @@ def command() -> None:
             sys.exit(f"error: {error}")
         sys.exit()
     end_with_sweep()
-    sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]  # a terminal without the title's characters
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a terminal may lack a title's characters
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # let exceptions through, so that we print them in one line
     several = bool({"--multirun", "-m"} & set(sys.argv))
     try:

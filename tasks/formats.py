@@ -20,7 +20,7 @@ import pyarrow.parquet
 from adalora.errors import UserError
 
 DELIMITERS = (",", "\t", ";")
-LINE = re.compile(r"\r?\n")
+LINE, NOT_BLANK = re.compile(r"\r?\n"), re.compile(r"\S")
 ORANGE = [
     {"discrete", "d", "continuous", "c", "string", "s", "time", "t", ""},
     {"class", "c", "meta", "m", "ignore", "i", ""},
@@ -64,9 +64,9 @@ def read_tab(text: str) -> pa.Table:
 def read_json(text: str) -> pa.Table:
     """Objects one after another (JSON lines, or indented), an array of objects, or one object with the array `data`."""
     decoder = json.JSONDecoder(object_pairs_hook=unique, parse_int=Number, parse_float=Number, parse_constant=Number)
-    rows, position, blank = [], 0, re.compile(r"\s*")
-    while (position := blank.match(text, position).end()) < len(text):  # type: ignore[union-attr]
-        value, position = decoder.raw_decode(text, position)
+    rows, position = [], 0
+    while start := NOT_BLANK.search(text, position):
+        value, position = decoder.raw_decode(text, start.start())
         rows.append(value)
     if len(rows) == 1:
         (only,) = rows

@@ -90,10 +90,7 @@ class Common(BaseHTTPRequestHandler):
             self.close_connection = True
             return self.connection.close()
         if "status" in self.broken:
-            headers = {"Location": self.path} if self.broken["status"] == 302 else {}
-            return self.reply(
-                self.broken["status"], self.broken.get("body", b""), headers | self.broken.get("headers", {})
-            )
+            return self.reply(self.broken["status"], self.broken.get("body", b""))
         return self.answer(urlsplit(self.path).path)
 
     def reply(self, status, body=b"", headers=None, first=0, last=None, size=None):
