@@ -52,6 +52,7 @@ class TaskPart(BaseModel):
     rows: dict[str, NonNegativeInt]
     train_split: str
     headline: str
+    notes: list[str]  # what was left out or cut
 
 
 class MethodPart(BaseModel):

@@ -132,8 +132,12 @@ def applies(run: Run) -> bool:
 
 
 def footnotes(sections: Sequence[Section]) -> list[str]:
-    """Warnings about the runs of a document."""
+    """Warnings about the runs of a document, and what was left out of their data or cut."""
     lines = [line for section in sections for line in mixtures(section.all_runs()) + clashes(section.all_runs())]
+    lines += [
+        f"{run['task']['name']}: {note}"
+        for section in sections for run in section.all_runs() for note in run["task"]["notes"]
+    ]  # fmt: skip
     cells = [(row, task, runs) for section in sections for row in section.rows for task, runs in row.runs.items()]
     for row, task, runs in cells:
         for package, found in several_versions(runs).items():

@@ -19,7 +19,7 @@ from adalora.reporting.results import Run, budget_of, folder_of
 from adalora.resultfile import UNCOUNTED, ModelPart, TaskPart
 
 CONTENT = {"data": "data digests", "task version": "task versions", "weights": "weight digests"}
-TOLD = ("direction", "notes")  # keys of a task that aren't options
+TOLD = ("direction",)  # a key of a task that isn't an option
 NO_NUMBER = ("training.micro_batches", "training.eval_batch_size")  # they affect rounding at most
 SETTING = ("length", "precision", "data", "task version", "weights")  # what two runs must have in common to be paired
 ALL_OF_NONE = ("modules", "init_from")  # for these None is a choice; elsewhere it means "from the budget or the length"

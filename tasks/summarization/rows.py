@@ -109,11 +109,12 @@ def notes(table: pa.Table, rows: datasets.Dataset, max_source_length: int, max_t
         found.append(f"{wordless:,} of {len(summaries):,} summaries have no word that ROUGE counts and score 0")
     if others > FOREIGN * sum(count for letter, count in letters.items() if letter.isalpha()):
         found.append("ROUGE only counts the letters a to z and digits: other letters here don't change the scores")
-    for what, name, limit in (
-        ("documents", "source_length", max_source_length),
-        ("summaries", "target_length", max_target_length),
+    for what, name, option, limit in (
+        ("documents", "source_length", "max_length", max_source_length),
+        ("summaries", "target_length", "max_target_length", max_target_length),
     ):
         cut = total(pc.greater(rows.data[name], limit))
         if cut:
-            found.append(f"{cut:,} of {len(rows):,} {what} ({cut / len(rows):.1%}) are truncated to {limit:,} tokens")
+            share = f"{cut:,} of {len(rows):,} {what} ({cut / len(rows):.1%})"
+            found.append(f"{share} are truncated to task.{option}={limit} tokens")
     return found

@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from adalora.progress import terminal, watch
-from adalora.progress.terminal import following
+from adalora.progress.terminal import following, started_as
 from adalora.reporting.tables import run_table
 from adalora.sweep.multirun import plan_table
 from tests.reporting.forged import make
@@ -87,3 +87,16 @@ def test_the_bar_moves_every_step_and_shows_its_speed(tmp_path, narrow):
     assert 0 < task.speed < 200  # what came before the resumption doesn't count
     assert watch.Speed().render(task).plain.endswith("/s")
     seen.bar.stop()
+
+
+@pytest.mark.parametrize(
+    ("script", "program"),
+    [
+        ("train.py", "python train.py"),
+        ("/my runs/train.py", "python '/my runs/train.py'"),
+        ("/usr/bin/adalora-train", "adalora-train"),
+        ("-c", "python train.py"),
+    ],
+)
+def test_commands_start_as_the_run_was_started(script, program):
+    assert started_as(script) == program

@@ -24,7 +24,7 @@ def make(task="rte", method="adalora", budget="0.3M", seed=1, last=0.8628, best=
                   "digest": "030a072f5243"},
         "task": {"name": task, "version": 1, "origin": "hub nyu-mll/glue@abc", "subset": False,
                  "digest": "29c3aa3b45028", "rows": {"train": 2490, "validation": 277}, "train_split": "train",
-                 "headline": metrics[0], "direction": "max"}
+                 "headline": metrics[0], "direction": "max", "notes": []}
                 | {"rte": {"max_length": 320}, "r8": {"metrics": metrics}}.get(task, {}),
         "method": {"name": method} | ({"alpha": 32.0, "orthogonality": 0.3, "beta1": 0.85, "initial_steps": 600}
                                       if method == "adalora" else {}),

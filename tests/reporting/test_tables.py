@@ -246,6 +246,13 @@ def test_a_subset_says_so_in_every_line_and_never_beside_the_paper(tabulate):
     assert {line["subset"] for line in lines_of(texts["packaged.csv"])} == {"True"}
 
 
+def test_what_was_cut_from_the_data_is_said_once_a_page(tabulate):
+    note = "train: 3 of 9 texts (33.3%) are truncated to task.max_length=4 tokens"
+    texts, lines = tabulate(*(make(seed=seed, task__notes=[note]) for seed in (1, 2)))
+    assert lines == [f"rte: {note}"]
+    assert texts["glue.md"].count(f"rte: {note}") == texts["glue.tex"].count("3 of 9 texts") == 1
+
+
 def test_a_threshold_is_no_score(tmp_path):
     run = make(task="squad_v2", budget="0.65%")
     run["last"]["best_f1_threshold"] = run["best"]["best_f1_threshold"] = -3.5

@@ -115,8 +115,8 @@ def test_ids_by_hand(letters):
         "target_length": [4, 6],
     }
     assert notes(LETTERS, rows, 5, 4) == [
-        "1 of 2 documents (50.0%) are truncated to 5 tokens",
-        "1 of 2 summaries (50.0%) are truncated to 4 tokens",
+        "1 of 2 documents (50.0%) are truncated to task.max_length=5 tokens",
+        "1 of 2 summaries (50.0%) are truncated to task.max_target_length=4 tokens",
     ]
     assert notes(LETTERS, features(LETTERS, letters, 6, 6), 6, 6) == []
 
@@ -204,7 +204,7 @@ def test_real_articles(shared_data, bart, file, source, target, lengths):
 def test_features_are_a_plain_dataset(letters, tmp_path):
     features(LETTERS, letters, 6, 6).save_to_disk(tmp_path / "rows")
     rows = datasets.load_from_disk(tmp_path / "rows")
-    assert notes(LETTERS, rows, 5, 6) == ["1 of 2 documents (50.0%) are truncated to 5 tokens"]
+    assert notes(LETTERS, rows, 5, 6) == ["1 of 2 documents (50.0%) are truncated to task.max_length=5 tokens"]
 
 
 FEW = "ROUGE only counts the letters a to z and digits: other letters here don't change the scores"
