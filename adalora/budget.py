@@ -5,6 +5,7 @@ docs/deviations.md: D-named, D-rank-budgets, D-realised, D-0.6M.
 
 from copy import deepcopy
 from dataclasses import dataclass, replace
+from enum import Enum, auto
 from typing import Any, cast
 
 from omegaconf import OmegaConf
@@ -35,6 +36,16 @@ class Counts:
         return self.peak + self.head
 
 
+class Choice(Enum):
+    """What decided a size."""
+
+    FIXED = auto()  # the method: it has one size
+    BUDGET = auto()  # the budget's own size for this model and method
+    USER = auto()  # options of the method
+    RANK = auto()  # the budget's mean rank
+    NEAREST = auto()  # the nearest count
+
+
 @dataclass(frozen=True)
 class Setting:
     """A method's size at a budget, on one model."""
@@ -44,7 +55,7 @@ class Setting:
     params: int  # adapter parameters that it stands for
     counts: Counts
     deviation: float | None  # (kept - budget) / budget
-    note: str
+    choice: Choice
 
 
 def shapes_of(targets: dict[str, nn.Linear]) -> dict[str, tuple[int, int]]:
@@ -82,8 +93,7 @@ def solve(model: Model, method: MethodConfig, budget: Budget, built: nn.Module, 
     if not method.has_budget:
         adapter = trained_in_place(create(method), built, shapes, model.head)
         counts = Counts(adapter, adapter, head)
-        note = f"{method.name} has no choice of budget: {budget.name} is ignored"
-        return Setting(method, "any", params, counts, None, note)
+        return Setting(method, "any", params, counts, None, Choice.FIXED)
 
     published = budget.settings.get(model.name, {}).get(method.name, {})
     if isinstance(method, PlacedConfig):
@@ -91,24 +101,24 @@ def solve(model: Model, method: MethodConfig, budget: Budget, built: nn.Module, 
         published = published if method.places(model.targets) == usual else {}  # it belongs to the paper's modules
     paper, size = filled(method, published), method.size(shapes)
     if published and paper == replace(method, **published):
-        chosen, note = paper, "the budget's own setting"
+        chosen, choice = paper, Choice.BUDGET
     elif size is not None:
-        chosen, note = method.sized(size, shapes), "set by method.*"
+        chosen, choice = method.sized(size, shapes), Choice.USER
     elif budget.rank is not None and (ranked := at_rank(method, budget.rank, params, shapes)) is not None:
-        chosen, note = ranked, "at the given mean rank"
+        chosen, choice = ranked, Choice.RANK
     else:
-        chosen, note = method.sized(nearest(method, params, shapes), shapes), "the closest setting"
+        chosen, choice = method.sized(nearest(method, params, shapes), shapes), Choice.NEAREST
 
     count = chosen.count(shapes)
     deviation = (count.kept - params) / params
-    if abs(deviation) > TOLERANCE and note == "set by method.*":
+    if abs(deviation) > TOLERANCE and choice == Choice.USER:
         raise UserError(
             f"{chosen.describe()}, as set by method.*, has {count.kept:,} adapter parameters, but budget={budget.name} "
             f"is {params:,}: drop the method options, or use {' or '.join(budgets_of(count.kept))}"
         )
-    if abs(deviation) > TOLERANCE and note != "the budget's own setting":
+    if abs(deviation) > TOLERANCE and choice != Choice.BUDGET:
         raise UserError(refusal(method, budget.name, params, count, shapes, model))
-    return Setting(chosen, budget.name, params, Counts(count.peak, count.kept, head), deviation, note)
+    return Setting(chosen, budget.name, params, Counts(count.peak, count.kept, head), deviation, choice)
 
 
 def trained_in_place(method: Method, built: nn.Module, shapes: Shapes, head: list[str]) -> int:

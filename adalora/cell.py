@@ -19,18 +19,19 @@ MODEL_OPTIONS = ("targets", "head", "attention", "classifier_dropout", "pos_quer
 def cell_id(config: Config) -> str:
     """Hash the options that change the numbers, with lengths scaled for the official row counts, to ten hex digits.
 
-    Paths, tracking, device and logging don't count. The budget's name does, because tables and folders separate
-    budgets; methods without a size have none.
+    Paths, tracking, device and logging don't count. A size is a number of parameters or a rank, and the size that a
+    budget has of its own for this model and method; its name doesn't count. Methods without a size have none.
 
     Raises:
         UserError: the lengths don't fit into the training.
     """
     training, method, _ = fit_lengths(config, config.method, official_steps(config), official_eval_rows(config))
-    options = scored_options(Resolved.of(config, model=config.backbone, method=method, training=training))
+    options = scored_options(Resolved.of(config, config.backbone, method, config.budget, training))
     options["model"]["name"] = config.model.name
     options["task"] |= {"eval_split": config.task.eval_split, "eval_rows": config.task.eval_rows}
     budget = config.budget
-    options["budget"] = [budget.name, budget.params, budget.rank] if config.method.has_budget else None
+    own = budget.settings.get(config.model.name, {}).get(method.name, {})
+    options["budget"] = [budget.params, budget.rank, own] if method.has_budget else None
     return digest(options)
 
 

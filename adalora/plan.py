@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 from adalora.backbones.load import blank, check_length
 from adalora.backbones.position_query import position_queries
 from adalora.backbones.targets import target_modules
-from adalora.budget import Setting, shapes_of, solve
+from adalora.budget import Choice, Setting, shapes_of, solve
 from adalora.cell import steps_of
 from adalora.config.lengths import fit_lengths
 from adalora.config.recipes import departures
@@ -125,7 +125,7 @@ def resolve(options: Config, facts: Facts) -> Plan:
     training, method, scaled = fit_lengths(options, setting.config, total_steps, eval_rows)
     method.check(shapes, total_steps)
     budget = replace(options.budget, params=setting.params, rank=None, settings={})
-    config = Resolved.of(options, model=model, method=method, budget=budget, training=training)
+    config = Resolved.of(options, model, method, budget, training)
     trained = setting.counts.total
     micro, evaluated, sized = fitted(
         training,
@@ -148,8 +148,8 @@ def resolve(options: Config, facts: Facts) -> Plan:
     adapted = dict(setting.config.adapted(shapes))
     if model.pos_query_base_only and create(method).increments and adapted.keys() & set(position_queries(built)):
         notes.append(CARD_ONLY)
-    if setting.deviation is None:
-        notes.append(setting.note)
+    if setting.choice == Choice.FIXED:
+        notes.append(f"{method.name} has no choice of budget: {budget.name} is ignored")
     return Plan(
         config,
         setting,

@@ -65,7 +65,7 @@ def run(config: Config, overrides: Sequence[str]) -> dict[str, Any]:
         (result,) = broadcast_object_list([found])
         if result is None:
             show_plan(plan, f"{prepared.weights.origin}, digest {prepared.weights.digest[:10]}")
-            result = execute(**vars(prepared), command=command)
+            result = execute(prepared, command)
         else:
             warn(f"{folder.path} is done, showing its result (remove the folder to repeat the run)")
         accelerator.end_training()
@@ -168,24 +168,16 @@ def repeatable() -> None:
     torch.backends.cuda.allow_fp16_bf16_reduction_math_sdp(True)
 
 
-def execute(
-    plan: Plan,
-    weights: Weights,
-    data: Data,
-    features: Mapping[str, datasets.Dataset],
-    tokenizer: PreTrainedTokenizerBase,
-    folder: RunFolder,
-    accelerator: Accelerator,
-    command: list[str],
-) -> dict[str, Any]:
+def execute(run: Prepared, command: list[str]) -> dict[str, Any]:
     """Build the parts, train, and write the result."""
+    plan, folder, accelerator, tokenizer = run.plan, run.folder, run.accelerator, run.tokenizer
     config = plan.config
     repeatable()
     torch.manual_seed(config.seed)
 
     task_type = create_task(config.task)
-    model, method = build_model(config, weights, task_type.outputs, accelerator.device)
-    batches, order, splits = build_batches(config, data, features, task_type, tokenizer, accelerator)
+    model, method = build_model(config, run.weights, task_type.outputs, accelerator.device)
+    batches, order, splits = build_batches(config, run.data, run.features, task_type, tokenizer, accelerator)
     optimizer = build_optimizer(model, method, config.training)
     check_start(model, optimizer, method, plan.setting.counts, plan.shapes)
     main = accelerator.is_main_process
@@ -210,14 +202,14 @@ def execute(
             )
         )
         check_end(model, optimizer, method, plan.setting.counts)
-        result = record(plan, weights, data, folder, method, progress, accelerator, command)
+        result = record(plan, run.weights, run.data, folder, method, progress, accelerator, command)
         method.finish()
         if main:
             for split, found in zip(splits, predictions, strict=True):
                 task_type.save(split, found, folder.path)
             result = keep(folder.path, result, model, plan)
         if wandb is not None:
-            count = samples_of(config, data.own)
+            count = samples_of(config, run.data.own)
             watch.finished(result, task_type.samples(splits[0], predictions[0], count) if count else None)
     return result.as_dict()
 

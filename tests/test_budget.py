@@ -4,7 +4,7 @@ import pytest
 
 from adalora.backbones.load import blank
 from adalora.backbones.targets import target_modules
-from adalora.budget import shapes_of, solve
+from adalora.budget import Choice, shapes_of, solve
 from adalora.errors import UserError
 from adalora.memory import GIB, Machine
 from adalora.plan import CARD_ONLY, make_plan
@@ -86,14 +86,14 @@ def test_full_fine_tuning_is_184423682_with_the_head_and_has_no_choice(compose):
     assert full.counts.total == 184_423_682
     assert full.counts.head == HEAD
     assert full.budget == "any"
-    assert "no choice of budget" in full.note
+    assert full.choice == Choice.FIXED
 
 
 def test_bitfit_is_102912_and_has_no_choice(compose):
     bitfit = setting(compose, "method=bitfit", "budget=1.2M")
     assert (bitfit.counts.peak, bitfit.counts.kept, bitfit.counts.head) == (102_912, 102_912, HEAD)
     assert bitfit.budget == "any"
-    assert bitfit.note == "bitfit has no choice of budget: 1.2M is ignored"
+    assert bitfit.choice == Choice.FIXED
 
 
 WIDTHS = {"0.3M": 8, "0.6M": 16, "1.2M": 32, "0.08%": 4, "0.16%": 8, "0.32%": 16, "0.65%": 32}
@@ -313,7 +313,7 @@ def test_summarisation_budgets_are_ranks_on_any_bart(compose, budget, rank, init
         assert adalora.config.init_rank == (3 if (model, rank) == ("bart_minilm", 2) else initial)  # 1.5 times: ours
         assert adalora.config.target_rank == rank
         assert abs(adalora.counts.kept - rank * unit) <= maps * rank
-        assert lora.note == "at the given mean rank"
+        assert lora.choice == Choice.RANK
         for method in ("houlsby", "pfeiffer"):
             found = setting(compose, f"model={model}", f"method={method}", f"budget={budget}")
             assert abs(found.counts.kept - rank * unit) <= 0.05 * rank * unit
@@ -342,7 +342,7 @@ def test_a_mean_rank_is_met_exactly(compose, method, rank):
 
 def test_a_rank_out_of_reach_of_a_setting_is_solved_as_parameters(compose):
     found = setting(compose, "method=lora", "budget=custom", "budget.rank=2.04")
-    assert (found.config.rank, found.note) == (2, "the closest setting")
+    assert (found.config.rank, found.choice) == (2, Choice.NEAREST)
 
 
 def test_the_plan_has_the_rank_as_a_number(compose):

@@ -51,7 +51,7 @@ def test_what_changes_no_number_leaves_the_cell_alone(cell, change):
 @pytest.mark.parametrize(
     "change",
     [
-        "seed=2", "precision=bf16", "budget=0.6M", "budget=0.16%", "method=lora", "method.alpha=3", "task=mrpc",
+        "seed=2", "precision=bf16", "budget=0.6M", "budget=0.08%", "method=lora", "method.alpha=3", "task=mrpc",
         "model=deberta_minilm", "training.lr=1e-4", "training.epochs=5", "task.eval_split=test", "task.eval_rows=100",
         "recipe=official_scripts",
     ],
@@ -69,6 +69,14 @@ def test_a_length_that_the_user_set_does_not_scale_and_so_counts(cell):
 def test_methods_of_one_size_have_no_budget(cell):
     assert cell("method=full", "budget=0.6M") == cell("method=full")
     assert cell("method=lora", "budget=0.6M") != cell("method=lora")
+
+
+@pytest.mark.parametrize("method", ["method=adalora", "method=lora"])
+def test_a_size_is_a_number_and_not_a_name(cell, method):
+    assert cell(method, "budget=0.16%") == cell(method, "budget=0.3M")
+    assert cell(method, "budget=0.3M", "budget.name=mine") == cell(method, "budget=0.3M")
+    same = cell(method, "budget=custom", "budget.params=331_776") == cell(method, "budget=0.3M")
+    assert same == (method == "method=lora")  # 0.3M has a size of its own for AdaLoRA
 
 
 def test_status_and_result_name_the_cell(start, tiny_run, prepared):

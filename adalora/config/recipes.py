@@ -14,6 +14,7 @@ A block without a method applies to all methods: every block of a protocol, and 
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
+from functools import cache
 from typing import Any, cast
 
 from omegaconf import OmegaConf
@@ -27,7 +28,7 @@ from adalora.methods.options import MethodConfig
 from adalora.options import nearest, require
 from adalora.places import CONF
 
-FOLDER = CONF / "recipes"
+FOLDER, BUDGETS = CONF / "recipes", CONF / "budget"
 PLACES = {
     "classifier_dropout": "model",
     "pos_query_base_only": "model",
@@ -56,7 +57,7 @@ def nodes() -> Iterator[tuple[str, str, dict[str, Any]]]:
     """Group, name and config of every row, for the defaults list of `conf/config.yaml`.
 
     The groups are `_protocol` with `<recipe>-<model>-<task>`, `_recipe` with `-<method>` after that, and `_recipe_at`
-    with `-<budget>` after that.
+    with `-<budget>` after that, under each of the budget's names.
 
     Raises:
         UserError: a table can't be read, or a column isn't an option.
@@ -83,12 +84,26 @@ def protocols() -> dict[tuple[str, str], Row]:
 def recipes(name: str) -> dict[tuple[str, str, str, str | None], Row]:
     """A recipe's rows for methods, by (model, task, method, budget or None)."""
     return {
-        (model, task, block.method, budget): row
+        (model, task, block.method, label): row
         for model, block in blocks(name)
         if block.method is not None
         for task, row in rows_of(block)
         for budget in block.budgets
+        for label in labels(budget)
     }
+
+
+def labels(budget: str | None) -> list[str | None]:
+    """A budget's name and its aliases."""
+    name = aliases().get(budget or "", budget)
+    return [name, *(alias for alias, target in aliases().items() if target == name)]
+
+
+@cache
+def aliases() -> dict[str, str]:
+    """The budgets of `conf/budget` that are another name of one: their defaults begin with it."""
+    firsts = {path.stem: OmegaConf.select(OmegaConf.load(path), "defaults[0]") for path in BUDGETS.glob("*.yaml")}
+    return {alias: name for alias, name in sorted(firsts.items()) if name in firsts}
 
 
 def changes(name: str) -> dict[tuple[str, str], Row]:

@@ -196,6 +196,9 @@ class Resolved:
     wandb: WandbOptions
 
     @classmethod
-    def of(cls, config: Config, **settled: Any) -> "Resolved":
+    def of(
+        cls, config: Config, model: Model, method: MethodConfig, budget: Budget, training: PlannedTraining
+    ) -> "Resolved":
         """Build it from `config` and the resolved parts."""
-        return cls(**{name: settled.get(name, getattr(config, name)) for name in (field.name for field in fields(cls))})
+        resolved = {"model": model, "method": method, "budget": budget, "training": training}
+        return cls(**({name.name: getattr(config, name.name) for name in fields(cls)} | resolved))

@@ -11,6 +11,7 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
+from adalora.budget import Choice
 from adalora.options import written
 from adalora.plan import Plan
 from adalora.progress.heatmap import rank_table
@@ -19,6 +20,13 @@ from adalora.tracking import destination
 console = Console(highlight=False, markup=False)  # paths and titles may contain brackets
 if not console.is_terminal:
     console = Console(highlight=False, markup=False, width=120)  # width for log files
+
+CHOICES = {
+    Choice.BUDGET: "the budget's own setting",
+    Choice.USER: "set by method.*",
+    Choice.RANK: "at the given mean rank",
+    Choice.NEAREST: "the closest setting",
+}
 
 
 def show_plan(plan: Plan, weights: str) -> None:
@@ -43,7 +51,7 @@ def show_plan(plan: Plan, weights: str) -> None:
         table.add_row(
             "budget",
             f"{config.budget.name} = {params:,} adapter parameters; {counts.kept:,} at the end "
-            f"({deviation:+.1%}), {plan.setting.note}",
+            f"({deviation:+.1%}), {CHOICES[plan.setting.choice]}",
         )
     table.add_row(
         "trained", f"{counts.peak:,} adapter (peak) + {counts.head:,} head (not in the budget) = {counts.total:,}"

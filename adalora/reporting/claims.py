@@ -13,7 +13,7 @@ from adalora.errors import UserError
 from adalora.methods.discovery import METHODS
 from adalora.options import nearest
 from adalora.places import PAPER
-from adalora.reporting.paper import lora_ranks, read_all
+from adalora.reporting.paper import lora_ranks, read_all, size_of
 
 KINDS, OVER, STEPS = ("scores", "ranks", "cost"), ("each", "average"), ("last", "best")
 
@@ -28,7 +28,7 @@ class Side:
 
     def at(self, budget: str | None, ranks: Mapping[str, str]) -> "Side":
         """This side at one of the claim's budgets, unless it has its own."""
-        budget = self.budget or budget
+        budget = size_of(self.budget or budget or "") or None
         return Side(self.method, self.variant.format(rank=ranks.get(budget or "")), budget)
 
 

@@ -23,8 +23,8 @@ GLUE_NOTES = [
     "The published averages are rounded in 9 rows and truncated (0.01 lower) in Full FT, HAdapter 0.6M and LoRA 0.3M.",
     "RTE has 277 dev examples, so one is 0.36 points. All 12 values of Table 1 are k/277, which points to single runs, "
     "medians or best values rather than means of 5.",
-    "Rows outside Table 1: budgets in percent are from Tables 4 and 5, which differ in places from Table 1; LoRA on "
-    "two maps is from Table 14, IncreLoRA from arXiv 2308.12043. glue.csv names the table of each number.",
+    "Cells outside Table 1 are from Tables 4, 5 and 14, which print 0.3M, 0.6M and 1.2M as 0.16, 0.32 and 0.65 % and "
+    "differ from Table 1 in places, and IncreLoRA's from arXiv 2308.12043. glue.csv names the table of each number.",
     VARIANT_NOTE,
 ]
 LEGEND = "Printed names: " + "; ".join(

@@ -31,7 +31,8 @@ METRICS = {
     "gpu_mem_GB": "peak_memory_gb", "time_min_per_epoch": "minutes_per_epoch",
 }  # fmt: skip
 NO_BUDGET = ("full", "bitfit")  # methods with one row and budget `any`
-BUDGETS = {"r_avg=2": "0.3M"}  # IncreLoRA's figures give mean ranks
+BUDGETS = {"0.16%": "0.3M", "0.32%": "0.6M", "0.65%": "1.2M", "r_avg=2": "0.3M"}
+"""Printed sizes on DeBERTaV3-base -> the names that Table 1 gives them. IncreLoRA's figures print mean ranks."""
 ROWS = {  # printed row name, without "(r=8)" -> method and options
     "Full FT": ("full", ""),
     "BitFit": ("bitfit", ""),
@@ -102,8 +103,15 @@ def read_all(folder: Path = PAPER) -> list[dict[str, str]]:
 def lora_ranks(rows: list[dict[str, str]]) -> dict[str, str]:
     """LoRA's rank at each budget (Table 9), which is also SVD-LoRA's."""
     return {
-        row["budget_label"]: row["value"] for row in rows if (row["table"], row["metric"]) == ("AdaLoRA-T9", "rank")
+        size_of(row["budget_label"]): row["value"]
+        for row in rows
+        if (row["table"], row["metric"]) == ("AdaLoRA-T9", "rank")
     }
+
+
+def size_of(label: str) -> str:
+    """The budget of a printed size."""
+    return BUDGETS.get(label, label)
 
 
 def named(row: Mapping[str, str]) -> str:
@@ -114,7 +122,7 @@ def named(row: Mapping[str, str]) -> str:
 def identity(row: Mapping[str, str], ranks: Mapping[str, str]) -> tuple[str, str, str] | None:
     """Method, budget and variant of a printed row; None if this suite doesn't have the method."""
     name = named(row)
-    budget = BUDGETS.get(row["budget_label"], row["budget_label"])
+    budget = size_of(row["budget_label"])
     if name in CONTRASTS:
         return "increlora", budget, minus(*CONTRASTS[name])
     if name not in ROWS:

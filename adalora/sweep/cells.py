@@ -13,6 +13,7 @@ from joblib import Parallel, delayed
 from adalora.cell import cell_id
 from adalora.config import register, validated
 from adalora.config.mistakes import check_arguments, explained
+from adalora.config.recipes import aliases
 from adalora.config.schema import Config
 from adalora.errors import UserError
 from adalora.places import CONF
@@ -52,7 +53,7 @@ def chosen(settings: Sequence[Setting], only: str) -> list[Setting]:
         key, equals, values = item.partition("=")
         if not (key and equals and values):
             raise UserError(f"ONLY={item}: give options of the cells, such as ONLY='task=rte method=adalora,lora'")
-        wanted[key] = values.split(",")
+        wanted[key] = [aliases().get(value, value) if key == "budget" else value for value in values.split(",")]
     found = []
     for setting in settings:
         options = dict(override.split("=", 1) for override in setting.overrides)

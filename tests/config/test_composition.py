@@ -15,7 +15,7 @@ from omegaconf import OmegaConf
 from adalora.config import recipes as tables
 from adalora.config import register
 from adalora.config.mistakes import explained
-from adalora.config.recipes import protocols, recipes
+from adalora.config.recipes import aliases, protocols, recipes
 from adalora.errors import UserError
 from adalora.methods.discovery import METHODS
 from adalora.plan import make_plan
@@ -53,9 +53,27 @@ def test_the_fixed_names_are_there():
 def test_every_option_composes(compose, group, option):
     extra = ["budget.params=250_000"] if option == "custom" else []
     config = compose(f"{group}={option}", *extra)
-    assert getattr(config, group).name == option
+    assert getattr(config, group).name == aliases().get(option, option)
     if option == "custom":
         assert config.budget.params == 250_000
+
+
+@pytest.mark.parametrize(("alias", "name"), {"0.16%": "0.3M", "0.32%": "0.6M", "0.65%": "1.2M"}.items())
+@pytest.mark.parametrize(
+    "line", ["task=rte", "task=squad_v2 method=increlora", "task=cola method=increlora", "experiment=svd_lora"]
+)
+def test_a_size_is_the_same_however_it_is_spelt(compose, line, alias, name):
+    """A recipe's values for a budget hold for its aliases, too."""
+    assert compose(*line.split(), f"budget={alias}") == compose(*line.split(), f"budget={name}")
+
+
+def test_an_experiment_may_use_an_alias(compose, tmp_path):
+    folder = tmp_path / "experiment"
+    folder.mkdir()
+    (folder / "mine.yaml").write_text("# @package _global_\ndefaults:\n  - override /budget: 0.65%\n")
+    line = ("task=cola", "method=increlora")
+    mine = compose(f"hydra.searchpath=[file://{tmp_path}]", "experiment=mine", *line)
+    assert mine == compose("budget=1.2M", *line)
 
 
 @pytest.mark.parametrize("experiment", options("experiment"))

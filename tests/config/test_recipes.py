@@ -117,7 +117,7 @@ FEW = 32  # evaluation rows that any interval has room for
 def fitted(config, steps=None, eval_rows=FEW):
     """The configuration with its lengths for this many steps (default: the recipe's), and the notes."""
     training, method, notes = fit_lengths(config, config.method, steps or config.recipe.total_steps, eval_rows)
-    return Resolved.of(config, training=training, method=method), notes
+    return Resolved.of(config, config.model, method, config.budget, training), notes
 
 
 def in_force(config, keys):
