@@ -92,6 +92,8 @@ def solve(model: Model, method: MethodConfig, budget: Budget, built: nn.Module, 
     method = method.fitted(built.config)
     if not method.has_budget:
         adapter = trained_in_place(create(method), built, shapes, model.head)
+        if adapter == 0:
+            raise UserError(f"method={method.name} finds nothing to train in {model.title}: choose another method")
         counts = Counts(adapter, adapter, head)
         return Setting(method, "any", params, counts, None, Choice.FIXED)
 

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, NamedTuple, TypeVar
 
 import pyarrow as pa
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerBase
 
+from tasks.options import Task
+
 if TYPE_CHECKING:
     import datasets
     from accelerate import Accelerator
 
+Options = TypeVar("Options", bound=Task)
 Batch = dict[str, Tensor]
 ReportProgress = Callable[[int, int], None]  # called with rows done and total rows, for a progress bar
 
@@ -47,16 +51,20 @@ class Samples(NamedTuple):
     rows: list[list[Any]]
 
 
-class TaskType(Protocol):
-    """A type of task: rows, loss and scores. `tasks.discovery.create(task)` creates one."""
+class TaskType(ABC, Generic[Options]):
+    """A type of task with its options: rows, loss and scores. `tasks.discovery.create(task)` creates one."""
 
     merges: ClassVar[bool] = False  # evaluate with the adapters merged into the weights
 
+    def __init__(self, task: Options) -> None:
+        self.task = task
+
     @property
+    @abstractmethod
     def outputs(self) -> int:
         """Outputs of the head."""
-        ...
 
+    @abstractmethod
     def checked(self, raw: pa.Table, where: str, training: bool) -> tuple[pa.Table, list[str]]:
         """Check every row, and return the columns that the task needs, with a line for each kind of row that is left
         out or unusual.
@@ -69,11 +77,10 @@ class TaskType(Protocol):
         Raises:
             UserError: a row isn't valid; the message says where and why.
         """
-        ...
 
+    @abstractmethod
     def features(self, table: pa.Table, tokenizer: PreTrainedTokenizerBase) -> datasets.Dataset:
         """The model's inputs: columns `input_ids`, `length` (tokens) and those of the type."""
-        ...
 
     def notes(self, table: pa.Table, features: datasets.Dataset) -> list[str]:
         """Notes on a split's features, such as how many inputs were truncated."""
@@ -83,14 +90,15 @@ class TaskType(Protocol):
         """The weight of each feature in the mean loss; None: 1."""
         return None
 
+    @abstractmethod
     def collate(self, tokenizer: PreTrainedTokenizerBase, multiple: int) -> Callable[[list[dict[str, Any]]], Batch]:
         """Collate rows of `features` to a batch, padded to a multiple of `multiple` tokens."""
-        ...
 
+    @abstractmethod
     def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor | int]:
         """The mean task loss of a batch, and its total weight."""
-        ...
 
+    @abstractmethod
     def evaluate(
         self,
         accelerator: Accelerator,
@@ -100,11 +108,10 @@ class TaskType(Protocol):
         report: ReportProgress,
     ) -> Scores:
         """Evaluate `model`, which is in evaluation mode; slow evaluations call `report`."""
-        ...
 
+    @abstractmethod
     def samples(self, split: Split, predictions: Any, count: int) -> Samples:
         """Pick `count` rows, evenly spread over the split."""
-        ...
 
     def save(self, split: Split, predictions: Any, folder: Path) -> None:
         """Write the predictions into the run folder, for reading or for an official script."""

@@ -89,6 +89,16 @@ def test_full_fine_tuning_is_184423682_with_the_head_and_has_no_choice(compose):
     assert full.choice == Choice.FIXED
 
 
+def test_bitfit_on_a_model_without_biases_is_refused(compose):
+    config = compose("method=bitfit")
+    built = blank(config.backbone, 2)
+    for module in built.modules():
+        if getattr(module, "bias", None) is not None:
+            module.bias = None
+    with pytest.raises(UserError, match="method=bitfit finds nothing to train in DeBERTaV3-base: choose another"):
+        solve(config.backbone, config.method, config.budget, built, shapes_of(target_modules(built, config.backbone)))
+
+
 def test_bitfit_is_102912_and_has_no_choice(compose):
     bitfit = setting(compose, "method=bitfit", "budget=1.2M")
     assert (bitfit.counts.peak, bitfit.counts.kept, bitfit.counts.head) == (102_912, 102_912, HEAD)

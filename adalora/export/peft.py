@@ -9,7 +9,7 @@ own format. The head is included as `modules_to_save`.
 from collections.abc import Sequence
 from copy import deepcopy
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import peft
 from safetensors.torch import save_file
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from adalora.errors import UserError
 from adalora.methods.adalora.layer import AdaLoRA, SVDLinear
 from adalora.methods.linear import AdaptedLinear, unmergeable
+from adalora.methods.options import given
 from adalora.methods.peft.injection import ADAPTER
 from adalora.methods.peft.layer import PEFT
 from adalora.methods.protocol import Method
@@ -107,16 +108,16 @@ def triplets(method: AdaLoRA) -> Adapter:
         tensors[f"{PREFIX}{path}.lora_B"] = module.lora_B[:, alive]
     return (
         peft.AdaLoraConfig(
-            init_r=config.init_rank,
-            target_r=max(1, round(config.target_rank)),
-            lora_alpha=config.alpha,
+            init_r=given(config, "init_rank"),
+            target_r=max(1, round(given(config, "target_rank"))),
+            lora_alpha=cast(Any, config.alpha),  # PEFT only divides by it
             lora_dropout=config.dropout,
             target_modules=list(method.modules),
             rank_pattern=pattern,
             total_step=method.schedule.T,
-            tinit=config.initial_steps,
-            tfinal=config.final_steps,
-            deltaT=config.mask_interval,
+            tinit=given(config, "initial_steps"),
+            tfinal=given(config, "final_steps"),
+            deltaT=given(config, "mask_interval"),
             beta1=config.beta1,
             beta2=config.beta2,
             orth_reg_weight=config.orthogonality,

@@ -1,17 +1,21 @@
 """The interface between methods and the training loop. Methods override what they need."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from adalora.methods.linear import merge
+from adalora.methods.options import MethodConfig
+
+Options = TypeVar("Options", bound=MethodConfig)
 
 
-class Method(Protocol):
-    """A parameter-efficient method, usable in any loop:
+class Method(ABC, Generic[Options]):
+    """A parameter-efficient method with its options, usable in any loop:
 
         method.attach(model, targets, total_steps)
         for t, batch in enumerate(batches):           # t counts optimizer steps from 0
@@ -30,15 +34,17 @@ class Method(Protocol):
 
     increments: ClassVar[bool] = True  # whether it adds an increment to the maps' weights
     reads_inputs: ClassVar[bool] = False  # whether it uses the maps' inputs, besides their gradients
-    config: Any
 
+    def __init__(self, config: Options) -> None:
+        self.config = config
+
+    @abstractmethod
     def attach(self, model: nn.Module, targets: Mapping[str, nn.Linear], total_steps: int) -> None:
         """Add the method's parameters to `model`, whose own parameters are frozen.
 
         Raises:
             UserError: an option is unresolved: a size (solved from a budget) or a length (`config.planned`).
         """
-        ...
 
     def groups(self) -> list[dict[str, Any]]:
         """Optimizer groups (`params` and options) for parameters with their own hyperparameters."""

@@ -23,11 +23,8 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 
-class Classification(TaskType):
+class Classification(TaskType[ClassificationTask]):
     """Rows have `text_1`, optionally `text_2`, and `label`; predictions are logits (rows, classes)."""
-
-    def __init__(self, task: ClassificationTask) -> None:
-        self.task = task
 
     @property
     def outputs(self) -> int:

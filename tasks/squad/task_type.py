@@ -29,13 +29,13 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 
-class Squad(TaskType):
+class Squad(TaskType[SquadTask]):
     """Rows of id, question, context and answers; features are windows; predictions are `Answers`."""
 
     outputs = 2  # start and end logits per token
 
     def __init__(self, task: SquadTask) -> None:
-        self.task = task
+        super().__init__(task)
         self.threshold = task.null_threshold if task.unanswerable else None
 
     def checked(self, raw: pa.Table, where: str, training: bool) -> tuple[pa.Table, list[str]]:

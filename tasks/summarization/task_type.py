@@ -27,14 +27,11 @@ if TYPE_CHECKING:
 IGNORED = -100  # the label that the library's loss ignores
 
 
-class Summarization(TaskType):
+class Summarization(TaskType[SummarizationTask]):
     """Rows have source and target; predictions are texts."""
 
     outputs = 0  # the output layer is tied to the embeddings
     merges = True  # generation runs the decoder once per token
-
-    def __init__(self, task: SummarizationTask) -> None:
-        self.task = task
 
     def checked(self, raw: pa.Table, where: str, training: bool) -> tuple[pa.Table, list[str]]:
         return checked(raw, self.task, where)

@@ -240,6 +240,11 @@ def test_the_count_of_random_shapes(seed):
         ({"a": (4, 4), "b": (6, 6)}, {}, r"can't split b of 6 x 6 into squares of 4"),
         ({str(i): (6, 6) for i in range(4)}, {"heads": 4}, r"method\.heads=4 doesn't divide 6"),
         ({str(i): (6, 6) for i in range(6)}, {}, r"method\.matrices=4 doesn't divide the 6 squares of 6 x 6"),
+        (  # 30 layers whose keys and values are smaller, as in grouped-query attention: no grid of 15 x 4
+            {f"l.{i}.{name}": (6, 6) for i in range(30) for name in "qo"},
+            {},
+            r"takes 4 squares of 6 x 6 for a layer, but l\.0 has 2: set method\.matrices, or",
+        ),
     ],
 )
 def test_what_doesn_t_fit_is_refused(shapes, options, message):

@@ -97,11 +97,11 @@ class Stack:
         total.index_add_(0, self.rows, self.importance.score(kind).mean(self.mean_dim))
 
 
-class AdaLoRA(Method):
+class AdaLoRA(Method[AdaLoRAConfig]):
     """Prune the least important triplets, from `init_rank` per module to a mean of `target_rank`."""
 
     def __init__(self, config: AdaLoRAConfig) -> None:
-        self.config: Any = config
+        super().__init__(config)
         self.triplets = config.triplets
         self.modules: dict[str, SVDLinear | LoRALinear] = {}
 

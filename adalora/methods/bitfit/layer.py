@@ -14,13 +14,10 @@ from adalora.methods.bitfit.options import BitFitConfig
 from adalora.methods.protocol import Method
 
 
-class BitFit(Method):
+class BitFit(Method[BitFitConfig]):
     """Trains the biases."""
 
     increments = False
-
-    def __init__(self, config: BitFitConfig) -> None:
-        self.config = config
 
     def attach(self, model: nn.Module, targets: Mapping[str, nn.Linear], total_steps: int) -> None:
         for name, parameter in model.named_parameters():

@@ -12,13 +12,10 @@ from adalora.methods.full.options import FullConfig
 from adalora.methods.protocol import Method
 
 
-class Full(Method):
+class Full(Method[FullConfig]):
     """Trains everything."""
 
     increments = False
-
-    def __init__(self, config: FullConfig) -> None:
-        self.config = config
 
     def attach(self, model: nn.Module, targets: Mapping[str, nn.Linear], total_steps: int) -> None:
         model.requires_grad_(True)

@@ -58,16 +58,13 @@ def fresh_linear(d_in: int, d_out: int, like: Tensor, std: float) -> nn.Linear:
     return linear
 
 
-class BottleneckMethod(Method):
+class BottleneckMethod(Method[BottleneckConfig]):
     """A bottleneck of the same width after every target."""
 
     increments = False  # non-linear: see UNMERGEABLE
     block: ClassVar[type[BottleneckBlock]]  # in DeBERTa: replaces `....output` for the target `....output.dense`
     in_bart: ClassVar[type[nn.Module]]  # in BART: replaces the map ...
     at_norm: ClassVar[bool] = False  # ... or the LayerNorm after it
-
-    def __init__(self, config: BottleneckConfig) -> None:
-        self.config: Any = config
 
     def attach(self, model: nn.Module, targets: Mapping[str, nn.Linear], total_steps: int) -> None:
         for path, kind in [self.place(model, target) for target in targets]:

@@ -39,12 +39,8 @@ from adalora.methods.protocol import Method
 SILENT = 1e-5  # E of the reserve (released code)
 
 
-class IncreLoRA(Method):
+class IncreLoRA(Method[IncreLoRAConfig]):
     """Grow ranks from `init_rank` per module to a mean of `target_rank`, where they matter most."""
-
-    def __init__(self, config: IncreLoRAConfig) -> None:
-        self.config: Any = config
-        self.modules: dict[str, GrowingLinear] = {}
 
     # -- training
 

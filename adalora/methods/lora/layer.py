@@ -48,12 +48,8 @@ class LoRALinear(LowRankLinear):
         return self.lora_A[alive], self.scale * self.lora_B[:, alive]
 
 
-class LoRA(Method):
+class LoRA(Method[LoRAConfig]):
     """LoRA with the same rank at every map."""
-
-    def __init__(self, config: LoRAConfig) -> None:
-        self.config: Any = config
-        self.modules: dict[str, LoRALinear] = {}
 
     def attach(self, model: nn.Module, targets: Mapping[str, nn.Linear], total_steps: int) -> None:
         self.modules = replace_modules(model, targets, lambda base: LoRALinear(base, self.config))

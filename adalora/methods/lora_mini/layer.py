@@ -65,12 +65,8 @@ def frozen(tensor: Tensor) -> nn.Parameter:
     return nn.Parameter(tensor, requires_grad=False)
 
 
-class LoRAMini(Method):
+class LoRAMini(Method[LoRAMiniConfig]):
     """LoRA-Mini, with the same inner sizes at every map."""
-
-    def __init__(self, config: LoRAMiniConfig) -> None:
-        self.config: Any = config
-        self.modules: dict[str, LoRAMiniLinear] = {}
 
     def attach(self, model: nn.Module, targets: Mapping[str, nn.Linear], total_steps: int) -> None:
         self.modules = replace_modules(model, targets, lambda base: LoRAMiniLinear(base, self.config))

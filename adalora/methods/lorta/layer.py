@@ -22,7 +22,6 @@ Parameters: r (d + d_h + H + L + M).
 """
 
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -98,11 +97,8 @@ def dense(left: Tensor, right: Tensor) -> Tensor:
     return (left.unflatten(-1, (-1, len(right))) @ right).flatten(1)
 
 
-class LoRTA(Method):
+class LoRTA(Method[LoRTAConfig]):
     """LoRTA: one CP tensor for all maps."""
-
-    def __init__(self, config: LoRTAConfig) -> None:
-        self.config: Any = config
 
     def attach(self, model: nn.Module, targets: Mapping[str, nn.Linear], total_steps: int) -> None:
         grid = self.config.grid({path: (base.out_features, base.in_features) for path, base in targets.items()})

@@ -1,10 +1,12 @@
 """Options of LoRTA."""
 
+from collections import Counter
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Self
 
 from adalora.methods.options import Count, PlacedConfig, Shapes, given
 from adalora.options import at_least, not_negative, one_of, option, positive, require, share
+from adalora.paths import layer_of
 
 
 class Grid(NamedTuple):
@@ -111,6 +113,16 @@ class LoRTAConfig(PlacedConfig):
             slices % matrices == 0,
             f"method.matrices={matrices} doesn't divide the {slices} squares of {d} x {d}: choose a divisor",
         )
+        if self.matrices is None:
+            squares: Counter[tuple[str, int]] = Counter()  # by layer of the backbone
+            for path, (d_out, d_in) in shapes.items():
+                squares[layer_of(path)] += (d_out // d) * (d_in // d)
+            for (stack, layer), count in squares.items():
+                require(
+                    count % matrices == 0,
+                    f"method=lorta takes {matrices} squares of {d} x {d} for a layer, but {stack}.{layer} has {count}: "
+                    "set method.matrices, or choose maps with method.modules",
+                )
         return Grid(d, slices // matrices, matrices, first)
 
     def describe(self) -> str:

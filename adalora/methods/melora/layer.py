@@ -53,12 +53,8 @@ class MELoRALinear(AdaptedLinear):
         return torch.block_diag(*self.lora_A), torch.block_diag(*(self.scale * self.lora_B))
 
 
-class MELoRA(Method):
+class MELoRA(Method[MELoRAConfig]):
     """MELoRA: n mini LoRAs of equal rank at every map."""
-
-    def __init__(self, config: MELoRAConfig) -> None:
-        self.config: Any = config
-        self.modules: dict[str, MELoRALinear] = {}
 
     def attach(self, model: nn.Module, targets: Mapping[str, nn.Linear], total_steps: int) -> None:
         self.modules = replace_modules(model, targets, lambda base: MELoRALinear(base, self.config))

@@ -90,11 +90,8 @@ def rotation(blocks: int, s: int) -> tuple[Tensor, Tensor]:
     return angles.cos(), angles.sin()
 
 
-class MoRA(Method):
+class MoRA(Method[MoRAConfig]):
     """MoRA: a square matrix with LoRA's parameter count at every map."""
-
-    def __init__(self, config: MoRAConfig) -> None:
-        self.config: Any = config
 
     def attach(self, model: nn.Module, targets: Mapping[str, nn.Linear], total_steps: int) -> None:
         replace_modules(model, targets, lambda base: MoRALinear(base, self.config))

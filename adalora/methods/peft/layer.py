@@ -26,11 +26,11 @@ from adalora.methods.peft.options import PEFTConfig
 from adalora.methods.protocol import Method
 
 
-class PEFT(Method):
+class PEFT(Method[PEFTConfig]):
     """A PEFT tuner."""
 
     def __init__(self, config: PEFTConfig) -> None:
-        self.config: Any = config
+        super().__init__(config)
         self.adaptive = config.adaptive
         self.budget = 0
 

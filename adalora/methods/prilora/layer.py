@@ -116,14 +116,10 @@ class WatchedLinear(LoRALinear):
         return super().forward(x)
 
 
-class PRILoRA(Method):
+class PRILoRA(Method[PRILoRAConfig]):
     """PRILoRA: LoRA with ranks of mean `mean_rank` and a share `sparsity` of A pruned."""
 
     reads_inputs = True
-
-    def __init__(self, config: PRILoRAConfig) -> None:
-        self.config: Any = config
-        self.modules: dict[str, WatchedLinear] = {}
 
     # -- training
 
@@ -131,6 +127,7 @@ class PRILoRA(Method):
         config = self.config
         self.t_i, self.interval = given(config, "initial_steps"), given(config, "mask_interval")
         self.total_steps, self.inputs = total_steps, InputNorms()
+        self.modules: dict[str, WatchedLinear] = {}
         for position, (path, rank) in enumerate(config.ranks_of(targets).items()):
             like = LoRAConfig(rank=rank, alpha=config.alpha, dropout=config.dropout, init_std=config.init_std)
             build = partial(WatchedLinear, config=like, position=position, inputs=self.inputs)

@@ -60,17 +60,13 @@ class GatedLinear(LowRankLinear):
         return self.lora_A[open_], self.scale * self.lora_B[:, open_] * self.gate[open_]
 
 
-class SoRA(Method):
+class SoRA(Method[SoRAConfig]):
     """SoRA: gates thresholded from `max_rank` per module to a mean rank of `target_rank`."""
-
-    def __init__(self, config: SoRAConfig) -> None:
-        self.config: Any = config
-        self.modules: dict[str, GatedLinear] = {}
 
     # -- training
 
     def attach(self, model: nn.Module, targets: Mapping[str, nn.Linear], total_steps: int) -> None:
-        config = self.config
+        config, r = self.config, given(self.config, "max_rank")
         self.modules = replace_modules(model, targets, lambda base: GatedLinear(base, config))
         form_together(model, self.modules)
         self.gates: list[Tensor] = [module.gate for module in self.modules.values()]
@@ -78,10 +74,10 @@ class SoRA(Method):
         self.costs = torch.tensor(costs, device=self.gates[0].device)
         self.schedule = None
         if config.xi is None:
-            b_0, b_T = config.max_rank * sum(costs), config.final_budget(sum(costs))  # noqa: N806
+            b_0, b_T = r * sum(costs), config.final_budget(sum(costs))  # noqa: N806
             t_i, t_f = given(config, "initial_steps"), given(config, "final_steps")
             self.schedule = Schedule(b_0, b_T, t_i, t_f, total_steps, mask_interval=1)
-        self.mask = torch.ones(len(costs), config.max_rank, dtype=torch.bool, device=self.costs.device)
+        self.mask = torch.ones(len(costs), r, dtype=torch.bool, device=self.costs.device)
         self.xi = torch.zeros((), dtype=self.gates[0].dtype, device=self.costs.device)
         self.lr_share = 1.0
 
@@ -109,7 +105,7 @@ class SoRA(Method):
         """The proximal step on all gates (n, r_max) at once."""
         gates = torch.stack(self.gates)
         if self.schedule is None:
-            self.xi.fill_(self.config.xi * self.lr_share)
+            self.xi.fill_(given(self.config, "xi") * self.lr_share)
             gates = self.operator(gates, self.xi)
         else:
             budget = self.schedule.budget(t)
