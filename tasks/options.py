@@ -1,6 +1,5 @@
 """Options shared by all tasks. Imports no torch."""
 
-import codecs
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
@@ -23,9 +22,9 @@ class Served(NamedTuple):
 def encoding_name(value: str) -> str | None:
     """A name that Python knows an encoding by."""
     try:
-        codecs.lookup(value)
+        "".encode(value)  # unlike codecs.lookup, only finds encodings of text
     except LookupError:
-        return "is no encoding; utf-8, cp1252 and utf-16 are, for example"
+        return "is no encoding of text; utf-8, cp1252 and utf-16 are, for example"
     return None
 
 
@@ -66,6 +65,7 @@ class Task:
 
     def __post_init__(self) -> None:
         check_options(self, "task")
+        require(bool(self.metrics), "task.metrics=[]: give one metric or more")
         for metric in self.metrics:
             allowed = ", ".join(self.known_metrics)
             require(metric in self.known_metrics, f"task.metrics: {metric} is unknown, allowed are {allowed}")

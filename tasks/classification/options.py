@@ -36,11 +36,21 @@ class ClassificationTask(Task):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        require(len(self.text) in (1, 2), f"task.text={self.text}: a row has one text or two")
+        require(self.label not in self.text, f"task.label={self.label} is in task.text, too: a label is no input")
         what, fitting = "regression", list(OF_NUMBERS)
+        if self.label_range is not None:
+            require(self.labels is None, "task.label_range is for numbers: set task.labels or task.label_range to null")
+            good = len(self.label_range) == 2 and self.label_range[0] < self.label_range[1]
+            require(good, f"task.label_range={self.label_range}: give the lowest and the highest number")
         if self.labels is not None:
             twice = sorted({label for label in self.labels if self.labels.count(label) > 1})
-            require(not twice, f"task.labels has {' and '.join(twice)} twice: name every class once")
-            require(len(self.labels) != 1, f"task.labels={self.labels}: a classification needs two labels or more")
+            require(
+                not twice,
+                f"task.labels has {' and '.join(twice)} twice: name every class once (without quotes, YAML takes yes, "
+                "on and true for one value, and no, off and false)",
+            )
+            require(len(self.labels) > 1, f"task.labels={self.labels}: a classification needs two labels or more")
             what = f"classification of {len(self.labels)} classes"
             fitting = [name for name in OF_CLASSES if name != "f1" or len(self.labels) == 2]
         for metric in self.metrics:

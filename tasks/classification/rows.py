@@ -10,31 +10,33 @@ from transformers import PreTrainedTokenizerBase
 
 from adalora.errors import UserError
 from tasks.classification.options import ClassificationTask
-from tasks.columns import as_labels, as_numbers, as_text, class_names, needed
+from tasks.columns import as_labels, as_numbers, as_text, blank, class_names, meaning, needed, total
 
 if TYPE_CHECKING:
     import datasets
 
 
 def checked(raw: pa.Table, task: ClassificationTask, where: str) -> tuple[pa.Table, list[str]]:
-    """Check every row, and return the task's columns, with labels as ids or floats, and a line for each class without
-    a row.
+    """Check every row, and return the task's columns, with labels as ids or floats, and a line for blank texts and for
+    classes without a row.
 
     Raises:
         UserError: a row isn't valid; the message says where and why.
     """
     needed(raw, [*task.text, task.label], where, "rename it, or set task.text and task.label")
     columns = {f"text_{i}": as_text(raw, name, where) for i, name in enumerate(task.text, start=1)}
+    counts = {name: total(blank(texts)) for name, texts in zip(task.text, columns.values(), strict=True)}
+    notes = [f"{count:,} rows have a blank {name}" for name, count in counts.items() if count]
     if task.labels is None:
         low, high = task.label_range or (float("-inf"), float("inf"))
-        return pa.table(columns | {"label": as_numbers(raw, task.label, where, low, high)}), []
+        return pa.table(columns | {"label": as_numbers(raw, task.label, where, low, high)}), notes
     stored = class_names(raw, task.label)
-    if stored is not None and stored != task.labels:
+    if stored is not None and [*map(meaning, map(str, stored))] != [*map(meaning, task.labels)]:
         raise UserError(f"{where}: labels are named {stored}, task={task.name} expects {task.labels} in this order")
     ids = as_labels(raw, task.label, where, task.labels)
     there = set(pc.unique(ids).to_pylist())
     absent = [name for i, name in enumerate(task.labels) if i not in there]
-    notes = [f"no row is {' or '.join(map(repr, absent))}"] if absent else []
+    notes += [f"no row is {' or '.join(map(repr, absent))}"] if absent else []
     return pa.table(columns | {"label": ids}), notes
 
 
@@ -58,6 +60,6 @@ def features(table: pa.Table, tokenizer: PreTrainedTokenizerBase, max_length: in
 
 def notes(rows: datasets.Dataset, max_length: int) -> list[str]:
     """Say how many rows of `features` are cut, if any are."""
-    cut = pc.sum(rows.data["cut"]).as_py() or 0
+    cut = total(rows.data["cut"])
     share = f"{cut:,} of {len(rows):,} texts ({cut / len(rows):.1%})"
     return [f"{share} are truncated to task.max_length={max_length} tokens"] if cut else []

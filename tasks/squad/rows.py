@@ -4,6 +4,7 @@ Training leaves out rows with nothing to learn. Evaluation never leaves a row ou
 script's on the same file.
 """
 
+import json
 from collections import Counter
 from typing import Any
 
@@ -98,17 +99,17 @@ def unnested(raw: pa.Table, where: str) -> pa.Table:
     try:
         rows = [
             {
-                "id": question["id"],
-                "question": question["question"],
+                **{name: question[name] if isinstance(question[name], str) else json.dumps(question[name])
+                   for name in ("id", "question")},
                 "context": paragraph["context"],
-                "answers": by_field(question["answers"]),
+                "answers": by_field(question.get("answers") or []),
             }
-            for article in raw.to_pylist()
-            for paragraph in article["paragraphs"]
+            for paragraphs in raw["paragraphs"].to_pylist()
+            for paragraph in (json.loads(paragraphs) if isinstance(paragraphs, str) else paragraphs)
             for question in paragraph["qas"]
-        ]
+        ]  # fmt: skip
         return pa.Table.from_pylist(rows, SCHEMA)
-    except (KeyError, TypeError, pa.ArrowException) as error:
+    except (KeyError, TypeError, ValueError, OverflowError, pa.ArrowException) as error:
         raise UserError(f"{where} isn't as SQuAD's own files are ({type(error).__name__}: {error})") from error
 
 

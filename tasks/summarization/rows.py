@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from transformers import PreTrainedTokenizerBase
 
 from adalora.errors import UserError
-from tasks.columns import as_text, needed
+from tasks.columns import as_text, blank, needed, total
 from tasks.summarization.options import SummarizationTask
 
 if TYPE_CHECKING:
@@ -35,18 +35,13 @@ def checked(raw: pa.Table, task: SummarizationTask, where: str) -> tuple[pa.Tabl
     if task.document == task.summary:
         raise UserError(f"task.document and task.summary are both {task.document}: a summary needs a column of its own")
     table = {"source": as_text(raw, task.document, where), "target": as_text(raw, task.summary, where)}
-    if "id" in raw.column_names and not pa.types.is_nested(raw["id"].type):
+    if "id" in raw.column_names and not pa.types.is_nested(raw["id"].type) and not raw["id"].null_count:
         table["id"] = as_text(raw, "id", where)
     rows = pa.table(table)
-    no_source, no_target = (pc.equal(pc.utf8_trim_whitespace(rows[name]), "") for name in ("source", "target"))
+    no_source, no_target = (blank(rows[name]) for name in ("source", "target"))
     rows = rows.filter(pc.invert(pc.or_(no_source, no_target)))
     flagged = {"an empty document": no_source, "an empty summary": pc.and_not(no_target, no_source)}
     return rows, [f"left out: {count:,} with {what}" for what, flags in flagged.items() if (count := total(flags))]
-
-
-def total(flags: pa.ChunkedArray) -> int:
-    """Count the true values."""
-    return pc.sum(flags).as_py() or 0
 
 
 def features(

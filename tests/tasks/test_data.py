@@ -206,7 +206,7 @@ def test_wrong_rows_are_named_with_their_file(rte, tmp_path, wrong, split):
         load_data(replace(rte, data_dir=folder))
 
 
-@pytest.mark.parametrize("score", [5.01, -0.01, float("inf")])
+@pytest.mark.parametrize("score", [5.01, -0.01])
 def test_stsb_scores_lie_in_0_to_5(stsb, tmp_path, score):
     rows = pairs([2.5, score, 0.0], pa.float32())
     with pytest.raises(UserError, match=r"train\.parquet.*label.*\[0, 5\]"):
@@ -227,7 +227,7 @@ def test_stsb_scores_at_both_ends_are_read(stsb, tmp_path):
 
 def test_stsb_scores_are_numbers(stsb, tmp_path):
     rows = pairs(["2.5", "high"], pa.string())
-    with pytest.raises(UserError, match=r"train\.parquet.*label must be a number"):
+    with pytest.raises(UserError, match=r"train\.parquet.*label must be a finite number"):
         load_data(replace(stsb, data_dir=store(tmp_path / "stsb", train=rows, validation=rows)))
 
 

@@ -109,8 +109,14 @@ def test_what_is_wrong_is_named(own, labels, rows, options, message):
 @pytest.mark.parametrize(
     "name, content, message",
     [
-        ("a.csv", b"text,mood\none,two,three\n", r"a\.csv: not readable as CSV \(CSV parse error: Expected 2 columns"),
-        ("a.csv", b"", r"a\.csv: not readable as CSV \(Empty CSV file\)"),
+        (
+            "a.csv",
+            b"text,mood\none,two,three\n",
+            r"a\.csv: not readable as CSV \(CSV parse error: Row #2: Expected 2 columns",
+        ),
+        ("a.csv", b"PK\x03\x04\xff", r"a\.csv is an Excel workbook or another archive: save it as CSV"),
+        ("a.jsonl", b"\x1f\x8b\x08", r"a\.jsonl is compressed with gzip: unpack it"),
+        ("a.csv", "text\na\n".encode("utf-16-le"), r"NUL characters: if it is UTF-16, say task\.encoding=utf-16-le"),
         (
             "a.csv",
             b"text\n\xff\xfe\xfa\n",
@@ -127,7 +133,7 @@ def test_what_is_wrong_is_named(own, labels, rows, options, message):
         (
             "a.xlsx",
             b"PK",
-            r"a\.xlsx: unknown file type, names may end in \.parquet, \.csv, \.tsv, \.jsonl, \.json, \.tab$",
+            r"unknown file type, names may end in \.parquet, \.csv, \.tsv, \.txt, \.jsonl, \.ndjson, \.json, \.tab$",
         ),
     ],
 )
@@ -168,7 +174,24 @@ def test_text_stays_as_it_is_written(tmp_path, name, write, rows):
         ("a.csv", 'text;mood\r\n"a;b\nc";1\r\n', {"text": ["a;b\nc"], "mood": ["1"]}),
         ("a.tab", "text\tmood\nfilm 1\tbad\nfilm 2\tgood\n", {"text": ["film 1", "film 2"], "mood": ["bad", "good"]}),
         ("a.tab", "text\tmood\nstring\td\nmeta\tclass\nfilm 1\tbad\n", {"text": ["film 1"], "mood": ["bad"]}),
+        ("a.tsv", 'text\tmood\n"a"\t1\nb "c"\t2\n', {"text": ['"a"', 'b "c"'], "mood": ["1", "2"]}),
+        ("a.tsv", 'text\tmood\n"a ""b"""\t1\n"c\td\ne"\t2\n', {"text": ['a "b"', "c\td\ne"], "mood": ["1", "2"]}),
+        ("a.TSV", "text\tmood\r0001\t1\r", {"text": ["0001"], "mood": ["1"]}),
         ("a.csv", "\ufefftext\na\n", {"text": ["a"]}),
+        ("a.csv", "\n\r\ntext,mood\n0001,1", {"text": ["0001"], "mood": ["1"]}),
+        ("a.csv", "sep=;\ntext;mood\na,b,c;0001\n", {"text": ["a,b,c"], "mood": ["0001"]}),
+        ("a.csv", '"text, all of it";mood\n0001;1\n', {"text, all of it": ["0001"], "mood": ["1"]}),
+        ("a.txt", "text\tmood\n0001\t1\n", {"text": ["0001"], "mood": ["1"]}),
+        ("a.csv", "text,mood", {"text": [], "mood": []}),
+        ("a.csv", "\n", {}),
+        ("a.ndjson", "", {}),
+        ("a.json", '{"version": "1", "data": []}', {}),
+        (
+            "a.json",
+            '{"text": "a", "x": "1"}{"text": "b", "x": {"y": 1}}',
+            {"text": ["a", "b"], "x": ['"1"', '{"y": 1}']},
+        ),
+        ("a.json", '{"a": "b", "x": [9999999999999999999999]}', {"a": ["b"], "x": ["[9999999999999999999999]"]}),
         ("a.csv", ",text\n0,a\n", {"": ["0"], "text": ["a"]}),  # an index that pandas wrote
     ],
 )
@@ -183,13 +206,22 @@ def test_another_encoding_is_read_if_it_is_named(tmp_path, name, encoding):
     content = "tëxt\nraté\n" if name == "a.csv" else json.dumps({"tëxt": "raté"}, ensure_ascii=False)
     (tmp_path / name).write_bytes(content.encode(encoding))
     assert read_table([tmp_path / name], encoding).to_pydict() == {"tëxt": ["raté"]}
-    with pytest.raises(UserError, match="isn't utf-8"):
-        read_table([tmp_path / name])
+    if encoding != "utf-16":
+        with pytest.raises(UserError, match="isn't utf-8"):
+            read_table([tmp_path / name])
 
 
-def test_an_encoding_that_there_is_not(own):
-    with pytest.raises(UserError, match=r"task\.encoding=utf-88: is no encoding"):
-        own(["bad", "good"], encoding="utf-88")
+@pytest.mark.parametrize("given", ["utf-8", "UTF-8", "cp1252"])
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_byte_order_mark_says_which_utf_it_is(tmp_path, encoding, given):
+    (tmp_path / "a.csv").write_bytes("tëxt,mood\n0001,ö\n".encode(encoding))
+    assert read_table([tmp_path / "a.csv"], given).to_pydict() == {"tëxt": ["0001"], "mood": ["ö"]}
+
+
+@pytest.mark.parametrize("name", ["utf-88", "hex", "rot13"])
+def test_an_encoding_that_there_is_not(own, name):
+    with pytest.raises(UserError, match=rf"task\.encoding={name}: is no encoding of text"):
+        own(["bad", "good"], encoding=name)
 
 
 def test_parquet_is_known_by_its_content(tmp_path):
@@ -260,7 +292,8 @@ def test_labels_are_what_they_mean(own, tmp_path, labels, stored, ids):
         (["bad", "good"], "", "1 rows have no mood"),
         (["1", "2"], "two", "unknown mood 'two', allowed are '1', '2'"),
         (["bad", "good"], "2", r"mood 2 in 1 rows is out of range 0 to 1"),
-        (None, "high", r"mood must be a number, and 'high' is none"),
+        (["10", "x"], "1_0", "unknown mood '1_0'"),
+        *((None, mood, f"mood must be a finite number, and '{mood}' is none") for mood in ("high", "1_0", "inf", "٣")),
     ],
 )
 def test_a_wrong_label_is_seen(own, labels, mood, message):
@@ -274,6 +307,7 @@ def test_a_wrong_label_is_seen(own, labels, mood, message):
         (["a", "b", "c"], "f1", r"classification of 3 classes, which has no f1.*macro_f1"),
         (["a"], "accuracy", "needs two labels or more"),
         (["a", "b", "a"], "accuracy", "task.labels has a twice"),
+        ([], "accuracy", "needs two labels or more"),
     ],
 )
 def test_a_metric_fits_its_labels(own, labels, metric, message):
@@ -281,9 +315,59 @@ def test_a_metric_fits_its_labels(own, labels, metric, message):
         own(labels, metrics=[metric], headline=metric)
 
 
-def test_a_class_without_rows_is_noted(own):
+@pytest.mark.parametrize(
+    "labels, options, message",
+    [
+        (None, {"label_range": [5]}, r"label_range=\[5.*\]: give the lowest and the highest number"),
+        (None, {"label_range": [5, 0]}, "give the lowest and the highest number"),
+        (["a", "b"], {"label_range": [0, 5]}, "label_range is for numbers"),
+        (["a", "b"], {"text": []}, "a row has one text or two"),
+        (["a", "b"], {"text": ["x", "y", "z"]}, "a row has one text or two"),
+        (["a", "b"], {"text": ["text", "mood"]}, "a label is no input"),
+        (["a", "b"], {"metrics": []}, "give one metric or more"),
+    ],
+)
+def test_options_that_do_not_fit_are_refused(own, labels, options, message):
+    with pytest.raises(UserError, match=message):
+        own(labels, **options)
+
+
+def test_a_class_without_rows_and_blank_texts_are_noted(own):
     data = load_data(own(["bad", "good", "mixed", "none"]))
-    assert data.notes == [f"{split}: no row is 'mixed' or 'none'" for split in ("train", "validation")]
+    assert data.notes == [
+        f"{split}: {line}"
+        for split in ("train", "validation")
+        for line in ("1 rows have a blank text", "no row is 'mixed' or 'none'")
+    ]
+
+
+def test_numbers_are_read_as_text_or_number_whatever_they_are_stored_as(own, tmp_path):
+    table = pa.table({"text": pa.array([0.1, 2.0], pa.float32()), "mood": [" 1.5", "2e0 "]})
+    path = str(tmp_path / "rows.parquet")
+    pq.write_table(table.replace_schema_metadata({"huggingface": '{"info": null}'}), path)
+    found = load_data(own(None, train_file=path, eval_file=path)).tables["train"]
+    assert found.to_pydict() == {"text_1": ["0.1", "2.0"], "label": [1.5, 2.0]}
+    pq.write_table(pa.table({"text": [0.1, float("nan")], "mood": [1, 2]}), path)
+    with pytest.raises(UserError, match="1 rows have a gap in column 'text'"):
+        load_data(own(None, train_file=path, eval_file=path))
+
+
+def test_shards_may_differ_in_what_the_task_does_not_need(own, tmp_path):
+    for i, rows in enumerate(({"text": ["a"], "mood": ["bad"]}, {"mood": ["good"], "extra": [1], "text": ["b"]})):
+        pq.write_table(pa.table(rows), tmp_path / f"part{i}.parquet")
+    task = own(["bad", "good"], train_file=f"{tmp_path}/part?.parquet", eval_file=f"{tmp_path}/part[0].parquet")
+    data = load_data(task)
+    assert data.tables["train"].to_pydict() == {"text_1": ["a", "b"], "label": [0, 1]}
+    assert data.rows == {"train": 2, "validation": 1}
+
+
+def test_one_split_in_two_files_is_refused(own, tmp_path):
+    task = own(["bad", "good"])
+    pq.write_table(pa.table(ROWS), tmp_path / "train.parquet")
+    with pytest.raises(UserError, match=r"has train\.parquet and train\.csv: give task\.train_file"):
+        load_data(task)
+    with pytest.raises(UserError, match=r"has only task\.train_file: give task\.train_file and task\.eval_file"):
+        load_data(own(["bad", "good"], train_file=str(tmp_path / "train.csv"), data_dir=None))
 
 
 def test_what_is_cut_is_counted(own, tiny_model):

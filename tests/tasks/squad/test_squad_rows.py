@@ -177,3 +177,20 @@ def test_squad_s_own_files_are_read(tmp_path):
 def test_answers_may_be_objects():
     table = pa.Table.from_pylist([row() | {"answers": [{"text": "Ada", "answer_start": 0}]}])
     assert checked(table, "a", False, True)[0]["answers"].to_pylist() == [{"text": ["Ada"], "answer_start": [0]}]
+
+
+def test_the_official_files_may_hold_more_and_ids_may_be_numbers(tmp_path):
+    """Keys that aren't used may have any type, and a question without an answer need not have the key."""
+    rows = [
+        {"id": 1, "question": 2024, "answers": [{"text": "Ada", "answer_start": 0}], "meta": 1},
+        {"id": "x", "question": "Who?", "meta": {"a": 2**70}},
+    ]
+    articles = [
+        {"title": 1, "paragraphs": [{"context": "Ada wrote it.", "qas": rows}]},
+        {"title": {}, "paragraphs": []},
+    ]
+    (tmp_path / "dev.json").write_text(json.dumps({"data": articles}))
+    table, _ = checked(read_table([tmp_path / "dev.json"]), "dev", True, False)
+    assert table["id"].to_pylist() == ["1", "x"]
+    assert table["question"].to_pylist() == ["2024", "Who?"]
+    assert table["answers"].to_pylist() == [{"text": ["Ada"], "answer_start": [0]}, {"text": [], "answer_start": []}]
