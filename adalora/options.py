@@ -92,7 +92,7 @@ def written(value: Any) -> str:
     """Format an option's value as the command line, table rows and plans show it."""
     if isinstance(value, float) and value == float(f"{value:g}"):
         return f"{value:g}"
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):
         return f"[{','.join(map(str, value))}]"  # as on the command line
     return value if isinstance(value, str) else json.dumps(value)
 

@@ -9,7 +9,7 @@ from adalora.cell import MODEL_OPTIONS
 from adalora.methods.protocol import Method
 from adalora.plan import Plan
 from adalora.provenance import commit, hardware, peak_memory_mb, versions
-from adalora.resultfile import SCHEMA, Result
+from adalora.resultfile import SCHEMA, Option, Result
 from adalora.runfolder import RunFolder
 from adalora.training.checkpoint import Progress
 from tasks.data import Data
@@ -24,6 +24,7 @@ def record(
     progress: Progress,
     accelerator: Accelerator,
     command: list[str],
+    options: dict[str, Option],
 ) -> Result:
     """Collect the result of a finished run."""
     config, counts = plan.config, plan.setting.counts
@@ -56,7 +57,8 @@ def record(
         },
         method=asdict(config.method),
         budget={"name": plan.setting.budget, "params": config.budget.params, "deviation": plan.setting.deviation},
-        recipe=asdict(config.recipe),
+        recipe={name: getattr(config.recipe, name) for name in ("name", "protocol", "source")},
+        options=options,
         seed=config.seed,
         precision=config.precision,
         last=progress.last,

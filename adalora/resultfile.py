@@ -1,8 +1,9 @@
 """The content of result.json: write and read it. Imports no torch."""
 
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
@@ -16,12 +17,14 @@ from pydantic import (
 from adalora.files import sha256, write_json
 from adalora.reading import Damaged, holds, read_json, sealed
 
-SCHEMA = 4
+SCHEMA = 5
 UNCOUNTED = (
     "epochs", "max_steps", "log_steps", "checkpoint_minutes", "checkpoint_steps", "activation_checkpointing",
 )  # fmt: skip
 """Options of `training` that don't change the numbers, given T."""
-NAME, ADAPTER = "result.json", "adapter/adapter.safetensors"  # in a run folder
+NAME = "result.json"  # in a run folder
+ADAPTER, LOGS = ("adapter/adapter.safetensors", "adapter/adapter.json"), ("metrics.jsonl", "ranks.jsonl")
+"""Files of a run folder whose checksums a result has."""
 RECORDS = "*-seed*-*.json"  # records, which may outlive the run folders: <task>-<method>-seed<seed>-<key>.json
 MACHINE = (
     "data_root", "run_root", "cache_dir", "device", "tracking", "task.data_dir", "task.train_file", "task.eval_file",
@@ -73,9 +76,6 @@ class RecipePart(BaseModel):
 
     protocol: str | None
     source: str | None
-    total_steps: PositiveInt | None
-    lengths: dict[str, NonNegativeInt]
-    values: dict[str, dict[str, Any]]
 
 
 class ParametersPart(BaseModel):
@@ -90,6 +90,25 @@ class TrainingPart(BaseModel):
     epochs: Annotated[FiniteFloat, Field(gt=0)]
     max_steps: PositiveInt | None
     total_steps: PositiveInt
+
+
+Origin = Literal["published", "ours", "budget", "default", "user"]
+
+
+@dataclass(frozen=True)
+class Option:
+    """A value that changes the numbers, and where it comes from (adalora/origins.py)."""
+
+    value: Any
+    origin: Origin
+    reference: Any  # what the method has as published; None where only ours exists
+    scaled: bool | None = None  # of a length in steps: whether it was scaled to this T
+    fixed: bool = False  # whether the method's form fixes it
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON, without what doesn't apply."""
+        empty = {"scaled": None, "fixed": False}
+        return {key: value for key, value in asdict(self).items() if key not in empty or value != empty[key]}
 
 
 def fractions(scores: dict[str, float]) -> dict[str, float]:
@@ -117,6 +136,7 @@ class Result:
     method: Annotated[Part, holds(MethodPart)]  # the resolved options
     budget: Annotated[Part, holds(BudgetPart)]
     recipe: Annotated[Part, holds(RecipePart)]
+    options: dict[str, Option]  # by key, such as method.alpha
     seed: NonNegativeInt
     precision: str
     last: Scores
@@ -132,7 +152,7 @@ class Result:
     versions: dict[str, str]
     commit: str | None  # with `-dirty` if the tree had changes
     hardware: Part
-    adapter: str = ""  # sha256 of `ADAPTER`
+    files: dict[str, str] = field(default_factory=dict)  # sha256 of `ADAPTER` and `LOGS`
     evaluations: list[dict[str, FiniteFloat]] = field(default_factory=list)  # in a record: `step`, `eval/<metric>`
 
     def __post_init__(self) -> None:
@@ -142,16 +162,17 @@ class Result:
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
-        return asdict(self)
+        return asdict(self) | {"options": {key: option.as_dict() for key, option in self.options.items()}}
 
 
 def write_result(folder: Path, result: Result) -> Result:
-    """Write result.json into a run folder, with checksums of the adapter and of itself, and return the result.
+    """Write result.json into a run folder, with checksums of the adapter, the logs and itself, and return the result.
 
     Raises:
         UserError: it can't be written.
     """
-    result = replace(result, adapter=sha256(folder / ADAPTER))
+    names = [name for name in (*ADAPTER, *LOGS) if (folder / name).is_file()]
+    result = replace(result, files={name: sha256(folder / name) for name in names})
     write_json(folder / NAME, sealed(result.as_dict()))
     return result
 
@@ -176,10 +197,18 @@ def read_result(place: Path) -> Result:
 
 
 def read_finished(folder: Path) -> Result:
-    """Read a result and verify the adapter's checksum. Raises `Damaged`."""
-    result, adapter = read_result(folder), folder / ADAPTER
-    if not adapter.is_file():
-        raise Damaged(adapter, "not a file", "run it again", missing=not adapter.exists())
-    if sha256(adapter) != result.adapter:
-        raise Damaged(adapter, "its checksum differs", "run it again")
+    """Read a result and verify the adapter's checksums. Raises `Damaged`."""
+    result = read_result(folder)
+    for fault in damaged(folder, result.files, ADAPTER):
+        raise fault
     return result
+
+
+def damaged(folder: Path, files: Mapping[str, str], names: Iterable[str]) -> Iterator[Damaged]:
+    """The files of a run that aren't what they were when it ended, by the checksums in its result."""
+    for name in (name for name in names if name in files):
+        path, remedy = folder / name, "restore it, or remove the folder and run it again"
+        if not path.is_file():
+            yield Damaged(path, "not a file", remedy, missing=not path.exists())
+        elif sha256(path) != files[name]:
+            yield Damaged(path, "its checksum differs", remedy)

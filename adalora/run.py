@@ -25,12 +25,13 @@ from adalora.counts import check_end, check_start
 from adalora.distributed import noticing_loss
 from adalora.errors import Interrupted, LostProcess, UserError
 from adalora.files import write_text
+from adalora.origins import origins
 from adalora.plan import Plan, make_plan
 from adalora.progress.heatmap import save_heatmap
 from adalora.progress.terminal import console, show_plan, show_result
 from adalora.progress.watch import Watch
 from adalora.result import record
-from adalora.resultfile import SCHEMA, Result, write_result
+from adalora.resultfile import SCHEMA, Option, Result, write_result
 from adalora.runfolder import RunFolder, explained, noting_failure, run_key
 from adalora.sources.hub import all_of
 from adalora.tracking import Wandb, about_run, samples_of
@@ -59,7 +60,7 @@ def run(config: Config, overrides: Sequence[str]) -> dict[str, Any]:
     command = ["train.py", *overrides]  # the run's own pid; a sweep has another
     with noting_failure(config, cell) if main else nullcontext(), noticing_loss():
         accelerator = build_accelerator(config)
-        prepared = prepare(config, cell, accelerator)
+        prepared = prepare(config, cell, accelerator, overrides)
     folder, plan = prepared.folder, prepared.plan
     with session(folder, plan.config) if main else nullcontext() as found, noticing_loss():
         (result,) = broadcast_object_list([found])
@@ -84,9 +85,10 @@ class Prepared:
     tokenizer: PreTrainedTokenizerBase
     folder: RunFolder
     accelerator: Accelerator
+    options: dict[str, Option]  # with their origins
 
 
-def prepare(config: Config, cell: str, accelerator: Accelerator) -> Prepared:
+def prepare(config: Config, cell: str, accelerator: Accelerator, overrides: Sequence[str]) -> Prepared:
     """Find weights and data, tokenise, plan. Raises `UserError`."""
     with accelerator.main_process_first():  # rank 0 first: it downloads and fills the cache
         weights, data, features, tokenizer = read(config)
@@ -95,7 +97,9 @@ def prepare(config: Config, cell: str, accelerator: Accelerator) -> Prepared:
     tokens = [digest(rows.data.table) for rows in features.values()]
     key = run_key(plan.config, data.digest, tokens, weights.digest)
     folder = RunFolder(plan.config, plan.setting.budget, key, cell)
-    return Prepared(plan, weights, data, features, tokenizer, folder, accelerator)
+    eval_rows = sum(map(len, features.values())) - plan.rows
+    options = origins(config, plan.config, overrides, eval_rows)
+    return Prepared(plan, weights, data, features, tokenizer, folder, accelerator, options)
 
 
 def read(config: Config) -> tuple[Weights, Data, dict[str, datasets.Dataset], PreTrainedTokenizerBase]:
@@ -202,7 +206,7 @@ def execute(run: Prepared, command: list[str]) -> dict[str, Any]:
             )
         )
         check_end(model, optimizer, method, plan.setting.counts)
-        result = record(plan, run.weights, run.data, folder, method, progress, accelerator, command)
+        result = record(plan, run.weights, run.data, folder, method, progress, accelerator, command, run.options)
         method.finish()
         if main:
             for split, found in zip(splits, predictions, strict=True):

@@ -16,7 +16,7 @@ from adalora.files import WRITING, remove, write_json
 from adalora.lock import locked
 from adalora.methods.init_from import content_digest
 from adalora.reading import Damaged, read_json
-from adalora.resultfile import NAME, Result, read_finished
+from adalora.resultfile import LOGS, NAME, Result, damaged, read_finished
 
 Status = Literal["running", "done", "failed", "interrupted"]
 FAILED = ".failed"  # below the run root: a folder per cell that failed before it had a run folder
@@ -94,6 +94,8 @@ class RunFolder:
         except Damaged as error:
             warn(f"{str(error).rpartition(':')[0]}: the run is repeated")
             return None
+        for fault in damaged(self.path, result.files, LOGS):
+            warn(f"{str(fault).rpartition(':')[0]}: the result stands, but reports leave this log out")
         if self.cell not in read_status(self.path).cells:  # this cell leads to the same run
             self.set_status("done")
         return result

@@ -30,7 +30,7 @@ def prepared():
         register()
         with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
             config = validated(hydra.compose("config", overrides=overrides), overrides)
-        return prepare(config, cell_id(config), build_accelerator(config))
+        return prepare(config, cell_id(config), build_accelerator(config), overrides)
 
     return go
 

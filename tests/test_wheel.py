@@ -43,9 +43,9 @@ def test_its_command_composes_its_own_options(installed):
 
 
 def test_it_ships_the_published_numbers_and_types(installed):
-    code = "from adalora.reporting.paper import read_paper; print(sum(map(len, read_paper().values())))"
+    code = "from adalora.published import read_paper; print(sum(map(len, read_paper().values())))"
     text, site = installed(code)
-    from adalora.reporting.paper import read_paper
+    from adalora.published import read_paper
 
     assert int(text) == sum(map(len, read_paper().values())) > 100
     assert (site / "adalora/py.typed").exists()

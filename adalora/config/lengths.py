@@ -1,6 +1,7 @@
 """Scale a recipe's lengths in steps if T isn't the recipe's T (D-lengths)."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, cast
 
@@ -30,22 +31,26 @@ def fit_lengths(
         UserError: the lengths don't fit into T.
     """
     recipe = options.recipe
-    scale = total_steps / recipe.total_steps if recipe.total_steps else 1.0
-    if abs(scale - 1) <= NEAR:
-        scale = 1.0
-    rounds = math.ceil(eval_rows / options.training.batch_size)
-    least = {"mask_interval": 1, "interval": 1, "eval_steps": max(rounds, 1)}
+    lengths = at_steps(recipe.lengths, recipe.total_steps, total_steps, options.training.batch_size, eval_rows)
     notes: list[str] = []
 
     def filled(section: str, node: Any) -> dict[str, int]:
-        values = {}
-        for key, value in recipe.lengths.items():
-            if getattr(node, key, ...) is None:
-                values[key] = max(round(value * scale), min(value, least.get(key, 0)))
-                if values[key] != value:
-                    notes.append(f"{section}.{key} {value} -> {values[key]}")
+        values = {key: value for key, value in lengths.items() if getattr(node, key, ...) is None}
+        changed = {key: value for key, value in values.items() if value != recipe.lengths[key]}
+        notes.extend(f"{section}.{key} {recipe.lengths[key]} -> {value}" for key, value in changed.items())
         return values
 
     training = vars(options.training) | filled("training", options.training) | {"total_steps": total_steps}
     method = replace(method, **cast(Any, filled("method", method)))
     return PlannedTraining(**training), method.planned(total_steps), notes
+
+
+def at_steps(
+    lengths: Mapping[str, int], recipe_steps: int | None, total_steps: int, batch_size: int, eval_rows: int
+) -> dict[str, int]:
+    """Lengths of a recipe at T = `total_steps`, scaled by T / `recipe_steps` unless the two are within 5 %."""
+    scale = total_steps / recipe_steps if recipe_steps else 1.0
+    if abs(scale - 1) <= NEAR:
+        scale = 1.0
+    least = {"mask_interval": 1, "interval": 1, "eval_steps": max(math.ceil(eval_rows / batch_size), 1)}
+    return {key: max(round(value * scale), min(value, least.get(key, 0))) for key, value in lengths.items()}

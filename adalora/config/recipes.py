@@ -5,9 +5,12 @@ in steps, `PLACES` (`training` for its fields), else `method`. `total_steps` is 
 
     - method: adalora
       source: "arXiv 2303.10512 Table 8"
+      published: true
       common: {alpha: 16}
       rows:
-        rte: {lr: 1.2e-3, orthogonality: 0.3}
+        rte: {lr: 1.2e-3, orthogonality: {value: 0.3, published: false}}
+
+`published` says of the block's values, or of one, whether they are published for this method, task and backbone.
 
 A block without a method applies to all methods: every block of a protocol, and those of a recipe that changes it.
 """
@@ -15,7 +18,7 @@ A block without a method applies to all methods: every block of a protocol, and 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
 from functools import cache
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -38,7 +41,15 @@ PLACES = {
 DIFFS = ("official_scripts", "pocket")  # recipes that are a diff over `paper`
 GROUPS = ("_protocol", "_recipe", "_recipe_at")  # Hydra groups: per task, per method, per method and budget
 
-Row = dict[str, Any]  # column -> value, including `source`
+
+class Stated(NamedTuple):
+    """A value of a table."""
+
+    value: Any
+    published: bool
+
+
+Row = dict[str, Any]  # column -> Stated, and `source`
 
 
 @dataclass
@@ -46,6 +57,7 @@ class Block:
     """Rows by task with a common source."""
 
     rows: dict[str, Any]
+    published: bool = False
     method: str | None = None  # None: all methods
     budgets: tuple[str | None, ...] = (None,)  # budgets that it applies to, as a diff; None: all
     like: str | None = None  # a protocol that starts from this backbone's rows
@@ -75,10 +87,15 @@ def nodes() -> Iterator[tuple[str, str, dict[str, Any]]]:
 
 def protocols() -> dict[tuple[str, str], Row]:
     """The protocols: what all methods share, by (model, task)."""
-    table = {(model, task): (block.like, row) for model, block in blocks("protocol") for task, row in rows_of(block)}
-    for (model, task), (like, _) in table.items():
-        require(like is None or (like, task) in table, f"conf/recipes: {model} is like {like}, which has no row {task}")
-    return {(model, task): (table[like, task][1] if like else {}) | row for (model, task), (like, row) in table.items()}
+    table = {(model, task): (block, row) for model, block in blocks("protocol") for task, row in rows_of(block)}
+    for (model, task), (block, row) in table.items():
+        if block.like is not None:
+            there = (block.like, task) in table
+            require(there, f"conf/recipes: {model} is like {block.like}, which has no row {task}")
+            others = {column: entry for column, entry in table[block.like, task][1].items() if column != "source"}
+            borrowed = {column: Stated(entry.value, block.published) for column, entry in others.items()}
+            table[model, task] = block, borrowed | row
+    return {place: row for place, (_, row) in table.items()}
 
 
 def recipes(name: str) -> dict[tuple[str, str, str, str | None], Row]:
@@ -124,16 +141,25 @@ def blocks(name: str) -> Iterator[tuple[str, Block]]:
                 block = Block(**entry)
                 if not (isinstance(block.rows, dict) and all(isinstance(row, dict) for row in block.rows.values())):
                     raise TypeError("rows must be {task: {column: value}}, {} for a task without values")
+                if not isinstance(block.published, bool):
+                    raise TypeError(f"published must be true or false, and is {block.published!r}")
+                _ = dict(rows_of(block))  # raises TypeError
                 yield path.stem.removeprefix(f"{name}-"), block
         except (OmegaConfBaseException, YAMLError, UnicodeDecodeError, TypeError) as error:
             raise UserError(f"conf/recipes/{path.name} can't be read: {' '.join(str(error).split())}") from error
 
 
 def rows_of(block: Block) -> Iterator[tuple[str, Row]]:
-    """A block's rows by task, with its common values."""
+    """A block's rows by task, with its common values. Raises `TypeError`."""
     for task, row in block.rows.items():
-        source = {"source": block.source.format(task=task)} if block.source else {}
-        yield task, source | block.common | row
+        source = {"source": row.get("source") or (block.source or "").format(task=task)}
+        values = {column: stated(value, block) for column, value in (block.common | row).items() if column != "source"}
+        yield task, values | (source if source["source"] else {})
+
+
+def stated(value: Any, block: Block) -> Stated:
+    """A value, which may say itself whether it is published. Raises `TypeError`."""
+    return Stated(**value) if isinstance(value, dict) else Stated(value, block.published)
 
 
 def node(row: Row, source: str, method: str | None) -> dict[str, Any]:
@@ -144,12 +170,14 @@ def node(row: Row, source: str, method: str | None) -> dict[str, Any]:
     options = [option.name for option in fields(config)]
     lengths: dict[str, int] = {}
     values: dict[str, Any] = {}
-    tree: dict[str, Any] = {"recipe": {"lengths": lengths, "values": {source: values}}}
-    for column, value in row.items():
+    published: dict[str, bool] = {}
+    tree: dict[str, Any] = {"recipe": {"lengths": lengths, "values": {source: values}, "published": published}}
+    for column, entry in row.items():
         place = PLACES.get(column, "method")
         if column == "source":
-            tree["recipe"][source] = value
+            tree["recipe"][source] = entry
             continue
+        value, published[f"{place}.{column}"] = entry
         if place == "method" and column not in options:
             allowed = nearest(column, [*PLACES, *options])
             raise UserError(

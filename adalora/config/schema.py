@@ -54,13 +54,15 @@ class Recipe:
 
     `lengths` are optimizer steps at T = `total_steps`, by option name, for options of training and method that are null
     (lengths.py). Without `total_steps` they hold at any T. `values` records what the tables in conf/recipes say, by
-    option key, separately for `protocol` and `source`; it doesn't set anything.
+    option key, separately for `protocol` and `source`, and `published` whether a value is published for the method,
+    task and backbone; they don't set anything.
     """
 
     name: str = MISSING
     total_steps: int | None = option(MISSING, positive)
     lengths: dict[str, int] = MISSING
     values: dict[str, dict[str, Any]] = field(default_factory=dict)
+    published: dict[str, bool] = field(default_factory=dict)
     protocol: str | None = MISSING  # set by conf/recipes/protocol-<model>.yaml
     source: str | None = MISSING  # set by conf/recipes/<recipe>-<model>.yaml
 

@@ -29,10 +29,7 @@ from adalora.plan import Plan
 from adalora.progress.heatmap import rank_figure
 from adalora.progress.terminal import console
 from adalora.provenance import peak_memory_mb
-from adalora.reporting.cells import scores_of
-from adalora.reporting.paper import model_of, read_paper, scores
-from adalora.reporting.results import Run
-from adalora.reporting.variants import variant_of
+from adalora.published import Run, model_of, read_paper, scores, scores_of, variant_of
 from adalora.resultfile import Result
 from adalora.tracking import Log, Wandb
 from tasks.task_type import Samples

@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import NamedTuple
 
-from adalora.reporting.paper import ROWS, Key, Published
+from adalora.published import ROWS, Difference, Key, Published, Variant, scores_of
 from adalora.reporting.results import Run, budget_of
-from adalora.reporting.variants import variant_of, variants
+from adalora.reporting.variants import variants
 from adalora.statistics.seeds import Interval, Summary, summary
 
 
@@ -99,7 +99,7 @@ class Row:
     method: str
     budget: str
     variant: str
-    published: str
+    published: Variant | Difference
     runs: Mapping[str, Sequence[Run]]
 
     @property
@@ -178,13 +178,6 @@ class Contrast(Row):
         return [*super().all_runs(), *self.less.all_runs()]
 
 
-def scores_of(run: Run, step: str) -> dict[str, float]:
-    """A run's metrics at its `last` or `best` step in percent, with the average of MNLI's two (Table 5)."""
-    scores = {name: 100 * value for name, value in run[step].items()}
-    pair = [scores[name] for name in ("accuracy_matched", "accuracy_mismatched") if name in scores]
-    return scores | ({"accuracy_average": statistics.mean(pair)} if len(pair) == 2 else {})
-
-
 def numbers_of(run: Run, step: str) -> dict[str, float]:
     """Scores, peak memory in GB, and minutes per epoch including evaluations (Table 15)."""
     training = run["training"]
@@ -212,17 +205,11 @@ def rows_of(runs: Iterable[Run]) -> list[Row]:
     cells: dict[tuple[str, str, str], list[Run]] = defaultdict(list)
     for run in runs:
         cells[run["method"]["name"], budget_of(run), run["task"]["name"]].append(run)
-    rows: dict[tuple[str, str, str, str], dict[str, list[Run]]] = defaultdict(dict)
+    rows: dict[tuple[str, str, str, Variant], dict[str, list[Run]]] = defaultdict(dict)
     for (method, budget, task), group in cells.items():
-        for variant, same in variants(group).items():
-            rows[method, budget, variant, variant_of(same[0])][task] = same
-    return sorted(
-        (
-            Row(method, budget, variant, published, tasks)
-            for (method, budget, variant, published), tasks in rows.items()
-        ),
-        key=position,
-    )
+        for (own, name), same in variants(group).items():
+            rows[method, budget, name, own][task] = same
+    return sorted((Row(*place, tasks) for place, tasks in rows.items()), key=position)
 
 
 def position(row: Row) -> tuple[bool, bool, int, str, int, str, str]:

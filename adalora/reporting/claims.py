@@ -5,31 +5,27 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
+import yaml
 
 from adalora.errors import UserError
-from adalora.methods.discovery import METHODS
-from adalora.options import nearest
 from adalora.places import PAPER
-from adalora.reporting.paper import lora_ranks, read_all, size_of
+from adalora.published import Variant, lora_ranks, read_all, size_of, variant
 
 KINDS, OVER, STEPS = ("scores", "ranks", "cost"), ("each", "average"), ("last", "best")
 
 
 @dataclass(frozen=True)
 class Side:
-    """One side of a comparison: a method, its variant as named in tables, and its budget if it is fixed."""
+    """One side of a comparison: a method, its variant, and its budget if it is fixed."""
 
     method: str
-    variant: str = ""  # {rank} is replaced by LoRA's rank at the budget
+    variant: Variant = frozenset()  # `RANK`: LoRA's rank at the budget
     budget: str | None = None  # None: the claim's budgets
 
     def at(self, budget: str | None, ranks: Mapping[str, str]) -> "Side":
         """This side at one of the claim's budgets, unless it has its own."""
         budget = size_of(self.budget or budget or "") or None
-        return Side(self.method, self.variant.format(rank=ranks.get(budget or "")), budget)
+        return Side(self.method, variant(dict(self.variant), ranks.get(budget or "")), budget)
 
 
 @dataclass(frozen=True)
@@ -68,15 +64,15 @@ def read_claims(folder: Path = PAPER, paper: Path | None = None) -> list[Claim]:
         paper: folder of the published numbers, if it is another.
 
     Raises:
-        UserError: the file can't be read, or a claim has an unknown field, method or choice, or no budget.
+        UserError: the file can't be read, or a claim has an unknown field or choice, or no budget.
     """
     path = folder / "claims.yaml"
     try:
-        entries: Any = OmegaConf.to_container(OmegaConf.load(path))
+        entries: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
         claims = [claim_of(entry) for entry in entries]
     except OSError as error:
         raise UserError(f"{path} can't be read ({error.strerror}): it belongs to the repository") from error
-    except (OmegaConfBaseException, YAMLError, UnicodeDecodeError, TypeError, AttributeError, KeyError) as error:
+    except (yaml.YAMLError, UnicodeDecodeError, TypeError, AttributeError, KeyError) as error:
         raise UserError(f"{path} can't be read as claims: {' '.join(str(error).split())}") from error
     ids = [claim.id for claim in claims]
     if twice := {name for name in ids if ids.count(name) > 1}:
@@ -91,11 +87,9 @@ def claim_of(entry: dict[str, Any]) -> Claim:
     allowed_fields = [each.name for each in fields(Claim) if each.name != "ranks"]
     if unknown := [key for key in entry if key not in allowed_fields]:
         raise UserError(f"claim {name}: there is no field {unknown[0]}, allowed are {', '.join(allowed_fields)}")
-    sides = [Side(**entry["one"]), *(Side(**other) for other in entry.get("others", ()))]
+    sides = [Side(**(each | {"variant": variant(each.get("variant", {}))}))
+             for each in (entry["one"], *entry.get("others", ()))]  # fmt: skip
     claim = Claim(**(entry | {"one": sides[0], "others": sides[1:]}))
-    for side in sides:
-        if side.method not in METHODS:
-            raise UserError(f"claim {name}: method {side.method}: allowed are {nearest(side.method, METHODS)}")
     for key, allowed in {"kind": KINDS, "over": OVER, "step": STEPS}.items():
         if getattr(claim, key) not in allowed:
             raise UserError(f"claim {name}: {key}={getattr(claim, key)}: allowed are {', '.join(allowed)}")

@@ -7,17 +7,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import yaml
 from rich.table import Table
 from rich.text import Text
 
 from adalora.errors import UserError
-from adalora.methods.discovery import METHODS
 from adalora.options import nearest
-from adalora.reporting.cells import scores_of
+from adalora.published import Variant, in_words, scores_of, variant, variant_of
 from adalora.reporting.claimpage import probability, span
 from adalora.reporting.pairs import one_setting
 from adalora.reporting.results import Run, budget_of
-from adalora.reporting.variants import SETTING, options, variant_of
+from adalora.reporting.variants import SETTING, options
 from adalora.statistics.paired import Paired, Scores, holm, paired, paired_over_tasks
 
 
@@ -27,7 +27,7 @@ class Side:
 
     name: str
     method: str | None = None
-    variant: str = ""
+    variant: Variant = frozenset()
     commit: str | None = None
 
 
@@ -46,18 +46,23 @@ class Row:
     scores: tuple[Scores, Scores]
 
 
-def side_of(text: str) -> Side:
+def side_of(text: str, methods: set[str]) -> Side:
     """Parse a side: `adalora`, `adalora importance=magnitude`, or at least seven digits of a commit.
+
+    Args:
+        text: what the user gave.
+        methods: those of the runs.
 
     Raises:
         UserError: it is neither a method nor a commit.
     """
-    method, *rest = text.split(maxsplit=1) or [""]
-    if method in METHODS:
-        return Side(text, method, *rest)
+    method, _, rest = text.partition(" ")
+    if method in methods:
+        given = re.findall(r"([\w.]+)=(\[[^\]]*\]|[^,\s]+)", rest)
+        return Side(text, method, variant({key: yaml.safe_load(value) for key, value in given}))
     if re.fullmatch(r"[0-9a-f]{7,40}(-dirty)?", text):
         return Side(text, commit=text)
-    allowed = nearest(method, METHODS)
+    allowed = nearest(method, methods)
     raise UserError(f"{text!r}: give a method ({allowed}), with options of its variant, or a commit's first 7 digits")
 
 
@@ -67,17 +72,18 @@ def compare(runs: Sequence[Run], a: str, b: str) -> tuple[list[Row], list[str]]:
     Raises:
         UserError: one side is a method and the other a commit, or there is no common cell.
     """
-    one, other = side_of(a), side_of(b)
+    methods = {run["method"]["name"] for run in runs}
+    one, other = side_of(a, methods), side_of(b, methods)
     if (one.commit is None) != (other.commit is None):
         raise UserError(f"A={a} and B={b}: give two methods or two commits")
     cells: dict[tuple[Any, ...], tuple[list[Run], list[Run]]] = defaultdict(lambda: ([], []))
     for run in runs:
-        chosen, variant = options(run), variant_of(run, length=False)
+        chosen, own = options(run), variant_of(run, length=False)
         place = (run["model"]["title"], run["task"]["name"], budget_of(run), *(chosen[name] for name in SETTING))
         for number, side in enumerate((one, other)):
             if side.commit is not None and (run["commit"] or "").startswith(side.commit):
-                cells[(*place, run["method"]["name"], variant)][number].append(run)
-            elif side.method == run["method"]["name"] and side.variant.replace(" ", "") == variant.replace(" ", ""):
+                cells[(*place, run["method"]["name"], in_words(own))][number].append(run)
+            elif side.method == run["method"]["name"] and side.variant == own:
                 cells[place][number].append(run)
     rows = [row for place, pair in sorted(cells.items()) if (row := row_of(place, *pair)) is not None]
     if not rows:

@@ -6,10 +6,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from adalora.paths import layer_of, matches
+from adalora.published import Key, Published, in_words, scores
 from adalora.reporting.cells import GLUE, numbers_of
 from adalora.reporting.claims import Claim, Side
 from adalora.reporting.pairs import Cells, sides
-from adalora.reporting.paper import Key, Published, minus, scores
 from adalora.reporting.results import Run
 from adalora.statistics.paired import Paired, Scores, paired, paired_over_tasks
 
@@ -147,7 +147,7 @@ def published_difference(
     table = paper.get(claim.table or "", {})
     differences = []
     for metric in metrics:
-        whole = table.get((task, metric, one.method, str(one.budget), minus(one.variant, other.variant)))
+        whole = table.get((task, metric, one.method, str(one.budget), (one.variant, other.variant)))
         if whole is not None:
             differences.append(whole.value)
             continue
@@ -165,7 +165,7 @@ def published_difference(
 
 def versus(claim: Claim, one: Side, other: Side) -> str:
     """The two sides of a comparison in words."""
-    texts = [side.method + (f" [{side.variant}]" if side.variant else "") for side in (one, other)]
+    texts = [side.method + (f" [{in_words(side.variant)}]" if side.variant else "") for side in (one, other)]
     if one.budget == other.budget:
         return f"{texts[0]} - {texts[1]} at {one.budget}"
     return f"{texts[0]} {one.budget} - {texts[1]} {other.budget}"

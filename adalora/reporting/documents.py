@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from adalora.published import BART, MODEL, RANK, ROWS, in_words, variant
 from adalora.reporting.cells import AVERAGE, GLUE, TASK_SETS, Column
-from adalora.reporting.paper import BART, MODEL, ROWS
 
 INTRO = (
     "In percent. Ours: median over n seeds at the last step and at the best one, the evaluation with the best headline "
@@ -28,7 +28,9 @@ GLUE_NOTES = [
     VARIANT_NOTE,
 ]
 LEGEND = "Printed names: " + "; ".join(
-    f"{printed} is {method} [{options.format(rank='r')}]" for printed, (method, options) in ROWS.items() if options
+    f"{printed} is {method} [{in_words(variant(options)).replace(RANK, 'r')}]"
+    for printed, (method, options) in ROWS.items()
+    if options
 )
 
 

@@ -7,11 +7,21 @@ from pathlib import Path
 
 from adalora.errors import UserError
 from adalora.places import PAPER, POCKET
+from adalora.published import (
+    BART,
+    CONTRASTS,
+    MODEL,
+    Difference,
+    Variant,
+    in_words,
+    model_of,
+    read_paper,
+    scores,
+)
 from adalora.reporting.cells import SET_OF, TASK_SETS, Column, Contrast, Row, Section, position, rows_of
 from adalora.reporting.claims import read_claims
 from adalora.reporting.comparisons import Paper
 from adalora.reporting.documents import PACKAGED_INTRO, PAGES, Page, Part
-from adalora.reporting.paper import BART, CONTRASTS, MODEL, minus, model_of, read_paper, scores
 from adalora.reporting.results import Run, read_folders
 from adalora.reporting.variants import clashes, mixtures, several_versions
 from adalora.reporting.verdicts import Group, Verdict, judge, judge_elsewhere
@@ -78,26 +88,39 @@ def beside(page: Page, part: Part, runs: Sequence[Run], paper: Paper) -> Section
     rows = [row for row in ours if page.whole or identity(row) in printed]
     rows += [row for row in contrasts if identity(row) in printed]
     missing = printed - {identity(row) for row in rows}
-    rows += [Row(method, budget, variant, variant, {}) for method, budget, variant in missing]
+    rows += [Row(method, budget, title_of(variant), variant, {}) for method, budget, variant in missing]
     title = f"{part.title}, {part.model}"
     cells = scores(paper) if page.whole else theirs
     rows.sort(key=position)
     return Section(title, part.model, tuple(part.columns), rows, cells, source=part.source, scored=part.scored)
 
 
-def identity(row: Row) -> tuple[str, str, str]:
+def title_of(variant: Variant | Difference) -> str:
+    """A variant, or the difference of two, in words."""
+    if isinstance(variant, frozenset):
+        return in_words(variant)
+    one, other = map(in_words, variant)
+    return minus(one, other)
+
+
+def minus(one: str, other: str) -> str:
+    """Name the difference of two variants."""
+    return f"({one or 'as published'}) minus ({other})"
+
+
+def identity(row: Row) -> tuple[str, str, Variant | Difference]:
     """The key of a row's published numbers, without the column."""
     return row.method, row.budget, row.published
 
 
-def contrasts_of(rows: Sequence[Row], one: str, other: str) -> list[Contrast]:
+def contrasts_of(rows: Sequence[Row], one: Variant, other: Variant) -> list[Contrast]:
     """The differences of two variants of IncreLoRA, one per common budget."""
     found = []
     for row in rows:
         for less in rows:
             if identity(row) == ("increlora", less.budget, one) and identity(less) == ("increlora", row.budget, other):
                 shown = minus(row.variant, less.variant)  # may tell apart several rows of one published variant
-                found.append(Contrast(row.method, row.budget, shown, minus(one, other), row.runs, less))
+                found.append(Contrast(row.method, row.budget, shown, (one, other), row.runs, less))
     return found
 
 

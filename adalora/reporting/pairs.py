@@ -4,17 +4,17 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from adalora.published import NO_BUDGET, Variant, variant_of
 from adalora.reporting.claims import Side
-from adalora.reporting.paper import NO_BUDGET
 from adalora.reporting.results import Run, budget_of, folder_of
-from adalora.reporting.variants import SETTING, options, several_versions, variant_of
+from adalora.reporting.variants import SETTING, options, several_versions
 
 
 class Cells:
     """Runs by cell as named in claims, regardless of length."""
 
     def __init__(self, runs: Iterable[Run]) -> None:
-        self.runs: dict[tuple[str, str, str, str], list[Run]] = defaultdict(list)
+        self.runs: dict[tuple[str, str, str, Variant], list[Run]] = defaultdict(list)
         for run in runs:
             variant = variant_of(run, length=False)
             self.runs[run["task"]["name"], run["method"]["name"], budget_of(run), variant].append(run)

@@ -1,13 +1,11 @@
 """Read finished runs from disk, and report damaged ones."""
 
 from pathlib import Path
-from typing import Any
 
 from adalora.errors import UserError
+from adalora.published import Run
 from adalora.reading import Damaged
 from adalora.resultfile import NAME, RECORDS, Result, read_result
-
-Run = dict[str, Any]  # a result.json
 
 
 def read_results(root: Path) -> tuple[list[Run], list[str]]:

@@ -8,8 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from adalora.options import written
 from adalora.places import PAPER
-from adalora.reporting.paper import CONTRASTS, DATASETS, identity, lora_ranks, named, read_all
+from adalora.published import DATASETS, Variant, identity, lora_ranks, named, read_all
 
 TABLES = {  # name on the command line -> tables of the papers
     "glue": ("AdaLoRA-T1",),
@@ -53,16 +54,16 @@ def published(what: str, folder: Path = PAPER) -> tuple[list[Setting], list[str]
                 left[f"{table}: {named(row)}, {row['budget_label']}, {row['dataset']}: no method of that name"] = None
             for method, budget, options in variants:
                 size = [] if budget == "any" else [f"budget={budget}"]
-                given = [f"method.{option}" for option in options.split(", ") if option]
+                given = [f"{key}={written(value)}" for key, value in sorted(options)]
                 overrides = (f"task={task}", f"method={method}", *size, *given)
                 settings.setdefault(overrides, Setting(table, overrides))
     return list(settings.values()), list(left)
 
 
-def variants_of(row: Mapping[str, str], ranks: Mapping[str, str]) -> list[tuple[str, str, str]]:
+def variants_of(row: Mapping[str, str], ranks: Mapping[str, str]) -> list[tuple[str, str, Variant]]:
     """Method, budget and options of the runs for a printed row: one, or two if it prints a difference."""
     who = identity(row, ranks)
     if who is None:
         return []
     method, budget, variant = who
-    return [(method, budget, options) for options in CONTRASTS.get(named(row), (variant,))]
+    return [(method, budget, options) for options in (variant if isinstance(variant, tuple) else (variant,))]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from adalora.files import READ_ONLY, temporary, write_json, writing
 from adalora.reading import Damaged, read_lines, sealed
-from adalora.resultfile import Result, portable, read_finished
+from adalora.resultfile import Result, damaged, portable, read_finished
 from adalora.sweep.states import Content, State, scan, state_of
 
 EVERY = 10.0  # seconds between looks at the run folders
@@ -67,9 +67,10 @@ def keep_records(states: Mapping[str, State], records: Path) -> list[Path]:
 
 
 def record_of(folder: Path) -> Result:
-    """Make the record of the run in `folder`. Raises `Damaged`."""
+    """Make the record of the run in `folder`, without evaluations if its log is damaged. Raises `Damaged`."""
     result = read_finished(folder)
-    lines, _ = read_lines(folder / "metrics.jsonl")
+    whole = not list(damaged(folder, result.files, ["metrics.jsonl"]))
+    lines, _ = read_lines(folder / "metrics.jsonl") if whole else ([], 0)
     evaluations = [
         {"step": line.step, **found}
         for _, line in lines

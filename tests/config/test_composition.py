@@ -187,7 +187,7 @@ def test_a_row_is_in_force_in_its_cell(compose, name):
                     if column in lengths
                     else [getattr(section, column) for section in sections if hasattr(section, column)]
                 )
-                assert found == row[column], (model, task, column)
+                assert found == row[column].value, (model, task, column)
             assert config.recipe.source == row.get("source", config.recipe.source)
 
 
@@ -199,9 +199,9 @@ def test_a_protocol_sets_its_lengths_together(compose, model, task):
     row = PROTOCOLS[model, task]
     assert row.keys() >= LENGTHS | {"epochs", "total_steps"}
     config = compose(f"model={model}", f"task={task}", "method=bitfit")
-    assert config.training.epochs == row["epochs"]
-    assert config.recipe.total_steps == row["total_steps"]
-    assert config.recipe.lengths == {key: row[key] for key in LENGTHS}
+    assert config.training.epochs == row["epochs"].value
+    assert config.recipe.total_steps == row["total_steps"].value
+    assert config.recipe.lengths == {key: row[key].value for key in LENGTHS}
     assert config.recipe.protocol == row["source"]
 
 

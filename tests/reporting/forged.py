@@ -4,10 +4,17 @@ import csv
 import dataclasses
 import io
 import json
+from functools import cache
 
+import yaml
+
+from adalora.methods.discovery import METHODS
+from adalora.origins import Known, decided, fixed_by_form, origins
+from adalora.places import CONF
+from adalora.plan import make_plan
 from adalora.reading import sealed
 from adalora.reporting.cells import GLUE
-from adalora.resultfile import SCHEMA, Result
+from adalora.resultfile import SCHEMA, UNCOUNTED, ModelPart, Result, TaskPart
 
 MINILM = {"name": "deberta_minilm", "title": "MiniLM_L6 & co", "comparable": False}
 METRICS = {task: [column.metric for column in GLUE if column.task == task] for task in {c.task for c in GLUE}}
@@ -17,7 +24,7 @@ BART = {"model__name": "bart_large", "model__title": "BART-large"}
 
 
 def make(task="rte", method="adalora", budget="0.3M", seed=1, last=0.8628, best=0.87, **changes):
-    """A result as a run writes it; `changes` go into the parts named as `part__key`."""
+    """A result; `changes` go into the parts named as `part__key`."""
     metrics = METRICS.get(task, ["accuracy"])
     parts = {
         "model": {"name": "deberta_v3_base", "title": "DeBERTaV3-base", "comparable": True, "origin": "hub x@1",
@@ -34,7 +41,7 @@ def make(task="rte", method="adalora", budget="0.3M", seed=1, last=0.8628, best=
                    "values": {"protocol": {"training.warmup_steps": 200, "training.eval_steps": 100},
                               "source": {"training.lr": 1.2e-3, "method.alpha": 32.0, "method.orthogonality": 0.3,
                                          "method.initial_steps": 600} if method == "adalora" else {}}},
-        "training": {"epochs": 50.0, "max_steps": None, "total_steps": 3900, "lr": 1.2e-3,
+        "training": {"epochs": 50.0, "max_steps": None, "total_steps": 3900, "batch_size": 32, "lr": 1.2e-3,
                      "warmup_steps": 200, "eval_steps": 100, "log_steps": 10, "checkpoint_steps": 100},
         "parameters": {"peak": 663840, "kept": 331776, "head": 592130, "total": 1255970},
     }  # fmt: skip
@@ -49,10 +56,55 @@ def make(task="rte", method="adalora", budget="0.3M", seed=1, last=0.8628, best=
     fields = dict(
         **parts, **top, seed=seed, last=dict.fromkeys(metrics, last) | {"loss": 0.5}, last_step=3900,
         best=dict.fromkeys(metrics, best) | {"loss": 0.4}, best_step=3100, ranks={"a": 2},
-        command=["train.py"], versions={}, hardware={}, adapter="", evaluations=[],
+        command=["train.py"], versions={}, hardware={}, options={}, files={}, evaluations=[],
     )  # fmt: skip
     assert fields.keys() == {field.name for field in dataclasses.fields(Result)}
-    return fields
+    return with_options(fields)
+
+
+def planned(compose, *overrides):
+    """A result with the options that a run of these overrides would have."""
+    config = compose(*overrides)
+    plan = make_plan(config, config.task.rows)
+    found = origins(config, plan.config, overrides, sum(config.task.rows.values()) - plan.rows)
+    run = make(config.task.name, config.method.name, precision=config.precision)
+    options = {key: option.as_dict() for key, option in found.items()}
+    return run | {"options": options, "training": dataclasses.asdict(plan.config.training)}
+
+
+@cache
+def trained():
+    """The defaults of training."""
+    return yaml.safe_load((CONF / "config.yaml").read_text())["training"]
+
+
+def with_options(result):
+    """The result with its options and their origins, as its recipe's values and the defaults decide them."""
+    kind, recipe, task = METHODS.get(result["method"]["name"]), result["recipe"], result["task"]
+    parts = {part: recipe.get("values", {}).get(part, {}) for part in ("protocol", "source")}
+    stated = parts["protocol"] | parts["source"]
+    published = {key: not (recipe[part] or "ours").startswith("ours") for part, own in parts.items() for key in own}
+    if recipe["protocol"]:
+        stated["recipe.total_steps"] = recipe["total_steps"]
+        published["recipe.total_steps"] = not recipe["protocol"].startswith("ours")
+    values = {
+        **{f"model.{key}": value for key, value in result["model"].items() if key not in ModelPart.model_fields},
+        **{f"task.{key}": value for key, value in task.items() if key not in (*TaskPart.model_fields, "direction")},
+        **{f"method.{key}": value for key, value in result["method"].items() if key != "name"},
+        **{f"training.{key}": value for key, value in result["training"].items() if key not in UNCOUNTED},
+        "precision": result["precision"],
+    }  # fmt: skip
+    plain = {key: value for key, value in values.items() if key.startswith(("model.", "task."))}
+    plain |= {f"training.{key}": value for key, value in trained().items()}
+    plain |= {f"method.{key}": value for key, value in (dataclasses.asdict(kind()) if kind else {}).items()}
+    if "task.max_length" in plain:
+        plain["task.max_length"] = 320
+    lengths = {"training.warmup_steps", "training.eval_steps"}
+    lengths |= {f"method.{name}" for name in (kind.lengths if kind else ())}
+    form = result["method"].get("form")
+    known = Known(values, plain, stated, published, lengths, fixed_by_form(kind(form=form)) if form else set())
+    options = decided(values, known, task["rows"].get("validation", 0))
+    return result | {"options": {key: option.as_dict() for key, option in options.items()}}
 
 
 def put(root, *results):
@@ -64,7 +116,7 @@ def put(root, *results):
         place = root / model / task / result["method"]["name"] / result["budget"]["name"]
         folder = place / f"seed{result['seed']}-{result['key']}"
         folder.mkdir(parents=True)
-        (folder / "result.json").write_text(json.dumps(sealed(result)))
+        (folder / "result.json").write_text(json.dumps(sealed(with_options(result))))
     return root
 
 

@@ -6,8 +6,8 @@ import pytest
 
 from adalora.errors import UserError
 from adalora.places import PAPER
+from adalora.published import read_paper
 from adalora.reporting.claims import claim_of, read_claims
-from adalora.reporting.paper import read_paper
 from adalora.reporting.verdicts import judge
 
 PRINTED = {  # by hand from the papers: (claim, part) -> difference in points, ratio for costs
@@ -54,7 +54,6 @@ GOOD = {"id": "x", "statement": "s", "place": "p", "one": {"method": "adalora"},
     "change, message",
     [
         ({"taks": ["rte"]}, "claim x: there is no field taks"),
-        ({"one": {"method": "adalroa"}}, "method adalroa: allowed are adalora"),
         ({"over": "all"}, "over=all: allowed are each, average"),
         ({"kind": "rank"}, "kind=rank: allowed are scores, ranks, cost"),
         ({"budgets": []}, "claim x: one side has no budget"),

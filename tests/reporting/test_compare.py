@@ -7,6 +7,7 @@ from rich.console import Console
 from scipy import stats
 
 from adalora.errors import UserError
+from adalora.published import variant
 from adalora.reporting.compare import compare, comparison_table, side_of
 from tests.programs import error_of, run
 from tests.reporting.forged import MINILM, make, put
@@ -50,12 +51,12 @@ def test_variants_and_commits():
 @pytest.mark.parametrize(
     "a, b, message",
     [
-        ("adalroa", "lora", "'adalroa': give a method (adalora, "),
+        ("adalroa", "lora", "'adalroa': give a method (adalora)"),
         ("adalora", "abcdef0", "give two methods or two commits"),
         (
             "adalora",
             "sora",
-            "adalora and sora have no seed of a cell in common (1 of adalora and 0 of sora among 1 runs)",
+            "'sora': give a method (adalora), with options of its variant",
         ),
     ],
 )
@@ -93,5 +94,6 @@ def test_brackets_of_a_variant_are_shown(markup):
 
 
 def test_sides():
-    assert (side_of("lora init=kaiming").method, side_of("lora init=kaiming").variant) == ("lora", "init=kaiming")
-    assert side_of("830f1b7").commit == "830f1b7"
+    side = side_of("lora init=kaiming, modules=[query,value]", {"lora"})
+    assert (side.method, side.variant) == ("lora", variant({"init": "kaiming", "modules": ["query", "value"]}))
+    assert side_of("830f1b7", set()).commit == "830f1b7"

@@ -16,6 +16,7 @@ from adalora.reporting.pocket.page import page, write_pages
 from adalora.reporting.tables import signed
 from adalora.sweep.studies import read_studies
 from tests.reporting.forged import make as forged
+from tests.reporting.forged import with_options
 
 TARGETS = {"query": "encoder.layer.{layer}.query", "intermediate": "encoder.layer.{layer}.intermediate"}
 MAPS = [pattern.format(layer=layer) for layer in range(6) for pattern in TARGETS.values()]
@@ -83,7 +84,7 @@ def make_study(folder, seeds, without=()):
 def write(folder, run):
     folder.mkdir(exist_ok=True)
     name = f"{run['task']['name']}-{run['method']['name']}-seed{run['seed']}-{run['key']}.json"
-    (folder / name).write_text(json.dumps(sealed(run)))
+    (folder / name).write_text(json.dumps(sealed(with_options(run))))
 
 
 def test_the_answer_is_what_was_put_in(complete):

@@ -6,13 +6,12 @@ from dataclasses import asdict
 import pytest
 import yaml
 
-from adalora.config.lengths import fit_lengths
 from adalora.methods.discovery import METHODS
 from adalora.places import PAPER
 from adalora.progress.watch import beside_paper
-from adalora.reporting.variants import variant_of
+from adalora.published import in_words, variant, variant_of
 from adalora.sweep.published import published
-from tests.reporting.forged import lines_of, make
+from tests.reporting.forged import lines_of, make, planned, with_options
 
 RANKS = {"adalora": {"init_rank": 3, "target_rank": 2.0}, "lora": {"rank": 2}, "increlora": {"target_rank": 2.0}}
 PRINTED = {  # AdaLoRA's Tables 4, 5 and 14 by hand: (page, task, method, budget, variant) -> value
@@ -55,9 +54,9 @@ def test_every_ablation_stands_beside_its_own_number(tabulate):
     assert all((line["n"], line["median_last"]) == ("1", "50.0000") for line in beside)
     for line in beside:
         assert float(line["difference"]) == pytest.approx(50 - float(line["paper"]))
-    for (task, method, budget, variant), value in PRINTED.items():
-        found = lines_of(texts["ablations.csv"], task=task, method=method, budget=budget, variant=variant)
-        assert value in {line["paper"] for line in found}, (task, method, budget, variant)
+    for (task, method, budget, name), value in PRINTED.items():
+        found = lines_of(texts["ablations.csv"], task=task, method=method, budget=budget, variant=name)
+        assert value in {line["paper"] for line in found}, (task, method, budget, name)
     assert all(f" {value} |" in texts["ablations.md"] for value in ("95.52", "95.64"))  # one setting, Tables 4 and 5
     whole = lines_of(texts["glue.csv"], task="rte", budget="0.3M", variant="importance=magnitude", metric="accuracy")
     assert [line["paper"] for line in whole] == ["86.28"]
@@ -94,8 +93,8 @@ def test_increloras_tables_stand_beside_its_variants(tabulate):
               "advance_learning=false, orthogonality=0": 0.86}  # fmt: skip
     runs = []
     for setting in published("increlora")[0]:
-        run = forged(setting)
-        run["last"] = dict.fromkeys(run["last"], scores.get(variant_of(run), 0.9))
+        run = with_options(forged(setting))
+        run["last"] = dict.fromkeys(run["last"], scores.get(in_words(variant_of(run)), 0.9))
         runs.append(run)
     texts, warnings = tabulate(*runs)
     assert warnings == []
@@ -152,14 +151,8 @@ def test_memory_and_time_stand_beside_table_15(tabulate):
     ],
 )
 def test_only_a_run_of_the_published_hyperparameters_stands_beside_the_number(compose, change, variant):
-    config = compose("task=rte", *change.split())
-    steps = config.training.max_steps or 3900
-    training, method, _ = fit_lengths(config, config.method, steps, 277)
-    run = make("rte", config.method.name, precision=config.precision)
-    run["method"], run["recipe"], run["training"] = asdict(method), asdict(config.recipe), asdict(training)
-    run["model"] |= {"classifier_dropout": config.model.classifier_dropout}
-    run["task"]["max_length"] = config.task.max_length
-    assert variant_of(run) == variant
+    run = planned(compose, "task=rte", *change.split())
+    assert in_words(variant_of(run)) == variant
     assert bool(beside_paper(run)) == (variant in ("", "form=doublets"))  # Table 4 prints the latter
 
 
@@ -169,12 +162,7 @@ def test_only_a_run_of_the_published_hyperparameters_stands_beside_the_number(co
      "task=xsum method=lora model=bart_large budget=2.20%", "task=cola method=adalora"],
 )  # fmt: skip
 def test_what_a_recipe_sets_is_no_variant(compose, line):
-    config = compose(*line.split())
-    training, method, _ = fit_lengths(config, config.method, config.recipe.total_steps, 1000)
-    run = make(config.task.name, config.method.name)
-    run["method"], run["recipe"], run["training"] = asdict(method), asdict(config.recipe), asdict(training)
-    run["task"]["max_length"] = config.task.max_length
-    assert variant_of(run) == ""
+    assert variant_of(planned(compose, *line.split())) == variant({})
 
 
 def test_a_task_of_ones_own_gets_a_table(tabulate):

@@ -41,7 +41,7 @@ def test_mixed_content_is_named_and_not_averaged(tabulate, change, plural, label
         ({"model__attention": "sdpa"}, {"attention=absent", "attention=sdpa"}),
         (
             {"training__epochs": 1.0, "training__total_steps": 78, "training__warmup_steps": 4,
-             "method__initial_steps": 12},
+             "training__eval_steps": 9, "method__initial_steps": 12},
             {"", "epochs=1"},
         ),
     ],
@@ -65,9 +65,12 @@ def test_what_recipes_never_set_is_named_without_a_rival(tmp_path):
     runs, _ = read_results(put(tmp_path, make(method__beta1=0.5, method__orthogonality=0)))
     (row,) = rows_of(runs)
     assert row.variant == "beta1=0.5, orthogonality=0"
-    shortened = make(training__epochs=1.0, training__total_steps=78)
+    lengths = {"training__warmup_steps": 4, "training__eval_steps": 9, "method__initial_steps": 12}  # at this T
+    shortened = make(training__epochs=1.0, training__total_steps=78, **lengths)
     (row,) = rows_of([shortened])
     assert row.variant == "epochs=1"
+    (row,) = rows_of([make(training__epochs=1.0, training__total_steps=78, **lengths | {"method__initial_steps": 9})])
+    assert row.variant == "epochs=1, initial_steps=9"
 
 
 def test_a_cell_of_several_package_versions_is_named(tabulate):

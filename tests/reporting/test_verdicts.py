@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
+from adalora.published import read_paper
 from adalora.reporting.claims import Claim, Side, read_claims
-from adalora.reporting.paper import read_paper
 from adalora.reporting.verdicts import judge
 from tests.reporting.forged import make
 

@@ -32,7 +32,7 @@ def finished(tmp_path):
         folder = tmp_path / "runs/deberta_minilm/r8/adalora/0.3M" / f"seed{seed}-{result['key']}"
         (folder / "adapter").mkdir(parents=True)
         (folder / "adapter/adapter.safetensors").write_bytes(b"weights")
-        result["adapter"] = sha256(folder / "adapter/adapter.safetensors")
+        result["files"] = {"adapter/adapter.safetensors": sha256(folder / "adapter/adapter.safetensors")}
         (folder / "result.json").write_text(json.dumps(sealed(result)))
         (folder / "status").write_text(json.dumps({"status": status, "cells": [result["cell"]], "steps": 9}))
         lines = [
@@ -158,6 +158,6 @@ def test_a_recorded_cell_runs_again_by_train_alone_to_the_same_bits(tiny_run, tm
     assert states(root, {first.cell: None}, records)[first.cell].name == "done"
     assert run(*command).code == 0
     again, record = read_result(folder), read_result(path)
-    assert (again.last, again.adapter) == (record.last, record.adapter)
+    assert (again.last, again.files) == (record.last, record.files)
     assert [line["step"] for line in record.evaluations] == [3, 6]
     assert str(tmp_path) not in path.read_text()

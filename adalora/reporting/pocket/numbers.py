@@ -7,7 +7,8 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from adalora.reporting.cells import TITLES, scores_of
+from adalora.published import scores_of
+from adalora.reporting.cells import TITLES
 from adalora.reporting.claims import Claim
 from adalora.reporting.comparisons import Part, mean_rank
 from adalora.reporting.report.series import logged, over_seeds

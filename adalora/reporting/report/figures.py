@@ -9,6 +9,7 @@ from adalora.reporting.cells import TITLES, Column, Row, Section
 from adalora.reporting.report import charts
 from adalora.reporting.report.series import Lines, logged, mean_ranks, over_seeds, ranks_by_map, read_log
 from adalora.reporting.results import Run
+from adalora.resultfile import damaged
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,8 @@ class Logs:
                 found += [run["evaluations"]] if name == "metrics.jsonl" else []
                 continue
             if path not in self.read:
-                self.read[path], fault = read_log(path)
+                changed = [f"{path.parent.name}/{name}: {e.reason}" for e in damaged(path.parent, run["files"], [name])]
+                self.read[path], fault = ([], changed[0]) if changed else read_log(path)
                 self.faults += [fault] if fault else []
             found += [self.read[path]] if self.read[path] else []
         return found

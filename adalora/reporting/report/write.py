@@ -7,10 +7,10 @@ from pathlib import Path
 
 from jinja2 import Environment, StrictUndefined
 
+from adalora.published import Published
 from adalora.reporting.cells import Cell, Column, Row, Section, commits, difference
 from adalora.reporting.claimpage import ELSEWHERE, INTRO, probability, span
 from adalora.reporting.findings import Findings
-from adalora.reporting.paper import Published
 from adalora.reporting.report import figures, summaries
 from adalora.reporting.report.figures import Figure, Logs, row_name
 from adalora.reporting.tables import caption, millions, put, signed
