@@ -8,7 +8,7 @@ from typing import Any
 
 import hydra
 from hydra.core.global_hydra import GlobalHydra
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import MISSING, DictConfig, OmegaConf
 
 from adalora.backbones.options import GENERIC
 from adalora.cell import scored_options
@@ -125,14 +125,13 @@ def fixed_by_form(method: MethodConfig) -> set[str]:
 
 
 def defaults(config: Config, overrides: Sequence[str]) -> dict[str, Any]:
-    """Every option without the user's values: the same model, task, method, budget and recipe, and nothing else."""
+    """Every option that has a value without the user's: of the same model, task, method, budget and recipe alone."""
     kept = tuple(text for text in overrides if text.split("=")[0].lstrip("+").split("@")[0] in (*GROUPS, *SELECTING))
     tree = plain(kept, None)
     if tree["model"].get("name") != config.model.name:  # another architecture
         tree = plain(kept, GENERIC[config.model.model_type])
-    return {f"{section}.{name}": value for section in SECTIONS for name, value in tree[section].items()} | {
-        "precision": tree["precision"]
-    }
+    found = {f"{section}.{name}": value for section in SECTIONS for name, value in tree[section].items()}
+    return {key: value for key, value in found.items() if value != MISSING} | {"precision": tree["precision"]}
 
 
 SELECTING = ("experiment", "hydra.searchpath")

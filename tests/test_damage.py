@@ -15,9 +15,12 @@ from adalora.export.trained import load_config, load_run
 from adalora.methods.init_from import read_initial
 from adalora.methods.saved_adapter import read_adapter
 from adalora.reading import Damaged, read_json, sealed
+from adalora.reporting.findings import gather
+from adalora.reporting.report.figures import Logs
 from adalora.reporting.results import read_results
 from adalora.resultfile import read_finished
 from adalora.runfolder import read_state, read_status
+from adalora.sweep.records import record_of
 from adalora.sweep.states import last_lines, scan
 from adalora.tracking import Log
 from adalora.training import checkpoint
@@ -95,7 +98,7 @@ def test_a_damaged_status_of_a_finished_run_is_written_anew(start, tiny_run, fin
     assert (finished / "result.json").read_bytes() == before
 
 
-@pytest.mark.parametrize("file", ["result.json", "adapter/adapter.safetensors"])
+@pytest.mark.parametrize("file", ["result.json", "adapter/adapter.safetensors", "adapter/adapter.json"])
 @pytest.mark.parametrize("damage", ["flipped", "gone", "a folder"])
 def test_a_run_whose_result_or_adapter_is_not_what_it_was_is_repeated(start, tiny_run, finished, capsys, file, damage):
     before = {name: (finished / name).read_bytes() for name in ("adapter/adapter.safetensors", "metrics.jsonl")}
@@ -108,6 +111,26 @@ def test_a_run_whose_result_or_adapter_is_not_what_it_was_is_repeated(start, tin
     assert ": the run is repeated" in " ".join(capsys.readouterr().out.split())
     assert before == {name: (finished / name).read_bytes() for name in before}
     read_finished(finished)
+
+
+@pytest.mark.parametrize("name", ["metrics.jsonl", "ranks.jsonl"])
+def test_a_finished_run_says_that_its_log_is_damaged_and_so_does_a_report(start, tiny_run, finished, capsys, name):
+    """The result stands: no number of it is read from a log."""
+    before = (finished / "result.json").read_bytes()
+    for damage in trials(finished / name, whole=WHOLE):
+        capsys.readouterr()
+        start([*tiny_run, "method=lora", "training.max_steps=2"])
+        shown = " ".join(capsys.readouterr().out.split())
+        assert f"{name} is damaged (its checksum differs)" in shown or f"{name} is " in shown, damage
+        assert "the result stands, but reports leave this log out" in shown, damage
+        assert (finished / "result.json").read_bytes() == before
+        ((folder, run),) = gather(finished.parents[4]).folders
+        logs = Logs([(folder, run)])
+        assert logs.of([run], name) == [], damage
+        assert len(logs.faults) == 1
+        if name == "metrics.jsonl":
+            assert record_of(finished).evaluations == []
+    assert record_of(finished).evaluations != []
 
 
 @pytest.mark.parametrize("name", ["metrics.jsonl", "ranks.jsonl"])
