@@ -29,9 +29,10 @@ from adalora.plan import Plan
 from adalora.progress.heatmap import rank_figure
 from adalora.progress.terminal import console
 from adalora.provenance import peak_memory_mb
-from adalora.published import Run, model_of, read_paper, scores, scores_of, variant_of
+from adalora.published import model_of, read_paper, scores, scores_of
 from adalora.resultfile import Result
 from adalora.tracking import Log, Wandb
+from adalora.variant import Run, variant_of
 from tasks.task_type import Samples
 
 TOLD_EVERY = 30  # seconds between lines in a slow evaluation without a progress bar

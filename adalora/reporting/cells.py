@@ -10,10 +10,11 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import NamedTuple
 
-from adalora.published import ROWS, Difference, Key, Published, Variant, scores_of
+from adalora.published import ROWS, Difference, Key, Published, scores_of
 from adalora.reporting.results import Run, budget_of
 from adalora.reporting.variants import variants
 from adalora.statistics.seeds import Interval, Summary, summary
+from adalora.variant import Variant
 
 
 class Column(NamedTuple):

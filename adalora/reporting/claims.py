@@ -9,7 +9,8 @@ import yaml
 
 from adalora.errors import UserError
 from adalora.places import PAPER
-from adalora.published import Variant, lora_ranks, read_all, size_of, variant
+from adalora.published import lora_ranks, read_all, size_of
+from adalora.variant import Variant, variant
 
 KINDS, OVER, STEPS = ("scores", "ranks", "cost"), ("each", "average"), ("last", "best")
 

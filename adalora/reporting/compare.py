@@ -13,12 +13,13 @@ from rich.text import Text
 
 from adalora.errors import UserError
 from adalora.options import nearest
-from adalora.published import Variant, in_words, scores_of, variant, variant_of
+from adalora.published import scores_of
 from adalora.reporting.claimpage import probability, span
 from adalora.reporting.pairs import one_setting
 from adalora.reporting.results import Run, budget_of
 from adalora.reporting.variants import SETTING, options
 from adalora.statistics.paired import Paired, Scores, holm, paired, paired_over_tasks
+from adalora.variant import Variant, in_words, variant, variant_of
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from adalora.paths import layer_of, matches
-from adalora.published import Key, Published, in_words, scores
+from adalora.published import Key, Published, scores
 from adalora.reporting.cells import GLUE, numbers_of
 from adalora.reporting.claims import Claim, Side
 from adalora.reporting.pairs import Cells, sides
 from adalora.reporting.results import Run
 from adalora.statistics.paired import Paired, Scores, paired, paired_over_tasks
+from adalora.variant import in_words
 
 HOLDS, FAILS, OPEN, NOT_RUN = "holds", "fails", "open", "not run"  # states of a comparison
 

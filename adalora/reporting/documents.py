@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from adalora.published import BART, MODEL, RANK, ROWS, in_words, variant
+from adalora.published import BART, MODEL, ROWS
 from adalora.reporting.cells import AVERAGE, GLUE, TASK_SETS, Column
+from adalora.variant import RANK, in_words, variant
 
 INTRO = (
     "In percent. Ours: median over n seeds at the last step and at the best one, the evaluation with the best headline "

@@ -7,17 +7,7 @@ from pathlib import Path
 
 from adalora.errors import UserError
 from adalora.places import PAPER, POCKET
-from adalora.published import (
-    BART,
-    CONTRASTS,
-    MODEL,
-    Difference,
-    Variant,
-    in_words,
-    model_of,
-    read_paper,
-    scores,
-)
+from adalora.published import BART, CONTRASTS, MODEL, Difference, model_of, read_paper, scores
 from adalora.reporting.cells import SET_OF, TASK_SETS, Column, Contrast, Row, Section, position, rows_of
 from adalora.reporting.claims import read_claims
 from adalora.reporting.comparisons import Paper
@@ -25,6 +15,7 @@ from adalora.reporting.documents import PACKAGED_INTRO, PAGES, Page, Part
 from adalora.reporting.results import Run, read_folders
 from adalora.reporting.variants import clashes, mixtures, several_versions
 from adalora.reporting.verdicts import Group, Verdict, judge, judge_elsewhere
+from adalora.variant import Variant, in_words
 
 
 @dataclass(frozen=True)

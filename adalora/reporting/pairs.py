@@ -4,10 +4,11 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from adalora.published import NO_BUDGET, Variant, variant_of
+from adalora.published import NO_BUDGET
 from adalora.reporting.claims import Side
 from adalora.reporting.results import Run, budget_of, folder_of
 from adalora.reporting.variants import SETTING, options, several_versions
+from adalora.variant import Variant, variant_of
 
 
 class Cells:

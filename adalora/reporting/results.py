@@ -3,9 +3,9 @@
 from pathlib import Path
 
 from adalora.errors import UserError
-from adalora.published import Run
 from adalora.reading import Damaged
 from adalora.resultfile import NAME, RECORDS, Result, read_result
+from adalora.variant import Run
 
 
 def read_results(root: Path) -> tuple[list[Run], list[str]]:

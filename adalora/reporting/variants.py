@@ -5,8 +5,8 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
-from adalora.published import Variant, frozen, in_words, length_of, variant_of
 from adalora.reporting.results import Run, budget_of, folder_of
+from adalora.variant import Variant, frozen, in_words, length_of, variant_of
 
 CONTENT = {"data": "data digests", "task version": "task versions", "weights": "weight digests"}
 SETTING = ("length", "precision", "data", "task version", "weights")  # what two runs must have in common to be paired

@@ -7,8 +7,8 @@ from rich.console import Console
 from scipy import stats
 
 from adalora.errors import UserError
-from adalora.published import variant
 from adalora.reporting.compare import compare, comparison_table, side_of
+from adalora.variant import variant
 from tests.programs import error_of, run
 from tests.reporting.forged import MINILM, make, put
 

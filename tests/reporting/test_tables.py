@@ -8,12 +8,13 @@ from rich.console import Console
 
 from adalora.errors import UserError
 from adalora.places import PAPER
-from adalora.published import read_paper, scores, variant
+from adalora.published import read_paper, scores
 from adalora.reporting.cells import GLUE, average
 from adalora.reporting.documents import PAGES
 from adalora.reporting.findings import gather
 from adalora.reporting.results import read_results
 from adalora.reporting.tables import run_table, write_tables
+from adalora.variant import variant
 from tests.programs import error_of, run
 from tests.reporting.forged import BART, METRICS, MINILM, lines_of, make, put
 
