@@ -75,6 +75,7 @@ def test_only_chooses_by_options():
     settings = published("glue")[0]
     assert len(chosen(settings, "")) == 96
     assert len(chosen(settings, "task=rte,mrpc method=adalora")) == 4
+    assert chosen(settings, "budget=0.16%,0.65%") == chosen(settings, "budget=0.3M,1.2M")
     with pytest.raises(UserError, match="matches no cell: cells have the options budget, method, task"):
         chosen(settings, "tsk=rte")
     with pytest.raises(UserError, match="ONLY=rte"):
