@@ -26,6 +26,7 @@ from adalora.origins import SECTIONS, Known, decided
 from adalora.places import ROOT
 from adalora.reading import SEAL, seal, sealed
 from adalora.resultfile import ADAPTER, LOGS, NAME, RECORDS, ModelPart, TaskPart
+from adalora.runfolder import read_state
 from adalora.sweep.cells import compose
 
 COMPOSE = """
@@ -69,7 +70,10 @@ def main() -> None:
             continue
         for (path, result), (before, plain) in zip(results, trees, strict=True):
             try:
-                write_json(path, sealed(converted(result, path, before, plain)), READ_ONLY)
+                new = converted(result, path, before, plain)
+                write_json(path, sealed(new), READ_ONLY)
+                if path.name == NAME:
+                    rename_cell(path.parent / "status", result["cell"], new["cell"])
                 count += 1
             except UserError as error:
                 print(f"{path}: {error}", file=sys.stderr)
@@ -128,6 +132,13 @@ def converted(
         "options": {key: option.as_dict() for key, option in options.items()},
         "files": {ADAPTER[0]: old["adapter"]} | files,
     }
+
+
+def rename_cell(status: Path, old: str, new: str) -> None:
+    """Let a run's status name the new cell."""
+    state = read_state(status.parent)
+    cells = [new if cell == old else cell for cell in state.cells]
+    write_json(status, state.model_dump(exclude_defaults=True) | {"cells": cells})
 
 
 def by_key(tree: Mapping[str, Any]) -> dict[str, Any]:
