@@ -4,10 +4,11 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, fields
 from functools import cache
-from typing import Any
+from typing import Any, cast
 
 import hydra
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import MISSING, DictConfig, OmegaConf
 
 from adalora.backbones.options import GENERIC
@@ -126,33 +127,37 @@ def fixed_by_form(method: MethodConfig) -> set[str]:
 
 def defaults(config: Config, overrides: Sequence[str]) -> dict[str, Any]:
     """Every option that has a value without the user's: of the same model, task, method, budget and recipe alone."""
-    kept = tuple(text for text in overrides if text.split("=")[0].lstrip("+").split("@")[0] in (*GROUPS, *SELECTING))
-    tree = plain(kept, None)
-    if tree["model"].get("name") != config.model.name:  # another architecture
-        tree = plain(kept, GENERIC[config.model.model_type])
+    search = tuple(text for text in overrides if text.startswith("hydra.searchpath="))
+    given, generic = choices(tuple(overrides), search), GENERIC.get(config.model.model_type)
+    tree = plain(given, search)
+    if tree["model"].get("name") != config.model.name and dict(given)["model"] != generic:  # another architecture
+        tree = plain(tuple((dict(given) | {"model": generic}).items()), search)
     found = {f"{section}.{name}": value for section in SECTIONS for name, value in tree[section].items()}
     return {key: value for key, value in found.items() if value != MISSING} | {"precision": tree["precision"]}
 
 
-SELECTING = ("experiment", "hydra.searchpath")
+def choices(overrides: tuple[str, ...], search: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
+    """The names that these overrides choose in each of `GROUPS`, also by an experiment or a task."""
+    if HydraConfig.initialized():
+        found = HydraConfig.get().runtime.choices
+    else:
+        chosen = [text for text in overrides if text.partition("=")[0].partition("@")[0] in (*GROUPS, "experiment")]
+        found = composed((*chosen, *search), with_hydra=True).hydra.runtime.choices
+    return tuple((group, found[group]) for group in GROUPS)
 
 
 @cache
-def plain(overrides: Sequence[str], model: str | None) -> dict[str, Any]:
-    """The configuration of the choices that these overrides lead to, without experiment and local file."""
-    tree = composed([*overrides], choices=True)
-    choices = tree.hydra.runtime.choices
-    given = {group: choices[group] for group in GROUPS} | ({"model": model} if model else {})
-    search = [text for text in overrides if text.startswith("hydra.searchpath")]
-    tree = composed([*(f"{group}={name}" for group, name in given.items()), *search], local=False)
-    found: Any = OmegaConf.to_container(tree, resolve=False)
-    return found
+def plain(given: tuple[tuple[str, str], ...], search: tuple[str, ...]) -> dict[str, Any]:
+    """The configuration of these choices, without experiment and local file."""
+    tree = composed((*(f"{group}={name}" for group, name in given), *search), local=False)
+    return cast(dict[str, Any], OmegaConf.to_container(tree, resolve=False))
 
 
-def composed(overrides: list[str], choices: bool = False, local: bool = True) -> DictConfig:
+@cache
+def composed(overrides: tuple[str, ...], with_hydra: bool = False, local: bool = True) -> DictConfig:
     """Compose in the Hydra that is initialised, which knows the user's folders, or else in ours."""
     hydras = GlobalHydra.instance()
     with nullcontext() if hydras.is_initialized() else hydra.initialize_config_dir(str(CONF), version_base="1.3"):
-        there = hydras.config_loader().get_group_options("local", config_name="config", overrides=overrides)
+        there = hydras.config_loader().get_group_options("local", config_name="config", overrides=list(overrides))
         drop = ["~local"] if there and not local else []
-        return hydra.compose("config", overrides=[*overrides, *drop], return_hydra_config=choices)
+        return hydra.compose("config", overrides=[*overrides, *drop], return_hydra_config=with_hydra)

@@ -94,7 +94,11 @@ def test_skipped_steps_are_as_if_their_batches_had_never_been(
         return [batch for place, batch in enumerate(batches(self, epoch)) if place not in skipped]
 
     monkeypatch.setattr(LengthGroups, "batches", without)
-    assert read(start([*args, *of(method), f"run_root={tmp_path}/plain"])) == (result, log, adapter)
+    plain, *others = read(start([*args, *of(method), f"run_root={tmp_path}/plain"]))
+    assert others == [log, adapter]
+    for each in (plain, result):
+        del each["files"]["metrics.jsonl"]  # it counts skipped steps
+    assert plain == result
 
 
 @pytest.mark.parametrize("method", STATELESS_LAST)
