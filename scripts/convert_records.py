@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from adalora.cell import cell_id
+from adalora.config.recipes import aliases
 from adalora.config.schema import TRAINING_LENGTHS
 from adalora.errors import UserError
 from adalora.files import READ_ONLY, sha256, write_json
@@ -73,7 +74,7 @@ def main() -> None:
                 new = converted(result, path, before, plain)
                 write_json(path, sealed(new), READ_ONLY)
                 if path.name == NAME:
-                    rename_cell(path.parent / "status", result["cell"], new["cell"])
+                    rename(path.parent, result, new)
                 count += 1
             except UserError as error:
                 print(f"{path}: {error}", file=sys.stderr)
@@ -128,17 +129,22 @@ def converted(
     return {key: value for key, value in old.items() if key not in ("adapter", SEAL)} | {
         "schema": 5,
         "cell": cell_id(config),
+        "budget": old["budget"] | {"name": aliases().get(old["budget"]["name"], old["budget"]["name"])},
         "recipe": {key: recipe[key] for key in ("name", "protocol", "source")},
         "options": {key: option.as_dict() for key, option in options.items()},
         "files": {ADAPTER[0]: old["adapter"]} | files,
     }
 
 
-def rename_cell(status: Path, old: str, new: str) -> None:
-    """Let a run's status name the new cell."""
-    state = read_state(status.parent)
-    cells = [new if cell == old else cell for cell in state.cells]
-    write_json(status, state.model_dump(exclude_defaults=True) | {"cells": cells})
+def rename(folder: Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
+    """Let a run's status name the new cell, and move a run below an alias of its budget to where it is looked for."""
+    state = read_state(folder)
+    cells = [new["cell"] if cell == old["cell"] else cell for cell in state.cells]
+    write_json(folder / "status", state.model_dump(exclude_defaults=True) | {"cells": cells})
+    place = folder.parent.with_name(new["budget"]["name"]) / folder.name
+    if folder.parent.name in aliases() and not place.exists():
+        place.parent.mkdir(exist_ok=True)
+        folder.rename(place)
 
 
 def by_key(tree: Mapping[str, Any]) -> dict[str, Any]:
