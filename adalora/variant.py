@@ -28,7 +28,7 @@ def frozen(value: Any) -> Any:
     return tuple(map(frozen, value)) if isinstance(value, list) else value
 
 
-def in_words(options: Variant) -> str:
+def describe(options: Variant) -> str:
     """A variant as tables print it: the training's length first, then by option."""
     ordered = sorted(options, key=lambda item: (item[0] not in LENGTH, item[0]))
     return ", ".join(f"{key.rpartition('.')[2]}={written(value)}" for key, value in ordered)

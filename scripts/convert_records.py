@@ -23,10 +23,10 @@ from adalora.config.schema import TRAINING_LENGTHS
 from adalora.errors import UserError
 from adalora.files import READ_ONLY, sha256, write_json
 from adalora.methods.discovery import METHODS
-from adalora.origins import SECTIONS, Known, decided
+from adalora.origins import SECTIONS, Known, decided, flat
 from adalora.places import ROOT
 from adalora.reading import SEAL, seal, sealed
-from adalora.resultfile import ADAPTER, LOGS, NAME, RECORDS, ModelPart, TaskPart
+from adalora.resultfile import ADAPTER, LOGS, NAME, RECORDS, UNCOUNTED, ModelPart, TaskPart
 from adalora.runfolder import read_state
 from adalora.sweep.cells import compose
 
@@ -110,17 +110,15 @@ def converted(
     method = METHODS[old["method"]["name"]]
     lengths = {f"training.{name}" for name in TRAINING_LENGTHS} | {f"method.{name}" for name in method.lengths}
     known = Known(by_key(before), by_key(plain), stated, published, lengths)
+    told = {*TaskPart.model_fields, "direction"} - {"version", "headline"}
     sections = {
         "model": {key: value for key, value in old["model"].items() if key not in ModelPart.model_fields},
-        "task": {key: value for key, value in old["task"].items() if key not in TaskPart.model_fields} | {
-            "version": old["task"]["version"], "headline": old["task"]["headline"]},
+        "task": {key: value for key, value in old["task"].items() if key not in told},
         "method": old["method"],
-        "training": {key: value for key, value in old["training"].items() if key not in (
-            "epochs", "max_steps", "log_steps", "checkpoint_minutes", "checkpoint_steps", "activation_checkpointing")},
-    }  # fmt: skip
-    dropped = ("method.name", "model.head", "task.direction", "task.type")
-    values = {key: value for key, value in by_key(sections).items() if key not in dropped}
-    values["precision"] = old["precision"]
+        "training": {key: value for key, value in old["training"].items() if key not in UNCOUNTED},
+        "precision": old["precision"],
+    }
+    values = dict(flat(sections))
     config = compose([*old["command"][1:], f"precision={old['precision']}"])
     if isinstance(config, str):
         raise UserError(config)

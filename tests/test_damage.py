@@ -121,7 +121,7 @@ def test_a_finished_run_says_that_its_log_is_damaged_and_so_does_a_report(start,
         capsys.readouterr()
         start([*tiny_run, "method=lora", "training.max_steps=2"])
         shown = " ".join(capsys.readouterr().out.split())
-        assert f"{name} is damaged (its checksum differs)" in shown or f"{name} is " in shown, damage
+        assert f"{name} is " in shown, damage
         assert "the result stands, but reports leave this log out" in shown, damage
         assert (finished / "result.json").read_bytes() == before
         ((folder, run),) = gather(finished.parents[4]).folders

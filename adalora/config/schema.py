@@ -203,4 +203,4 @@ class Resolved:
     ) -> "Resolved":
         """Build it from `config` and the resolved parts."""
         resolved = {"model": model, "method": method, "budget": budget, "training": training}
-        return cls(**({name.name: getattr(config, name.name) for name in fields(cls)} | resolved))
+        return cls(**({each.name: getattr(config, each.name) for each in fields(cls)} | resolved))

@@ -19,7 +19,7 @@ from adalora.reporting.pairs import one_setting
 from adalora.reporting.results import Run, budget_of
 from adalora.reporting.variants import SETTING, options
 from adalora.statistics.paired import Paired, Scores, holm, paired, paired_over_tasks
-from adalora.variant import Variant, in_words, variant, variant_of
+from adalora.variant import Variant, describe, variant, variant_of
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def compare(runs: Sequence[Run], a: str, b: str) -> tuple[list[Row], list[str]]:
         place = (run["model"]["title"], run["task"]["name"], budget_of(run), *(chosen[name] for name in SETTING))
         for number, side in enumerate((one, other)):
             if side.commit is not None and (run["commit"] or "").startswith(side.commit):
-                cells[(*place, run["method"]["name"], in_words(own))][number].append(run)
+                cells[(*place, run["method"]["name"], describe(own))][number].append(run)
             elif side.method == run["method"]["name"] and side.variant == own:
                 cells[place][number].append(run)
     rows = [row for place, pair in sorted(cells.items()) if (row := row_of(place, *pair)) is not None]

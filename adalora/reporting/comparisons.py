@@ -12,7 +12,7 @@ from adalora.reporting.claims import Claim, Side
 from adalora.reporting.pairs import Cells, sides
 from adalora.reporting.results import Run
 from adalora.statistics.paired import Paired, Scores, paired, paired_over_tasks
-from adalora.variant import in_words
+from adalora.variant import describe
 
 HOLDS, FAILS, OPEN, NOT_RUN = "holds", "fails", "open", "not run"  # states of a comparison
 
@@ -166,7 +166,7 @@ def published_difference(
 
 def versus(claim: Claim, one: Side, other: Side) -> str:
     """The two sides of a comparison in words."""
-    texts = [side.method + (f" [{in_words(side.variant)}]" if side.variant else "") for side in (one, other)]
+    texts = [side.method + (f" [{describe(side.variant)}]" if side.variant else "") for side in (one, other)]
     if one.budget == other.budget:
         return f"{texts[0]} - {texts[1]} at {one.budget}"
     return f"{texts[0]} {one.budget} - {texts[1]} {other.budget}"

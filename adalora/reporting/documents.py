@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from adalora.published import BART, MODEL, ROWS
 from adalora.reporting.cells import AVERAGE, GLUE, TASK_SETS, Column
-from adalora.variant import RANK, in_words, variant
+from adalora.variant import RANK, describe, variant
 
 INTRO = (
     "In percent. Ours: median over n seeds at the last step and at the best one, the evaluation with the best headline "
@@ -29,7 +29,7 @@ GLUE_NOTES = [
     VARIANT_NOTE,
 ]
 LEGEND = "Printed names: " + "; ".join(
-    f"{printed} is {method} [{in_words(variant(options)).replace(RANK, 'r')}]"
+    f"{printed} is {method} [{describe(variant(options)).replace(RANK, 'r')}]"
     for printed, (method, options) in ROWS.items()
     if options
 )

@@ -15,7 +15,7 @@ from adalora.reporting.documents import PACKAGED_INTRO, PAGES, Page, Part
 from adalora.reporting.results import Run, read_folders
 from adalora.reporting.variants import clashes, mixtures, several_versions
 from adalora.reporting.verdicts import Group, Verdict, judge, judge_elsewhere
-from adalora.variant import Variant, in_words
+from adalora.variant import Variant, describe
 
 
 @dataclass(frozen=True)
@@ -89,8 +89,8 @@ def beside(page: Page, part: Part, runs: Sequence[Run], paper: Paper) -> Section
 def title_of(variant: Variant | Difference) -> str:
     """A variant, or the difference of two, in words."""
     if isinstance(variant, frozenset):
-        return in_words(variant)
-    one, other = map(in_words, variant)
+        return describe(variant)
+    one, other = map(describe, variant)
     return minus(one, other)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from adalora.reporting.results import Run, budget_of, folder_of
-from adalora.variant import Variant, frozen, in_words, length_of, variant_of
+from adalora.variant import Variant, describe, frozen, length_of, variant_of
 
 CONTENT = {"data": "data digests", "task version": "task versions", "weights": "weight digests"}
 SETTING = ("length", "precision", "data", "task version", "weights")  # what two runs must have in common to be paired
@@ -16,7 +16,7 @@ def options(run: Run) -> dict[str, Any]:
     """The options that determine a run's numbers, without the seed. `length` is empty if it is the recipe's."""
     return {
         **{key: entry["value"] for key, entry in run["options"].items() if key != "task.version"},
-        "length": in_words(length_of(run)),
+        "length": describe(length_of(run)),
         "data": run["task"]["digest"][:10],
         "task version": run["task"]["version"],
         "weights": run["model"]["digest"][:10],
@@ -43,7 +43,7 @@ def told_apart(own: Variant, runs: Sequence[Run]) -> dict[str, list[Run]]:
     apart = {name for name in set().union(*sets) if len({json.dumps(each.get(name)) for each in sets}) > 1}
     named: dict[str, list[Run]] = {}
     for each, group in zip(sets, groups.values(), strict=True):
-        text = in_words(own | {(name, frozen(each.get(name, "absent"))) for name in apart})
+        text = describe(own | {(name, frozen(each.get(name, "absent"))) for name in apart})
         seeds = [run["seed"] for run in group]
         if len(set(seeds)) == len(seeds):
             named[text] = sorted(group, key=lambda run: run["seed"])

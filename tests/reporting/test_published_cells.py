@@ -10,7 +10,7 @@ from adalora.methods.discovery import METHODS
 from adalora.places import PAPER
 from adalora.progress.watch import beside_paper
 from adalora.sweep.published import published
-from adalora.variant import in_words, variant, variant_of
+from adalora.variant import describe, variant, variant_of
 from tests.reporting.forged import lines_of, make, planned, with_options
 
 RANKS = {"adalora": {"init_rank": 3, "target_rank": 2.0}, "lora": {"rank": 2}, "increlora": {"target_rank": 2.0}}
@@ -94,7 +94,7 @@ def test_increloras_tables_stand_beside_its_variants(tabulate):
     runs = []
     for setting in published("increlora")[0]:
         run = with_options(forged(setting))
-        run["last"] = dict.fromkeys(run["last"], scores.get(in_words(variant_of(run)), 0.9))
+        run["last"] = dict.fromkeys(run["last"], scores.get(describe(variant_of(run)), 0.9))
         runs.append(run)
     texts, warnings = tabulate(*runs)
     assert warnings == []
@@ -152,7 +152,7 @@ def test_memory_and_time_stand_beside_table_15(tabulate):
 )
 def test_only_a_run_of_the_published_hyperparameters_stands_beside_the_number(compose, change, variant):
     run = planned(compose, "task=rte", *change.split())
-    assert in_words(variant_of(run)) == variant
+    assert describe(variant_of(run)) == variant
     assert bool(beside_paper(run)) == (variant in ("", "form=doublets"))  # Table 4 prints the latter
 
 
