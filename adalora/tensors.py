@@ -17,6 +17,11 @@ def compute_type(x: Tensor) -> torch.dtype:
     return torch.get_autocast_dtype(kind) if low else x.dtype
 
 
+def own_dtype(x: Tensor) -> torch.autocast:
+    """A context in which products on x's device have the dtype of their tensors, inside an autocast region too."""
+    return torch.autocast(x.device.type, enabled=False)
+
+
 def read_tensors(path: Path, remedy: str) -> dict[str, Tensor]:
     """Read the tensors of a safetensors file by name. Raises `Damaged`."""
     try:

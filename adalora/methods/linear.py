@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from adalora.errors import UserError
-from adalora.tensors import compute_type
+from adalora.tensors import compute_type, own_dtype
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -211,7 +211,7 @@ def adapted_maps(model: nn.Module) -> dict[str, AdaptedLinear]:
 def folded(module: AdaptedLinear) -> Tensor:
     """W + delta W as a new tensor (d_out, d_in) in W's dtype, regardless of autocast."""
     weight = module.weight
-    with torch.inference_mode(False), torch.no_grad(), torch.autocast(weight.device.type, enabled=False):
+    with torch.inference_mode(False), torch.no_grad(), own_dtype(weight):
         return weight + module.delta_weight().to(weight.dtype)
 
 

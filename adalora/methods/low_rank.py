@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from adalora.methods.linear import AdaptedLinear, SharedFactors
-from adalora.tensors import compute_type
+from adalora.tensors import compute_type, own_dtype
 
 
 class LowRankLinear(AdaptedLinear):
@@ -109,18 +109,19 @@ class _LowRank(torch.autograd.Function):
         x, z, W, A, B, u = ctx.saved_tensors  # noqa: N806
         needs_x, needs_z, needs_W, needs_b, needs_A, needs_B = ctx.needs_input_grad  # noqa: N806
         seen = x if z is None else z
-        du = dy @ B
-        dx = dy @ W if needs_x else None
-        if dx is not None and z is None:
-            dx.addmm_(du, A)
-        return (
-            dx,
-            du @ A if needs_z else None,
-            dy.mT @ x if needs_W else None,
-            dy.sum(0) if needs_b else None,
-            du.mT @ seen if needs_A else None,
-            (u.mT @ dy).mT if needs_B else None,  # dy^T u would copy dy first
-        )
+        with own_dtype(dy):  # a loop may call backward() inside autocast
+            du = dy @ B
+            dx = dy @ W if needs_x else None
+            if dx is not None and z is None:
+                dx.addmm_(du, A)
+            return (
+                dx,
+                du @ A if needs_z else None,
+                dy.mT @ x if needs_W else None,
+                dy.sum(0) if needs_b else None,
+                du.mT @ seen if needs_A else None,
+                (u.mT @ dy).mT if needs_B else None,  # dy^T u would copy dy first
+            )
 
 
 class FormedFactors(SharedFactors):

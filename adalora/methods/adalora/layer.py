@@ -38,6 +38,7 @@ from adalora.methods.lora.options import LoRAConfig
 from adalora.methods.low_rank import LowRankLinear, form_together
 from adalora.methods.options import given
 from adalora.methods.protocol import Method
+from adalora.tensors import own_dtype
 
 
 class SVDLinear(LowRankLinear):
@@ -234,7 +235,8 @@ class _GramDistance(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, M: Tensor, columns: bool) -> Tensor:  # noqa: N803
-        G = torch.bmm(M.mT, M) if columns else torch.bmm(M, M.mT)  # noqa: N806
+        with own_dtype(M):
+            G = torch.bmm(M.mT, M) if columns else torch.bmm(M, M.mT)  # noqa: N806
         G.diagonal(dim1=1, dim2=2).sub_(1)
         norms = torch.linalg.vector_norm(G, dim=(1, 2))
         ctx.save_for_backward(M, G, norms)
@@ -246,7 +248,8 @@ class _GramDistance(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         M, G, norms = ctx.saved_tensors  # noqa: N806
         unit = G * (2 * gradient / norms.clamp_min(torch.finfo(norms.dtype).tiny))[:, None, None]
-        return torch.bmm(M, unit) if ctx.columns else torch.bmm(unit, M), None
+        with own_dtype(M):
+            return torch.bmm(M, unit) if ctx.columns else torch.bmm(unit, M), None
 
 
 METHOD = AdaLoRA

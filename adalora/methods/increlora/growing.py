@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from adalora.distributed import average
 from adalora.methods.increlora.options import IncreLoRAConfig
 from adalora.methods.low_rank import LowRankLinear
+from adalora.tensors import own_dtype
 
 
 class GrowingLinear(LowRankLinear):
@@ -73,7 +74,8 @@ class GrowingLinear(LowRankLinear):
         """
         assert self.gradient is not None
         dtype = torch.float32 if gradient.dtype == torch.float16 else gradient.dtype
-        self.gradient += gradient.to(dtype).flatten(0, -2).mT @ x.to(dtype).flatten(0, -2)
+        with own_dtype(x):
+            self.gradient += gradient.to(dtype).flatten(0, -2).mT @ x.to(dtype).flatten(0, -2)
 
     def low_rank_factors(self) -> tuple[Tensor, Tensor]:
         A, E, B = self.slots()  # noqa: N806
@@ -116,7 +118,8 @@ class Stack:
 
     def orthogonality(self) -> Tensor:
         """|| A A^T - I ||_F and || B^T B - I ||_F of every module: (2 m,)."""
-        return torch.cat([torch.linalg.matrix_norm(M @ M.mT - self.eye) for M in self.factors()])
+        with own_dtype(self.eye):
+            return torch.cat([torch.linalg.matrix_norm(M @ M.mT - self.eye) for M in self.factors()])
 
     def watch(self, on: bool) -> None:
         """Start or stop accumulating G."""
@@ -131,7 +134,8 @@ class Stack:
         average(self.G)
         A, B_T = self.factors()  # noqa: N806
         E = self.padded(torch.cat(self.E)) * self.scale[:, None, None]  # noqa: N806
-        S = torch.linalg.vector_norm((B_T.mT @ (A * E)).mul_(self.G), 1, (1, 2))  # noqa: N806
+        with own_dtype(self.G):
+            S = torch.linalg.vector_norm((B_T.mT @ (A * E)).mul_(self.G), 1, (1, 2))  # noqa: N806
         self.forget()
         return S / math.sqrt(self.modules[0].weight.numel())
 

@@ -26,6 +26,7 @@ from adalora.methods.lora.options import LoRAConfig
 from adalora.methods.low_rank import LowRankLinear, form_together
 from adalora.methods.options import given
 from adalora.methods.protocol import Method
+from adalora.tensors import own_dtype
 
 
 class LoRALinear(LowRankLinear):
@@ -70,7 +71,8 @@ def mean_cosine(rows: Tensor) -> Tensor:
     """Mean over i != j of |cos(M_i, M_j)| of each M (r, d) in a stack (m, r, d): (m,). A row of zeros has cosine 0."""
     r = rows.shape[1]
     unit = F.normalize(rows, dim=-1)
-    cosines = (unit @ unit.mT).abs()
+    with own_dtype(unit):
+        cosines = (unit @ unit.mT).abs()
     return (cosines.sum((1, 2)) - cosines.diagonal(dim1=1, dim2=2).sum(1)) / (r * r - r)
 
 
