@@ -15,13 +15,12 @@ from torch.utils.data import DataLoader
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from adalora import processes
-from adalora.backbones.attention import read_first_token_only, use_exact_attention
-from adalora.backbones.dropout import use_cheap_dropout
 from adalora.backbones.load import Weights, load_model
 from adalora.backbones.position_query import bypass_position_query
 from adalora.backbones.targets import target_modules
 from adalora.config.schema import Config, Resolved
 from adalora.errors import UserError
+from adalora.fast import speed_up
 from adalora.methods.discovery import create
 from adalora.methods.init_from import load_initial
 from adalora.methods.protocol import Method
@@ -74,11 +73,8 @@ def adapt(model: nn.Module, config: Resolved) -> Method:
     for name in config.model.head:
         model.get_submodule(name).requires_grad_(True)
     load_initial(config.method, model)
-    if config.model.attention == "exact":
-        use_exact_attention(model)
-        if not method.reads_inputs:
-            read_first_token_only(model)
-    use_cheap_dropout(model)
+    if config.fast:
+        speed_up(model, method, exact_attention=config.model.attention == "exact")
     if config.model.pos_query_base_only:
         bypass_position_query(model)
     if config.training.activation_checkpointing:

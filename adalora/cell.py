@@ -62,7 +62,7 @@ def scored_options(config: Resolved) -> dict[str, Any]:
         "training": {key: value for key, value in asdict(config.training).items() if key not in UNCOUNTED},
         "seed": config.seed,
         "precision": config.precision,
-    }
+    } | ({} if config.fast else {"fast": False})
 
 
 def digest(options: dict[str, Any]) -> str:

@@ -21,7 +21,14 @@ from adalora.resultfile import Option, Origin
 
 GROUPS = ("model", "task", "method", "budget", "recipe")
 SECTIONS = ("model", "task", "method", "training")
-UNCOMPARED = ("precision", "model.attention", "training.lr", "training.eval_batch_size", "training.micro_batches")
+UNCOMPARED = (
+    "precision",
+    "fast",
+    "model.attention",
+    "training.lr",
+    "training.eval_batch_size",
+    "training.micro_batches",
+)
 """Options whose defaults aren't the published method's: they affect rounding at most, or are ours (a learning rate)."""
 
 
@@ -133,7 +140,9 @@ def defaults(config: Config, overrides: Sequence[str]) -> dict[str, Any]:
     if tree["model"].get("name") != config.model.name and dict(given)["model"] != generic:  # another architecture
         tree = plain(tuple((dict(given) | {"model": generic}).items()), search)
     found = {f"{section}.{name}": value for section in SECTIONS for name, value in tree[section].items()}
-    return {key: value for key, value in found.items() if value != MISSING} | {"precision": tree["precision"]}
+    return {key: value for key, value in found.items() if value != MISSING} | {
+        key: tree[key] for key in ("precision", "fast")
+    }
 
 
 def choices(overrides: tuple[str, ...], search: tuple[str, ...]) -> tuple[tuple[str, str], ...]:

@@ -53,7 +53,7 @@ def test_what_changes_no_number_leaves_the_cell_alone(cell, change):
     [
         "seed=2", "precision=bf16", "budget=0.6M", "budget=0.08%", "method=lora", "method.alpha=3", "task=mrpc",
         "model=deberta_minilm", "training.lr=1e-4", "training.epochs=5", "task.eval_split=test", "task.eval_rows=100",
-        "recipe=official_scripts",
+        "recipe=official_scripts", "fast=false",
     ],
 )  # fmt: skip
 def test_what_changes_a_number_or_its_place_in_a_table_changes_the_cell(cell, change):

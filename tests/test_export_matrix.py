@@ -1,10 +1,13 @@
 """Every method in every form of export, on DeBERTa and BART: the run's own logits, or one line with the reason."""
 
+from contextlib import ExitStack
+
 import pytest
 import torch
 from peft import PeftModel
 from transformers import AutoConfig, AutoModelForSeq2SeqLM, AutoModelForSequenceClassification, AutoTokenizer
 
+from adalora.backbones.position_query import base_only
 from adalora.errors import UserError
 from adalora.export.command import export
 from adalora.export.trained import load_run
@@ -26,13 +29,11 @@ def pairs():
 
 def without_increments(model, inputs):
     """The logits of a model with the trained head and the backbone's original maps."""
-    maps = [module for module in model.modules() if isinstance(module, AdaptedLinear)]
-    for module in maps:
-        module.base_only = True
-    logits = model(**inputs).logits
-    for module in maps:
-        module.base_only = False
-    return logits
+    with ExitStack() as stack:
+        for module in model.modules():
+            if isinstance(module, AdaptedLinear):
+                stack.enter_context(base_only(module))
+        return model(**inputs).logits
 
 
 @pytest.mark.parametrize(("method", "backbone"), pairs())

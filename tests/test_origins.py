@@ -45,6 +45,7 @@ RTE, SQUAD = "task=rte", "task=squad_v1 budget=0.3M"
         (f"{RTE} method.modules=[query]", "method.modules", ["query"], "user", None),
         (f"{RTE} task.max_length=128", "task.max_length", 128, "user", 320),
         (RTE, "precision", "fp32", "default", None),
+        (f"{RTE} fast=false", "fast", False, "user", None),
         # rows of a table that mix: SQuADv1.1 has no script, so what is borrowed from SQuADv2.0's is ours
         (SQUAD, "training.lr", 1e-3, "published", 1e-3),
         (SQUAD, "method.alpha", 16.0, "ours", None),

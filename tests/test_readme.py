@@ -56,7 +56,7 @@ def commands(start):
 
 def test_the_own_loop_section_runs_and_prunes():
     (code,) = re.findall(r"```python\n(.*?)```", TEXTS["docs/start.md"], flags=re.S)
-    assert len([line for line in code.splitlines() if line]) <= 10
+    assert len([line for line in code.splitlines() if line]) <= 12
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(8, 16), nn.Tanh(), nn.Linear(16, 8))
     x = torch.randn(40, 16, 8)

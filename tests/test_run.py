@@ -165,6 +165,8 @@ def test_ctrl_c_saves_and_the_same_command_goes_on(start, tiny_run, tmp_path, mo
     [
         ("seed=2", False),
         ("precision=bf16", False),
+        ("fast=false", False),
+        ("fast=true", True),
         ("training.lr=0.01", False),
         ("method.alpha=8", False),
         ("training.eval_steps=7", False),

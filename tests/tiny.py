@@ -87,3 +87,8 @@ def training(lr, warmup_steps=0, weight_decay=0.0, max_grad_norm=None):
         weight_decay=weight_decay, max_grad_norm=max_grad_norm, adam_beta1=0.9, adam_beta2=0.999, adam_eps=1e-8,
         eval_steps=1, log_steps=1, checkpoint_minutes=None, checkpoint_steps=1,
     )  # fmt: skip
+
+
+def increment(module, x):
+    """What an adapted map adds to W x + b."""
+    return module(x) - module.base(x)

@@ -6,7 +6,7 @@ transformers and PEFT adapt both. `model.pos_query_base_only=true` selects the G
 (docs/deviations.md: D-posq).
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -25,42 +25,36 @@ def position_queries(model: nn.Module) -> list[str]:
 
 
 def bypass_position_query(model: nn.Module) -> None:
-    """Make the attached query adapter skip the second call in every attention layer of `model`.
-
-    The library makes that call in `disentangled_attention_bias`, where `query_proj` only sees positions; attention.py
-    makes it in `position_query`.
-    """
-    for attention in model.modules():
-        if isinstance(attention, DisentangledSelfAttention):
-            attention.position_query_bypassed = True  # type: ignore[assignment]
-            if type(attention.query_proj) is not nn.Linear:
-                attention.unmergeable = SPLIT  # type: ignore[assignment]
-            attention.disentangled_attention_bias = _without_adapter(  # type: ignore[method-assign]
-                attention, attention.disentangled_attention_bias
-            )
+    """Make the attached query adapter skip the second call in every attention layer of `model`. Call it after
+    `adalora.fast.speed_up`."""
+    for attention in list(model.modules()):
+        if isinstance(attention, DisentangledSelfAttention) and type(attention.query_proj) is not nn.Linear:
+            kind = type(attention)
+            attention.__class__ = type(f"TokenQuery{kind.__name__}", (TokenQuery, kind), {})
 
 
-def position_query(attention: Any, positions: Tensor) -> Tensor:
-    """Project position embeddings by the query's base map, (2 span, d) -> (2 span, h d_head)."""
-    if not getattr(attention, "position_query_bypassed", False):
-        return attention.query_proj(positions)
-    with _base_only(attention.query_proj):
-        return attention.query_proj(positions)
+class TokenQuery:
+    """A mixin for an attention whose query is adapted for tokens only."""
 
+    unmergeable = SPLIT
+    query_proj: Any
 
-def _without_adapter(attention: Any, compute: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    def bias(*args: Any, **kwargs: Any) -> Tensor:
-        with _base_only(attention.query_proj):
-            return compute(*args, **kwargs)
+    def disentangled_attention_bias(self, *args: Any, **options: Any) -> Any:
+        """The library's, in which `query_proj` only sees positions."""
+        with base_only(self.query_proj):
+            return super().disentangled_attention_bias(*args, **options)  # type: ignore[misc]
 
-    return bias
+    def position_query(self, positions: Tensor) -> Tensor:
+        """That of adalora/fast/attention.py."""
+        with base_only(self.query_proj):
+            return self.query_proj(positions)
 
 
 @contextmanager
-def _base_only(query: Any) -> Iterator[None]:
-    switch = "_disable_adapters" if hasattr(query, "_disable_adapters") else "base_only"  # PEFT's layers or ours
-    setattr(query, switch, True)
+def base_only(query: Any) -> Iterator[None]:
+    """Compute W x + b only, in a map of ours or of PEFT's."""
+    query.forward = query.base_layer.forward if hasattr(query, "base_layer") else query.base
     try:
         yield
     finally:
-        setattr(query, switch, False)
+        del query.forward

@@ -143,6 +143,7 @@ class Config:
     training: Training = MISSING
     seed: int = option(MISSING, between(0, 2**31))
     precision: str = option(MISSING, one_of("fp32", "tf32", "bf16", "fp16"))
+    fast: bool = MISSING
     device: str = option(MISSING, one_of("auto", "cpu", "cuda"))
     data_root: str | None = MISSING
     run_root: str = MISSING
@@ -191,6 +192,7 @@ class Resolved:
     training: PlannedTraining
     seed: int
     precision: str
+    fast: bool
     device: str
     run_root: str
     cache_dir: str

@@ -1,15 +1,16 @@
 """Options shared by all methods, and sizing for a budget. Imports no torch."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self, TypeVar
 
 from adalora.errors import UserError
-from adalora.options import check_options, option, require
+from adalora.options import at_least, check_options, option, require
 
 if TYPE_CHECKING:
     from adalora.methods.saved_adapter import SavedAdapter
 
+C = TypeVar("C", bound=Any)  # has `initial_steps` and `final_steps`
 Shapes = Mapping[str, tuple[int, int]]
 """Target path -> (d_out, d_in) of its weight."""
 
@@ -128,6 +129,27 @@ class PlacedConfig(MethodConfig):
         return self.modules
 
 
+@dataclass
+class RankConfig(PlacedConfig):
+    """Options of a method whose size is one rank; LoRA's count by default."""
+
+    rank: int | None = option(None, at_least(1), help="null: from the budget")
+
+    def size(self, shapes: Shapes) -> int | None:
+        return self.rank
+
+    def sized(self, size: int, shapes: Shapes) -> Self:
+        return replace(self, rank=size)
+
+    def count(self, shapes: Shapes) -> Count:
+        """Sum of r (d_in + d_out)."""
+        total = (self.rank or 0) * sum(map(sum, shapes.values()))
+        return Count(total, total)
+
+    def describe(self) -> str:
+        return f"rank {self.rank}"
+
+
 def given(config: MethodConfig, name: str) -> Any:
     """The value of an option that must be resolved by now. Raises `UserError` if it is None."""
     value = getattr(config, name)
@@ -136,3 +158,20 @@ def given(config: MethodConfig, name: str) -> Any:
     if value is None:
         raise UserError(f"method.{name} is unset: set it, or solve it from a budget (adalora.budget.solve)")
     return value
+
+
+def with_phases(config: C, total_steps: int) -> C:
+    """Default to t_i = 15 % and t_f = 45 % of T (ours; the paper's RTE has 15 and 46 %).
+
+    Raises:
+        UserError: t_i + t_f >= T, which leaves no step for pruning (D-phases).
+    """
+    t_i, t_f = config.initial_steps, config.final_steps
+    t_i = int(0.15 * total_steps) if t_i is None else t_i
+    t_f = int(0.45 * total_steps) if t_f is None else t_f
+    require(
+        t_i + t_f < total_steps,
+        f"method.initial_steps={t_i} + method.final_steps={t_f} leave none of the {total_steps} "
+        "training steps for pruning: lower them or train longer",
+    )
+    return replace(config, initial_steps=t_i, final_steps=t_f)

@@ -33,7 +33,7 @@ def evaluate(
     model.eval()
     merges = task_type.merges and unmergeable(model) is None
     for split in splits:
-        with merged(model) if merges else nullcontext():
+        with accelerator.autocast(), merged(model) if merges else nullcontext():
             scores = task_type.evaluate(accelerator, model, split, tokenizer, partial(report_progress, split.name))
         results |= {task.metric_name(name, split.name): score for name, score in scores.metrics.items()}
         loss += scores.loss * scores.weight

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from adalora.fast import speed_up
 from adalora.methods.adalora.options import AdaLoRAConfig
 from adalora.methods.discovery import METHODS, create
 from scripts.bench.side import FIRST, TOTAL, Operations, Side
@@ -57,6 +58,7 @@ def allocation(maps: int, rank: int, repeats: int) -> dict[str, Any]:
     config = AdaLoRAConfig(init_rank=rank, target_rank=rank / 2, initial_steps=150, final_steps=450).planned(TOTAL)
     model, method = nn.ModuleDict(linears), create(config)
     method.attach(model, linears, TOTAL)
+    speed_up(model, method)
     return costs(method, [p for p in model.parameters() if p.requires_grad], repeats)
 
 
@@ -64,8 +66,8 @@ def costs(method: Any, trained: list[nn.Parameter], repeats: int) -> dict[str, d
     """Measure AdaLoRA's regulariser, and scoring and pruning."""
 
     def regulariser() -> Callable[[], object]:
-        method.formed.products()  # as at the start of a forward pass
-        stacks = [stack for pair in method.formed._stacks[1] for stack in pair]
+        method.together.results()  # as at the start of a forward pass
+        stacks = [stack for pair in method.together.kept[1] for stack in pair]
         return lambda: torch.autograd.grad(method.regulariser(), stacks)
 
     def allocate() -> Callable[[], object]:

@@ -5,8 +5,9 @@ import pytest
 import torch
 from transformers import DebertaV2Config, DebertaV2ForSequenceClassification
 
-from adalora.backbones.attention import use_exact_attention
 from adalora.backbones.position_query import bypass_position_query
+from adalora.fast import swap
+from adalora.fast.attention import SWAPS
 from adalora.methods.adalora.options import AdaLoRAConfig
 from adalora.methods.bitfit.options import BitFitConfig
 from adalora.methods.discovery import create
@@ -29,7 +30,7 @@ CONFIGS = {
 PLACES = {"houlsby": ("attention.output.dense", "output.dense"), "pfeiffer": ("output.dense",)}
 
 
-def build(arrays, config):
+def build(arrays, config, exact=False, bypassed=True):
     """The tiny classifier with the recorded weights and an attached method."""
     model = DebertaV2ForSequenceClassification(DebertaV2Config(**config["model_config"])).double()
     state = {key.removeprefix("weights/"): torch.tensor(arrays[key]) for key in arrays if key.startswith("weights/")}
@@ -41,7 +42,10 @@ def build(arrays, config):
     method = create(CONFIGS[kind](config["method"]).planned(100))
     method.attach(model, {path: model.get_submodule(path) for path in paths}, total_steps=100)
     assert names <= set(model.state_dict())  # the base's names stay
-    bypass_position_query(model)
+    if exact:
+        swap(model, SWAPS)
+    if bypassed:
+        bypass_position_query(model)
     parameters = dict(model.named_parameters())
     with torch.no_grad():
         for key in arrays:
@@ -62,9 +66,7 @@ def ours(recorded):
 @pytest.mark.parametrize("attention", ["exact", "eager"])
 def test_forward_and_gradients_are_the_authors(golden, variant, attention):
     arrays, config = golden(f"deberta_a_{variant}")
-    model = build(arrays, config)
-    if attention == "exact":
-        use_exact_attention(model)
+    model = build(arrays, config, exact=attention == "exact")
     mask = torch.tensor(arrays["attention_mask"])
     out = model(torch.tensor(arrays["input_ids"]), attention_mask=mask, output_hidden_states=True)
     loss = task_loss(out.logits, torch.tensor(arrays["labels"]))
@@ -87,8 +89,6 @@ def test_forward_and_gradients_are_the_authors(golden, variant, attention):
 def test_adapting_both_query_calls_gives_another_function(golden):
     arrays, config = golden("deberta_a_lora")
     released = build(arrays, config)
-    both = build(arrays, config)
-    for layer in both.deberta.encoder.layer:
-        del layer.attention.self.disentangled_attention_bias  # back to the class's own
+    both = build(arrays, config, bypassed=False)
     inputs = {"input_ids": torch.tensor(arrays["input_ids"]), "attention_mask": torch.tensor(arrays["attention_mask"])}
     assert (released(**inputs).logits - both(**inputs).logits).abs().max() > 1e-6

@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import nn
 
+from adalora.fast import speed_up
 from adalora.methods.adalora.layer import AdaLoRA
 from adalora.methods.adalora.options import AdaLoRAConfig
 from adalora.training.optimizer import build_optimizer, set_lr
@@ -13,8 +14,9 @@ from tests.tiny import Chain, training
 RTOL = 1e-8
 
 
+@pytest.mark.parametrize("fast", [False, True])
 @pytest.mark.parametrize("name", ["adalora_a", "adalora_b"])
-def test_the_whole_trajectory_is_the_authors(golden, name):
+def test_the_whole_trajectory_is_the_authors(golden, name, fast):
     arrays, config = golden(name)
     total = config["total_steps"]
     net = Chain(config["dims"])
@@ -28,6 +30,8 @@ def test_the_whole_trajectory_is_the_authors(golden, name):
         )
     )  # fmt: skip
     method.attach(net, net.targets(), total)
+    if fast:
+        speed_up(net, method)
     with torch.no_grad():
         for layer, at in zip(net.layers, names, strict=True):
             for key in ("weight", "bias", "lora_A", "lora_E", "lora_B"):

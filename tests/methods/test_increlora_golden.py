@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import nn
 
+from adalora.fast import speed_up
 from adalora.methods.increlora.layer import IncreLoRA
 from adalora.methods.increlora.options import IncreLoRAConfig
 from adalora.training.optimizer import build_optimizer, set_lr
@@ -34,11 +35,14 @@ def prepared(arrays, config, **options):
     return net, method
 
 
+@pytest.mark.parametrize("fast", [False, True])
 @pytest.mark.parametrize("name", ["increlora_a", "increlora_b"])
-def test_the_whole_trajectory_is_the_authors(golden, name):
+def test_the_whole_trajectory_is_the_authors(golden, name, fast):
     arrays, config = golden(name)
     total = config["total_steps"]
     net, method = prepared(arrays, config)
+    if fast:
+        speed_up(net, method)
     names = [f"layer{i}" for i in range(len(net.layers))]
     optimizer = build_optimizer(net, method, training(config["lr"], config["lr_warmup_steps"], config["weight_decay"]))
     x, y = torch.tensor(arrays["x"]), torch.tensor(arrays["y"])

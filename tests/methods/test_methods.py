@@ -11,8 +11,8 @@ from adalora.budget import shapes_of
 from adalora.errors import UserError
 from adalora.methods.adalora.layer import SVDLinear
 from adalora.methods.adalora.options import AdaLoRAConfig
+from adalora.methods.bottleneck import BottleneckBlock
 from adalora.methods.discovery import create
-from adalora.methods.houlsby.bottleneck import BottleneckBlock
 from adalora.methods.houlsby.layer import HoulsbyBlock
 from adalora.methods.houlsby.options import HoulsbyConfig
 from adalora.methods.linear import AdaptedLinear, merge, merged

@@ -11,9 +11,10 @@ import torch
 from omegaconf import OmegaConf
 from torch import distributed, multiprocessing, nn
 
-from adalora.backbones.attention import use_exact_attention
 from adalora.backbones.position_query import bypass_position_query
 from adalora.errors import UserError
+from adalora.fast import swap
+from adalora.fast.attention import SWAPS
 from adalora.methods.discovery import create
 from adalora.methods.linear import AdaptedLinear, merge
 from adalora.methods.prilora.options import PRILoRAConfig, linear_ranks
@@ -119,7 +120,7 @@ def by_hand(model, method, ids, mask):
 @pytest.mark.parametrize("attention", ["exact", "eager", "exact, positions bypassed"])
 def test_norms_are_those_of_the_unpadded_tokens_over_micro_batches(model, compose, attention):
     if attention.startswith("exact"):
-        use_exact_attention(model)
+        swap(model, SWAPS)
     method = attach(model, PRILoRAConfig(mean_rank=2, sparsity=0, beta=0.7), compose)
     if attention.endswith("bypassed"):
         bypass_position_query(model)

@@ -6,8 +6,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from adalora.allocation import prune
-from adalora.backbones.attention import read_first_token_only, use_exact_attention
-from adalora.backbones.dropout import use_cheap_dropout
+from adalora.fast import speed_up
 from adalora.methods.discovery import create
 from tasks.classification.task_type import task_loss
 from tests.methods.matrix import CONFIGS
@@ -45,10 +44,7 @@ def test_no_step_of_a_method_waits(tiny_model, compose, name):
     model = classifier(tiny_model).float().train()
     method = create(CONFIGS[name].planned(total))
     method.attach(model, targets_of(model, compose("task=sst2", f"method={CONFIGS[name].name}")), total)
-    use_exact_attention(model)
-    if not method.reads_inputs:
-        read_first_token_only(model)
-    use_cheap_dropout(model)
+    speed_up(model, method)
     labels = torch.tensor([0, 1])
     optimizer = torch.optim.AdamW(trained(model), lr=0.01, fused=True)
 

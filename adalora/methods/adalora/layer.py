@@ -26,19 +26,16 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
 from adalora.allocation import Importance, Schedule, prune
 from adalora.errors import UserError
 from adalora.methods.adalora.options import AdaLoRAConfig
 from adalora.methods.linear import replace_modules
-from adalora.methods.lora.layer import LoRALinear
-from adalora.methods.lora.options import LoRAConfig
-from adalora.methods.low_rank import LowRankLinear, form_together
+from adalora.methods.low_rank import LowRankLinear, alike, gram_distance, stacks
 from adalora.methods.options import given
 from adalora.methods.protocol import Method
-from adalora.tensors import own_dtype
 
 
 class SVDLinear(LowRankLinear):
@@ -48,21 +45,35 @@ class SVDLinear(LowRankLinear):
         super().__init__(base)
         r = given(config, "init_rank")
         self.scale, self.dropout = config.alpha / (r + 1e-5), config.dropout
-        new: dict[str, Any] = {"dtype": base.weight.dtype, "device": base.weight.device}
-        self.lora_A = nn.Parameter(torch.empty(r, base.in_features, **new))
-        self.lora_E = nn.Parameter(torch.zeros(r, 1, **new))
-        self.lora_B = nn.Parameter(torch.empty(base.out_features, r, **new))
+        self.lora_A, self.lora_E = self.zeros(r, base.in_features), self.zeros(r, 1)
+        self.lora_B = self.zeros(base.out_features, r)
         nn.init.normal_(self.lora_A, std=config.init_std)
         nn.init.normal_(self.lora_B, std=config.init_std)
 
-    @property
-    def diagonal(self) -> Tensor:
-        """lambda."""
-        return self.lora_E
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., d_in) -> (..., d_out)."""
+        Q, lambda_, P = self.slots()  # noqa: N806
+        z = F.dropout(x, self.dropout, self.training)
+        return self.base(x) + self.scale * (z @ Q.mT * lambda_.mT) @ P.mT  # W x + b + s P diag(lambda) Q z
 
-    def low_rank_factors(self) -> tuple[Tensor, Tensor]:
-        alive = self.lora_E.squeeze(-1) != 0
-        return self.lora_A[alive], self.scale * self.lora_B[:, alive] * self.lora_E[alive].mT
+    def slots(self) -> tuple[Tensor, Tensor, Tensor]:
+        return self.lora_A, self.lora_E, self.lora_B
+
+
+class DoubletLinear(LowRankLinear):
+    """LoRA's map, y = W x + b + (alpha / r) B A dropout(x): `lora_A` = A (r, d_in), `lora_B` = B (d_out, r), B = 0."""
+
+    def __init__(self, base: nn.Linear, config: AdaLoRAConfig) -> None:
+        super().__init__(base)
+        r = given(config, "init_rank")
+        self.scale, self.dropout = config.alpha / r, config.dropout
+        self.lora_A, self.lora_B = self.zeros(r, base.in_features), self.zeros(base.out_features, r)
+        nn.init.normal_(self.lora_A, std=config.init_std)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., d_in) -> (..., d_out)."""
+        z = F.dropout(x, self.dropout, self.training)
+        return self.base(x) + self.scale * (z @ self.lora_A.mT) @ self.lora_B.mT
 
 
 class Stack:
@@ -104,7 +115,7 @@ class AdaLoRA(Method[AdaLoRAConfig]):
     def __init__(self, config: AdaLoRAConfig) -> None:
         super().__init__(config)
         self.triplets = config.triplets
-        self.modules: dict[str, SVDLinear | LoRALinear] = {}
+        self.modules: dict[str, SVDLinear | DoubletLinear] = {}
 
     # -- training
 
@@ -112,11 +123,8 @@ class AdaLoRA(Method[AdaLoRAConfig]):
         config = self.config
         n, r = len(targets), given(config, "init_rank")
         t_i, t_f, interval = (given(config, name) for name in ("initial_steps", "final_steps", "mask_interval"))
-        as_lora = LoRAConfig(rank=r, alpha=config.alpha, dropout=config.dropout, init_std=config.init_std)
-        self.modules = replace_modules(
-            model, targets, lambda base: SVDLinear(base, config) if self.triplets else LoRALinear(base, as_lora)
-        )
-        self.formed = form_together(model, self.modules)
+        kind = SVDLinear if self.triplets else DoubletLinear
+        self.modules = replace_modules(model, targets, lambda base: kind(base, config))
         self.schedule = Schedule(n * r, config.final_budget(n), t_i, t_f, total_steps, interval)
         modules = list(self.modules.values())
         self.Q = stacked([module.lora_A for module in modules], slot_dim=1)
@@ -136,8 +144,12 @@ class AdaLoRA(Method[AdaLoRAConfig]):
         """gamma R."""
         if self.config.orthogonality == 0:
             return torch.zeros(())
-        norms = [gram_distance(M, columns=M is P) for Q, P in self.formed.stacks() for M in (Q, P)]
+        norms = [gram_distance(M, columns=M is P) for Q, P in self.factors() for M in (Q, P)]
         return self.config.orthogonality * torch.cat(norms).mean()
+
+    def factors(self) -> list[tuple[Tensor, Tensor]]:
+        """All Q and P, stacked by shape."""
+        return stacks(list(self.modules.values()))
 
     @torch.no_grad()
     def after_step(self, t: int) -> None:
@@ -215,41 +227,8 @@ class AdaLoRA(Method[AdaLoRAConfig]):
 
 def stacked(parameters: list[nn.Parameter], slot_dim: int) -> list[Stack]:
     """One `Stack` per shape. `slot_dim` is the dimension of the stack that indexes rank slots."""
-    rows: dict[torch.Size, list[int]] = {}
-    for row, parameter in enumerate(parameters):
-        rows.setdefault(parameter.shape, []).append(row)
-    return [Stack(found, [parameters[row] for row in found], slot_dim) for found in rows.values()]
-
-
-def gram_distance(M: Tensor, columns: bool = False) -> Tensor:  # noqa: N803
-    """|| Q Q^T - I ||_F of each Q in a stack (m, r, d), or with `columns` || P^T P - I ||_F of each P (m, d, r): (m,).
-
-    The backward pass is written out: autograd would take three times the operations, and return P's gradient in a
-    memory layout that each parameter has to copy.
-    """
-    return _GramDistance.apply(M, columns)
-
-
-class _GramDistance(torch.autograd.Function):
-    """|| G ||_F with G = Q Q^T - I or P^T P - I. Gradient: 2 G Q / || G ||_F or 2 P G / || G ||_F, 0 where G = 0."""
-
-    @staticmethod
-    def forward(ctx: Any, M: Tensor, columns: bool) -> Tensor:  # noqa: N803
-        with own_dtype(M):
-            G = torch.bmm(M.mT, M) if columns else torch.bmm(M, M.mT)  # noqa: N806
-        G.diagonal(dim1=1, dim2=2).sub_(1)
-        norms = torch.linalg.vector_norm(G, dim=(1, 2))
-        ctx.save_for_backward(M, G, norms)
-        ctx.columns = columns
-        return norms
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        M, G, norms = ctx.saved_tensors  # noqa: N806
-        unit = G * (2 * gradient / norms.clamp_min(torch.finfo(norms.dtype).tiny))[:, None, None]
-        with own_dtype(M):
-            return torch.bmm(M, unit) if ctx.columns else torch.bmm(unit, M), None
+    groups = alike(parameter.shape for parameter in parameters)
+    return [Stack(rows, [parameters[row] for row in rows], slot_dim) for rows in groups]
 
 
 METHOD = AdaLoRA

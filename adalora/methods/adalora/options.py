@@ -2,15 +2,14 @@
 
 import math
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Self, TypeVar
+from typing import ClassVar, Self
 
-from adalora.methods.options import Count, PlacedConfig, Shapes, given
+from adalora.methods.options import Count, PlacedConfig, Shapes, given, with_phases
 from adalora.methods.saved_adapter import SavedAdapter, read_adapter
 from adalora.options import at_least, not_negative, one_of, option, positive, require, share
 
 FORMS = ("triplets", "doublets")
 IMPORTANCE = ("smoothed", "sensitivity", "magnitude")
-C = TypeVar("C", bound=Any)  # has `initial_steps` and `final_steps`
 
 
 @dataclass
@@ -131,23 +130,6 @@ class AdaLoRAConfig(PlacedConfig):
 
     def from_rank(self, rank: int) -> Self:
         return replace(self, init_rank=rank) if self.init_rank is None else self
-
-
-def with_phases(config: C, total_steps: int) -> C:
-    """Default to t_i = 15 % and t_f = 45 % of T (ours; the paper's RTE has 15 and 46 %).
-
-    Raises:
-        UserError: t_i + t_f >= T, which leaves no step for pruning (D-phases).
-    """
-    t_i, t_f = config.initial_steps, config.final_steps
-    t_i = int(0.15 * total_steps) if t_i is None else t_i
-    t_f = int(0.45 * total_steps) if t_f is None else t_f
-    require(
-        t_i + t_f < total_steps,
-        f"method.initial_steps={t_i} + method.final_steps={t_f} leave none of the {total_steps} "
-        "training steps for pruning: lower them or train longer",
-    )
-    return replace(config, initial_steps=t_i, final_steps=t_f)
 
 
 OPTIONS = AdaLoRAConfig

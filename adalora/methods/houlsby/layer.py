@@ -3,7 +3,7 @@
     h = dropout(dense(x)),   out = LayerNorm(h + up(silu(down(h))) + residual)
 
 They follow the output map of every attention and of the FFN: two per encoder layer, three per decoder layer
-(bottleneck.py has the initialisation). The original also trains the LayerNorms; the released code doesn't
+(methods/bottleneck.py has the initialisation). The original also trains the LayerNorms; the released code doesn't
 (docs/deviations.md: D-bottleneck-norm). In BART dropout belongs to the layer and comes after the bottleneck instead of
 before it (D-houlsby-bart):
 
@@ -16,8 +16,8 @@ the paper prints 0.31M, 0.61M and 1.22M (D-adapter-counts). On BART-large: 60 (2
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from adalora.methods.houlsby.bottleneck import UNMERGEABLE, BottleneckBlock, BottleneckMethod, bottleneck
-from adalora.methods.houlsby.options import BottleneckConfig
+from adalora.methods.bottleneck import UNMERGEABLE, BottleneckBlock, BottleneckMethod, bottleneck
+from adalora.methods.bottleneck_options import BottleneckConfig
 
 
 class HoulsbyBlock(BottleneckBlock):

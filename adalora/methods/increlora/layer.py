@@ -26,17 +26,80 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from adalora.allocation import Importance
 from adalora.errors import UserError
-from adalora.methods.increlora.growing import GrowingLinear, Stack
 from adalora.methods.increlora.options import IncreLoRAConfig
+from adalora.methods.increlora.stack import Stack
 from adalora.methods.linear import replace_modules
+from adalora.methods.low_rank import LowRankLinear, alike
 from adalora.methods.protocol import Method
+from adalora.tensors import own_dtype
 
 SILENT = 1e-5  # E of the reserve (released code)
+
+
+class GrowingLinear(LowRankLinear):
+    """An adapted map: `rank` active slots, followed by the reserve's.
+
+    Each factor is a list of chunks along the slots, one per growth, because AdamW has one step count and learning rate
+    per tensor and each growth needs its own. `lora_A` (g, d_in) and `lora_B` (d_out, g) cover all slots, `lora_E` (g,
+    1) the active ones; `silent` (reserve, 1) is the constant E of the reserve. `gradient` (d_out, d_in), if set,
+    accumulates G.
+    """
+
+    def __init__(self, base: nn.Linear, config: IncreLoRAConfig) -> None:
+        super().__init__(base)
+        self.alpha, self.dropout = config.alpha, config.dropout
+        self.gradient: Tensor | None = None
+        self.build([config.init_rank], [config.init_rank])
+        nn.init.normal_(self.lora_A[0], std=config.init_std)
+        nn.init.normal_(self.lora_B[0], std=config.init_std)
+
+    def build(self, active: list[int], slots: list[int]) -> None:
+        """Allocate zero chunks of these sizes for E, and for A and B."""
+        self.rank = sum(active)
+        self.lora_A = nn.ParameterList(self.zeros(g, self.in_features) for g in slots)
+        self.lora_E = nn.ParameterList(self.zeros(g, 1) for g in active)
+        self.lora_B = nn.ParameterList(self.zeros(self.out_features, g) for g in slots)
+        self.silent = self.weight.new_zeros(sum(slots) - self.rank, 1)
+
+    @property
+    def scale(self) -> float:
+        return self.alpha / (self.rank + 1e-5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., d_in) -> (..., d_out). The reserve is included, so that a model merged for evaluation computes the same
+        as in training (D-incre-reserve)."""
+        A, E, B = self.slots()  # noqa: N806
+        z = F.dropout(x, self.dropout, self.training)
+        y = self.base(x) + self.scale * (z @ A.mT * E.mT) @ B.mT
+        return self.watched(y, z)
+
+    def slots(self) -> tuple[Tensor, Tensor, Tensor]:
+        """A (slots, d_in), E (slots, 1), B (d_out, slots)."""
+        return torch.cat(tuple(self.lora_A)), torch.cat((*self.lora_E, self.silent)), torch.cat(tuple(self.lora_B), 1)
+
+    def watched(self, y: Tensor, z: Tensor) -> Tensor:
+        """y, whose gradient will be added to G, with the increment's input z."""
+        if self.gradient is not None and y.requires_grad:
+            seen = z.detach()
+            y.register_hook(lambda gradient: self.gather(gradient, seen))
+        return y
+
+    def gather(self, gradient: Tensor, x: Tensor) -> None:
+        """G += sum over tokens of dL/dy x^T, of y (..., d_out) and x (..., d_in).
+
+        Computed in the gradient's precision, but in fp32 for fp16: the loss scaler brings the trained gradients close
+        to overflow, and G is larger than they are.
+        """
+        assert self.gradient is not None
+        dtype = torch.float32 if gradient.dtype == torch.float16 else gradient.dtype
+        with own_dtype(x):
+            self.gradient += gradient.to(dtype).flatten(0, -2).mT @ x.to(dtype).flatten(0, -2)
 
 
 class IncreLoRA(Method[IncreLoRAConfig]):
@@ -50,11 +113,9 @@ class IncreLoRA(Method[IncreLoRAConfig]):
         self.growth = config.growth(len(targets), total_steps)
         # the same on every process, and independent of dropout's draws
         self.generator = torch.Generator().manual_seed(int(torch.randint(2**62, ())))
-        rows: dict[torch.Size, list[int]] = {}
-        for row, module in enumerate(self.modules.values()):
-            rows.setdefault(module.weight.shape, []).append(row)
         modules = self._modules = list(self.modules.values())
-        self.stacks = [Stack(found, [modules[row] for row in found]) for found in rows.values()]
+        groups = alike(module.weight.shape for module in modules)
+        self.stacks = [Stack(rows, [modules[row] for row in rows]) for rows in groups]
         place: dict[str, Any] = {"dtype": modules[0].weight.dtype, "device": modules[0].weight.device}
         self.order = torch.tensor([row for stack in self.stacks for row in stack.rows]).argsort().to(place["device"])
         self.S = torch.zeros(len(modules), **place)

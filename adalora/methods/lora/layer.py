@@ -15,7 +15,6 @@ at rank 1 there is no pair, and R = 0 (released: 0 / 0; D-lora-orth).
 
 import math
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -23,7 +22,7 @@ from torch import Tensor, nn
 
 from adalora.methods.linear import replace_modules
 from adalora.methods.lora.options import LoRAConfig
-from adalora.methods.low_rank import LowRankLinear, form_together
+from adalora.methods.low_rank import LowRankLinear, stacks
 from adalora.methods.options import given
 from adalora.methods.protocol import Method
 from adalora.tensors import own_dtype
@@ -36,17 +35,16 @@ class LoRALinear(LowRankLinear):
         super().__init__(base)
         r = given(config, "rank")
         self.scale, self.dropout = config.alpha / r, config.dropout
-        new: dict[str, Any] = {"dtype": base.weight.dtype, "device": base.weight.device}
-        self.lora_A = nn.Parameter(torch.empty(r, base.in_features, **new))
-        self.lora_B = nn.Parameter(torch.zeros(base.out_features, r, **new))
+        self.lora_A, self.lora_B = self.zeros(r, base.in_features), self.zeros(base.out_features, r)
         if config.init == "kaiming":
             nn.init.kaiming_uniform_(self.lora_A, a=math.sqrt(5))
         else:
             nn.init.normal_(self.lora_A, std=config.init_std)
 
-    def low_rank_factors(self) -> tuple[Tensor, Tensor]:
-        alive = (self.lora_B != 0).any(0) & (self.lora_A != 0).any(1)  # AdaLoRA's doublets are pruned here
-        return self.lora_A[alive], self.scale * self.lora_B[:, alive]
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., d_in) -> (..., d_out)."""
+        z = F.dropout(x, self.dropout, self.training)
+        return self.base(x) + self.scale * (z @ self.lora_A.mT) @ self.lora_B.mT
 
 
 class LoRA(Method[LoRAConfig]):
@@ -54,14 +52,17 @@ class LoRA(Method[LoRAConfig]):
 
     def attach(self, model: nn.Module, targets: Mapping[str, nn.Linear], total_steps: int) -> None:
         self.modules = replace_modules(model, targets, lambda base: LoRALinear(base, self.config))
-        self.formed = form_together(model, self.modules)
 
     def regulariser(self) -> Tensor:
         """gamma R."""
         if self.config.orthogonality == 0 or self.config.rank == 1:
             return torch.zeros(())
-        cosines = [mean_cosine(rows) for A, B in self.formed.stacks() for rows in (A, B.mT)]
+        cosines = [mean_cosine(rows) for A, B in self.factors() for rows in (A, B.mT)]
         return self.config.orthogonality * torch.cat(cosines).mean()
+
+    def factors(self) -> list[tuple[Tensor, Tensor]]:
+        """All A and B, stacked by shape."""
+        return stacks(list(self.modules.values()))
 
     def ranks(self) -> dict[str, int]:
         return {name: module.lora_A.shape[0] for name, module in self.modules.items()}

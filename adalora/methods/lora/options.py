@@ -3,19 +3,18 @@
 from dataclasses import dataclass, replace
 from typing import ClassVar, Self
 
-from adalora.methods.options import Count, PlacedConfig, Shapes
+from adalora.methods.options import RankConfig
 from adalora.methods.saved_adapter import SavedAdapter, read_adapter
-from adalora.options import at_least, not_negative, one_of, option, positive, share
+from adalora.options import not_negative, one_of, option, positive, share
 
 
 @dataclass
-class LoRAConfig(PlacedConfig):
+class LoRAConfig(RankConfig):
     """W x + (alpha / rank) B A x."""
 
     rank_of_maps: ClassVar[str | None] = "rank"
 
     name: str = "lora"
-    rank: int | None = option(None, at_least(1), help="null: from the budget")
     alpha: float = option(
         16.0, positive, help="scale is alpha / rank; released AdaLoRA scripts: 16 or 32 by task at every rank"
     )
@@ -34,21 +33,8 @@ class LoRAConfig(PlacedConfig):
         None, help="a folder with a PEFT LoRA adapter to start from, head included; null: new initial values"
     )
 
-    def size(self, shapes: Shapes) -> int | None:
-        return self.rank
-
-    def sized(self, size: int, shapes: Shapes) -> Self:
-        return replace(self, rank=size)
-
-    def count(self, shapes: Shapes) -> Count:
-        total = (self.rank or 0) * sum(map(sum, shapes.values()))
-        return Count(total, total)
-
     def at_rank(self, rank: float) -> Self | None:
         return replace(self, rank=int(rank)) if float(rank).is_integer() else None
-
-    def describe(self) -> str:
-        return f"rank {self.rank}"
 
     def initial_adapter(self) -> SavedAdapter | None:
         return None if self.init_from is None else read_adapter(self.init_from, self.name, "LORA")

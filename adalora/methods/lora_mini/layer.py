@@ -15,9 +15,9 @@ Neither the code nor the paper's full text was available: D-mini-outer, D-mini-s
 """
 
 from collections.abc import Mapping
-from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from adalora.errors import UserError
@@ -39,19 +39,21 @@ class LoRAMiniLinear(LowRankLinear):
         r, a, b = (given(config, name) for name in ("rank", "inner_in", "inner_out"))
         config.check_fits(base.out_features, base.in_features)
         self.scale, self.dropout = config.alpha / r, config.dropout
-        new: dict[str, Any] = {"dtype": base.weight.dtype, "device": base.weight.device}
-        self.lora_A_outer = frozen(outer(a, base.in_features, config.outer).to(**new))
-        self.lora_B_outer = frozen(outer(b, base.out_features, config.outer).mT.contiguous().to(**new))
-        self.lora_A_inner = nn.Parameter(torch.empty(r, a, **new))
-        self.lora_B_inner = nn.Parameter(torch.zeros(b, r, **new))
+        W = base.weight  # noqa: N806
+        self.lora_A_outer = frozen(outer(a, base.in_features, config.outer).to(W))
+        self.lora_B_outer = frozen(outer(b, base.out_features, config.outer).mT.contiguous().to(W))
+        self.lora_A_inner, self.lora_B_inner = self.zeros(r, a), self.zeros(b, r)
         nn.init.uniform_(self.lora_A_inner, -(a**-0.5), a**-0.5)
 
-    def low_rank_factors(self) -> tuple[Tensor, Tensor]:
-        return self.factors()
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., d_in) -> (..., d_out)."""
+        A, _, B = self.slots()  # noqa: N806
+        z = F.dropout(x, self.dropout, self.training)
+        return self.base(x) + self.scale * (z @ A.mT) @ B.mT
 
-    def factors(self) -> tuple[Tensor, Tensor]:
-        """A (r, d_in), which includes the scale, and B (d_out, r)."""
-        return (self.lora_A_inner * self.scale) @ self.lora_A_outer, self.lora_B_outer @ self.lora_B_inner
+    def slots(self) -> tuple[Tensor, None, Tensor]:
+        """A = A_in A_out (r, d_in) and B = B_out B_in (d_out, r)."""
+        return self.lora_A_inner @ self.lora_A_outer, None, self.lora_B_outer @ self.lora_B_inner
 
 
 def outer(m: int, d: int, kind: str) -> Tensor:

@@ -12,8 +12,7 @@ All heads together are one matrix K (r, d) with K[:, h] = diag(C_h[h]) B that ev
 
     delta_lm = s A diag(c_lm) K,   c_lm = C_l[l] * C_m[m]
 
-so K and all c are computed once per forward pass, and a map costs as much as LoRA of rank r. If r is so large that
-delta_lm itself is cheaper, that is computed instead.
+so a map can cost as much as one of LoRA of rank r (adalora/fast/lorta.py).
 
 A ~ U(+- 1/sqrt(r)), B = 0, C ~ U(+- sqrt(6 / ((1 + 5 s0^2) r))) with s0 = `init_scale` (released code).
 Matrices are numbered in the order of the backbone's maps, M per layer, so each attention block of BART counts as a
@@ -22,19 +21,20 @@ Parameters: r (d + d_h + H + L + M).
 """
 
 from collections.abc import Mapping
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from adalora.methods.linear import AdaptedLinear, SharedFactors, replace_modules
+from adalora.methods.linear import AdaptedLinear, Undo, replace_modules
 from adalora.methods.lorta.options import Grid, LoRTAConfig
 from adalora.methods.options import given
 from adalora.methods.protocol import Method
 
 
-class Factors(SharedFactors):
-    """The factors `A`, `B`, `C_h`, `C_l`, `C_m`, and their products shared by all maps."""
+class Factors(nn.Module):
+    """The factors of all maps: `A` (d, r), `B` (r, d_h), `C_h` (H, r), `C_l` (L, r), `C_m` (M, r)."""
 
     def __init__(self, grid: Grid, config: LoRTAConfig, like: Tensor) -> None:
         super().__init__()
@@ -42,12 +42,11 @@ class Factors(SharedFactors):
         self.scale = config.alpha / (r**0.5 if config.rank_stabilised else r)
 
         def uniform(rows: int, bound: float) -> nn.Parameter:
-            new = torch.empty(rows, r, dtype=like.dtype, device=like.device)
-            return nn.Parameter(nn.init.uniform_(new, -bound, bound))
+            return nn.Parameter(nn.init.uniform_(like.new_empty(rows, r), -bound, bound))
 
         bound = (6 / ((1 + 5 * config.init_scale**2) * r)) ** 0.5
         self.A = uniform(grid.d, r**-0.5)
-        self.B = nn.Parameter(torch.zeros(r, grid.d // heads, dtype=like.dtype, device=like.device))
+        self.B = nn.Parameter(like.new_zeros(r, grid.d // heads))
         self.C_h, self.C_l, self.C_m = (uniform(rows, bound) for rows in (heads, grid.layers, grid.matrices))
 
     def products(self) -> tuple[Tensor, Tensor]:
@@ -57,34 +56,36 @@ class Factors(SharedFactors):
 
 
 class LoRTALinear(AdaptedLinear):
-    """An adapted map of p x q slices; `shared` holds the model's factors."""
+    """An adapted map of p x q slices, the first of which is number `first`. `shared` holds the model's factors, in a
+    tuple so that they don't become a submodule."""
 
-    def __init__(self, base: nn.Linear, factors: Factors, first: int, config: LoRTAConfig) -> None:
+    def __init__(self, base: nn.Linear, factors: Factors, first: int, undo: Undo, config: LoRTAConfig) -> None:
         super().__init__(base)
+        self.undo = undo
         d, M = len(factors.A), len(factors.C_m)  # noqa: N806
         self.shared = (factors,)
         self.grid = (base.out_features // d, base.in_features // d)
         self.first, self.dropout = first, config.dropout
         self.heads_out = config.head_side == "output_for_qkv" and first % M < 3
 
-    def factors(self) -> tuple[Tensor, Tensor]:
-        """Left (p d, q r) and right (r, d): for one slice, delta = left @ right."""
-        (shared,), (p, q) = self.shared, self.grid
-        K, c = shared.current()  # noqa: N806
-        c = c[self.first : self.first + p * q].unflatten(0, (p, q))
-        left = (shared.A[:, None] * c[:, None]).flatten(2).flatten(0, 1)  # (p, d, q, r) -> (p d, q r)
-        return (K.T, left.T) if self.heads_out else (left, K)
-
-    def increment(self, x: Tensor) -> Tensor:
-        x = F.dropout(x, self.dropout, self.training)
-        left, right = self.factors()
-        (p, q), (r, d), tokens = self.grid, right.shape, x.numel() // self.in_features
-        if tokens * r * (1 + p) > p * d * (r + tokens):  # multiplications per input slice, divided by d
-            return F.linear(x, dense(left, right))
-        return F.linear(F.linear(x.unflatten(-1, (q, d)), right).flatten(-2), left)
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., d_in) -> (..., d_out)."""
+        return self.base(x) + F.dropout(x, self.dropout, self.training) @ self.delta_weight().mT
 
     def delta_weight(self) -> Tensor:
+        """s A diag(c_lm) K of every slice: (p d, q d)."""
         return dense(*self.factors())
+
+    def factors(self) -> tuple[Tensor, Tensor]:
+        """Left (p d, q r) and right (r, d), so that for one slice delta = left @ right: s A diag(c_lm) and K."""
+        (p, q), (K, c) = self.grid, self.products()  # noqa: N806
+        c = c[self.first : self.first + p * q].unflatten(0, (p, q))
+        left = (self.shared[0].A[:, None] * c[:, None]).flatten(2).flatten(0, 1)  # (p, d, q, r) -> (p d, q r)
+        return (K.T, left.T) if self.heads_out else (left, K)
+
+    def products(self) -> tuple[Tensor, Tensor]:
+        """K and s c_lm of the model."""
+        return self.shared[0].products()
 
     def low_rank_factors(self) -> tuple[Tensor, Tensor]:
         """Of rank q r: slices in the same row share the right factor."""
@@ -104,9 +105,10 @@ class LoRTA(Method[LoRTAConfig]):
         grid = self.config.grid({path: (base.out_features, base.in_features) for path, base in targets.items()})
         chosen = {path: targets[path] for path in grid.first}
         factors = Factors(grid, self.config, next(iter(chosen.values())).weight)
-        starts = iter(grid.first.values())
-        replace_modules(model, chosen, lambda base: LoRTALinear(base, factors, next(starts), self.config))
-        factors.join(model, "lorta")
+        model.add_module("lorta", factors)
+        starts, undo = iter(grid.first.values()), (partial(delattr, model, "lorta"),)
+        build = partial(LoRTALinear, factors=factors, undo=undo, config=self.config)
+        self.modules = replace_modules(model, chosen, lambda base: build(base, first=next(starts)))
 
 
 METHOD = LoRTA

@@ -4,7 +4,7 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Self
 
-from adalora.methods.options import Count, PlacedConfig, Shapes, given
+from adalora.methods.options import Count, RankConfig, Shapes, given
 from adalora.options import at_least, not_negative, one_of, option, positive, require, share
 from adalora.paths import layer_of
 
@@ -19,7 +19,7 @@ class Grid(NamedTuple):
 
 
 @dataclass
-class LoRTAConfig(PlacedConfig):
+class LoRTAConfig(RankConfig):
     """All updates as one CP tensor of rank `rank`. With `modules` null it covers the square maps: the attention's."""
 
     name: str = "lorta"
@@ -62,12 +62,6 @@ class LoRTAConfig(PlacedConfig):
     def fitted(self, backbone: Any) -> Self:
         """`heads` defaults to the backbone's."""
         return replace(self, heads=backbone.num_attention_heads) if self.heads is None else self
-
-    def size(self, shapes: Shapes) -> int | None:
-        return self.rank
-
-    def sized(self, size: int, shapes: Shapes) -> Self:
-        return replace(self, rank=size)
 
     def count(self, shapes: Shapes) -> Count:
         grid, heads = self.grid(shapes), given(self, "heads")

@@ -10,7 +10,6 @@ Deviations from the released code (docs/deviations.md): D-melora-lists, D-melora
 """
 
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -34,16 +33,16 @@ class MELoRALinear(AdaptedLinear):
         n, r, d_out, d_in = config.minis, given(config, "rank"), base.out_features, base.in_features
         config.check_divides(d_out, d_in)
         self.scale, self.dropout = config.alpha / r, config.dropout
-        new: dict[str, Any] = {"dtype": base.weight.dtype, "device": base.weight.device}
-        self.lora_A = nn.Parameter(torch.empty(n, r, d_in // n, **new))
-        self.lora_B = nn.Parameter(torch.zeros(n, d_out // n, r, **new))
+        self.lora_A, self.lora_B = self.zeros(n, r, d_in // n), self.zeros(n, d_out // n, r)
         bound = (n / d_in) ** 0.5
         nn.init.uniform_(self.lora_A, -bound, bound)
 
-    def increment(self, x: Tensor) -> Tensor:
-        slices = F.dropout(x, self.dropout, self.training).reshape(-1, *self.lora_A.shape[::2]).transpose(0, 1)
-        y = slices @ (self.lora_A * self.scale).mT @ self.lora_B.mT  # (n, tokens, d_out / n)
-        return y.transpose(0, 1).reshape(*x.shape[:-1], self.out_features)
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., d_in) -> (..., d_out)."""
+        y, z = self.base(x), F.dropout(x, self.dropout, self.training)
+        slices = z.reshape(-1, *self.lora_A.shape[::2]).transpose(0, 1)  # (n, tokens, d_in / n)
+        increments = slices @ (self.lora_A * self.scale).mT @ self.lora_B.mT  # (n, tokens, d_out / n)
+        return y + increments.transpose(0, 1).reshape(*x.shape[:-1], self.out_features)
 
     def delta_weight(self) -> Tensor:
         return torch.block_diag(*(self.scale * self.lora_B @ self.lora_A))

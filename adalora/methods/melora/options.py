@@ -1,14 +1,13 @@
 """Options of MELoRA."""
 
-from dataclasses import dataclass, replace
-from typing import Self
+from dataclasses import dataclass
 
-from adalora.methods.options import Count, PlacedConfig, Shapes
+from adalora.methods.options import Count, RankConfig, Shapes
 from adalora.options import at_least, option, positive, require, share
 
 
 @dataclass
-class MELoRAConfig(PlacedConfig):
+class MELoRAConfig(RankConfig):
     """W x + (alpha / rank) blockdiag(B_i A_i) x, with `minis` blocks."""
 
     name: str = "melora"
@@ -21,17 +20,10 @@ class MELoRAConfig(PlacedConfig):
     alpha: float = option(16.0, positive, help="released GLUE script")
     dropout: float = option(0.0, share, help="dropout on the input; released GLUE script: 0.05, ours as for LoRA")
 
-    def size(self, shapes: Shapes) -> int | None:
-        return self.rank
-
-    def sized(self, size: int, shapes: Shapes) -> Self:
-        return replace(self, rank=size)
-
     def count(self, shapes: Shapes) -> Count:
         for d_out, d_in in shapes.values():
             self.check_divides(d_out, d_in)
-        total = (self.rank or 0) * sum(map(sum, shapes.values()))
-        return Count(total, total)
+        return super().count(shapes)
 
     def check_divides(self, d_out: int, d_in: int) -> None:
         """Raises `UserError` unless n divides both sides of a map."""

@@ -20,7 +20,6 @@ Deviations from paper and released code (docs/deviations.md): D-mora-side, D-mor
 
 import math
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -40,26 +39,27 @@ class MoRALinear(AdaptedLinear):
         self.rotates = config.type_of(d_out, d_in) == 6
         s = self.side = config.side(d_out, d_in)
         self.dropout = config.dropout
-        new: dict[str, Any] = {"dtype": base.weight.dtype, "device": base.weight.device}
-        self.mora_M = nn.Parameter(torch.zeros(s, s, **new))
+        self.mora_M = self.zeros(s, s)
         # type 6 computes only blocks whose output survives the cut to d_out
         self.blocks = math.ceil(d_in / s)
         if self.rotates:
             self.blocks = min(self.blocks, math.ceil(d_out / s))
             for name, table in zip(("cos", "sin"), rotation(self.blocks, s), strict=True):
-                self.register_buffer(name, table.to(**new), persistent=False)
+                self.register_buffer(name, table.to(base.weight), persistent=False)
 
-    def increment(self, x: Tensor) -> Tensor:
-        s, c, shape = self.side, self.blocks, x.shape[:-1]
-        x = F.dropout(x, self.dropout, self.training)
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., d_in) -> (..., d_out)."""
+        s, c = self.side, self.blocks
+        y, z = self.base(x), F.dropout(x, self.dropout, self.training)
         pad = c * s - self.in_features
-        x = torch.cat((x, x[..., :pad]), -1) if pad > 0 else x[..., : c * s]
+        z = torch.cat((z, z[..., :pad]), -1) if pad > 0 else z[..., : c * s]  # X_0, X_1, ...: (..., c s)
         if self.rotates:
-            blocks = x.reshape(-1, c, s).transpose(0, 1) @ self.rotated().mT  # (c, tokens, s)
-            v = blocks.transpose(0, 1).reshape(*shape, c * s)
+            v = z.reshape(-1, c, s).transpose(0, 1) @ self.rotated().mT  # v_i: (c, tokens, s)
+            v = v.transpose(0, 1).reshape(*x.shape[:-1], c * s)
         else:
-            v = F.linear(x.unflatten(-1, (c, s)).sum(-2), self.mora_M)
-        return torch.cat([v] * math.ceil(self.out_features / v.shape[-1]), -1)[..., : self.out_features]
+            v = F.linear(z.unflatten(-1, (c, s)).sum(-2), self.mora_M)  # (..., s)
+        v = torch.cat([v] * math.ceil(self.out_features / v.shape[-1]), -1)
+        return y + v[..., : self.out_features]
 
     def rotated(self) -> Tensor:
         """M R_i of every block: (c, s, s)."""

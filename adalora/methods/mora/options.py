@@ -1,17 +1,16 @@
 """Options of MoRA."""
 
 import math
-from dataclasses import dataclass, replace
-from typing import Self
+from dataclasses import dataclass
 
-from adalora.methods.options import Count, PlacedConfig, Shapes, given
+from adalora.methods.options import Count, RankConfig, Shapes, given
 from adalora.options import at_least, one_of, option, require, share
 
 TYPES = (1, 6)
 
 
 @dataclass
-class MoRAConfig(PlacedConfig):
+class MoRAConfig(RankConfig):
     """W x + f_dec(M f_comp(x)), with M square and about as many entries as LoRA of rank `rank`."""
 
     name: str = "mora"
@@ -26,12 +25,6 @@ class MoRAConfig(PlacedConfig):
         "(72 % in the FFN's output map)",
     )
     dropout: float = option(0.0, share, help="dropout on the input of f_comp")
-
-    def size(self, shapes: Shapes) -> int | None:
-        return self.rank
-
-    def sized(self, size: int, shapes: Shapes) -> Self:
-        return replace(self, rank=size)
 
     def count(self, shapes: Shapes) -> Count:
         total = sum(self.side(*shape) ** 2 for shape in shapes.values())

@@ -19,8 +19,8 @@ import torch
 from torch import Tensor, nn
 
 from adalora.errors import UserError
-from adalora.methods.adalora.layer import gram_distance
 from adalora.methods.linear import check_mergeable
+from adalora.methods.low_rank import alike, gram_distance
 from adalora.methods.peft.injection import ADAPTER, inject
 from adalora.methods.peft.options import PEFTConfig
 from adalora.methods.protocol import Method
@@ -42,16 +42,15 @@ class PEFT(Method[PEFTConfig]):
         self.options = self.tuner.peft_config[ADAPTER]
         if self.adaptive:
             layers = self.layers.values()
-            self.A = alike([layer.lora_A[ADAPTER] for layer in layers])
-            self.B = alike([layer.lora_B[ADAPTER] for layer in layers])
+            self.A = [layer.lora_A[ADAPTER] for layer in layers]
+            self.B = [layer.lora_B[ADAPTER] for layer in layers]
             self.allocator = self.tuner.rankallocator
             self.budget = self.allocator.init_bgt
 
     def regulariser(self) -> Tensor:
         if not self.adaptive or self.options.orth_reg_weight == 0:
             return torch.zeros(())
-        norms = [gram_distance(torch.stack(group)) for group in self.A]
-        norms += [gram_distance(torch.stack(group), columns=True) for group in self.B]
+        norms = [gram_distance(A) for A in stacked(self.A)] + [gram_distance(B, columns=True) for B in stacked(self.B)]
         return self.options.orth_reg_weight * torch.cat(norms).mean()
 
     def after_step(self, t: int) -> None:
@@ -101,7 +100,7 @@ class PEFT(Method[PEFTConfig]):
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         if not self.adaptive:
             return
-        device = self.A[0][0].device
+        device = self.A[0].device
         parts: dict[str, dict[str, Tensor]] = {"sensitivity": {}, "uncertainty": {}, "pattern": {}}
         for key, value in state.items():
             section, _, name = key.partition(".")
@@ -113,12 +112,9 @@ class PEFT(Method[PEFTConfig]):
             self.options.rank_pattern = {name: kept.tolist() for name, kept in parts["pattern"].items()}
 
 
-def alike(parameters: Sequence[Tensor]) -> list[list[Tensor]]:
-    """Groups of equal shape."""
-    groups: dict[torch.Size, list[Tensor]] = {}
-    for parameter in parameters:
-        groups.setdefault(parameter.shape, []).append(parameter)
-    return list(groups.values())
+def stacked(parameters: Sequence[Tensor]) -> list[Tensor]:
+    """Stacks of equal shape."""
+    return [torch.stack([parameters[i] for i in group]) for group in alike(p.shape for p in parameters)]
 
 
 METHOD = PEFT

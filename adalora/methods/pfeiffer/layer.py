@@ -4,8 +4,8 @@
     out = LayerNorm(h + up(relu(down(n))) + residual)
 
 One per layer, after the FFN's output map. Both LayerNorms are the same frozen module, and the inner skip starts at h,
-not at n (docs/deviations.md: D-pfeiffer-norm). bottleneck.py has the initialisation. With s = h + residual, the input
-of BART's LayerNorm, this is a function of s alone:
+not at n (docs/deviations.md: D-pfeiffer-norm). methods/bottleneck.py has the initialisation. With s = h + residual, the
+input of BART's LayerNorm, this is a function of s alone:
 
     out = LayerNorm(s + up(relu(down(LayerNorm(s)))))
 
@@ -16,8 +16,8 @@ the paper prints 0.30M, 0.60M and 1.18M (D-adapter-counts). On BART-large: 24 (2
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from adalora.methods.houlsby.bottleneck import UNMERGEABLE, BottleneckBlock, BottleneckMethod, bottleneck
-from adalora.methods.houlsby.options import BottleneckConfig
+from adalora.methods.bottleneck import UNMERGEABLE, BottleneckBlock, BottleneckMethod, bottleneck
+from adalora.methods.bottleneck_options import BottleneckConfig
 
 
 class PfeifferBlock(BottleneckBlock):

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from adalora.methods.houlsby.options import BottleneckConfig
+from adalora.methods.bottleneck_options import BottleneckConfig
 from adalora.options import option
 
 

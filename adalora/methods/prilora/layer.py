@@ -26,13 +26,12 @@ from functools import partial
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, distributed, nn
 
 from adalora.distributed import several
 from adalora.methods.linear import replace_modules
-from adalora.methods.lora.layer import LoRALinear
-from adalora.methods.lora.options import LoRAConfig
-from adalora.methods.low_rank import form_together
+from adalora.methods.low_rank import LowRankLinear, alike
 from adalora.methods.options import given
 from adalora.methods.prilora.options import PRILoRAConfig
 from adalora.methods.protocol import Method
@@ -103,17 +102,26 @@ class InputNorms:
         self.sums, self.last = {}, None
 
 
-class WatchedLinear(LoRALinear):
-    """LoRA's map, which records its inputs in training."""
+class WatchedLinear(LowRankLinear):
+    """One adapted map: `lora_A` (r, d_in), `lora_B` (d_out, r). It records its inputs in training."""
 
-    def __init__(self, base: nn.Linear, config: LoRAConfig, position: int, inputs: InputNorms) -> None:
-        super().__init__(base, config)
+    def __init__(self, base: nn.Linear, config: PRILoRAConfig, rank: int, position: int, inputs: InputNorms) -> None:
+        super().__init__(base)
+        self.scale, self.dropout = config.alpha / rank, config.dropout
         self.position, self.inputs = position, inputs
+        self.lora_A, self.lora_B = self.zeros(rank, base.in_features), self.zeros(base.out_features, rank)
+        nn.init.normal_(self.lora_A, std=config.init_std)
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.training and torch.is_grad_enabled() and not self.base_only:
+        """(..., d_in) -> (..., d_out)."""
+        self.record(x)
+        z = F.dropout(x, self.dropout, self.training)
+        return self.base(x) + self.scale * (z @ self.lora_A.mT) @ self.lora_B.mT
+
+    def record(self, x: Tensor) -> None:
+        """Add x to the squared norms."""
+        if self.training and torch.is_grad_enabled():
             self.inputs.add(self.position, x)
-        return super().forward(x)
 
 
 class PRILoRA(Method[PRILoRAConfig]):
@@ -129,11 +137,11 @@ class PRILoRA(Method[PRILoRAConfig]):
         self.total_steps, self.inputs = total_steps, InputNorms()
         self.modules: dict[str, WatchedLinear] = {}
         for position, (path, rank) in enumerate(config.ranks_of(targets).items()):
-            like = LoRAConfig(rank=rank, alpha=config.alpha, dropout=config.dropout, init_std=config.init_std)
-            build = partial(WatchedLinear, config=like, position=position, inputs=self.inputs)
+            build = partial(WatchedLinear, config=config, rank=rank, position=position, inputs=self.inputs)
             self.modules |= replace_modules(model, {path: targets[path]}, build)
-        form_together(model, self.modules)
-        model.register_forward_pre_hook(self.inputs.start_pass, with_kwargs=True)
+        hook = model.register_forward_pre_hook(self.inputs.start_pass, with_kwargs=True)
+        for module in self.modules.values():
+            module.undo += (hook.remove,)
         self.factors: list[Tensor] = [module.lora_A for module in self.modules.values()]
         self.norms = [A.new_zeros(A.shape[1], dtype=torch.promote_types(A.dtype, torch.float32)) for A in self.factors]
 
@@ -152,8 +160,8 @@ class PRILoRA(Method[PRILoRAConfig]):
     def prune(self) -> None:
         """A_ij <- 0 for the round(rho d_in) lowest S_ij of each row i, for all rows of a width at once. Ties are pruned
         in order of feature."""
-        for d_in in sorted({A.shape[1] for A in self.factors}):
-            chosen = [i for i, A in enumerate(self.factors) if A.shape[1] == d_in]
+        for chosen in alike(A.shape[1] for A in self.factors):
+            d_in = self.factors[chosen[0]].shape[1]
             factors = [self.factors[i] for i in chosen]
             ranks = [len(A) for A in factors]
             repeats = torch.tensor(ranks, device=factors[0].device)

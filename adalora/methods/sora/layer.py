@@ -24,13 +24,14 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from adalora.allocation import Schedule
 from adalora.errors import UserError
 from adalora.methods.linear import replace_modules
-from adalora.methods.low_rank import LowRankLinear, form_together
+from adalora.methods.low_rank import LowRankLinear
 from adalora.methods.options import given
 from adalora.methods.protocol import Method
 from adalora.methods.sora.options import SoRAConfig
@@ -43,21 +44,18 @@ class GatedLinear(LowRankLinear):
         super().__init__(base)
         r = given(config, "max_rank")
         self.scale, self.dropout = config.alpha / r, config.dropout
-        new: dict[str, Any] = {"dtype": base.weight.dtype, "device": base.weight.device}
-        self.lora_A = nn.Parameter(torch.empty(r, base.in_features, **new))
-        self.gate = nn.Parameter(torch.empty(r, **new))
-        self.lora_B = nn.Parameter(torch.zeros(base.out_features, r, **new))
+        self.lora_A, self.gate = self.zeros(r, base.in_features), self.zeros(r)
+        self.lora_B = self.zeros(base.out_features, r)
         nn.init.kaiming_uniform_(self.lora_A, a=math.sqrt(5))
         nn.init.normal_(self.gate, std=config.init_std)
 
-    @property
-    def diagonal(self) -> Tensor:
-        """g."""
-        return self.gate
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., d_in) -> (..., d_out)."""
+        z = F.dropout(x, self.dropout, self.training)
+        return self.base(x) + self.scale * (z @ self.lora_A.mT * self.gate) @ self.lora_B.mT
 
-    def low_rank_factors(self) -> tuple[Tensor, Tensor]:
-        open_ = self.gate != 0
-        return self.lora_A[open_], self.scale * self.lora_B[:, open_] * self.gate[open_]
+    def slots(self) -> tuple[Tensor, Tensor, Tensor]:
+        return self.lora_A, self.gate, self.lora_B
 
 
 class SoRA(Method[SoRAConfig]):
@@ -68,7 +66,6 @@ class SoRA(Method[SoRAConfig]):
     def attach(self, model: nn.Module, targets: Mapping[str, nn.Linear], total_steps: int) -> None:
         config, r = self.config, given(self.config, "max_rank")
         self.modules = replace_modules(model, targets, lambda base: GatedLinear(base, config))
-        form_together(model, self.modules)
         self.gates: list[Tensor] = [module.gate for module in self.modules.values()]
         costs = [module.in_features + module.out_features for module in self.modules.values()]
         self.costs = torch.tensor(costs, device=self.gates[0].device)

@@ -4,8 +4,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import ClassVar, Self
 
-from adalora.methods.adalora.options import with_phases
-from adalora.methods.options import Count, PlacedConfig, Shapes, given
+from adalora.methods.options import Count, PlacedConfig, Shapes, given, with_phases
 from adalora.options import at_least, not_negative, one_of, option, positive, require, share
 
 PAPER_RANK = 8  # r_max in the paper's runs

@@ -7,7 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from adalora.backbones.dropout import Dropout, dropout, use_cheap_dropout
+from adalora.fast import swap
+from adalora.fast.dropout import SWAPS, Dropout, dropout
 
 TYPES = (torch.float32, torch.float64, torch.bfloat16)
 
@@ -85,7 +86,7 @@ def test_a_view_that_is_not_contiguous():
 
 def test_modules_are_replaced_with_their_rate_and_mode():
     model = nn.Sequential(nn.Dropout(0.3), nn.Sequential(nn.Dropout(0.0), nn.Linear(2, 2))).eval()
-    use_cheap_dropout(model)
+    swap(model, SWAPS)
     assert [type(model[0]), type(model[1][0])] == [Dropout, Dropout]
     assert (model[0].p, model[1][0].p, model[0].training) == (0.3, 0.0, False)
     x = torch.randn(3, 2)

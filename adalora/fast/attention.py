@@ -13,7 +13,6 @@ Projections are called as modules, so adapters on query, key and value work in b
 kept (docs/deviations.md: D-attention).
 """
 
-import types
 from functools import cache
 from typing import Any
 
@@ -29,89 +28,84 @@ from transformers.models.deberta_v2.modeling_deberta_v2 import (
     make_log_bucket_position,
 )
 
-from adalora.backbones.position_query import position_query
 from adalora.tensors import compute_type
 
 biases: WeakTensorKeyDictionary = WeakTensorKeyDictionary()  # cache of bias masks: all layers use the same one
 
 
-def use_exact_attention(model: nn.Module) -> None:
-    """Replace the forward of every disentangled self-attention of `model`; parameter names stay.
-
-    The encoder no longer computes the matrix of distances, which isn't needed and synchronises with the device.
-    """
-    for module in model.modules():
-        if isinstance(module, DisentangledSelfAttention):
-            module.forward = types.MethodType(forward, module)  # type: ignore[method-assign]
-        if isinstance(module, DebertaV2Encoder):
-            module.get_rel_pos = no_distances  # type: ignore[method-assign]
-
-
-def no_distances(hidden_states: Tensor, query_states: Tensor | None = None, relative_pos: Tensor | None = None) -> Any:
-    """Replacement for `get_rel_pos` that computes nothing: the attention computes its own distances."""
-    return relative_pos
-
-
 def read_first_token_only(model: nn.Module) -> None:
     """In the last layer of a classifier, compute only the first token's state, which is all that its head reads.
 
-    Call it after `use_exact_attention`. Logits and gradients are unchanged; the last hidden state has one token.
+    It needs `StridedAttention`. Logits and gradients are unchanged; the last hidden state has one token.
     """
     if isinstance(model, DebertaV2ForSequenceClassification) and model.deberta.encoder.conv is None:
-        last = model.deberta.encoder.layer[-1]
-        last.forward = types.MethodType(first_token, last)
+        model.deberta.encoder.layer[-1].__class__ = FirstTokenLayer
 
 
-def first_token(self: DebertaV2Layer, hidden_states: Tensor, attention_mask: Tensor, **options: Any) -> Any:
-    """The layer's output for the first token, (b, 1, d), from the inputs of all, (b, L, d)."""
-    if options.get("output_attentions"):
-        return DebertaV2Layer.forward(self, hidden_states, attention_mask, **options)
-    return DebertaV2Layer.forward(
-        self, hidden_states, attention_mask, **options | {"query_states": hidden_states[:, :1]}
-    )
+class EncoderWithoutDistances(DebertaV2Encoder):
+    """The encoder without the matrix of distances, which isn't needed here and synchronises with the device."""
+
+    def get_rel_pos(self, hidden_states: Tensor, query_states: Tensor | None = None, relative_pos: Any = None) -> Any:
+        return relative_pos
 
 
-def forward(
-    self: DisentangledSelfAttention,
-    hidden_states: Tensor,
-    attention_mask: Tensor,
-    output_attentions: bool = False,
-    query_states: Tensor | None = None,
-    relative_pos: Tensor | None = None,
-    rel_embeddings: Tensor | None = None,
-) -> tuple[Tensor, Tensor | None]:
-    """Same arguments as the library's: hidden_states (b, L, d), attention_mask (b, 1, L, L), rel_embeddings (2 span,
-    d).
+class FirstTokenLayer(DebertaV2Layer):
+    """A layer that computes the first token's output, (b, 1, d), from the inputs of all, (b, L, d)."""
 
-    `query_states` (b, M, d) are the first M positions; None: all.
-    """
-    if output_attentions or not self.relative_attention or rel_embeddings is None:
-        return DisentangledSelfAttention.forward(
-            self, hidden_states, attention_mask, output_attentions, query_states, relative_pos, rel_embeddings
-        )
-    hidden_states = hidden_states.to(compute_type(hidden_states))  # once for query, key and value
-    heads, length = self.num_attention_heads, hidden_states.shape[1]
-    scale = (self.attention_head_size * (1 + len({"c2p", "p2c"} & set(self.pos_att_type)))) ** -0.5
-    q = heads_first(self.query_proj(hidden_states if query_states is None else query_states), heads)  # (h, b, M, .)
-    k = heads_first(self.key_proj(hidden_states), heads)  # (h, b, L, d_head)
-    v = heads_first(self.value_proj(hidden_states), heads)
-    asked = q.shape[2]
+    def forward(self, hidden_states: Tensor, attention_mask: Tensor, **options: Any) -> Any:  # type: ignore[override]
+        if not options.get("output_attentions"):
+            options["query_states"] = hidden_states[:, :1]
+        return super().forward(hidden_states, attention_mask, **options)
 
-    sizes = (length, self.pos_ebd_size, self.position_buckets, self.max_relative_positions)
-    first, last, buckets, backwards = distance_buckets(*sizes, device=hidden_states.device)
-    rel = self.pos_dropout(rel_embeddings[first:last])
-    scores = bias(attention_mask, asked, q.dtype)
-    if "c2p" in self.pos_att_type:
-        table = (self.key_proj if self.share_att_key else self.pos_key_proj)(rel) * scale
-        # row i of the product is indexed by j - i, the negative of the distance i - j
-        scores = scores + Diagonals.apply(by_distance(q, table, backwards), length)
-    if "p2c" in self.pos_att_type:
-        table = (position_query(self, rel) if self.share_att_key else self.pos_query_proj(rel)) * scale
-        scores = scores + Diagonals.apply(by_distance(k, table, buckets), length)[..., :asked].mT
-    scores = scores.expand(heads, *scores.shape[-3:]).flatten(0, 1)
-    scores = torch.baddbmm(scores, q.flatten(0, 1), k.flatten(0, 1).mT, alpha=scale)
-    context = self.dropout(scores.softmax(-1)) @ v.flatten(0, 1)
-    return context.unflatten(0, (heads, -1)).permute(1, 2, 0, 3).flatten(2), None
+
+class StridedAttention(DisentangledSelfAttention):
+    """The attention; parameters keep their names."""
+
+    def forward(
+        self,
+        hidden_states: Tensor,
+        attention_mask: Tensor,
+        output_attentions: bool = False,
+        query_states: Tensor | None = None,
+        relative_pos: Tensor | None = None,
+        rel_embeddings: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor | None]:
+        """Same arguments as the library's: hidden_states (b, L, d), attention_mask (b, 1, L, L), rel_embeddings
+        (2 span, d).
+
+        `query_states` (b, M, d) are the first M positions; None: all.
+        """
+        if output_attentions or not self.relative_attention or rel_embeddings is None:
+            return super().forward(
+                hidden_states, attention_mask, output_attentions, query_states, relative_pos, rel_embeddings
+            )
+        hidden_states = hidden_states.to(compute_type(hidden_states))  # once for query, key and value
+        heads, length = self.num_attention_heads, hidden_states.shape[1]
+        scale = (self.attention_head_size * (1 + len({"c2p", "p2c"} & set(self.pos_att_type)))) ** -0.5
+        q = heads_first(self.query_proj(hidden_states if query_states is None else query_states), heads)  # (h, b, M, .)
+        k = heads_first(self.key_proj(hidden_states), heads)  # (h, b, L, d_head)
+        v = heads_first(self.value_proj(hidden_states), heads)
+        asked = q.shape[2]
+
+        sizes = (length, self.pos_ebd_size, self.position_buckets, self.max_relative_positions)
+        first, last, buckets, backwards = distance_buckets(*sizes, device=hidden_states.device)
+        rel = self.pos_dropout(rel_embeddings[first:last])
+        scores = bias(attention_mask, asked, q.dtype)
+        if "c2p" in self.pos_att_type:
+            table = (self.key_proj if self.share_att_key else self.pos_key_proj)(rel) * scale
+            # row i of the product is indexed by j - i, the negative of the distance i - j
+            scores = scores + Diagonals.apply(by_distance(q, table, backwards), length)
+        if "p2c" in self.pos_att_type:
+            table = (self.position_query(rel) if self.share_att_key else self.pos_query_proj(rel)) * scale
+            scores = scores + Diagonals.apply(by_distance(k, table, buckets), length)[..., :asked].mT
+        scores = scores.expand(heads, *scores.shape[-3:]).flatten(0, 1)
+        scores = torch.baddbmm(scores, q.flatten(0, 1), k.flatten(0, 1).mT, alpha=scale)
+        context = self.dropout(scores.softmax(-1)) @ v.flatten(0, 1)
+        return context.unflatten(0, (heads, -1)).permute(1, 2, 0, 3).flatten(2), None
+
+    def position_query(self, positions: Tensor) -> Tensor:
+        """Project position embeddings, (2 span, d) -> (2 span, h d_head). backbones/position_query.py changes it."""
+        return self.query_proj(positions)
 
 
 def heads_first(x: Tensor, heads: int) -> Tensor:
@@ -175,3 +169,9 @@ def diagonals(x: Tensor, length: int) -> Tensor:
     """The strided view of `Diagonals`."""
     width = x.shape[-1]
     return x.as_strided((*x.shape[:-1], length), (*x.stride()[:-2], width - 1, 1), x.storage_offset() + length - 1)
+
+
+SWAPS: dict[type[nn.Module], type[nn.Module]] = {
+    DebertaV2Encoder: EncoderWithoutDistances,
+    DisentangledSelfAttention: StridedAttention,
+}

@@ -4,8 +4,9 @@ import pytest
 import torch
 from transformers import DebertaV2Config, DebertaV2ForSequenceClassification
 
-from adalora.backbones.attention import bias, distance_buckets, read_first_token_only, use_exact_attention
 from adalora.backbones.position_query import bypass_position_query
+from adalora.fast import swap
+from adalora.fast.attention import SWAPS, bias, distance_buckets, read_first_token_only
 from adalora.methods.adalora.options import AdaLoRAConfig
 from adalora.methods.discovery import create
 
@@ -34,10 +35,10 @@ def pair(length, adapted=True, base_only=False, **options):
                 for parameter in model.parameters():
                     if parameter.requires_grad:
                         parameter.copy_(torch.randn_like(parameter) / 8)
+        if exact:
+            swap(model, SWAPS)
         if base_only:
             bypass_position_query(model)
-        if exact:
-            use_exact_attention(model)
         models.append(model)
     return models
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from transformers.models.bart.modeling_bart import BartDecoderLayer, BartEncoderLayer
 
 from adalora.errors import UserError
-from adalora.methods.houlsby.options import ATTENTION, FFN, BottleneckConfig
+from adalora.methods.bottleneck_options import ATTENTION, FFN, BottleneckConfig
 from adalora.methods.linear import replace_modules
 from adalora.methods.options import given
 from adalora.methods.protocol import Method

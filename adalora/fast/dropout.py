@@ -17,14 +17,6 @@ LANES = 2**16  # values of the 16 bits that decide one entry
 ONE = 0x3F80  # the bits of 1.0 in bfloat16
 
 
-def use_cheap_dropout(model: nn.Module) -> None:
-    """Replace every `nn.Dropout` of `model`."""
-    for module in list(model.modules()):
-        for name, child in module.named_children():
-            if type(child) is nn.Dropout:
-                setattr(module, name, Dropout(child.p).train(child.training))
-
-
 class Dropout(nn.Dropout):
     """`nn.Dropout` with cheap masks."""
 
@@ -62,3 +54,6 @@ class _Dropout(torch.autograd.Function):
 def scaled(x: Tensor, keep: Tensor, scale: float) -> Tensor:
     """x * keep * scale in one pass, rounded once (torch rounds the factor 1 / (1 - p) to x's dtype first)."""
     return torch.addcmul(x.new_zeros(()), x, keep.to(x.dtype), value=scale)
+
+
+SWAPS: dict[type[nn.Module], type[nn.Module]] = {nn.Dropout: Dropout}

@@ -7,14 +7,16 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from adalora.methods.adalora.layer import gram_distance
+from adalora.fast import speed_up
+from adalora.fast.low_rank import FormedFactors, low_rank_linear
 from adalora.methods.discovery import create
 from adalora.methods.linear import merge, merged
 from adalora.methods.lora.options import LoRAConfig
-from adalora.methods.low_rank import low_rank_linear
 from tests.methods.matrix import CONFIGS
+from tests.tiny import trained, wake
 
-FORMED = ("adalora", "lora", "sora", "prilora")
+FORMED = ("adalora", "adalora method.form=doublets", "lora", "sora", "prilora")
+ALONE = ("increlora", "lora_mini")
 
 
 def plain(x, W, b, A, B, z=None):
@@ -49,16 +51,15 @@ def test_values_and_gradients_are_those_of_the_plain_products(dropped, bias, tra
             torch.testing.assert_close(ours[name], gradient)
 
 
-def toy(name):
-    """A model of three maps, and its input."""
+def toy(name, fast=True):
+    """A model of three maps, its method, and its input."""
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(8, 8), nn.Tanh(), nn.Linear(8, 6), nn.Tanh(), nn.Linear(6, 8)).requires_grad_(False)
     method = create(CONFIGS[name].planned(10))
     method.attach(model, {str(i): model[i] for i in (0, 2, 4)}, 10)
-    with torch.no_grad():
-        for p in model.parameters():
-            if p.requires_grad:
-                p.copy_(torch.randn_like(p) / 4)
+    if fast:
+        speed_up(model, method)
+    wake(model)
     return model, method, torch.randn(4, 8)
 
 
@@ -71,7 +72,7 @@ def test_factors_formed_together_are_those_formed_alone(name):
             model._forward_pre_hooks.clear()
         y = model(x)
         y.square().sum().backward()
-        results.append((y, [p.grad for p in model.parameters() if p.requires_grad]))
+        results.append((y, [p.grad for p in trained(model)]))
     (y, gradients), (expected, theirs) = results
     torch.testing.assert_close(y, expected)
     for gradient, other in zip(gradients, theirs, strict=True):
@@ -83,25 +84,18 @@ def test_a_merged_model_has_no_hook_left(name):
     model, _, x = toy(name)
     expected = model.eval()(x)
     merge(model)
-    assert not model._forward_pre_hooks or name == "prilora"
+    assert not model._forward_pre_hooks
+    assert not model._forward_hooks
     torch.testing.assert_close(model(x), expected)
 
 
-@pytest.mark.parametrize("columns", [False, True])
-def test_the_distance_from_orthogonality_and_its_gradient_are_autograd_s(columns):
-    torch.manual_seed(0)
-    stack = torch.randn(5, 4, 3, dtype=torch.float64) if columns else torch.randn(5, 3, 4, dtype=torch.float64)
-    stack[0] = torch.eye(4, 3) if columns else torch.eye(3, 4)  # orthogonal: the root has no slope there
-    one, other = (stack.clone().requires_grad_() for _ in range(2))
-    rows = other.mT if columns else other
-    expected = torch.linalg.matrix_norm(rows @ rows.mT - torch.eye(3, dtype=torch.float64))
-    got = gram_distance(one, columns)
-    torch.testing.assert_close(got, expected)
-    weights = torch.arange(1.0, 6.0, dtype=torch.float64)
-    (got * weights).sum().backward()
-    (expected * weights).sum().backward()
-    torch.testing.assert_close(one.grad, other.grad)
-    assert one.grad.is_contiguous()
+def test_nothing_is_formed_while_the_maps_are_merged(monkeypatch):
+    model, _, x = toy("adalora")
+    formed = []
+    monkeypatch.setattr(FormedFactors, "results", lambda self: formed.append(1))
+    with merged(model):
+        model(x)
+    assert not formed
 
 
 def test_a_term_of_the_loss_shares_the_stacks_of_the_forward_pass_and_sees_every_change():
@@ -111,9 +105,9 @@ def test_a_term_of_the_loss_shares_the_stacks_of_the_forward_pass_and_sees_every
     for shared in (True, False):
         y = model(x)
         if not shared:
-            method.formed._stacks = None
+            method.together.kept = None
         (y.square().sum() + method.regulariser()).backward()
-        results.append([p.grad.clone() for p in model.parameters() if p.grad is not None])
+        results.append([p.grad.clone() for p in trained(model)])
         model.zero_grad()
     for gradient, other in zip(*results, strict=True):
         torch.testing.assert_close(gradient, other)
@@ -129,7 +123,7 @@ def test_a_term_of_the_loss_shares_the_stacks_of_the_forward_pass_and_sees_every
     assert method.regulariser().requires_grad  # the pass kept no graph
 
 
-@pytest.mark.parametrize("name", FORMED)
+@pytest.mark.parametrize("name", ALONE + FORMED)
 def test_a_model_can_be_copied_after_a_training_pass_and_the_copy_is_on_its_own(name):
     model, _, x = toy(name)
     y = model(x)
@@ -175,9 +169,9 @@ def test_under_autocast_a_merged_evaluation_uses_the_merged_weights_each_time():
 def test_frozen_weights_are_cast_once_a_training_and_the_head_s_at_every_use():
     model, _, x = toy("lora")
     low(model, x)
-    casts = [model[i]._cast[1] for i in (0, 2, 4)]
+    casts = [model[i].copies[2][0] for i in (0, 2, 4)]
     low(model, x)
-    assert all(model[i]._cast[1] is cast for i, cast in zip((0, 2, 4), casts, strict=True))
+    assert all(model[i].copies[2][0] is cast for i, cast in zip((0, 2, 4), casts, strict=True))
     model[0].weight.requires_grad_()
     low(model, x).sum().backward()
     assert model[0].weight.grad is not None
