@@ -1,4 +1,4 @@
-"""A cell: one run identified by its options, before weights and data are known. Imports no torch.
+"""A cell: one run identified by its options, before weights and data are known.
 
 A run's key (runfolder.py) also hashes the content of weights and data, so one cell can have several run folders.
 """

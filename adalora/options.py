@@ -1,4 +1,4 @@
-"""Options as dataclass fields with a default, checks and a help line. Imports no torch."""
+"""Options as dataclass fields with a default, checks and a help line."""
 
 import json
 import math

@@ -1,5 +1,5 @@
 """Module paths, such as `deberta.encoder.layer.3.output.dense`, and the patterns of `model.targets`, in which {layer}
-stands for the layer's number. Imports no torch."""
+stands for the layer's number."""
 
 from collections.abc import Iterable, Mapping
 

@@ -1,4 +1,4 @@
-"""Ranks of the processes that torchrun or accelerate start for one run. Imports no torch."""
+"""Ranks of the processes that torchrun or accelerate start for one run."""
 
 import os
 from datetime import timedelta

@@ -1,4 +1,4 @@
-"""The content of result.json: write and read it. Imports no torch."""
+"""The content of result.json: write and read it."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace

@@ -1,4 +1,4 @@
-"""Signals that stop a run. Imports no torch."""
+"""Signals that stop a run."""
 
 import signal
 from collections.abc import Iterator

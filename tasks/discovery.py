@@ -1,4 +1,4 @@
-"""Find the types of task: every folder here. Imports no torch."""
+"""Find the types of task: every folder here."""
 
 from importlib import import_module
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Options shared by all tasks. Imports no torch."""
+"""Options shared by all tasks."""
 
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple

@@ -84,9 +84,8 @@ def architecture(model: Model, num_labels: int, folder: Path | None = None) -> P
         values = read_values(model.model_type, model.title, folder)
     if model.model_type == "deberta-v2":
         values |= {"num_labels": num_labels, "cls_dropout": model.classifier_dropout}
-    attention = (
-        "eager" if model.model_type == "deberta-v2" else model.attention
-    )  # DeBERTa's is in backbones/attention.py
+    # DeBERTa's other attention is in fast/attention.py
+    attention = "eager" if model.model_type == "deberta-v2" else model.attention
     with library_reads(path, REMEDY):
         return CONFIGS[model.model_type].from_dict(values, attn_implementation=attention)
 
@@ -131,9 +130,8 @@ def blank(model: Model, num_labels: int, folder: Path | None = None) -> PreTrain
     return deepcopy(blanks[key])
 
 
-blanks: dict[
-    tuple[str, str], PreTrainedModel
-] = {}  # building takes 50 ms, and listing cells needs it hundreds of times
+# building takes 50 ms, and listing cells needs it hundreds of times
+blanks: dict[tuple[str, str], PreTrainedModel] = {}
 
 
 def locate(model: Model, cache_dir: str) -> Weights:

@@ -1,4 +1,4 @@
-"""Options of a backbone. Imports no torch."""
+"""Options of a backbone."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace

@@ -1,4 +1,4 @@
-"""The text of `python train.py --help`: choices and how to use them. Imports no torch."""
+"""The text of `python train.py --help`: choices and how to use them."""
 
 import shutil
 import textwrap

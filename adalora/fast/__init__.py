@@ -7,18 +7,14 @@ from collections.abc import Mapping
 
 from torch import nn
 
-from adalora.fast import attention, cast, dropout, lorta, low_rank
-from adalora.fast.together import Together
-from adalora.methods.adalora.layer import AdaLoRA
-from adalora.methods.lora.layer import LoRA
+from adalora.fast import attention, dropout, maps
+from adalora.fast.together import METHODS, FormedFactors, FormedProducts, Together
 from adalora.methods.protocol import Method
 
 Swaps = Mapping[type, type]
 """Classes, and the subclasses that take their place."""
-MAPS: Swaps = cast.SWAPS | low_rank.SWAPS | lorta.SWAPS | dropout.SWAPS
-METHODS: Swaps = {AdaLoRA: low_rank.FastAdaLoRA, LoRA: low_rank.FastLoRA}
-TOGETHER: Mapping[type, type[Together]] = dict.fromkeys(low_rank.FORMED, low_rank.FormedFactors) | {
-    lorta.FastLoRTALinear: lorta.FormedProducts
+TOGETHER: Mapping[type, type[Together]] = dict.fromkeys(maps.FORMED.values(), FormedFactors) | {
+    maps.FastLoRTALinear: FormedProducts
 }
 """Maps that share results, and what computes them."""
 
@@ -31,7 +27,7 @@ def speed_up(model: nn.Module, method: Method, exact_attention: bool = True) -> 
         method: the method.
         exact_attention: replace DeBERTa's attention too, and compute a classifier's last layer for one token.
     """
-    swap(model, MAPS)
+    swap(model, maps.SWAPS | dropout.SWAPS)
     if exact_attention:
         swap(model, attention.SWAPS)
         if not method.reads_inputs:

@@ -5,37 +5,40 @@ Outside a forward pass (in a merge, or if a submodule is called alone) each map 
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Generic, TypeVar
+from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
-from adalora.methods.linear import AdaptedLinear
+from adalora.methods.adalora.layer import AdaLoRA
+from adalora.methods.lora.layer import LoRA
+from adalora.methods.low_rank import alike, stacks
+from adalora.methods.protocol import Method
+from adalora.tensors import compute_type
 
-M = TypeVar("M", bound=AdaptedLinear)
-R = TypeVar("R")  # the results
+Pairs = list[tuple[Tensor, Tensor]]
 
 
-class Together(Generic[M, R]):
+class Together:
     """What `modules`, all maps of `model`, compute together. Each refers to it as `together`."""
 
-    def __init__(self, model: nn.Module, modules: Mapping[str, M]) -> None:
-        self.modules = list(modules.values())
-        self.first = next(iter(modules))
-        self.current: R | None = None  # of the current forward pass
-        self.last: R | None = None  # of the last one, for `again`
+    def __init__(self, model: nn.Module, modules: Mapping[str, Any]) -> None:
+        self.modules, self.first = list(modules.values()), next(iter(modules))
+        self.current: Any = None  # results of the current forward pass
+        self.last: Any = None  # of the last one, for `again`
         hooks = (
             model.register_forward_pre_hook(self.start_pass),
             model.register_forward_hook(self.end_pass, always_call=True),
         )
-        for module in self.modules:
-            module.together = self  # type: ignore[assignment]
+        for index, module in enumerate(self.modules):
+            module.together, module.index = self, index
             module.undo += tuple(hook.remove for hook in hooks)
 
     def __getstate__(self) -> dict[str, Any]:
         """Copy without results: autograd graphs can't be copied."""
-        return self.__dict__ | {"current": None, "last": None}
+        return self.__dict__ | dict.fromkeys(("current", "last", "kept"))
 
-    def results(self) -> R:
+    def results(self) -> Any:
         """What the maps share."""
         raise NotImplementedError
 
@@ -49,13 +52,65 @@ class Together(Generic[M, R]):
         self.current = None
 
 
-def shared_by(model: nn.Module) -> list[Together[Any, Any]]:
+class FormedProducts(Together):
+    """LoRTA's K and s c_lm."""
+
+    def results(self) -> tuple[Tensor, Tensor]:
+        return self.modules[0].shared[0].products()
+
+
+class FormedFactors(Together):
+    """The factors of every map, in a few operations per shape."""
+
+    kept: Any = None  # the last pass's stacks, and when they were made
+
+    def results(self) -> Pairs:
+        """In the dtype of the products."""
+        found = stacks(self.modules)
+        self.kept = self.now(), found
+        pairs: Pairs = [(Tensor(), Tensor())] * len(self.modules)
+        for group, (A, B) in zip(alike((m.lora_A.shape, m.lora_B.shape) for m in self.modules), found, strict=True):
+            factor: Any = self.modules[group[0]].scale
+            if diagonals := [d for i in group if (d := self.modules[i].slots()[1]) is not None]:
+                factor = torch.stack(diagonals).reshape(len(A), -1, 1) * factor
+            dtype = compute_type(A)
+            for i, *pair in zip(group, (A * factor).to(dtype).unbind(), B.to(dtype).unbind(), strict=True):
+                pairs[i] = (pair[0], pair[1])
+        return pairs
+
+    def stacks(self) -> Pairs:
+        """`lora_A` (m, r, d_in) and `lora_B` (m, d_out, r) of each shape, for a regulariser.
+
+        Those of the last forward pass, so that gradients are summed once. New ones if the parameters have changed
+        since, the pass kept no graph, or they were used before: a graph lasts for one backward pass.
+        """
+        kept, self.kept = self.kept, None
+        return kept[1] if kept is not None and kept[0] == self.now() else stacks(self.modules)
+
+    def now(self) -> tuple[int, bool]:
+        """Changes with every optimizer step, and with the grad mode."""
+        return self.modules[0].lora_A._version, torch.is_grad_enabled()
+
+
+class Reuse(Method[Any]):
+    """A method whose regulariser reuses the stacks of the forward pass."""
+
+    together: FormedFactors
+
+    def factors(self) -> Pairs:
+        return self.together.stacks()
+
+
+METHODS: dict[type, type] = {kind: type(f"Fast{kind.__name__}", (Reuse, kind), {}) for kind in (AdaLoRA, LoRA)}
+
+
+def shared_by(model: nn.Module) -> list[Together]:
     """What the maps of `model` compute together."""
     return list(dict.fromkeys(found for m in model.modules() if (found := getattr(m, "together", None)) is not None))
 
 
 @contextmanager
-def again(shared: Sequence[Together[Any, Any]]) -> Iterator[None]:
+def again(shared: Sequence[Together]) -> Iterator[None]:
     """Provide the last forward pass's results while checkpointed layers are recomputed in the backward pass."""
     before = [each.current for each in shared]
     for each in shared:

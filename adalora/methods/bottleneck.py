@@ -39,10 +39,6 @@ class BottleneckBlock(nn.Module):
         self.dense, self.dropout, self.LayerNorm = (getattr(block, part) for part in PARTS)
         self.down, self.up = bottleneck(self.dense.out_features, self.dense.weight, config)
 
-    def forward(self, x: Tensor, residual: Tensor) -> Tensor:
-        """(..., d_in) and (..., d) -> (..., d)."""
-        raise NotImplementedError
-
 
 def bottleneck(d: int, like: Tensor, config: BottleneckConfig) -> tuple[nn.Linear, nn.Linear]:
     """Create `down` and `up` of width d, with `like`'s dtype and device."""

@@ -1,4 +1,4 @@
-"""Options shared by the two adapter methods. Imports no torch."""
+"""Options shared by the two adapter methods."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace

@@ -1,4 +1,4 @@
-"""Find the methods: every folder here, and packages registered as entry points. Imports no torch.
+"""Find the methods: every folder here, and packages registered as entry points.
 
 A user's package registers an entry point in the group `adalora.methods`: the method's name, and the package with
 `options.py` and `layer.py`. A broken one is skipped with a warning.

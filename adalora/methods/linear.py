@@ -121,7 +121,7 @@ def adapted_maps(model: nn.Module) -> dict[str, AdaptedLinear]:
 
 def folded(module: AdaptedLinear, dtype: torch.dtype | None = None) -> nn.Linear:
     """A plain map with W + delta W, computed in W's dtype regardless of autocast, as `dtype`; None: W's."""
-    W, b = module.weight, module.bias  # noqa: N806
+    W, b = module.weight, module.bias
     plain = nn.Linear(module.in_features, module.out_features, b is not None, device="meta")
     with torch.inference_mode(False), torch.no_grad(), own_dtype(W):
         plain.weight = nn.Parameter((W + module.delta_weight().to(W.dtype)).to(dtype or W.dtype), requires_grad=False)

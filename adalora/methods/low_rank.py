@@ -1,7 +1,7 @@
 """What methods of low rank share: merging, export, and their parameters as stacks."""
 
 from collections.abc import Iterable, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,10 +16,14 @@ class LowRankLinear(AdaptedLinear):
     A method's `forward` states it in full. Merging, export and adalora/fast use what is here.
     """
 
-    lora_A: Any  # noqa: N815
-    lora_B: Any  # noqa: N815
+    lora_A: Any
+    lora_B: Any
     scale: Any
     dropout: float
+
+    def observed(self, y: Tensor, x: Tensor, z: Tensor) -> Tensor:
+        """y. A method may look at it, at the map's input x, and at z, the increment's."""
+        return y
 
     def slots(self) -> tuple[Tensor, Tensor | None, Tensor]:
         """A, d (of any shape) and B; d is None for ones."""
@@ -27,26 +31,19 @@ class LowRankLinear(AdaptedLinear):
 
     def factors(self) -> tuple[Tensor, Tensor]:
         """s diag(d) A (r, d_in), and B (d_out, r)."""
-        A, d, B = self.slots()  # noqa: N806
+        A, d, B = self.slots()
         return A * (self.scale if d is None else d.reshape(-1, 1) * self.scale), B
 
     def delta_weight(self) -> Tensor:
-        A, B = self.factors()  # noqa: N806
+        A, B = self.factors()
         return B @ A
 
     def low_rank_factors(self) -> tuple[Tensor, Tensor]:
         """A and s B diag(d), without slots that contribute nothing."""
-        A, d, B = self.slots()  # noqa: N806
-        B = self.scale * B if d is None else self.scale * B * d.reshape(1, -1)  # noqa: N806
+        A, d, B = self.slots()
+        B = self.scale * B if d is None else self.scale * B * d.reshape(1, -1)
         used = (A != 0).any(1) & (B != 0).any(0)
         return A[used], B[:, used]
-
-
-class Factored(Protocol):
-    """A module with factors A (r, d_in) and B (d_out, r)."""
-
-    lora_A: Any  # noqa: N815
-    lora_B: Any  # noqa: N815
 
 
 def alike(shapes: Iterable[Any]) -> list[list[int]]:
@@ -57,7 +54,7 @@ def alike(shapes: Iterable[Any]) -> list[list[int]]:
     return list(groups.values())
 
 
-def stacks(modules: Sequence[Factored]) -> list[tuple[Tensor, Tensor]]:
+def stacks(modules: Sequence[Any]) -> list[tuple[Tensor, Tensor]]:
     """`lora_A` (m, r, d_in) and `lora_B` (m, d_out, r) of all modules, a pair of stacks for each shape."""
     return [
         (torch.stack([modules[i].lora_A for i in group]), torch.stack([modules[i].lora_B for i in group]))
@@ -65,7 +62,7 @@ def stacks(modules: Sequence[Factored]) -> list[tuple[Tensor, Tensor]]:
     ]
 
 
-def gram_distance(M: Tensor, columns: bool = False) -> Tensor:  # noqa: N803
+def gram_distance(M: Tensor, columns: bool = False) -> Tensor:
     """|| M M^T - I ||_F of each M in a stack (m, r, d), or with `columns` || M^T M - I ||_F: (m,)."""
     with own_dtype(M):
         gram = M.mT @ M if columns else M @ M.mT

@@ -1,14 +1,12 @@
-"""Options shared by all methods, and sizing for a budget. Imports no torch."""
+"""Options shared by all methods, and sizing for a budget."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self, TypeVar
+from typing import Any, ClassVar, NamedTuple, Self, TypeVar
 
 from adalora.errors import UserError
+from adalora.methods.saved_adapter import SavedAdapter
 from adalora.options import at_least, check_options, option, require
-
-if TYPE_CHECKING:
-    from adalora.methods.saved_adapter import SavedAdapter
 
 C = TypeVar("C", bound=Any)  # has `initial_steps` and `final_steps`
 Shapes = Mapping[str, tuple[int, int]]
@@ -97,7 +95,7 @@ class MethodConfig:
 
     # -- an adapter to start from
 
-    def initial_adapter(self) -> "SavedAdapter | None":
+    def initial_adapter(self) -> SavedAdapter | None:
         """Read the adapter that training starts from; None for fresh values.
 
         Raises:

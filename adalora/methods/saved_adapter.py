@@ -1,4 +1,4 @@
-"""`method.init_from`: the PEFT adapter that training starts from, without its tensors. Imports no torch."""
+"""`method.init_from`: the PEFT adapter that training starts from, without its tensors."""
 
 import math
 import re

@@ -1,4 +1,4 @@
-"""Cells: settings with seeds, composed and identified. Imports no torch."""
+"""Cells: settings with seeds, composed and identified."""
 
 import os
 import shlex

@@ -1,4 +1,4 @@
-"""The state of cells, from run folders and records. Only reads files; imports no torch."""
+"""The state of cells, from run folders and records. Only reads files."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence

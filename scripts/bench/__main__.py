@@ -21,7 +21,7 @@ from adalora.errors import UserError
 from adalora.files import write_text
 from adalora.places import ROOT
 from adalora.provenance import commit, hardware, versions
-from scripts.bench import evaluation, growth, startup, step, summarization
+from scripts.bench import evaluation, growth, plain, startup, step, summarization
 from scripts.bench.page import write_page
 from scripts.options import Parser, exit_code
 
@@ -35,7 +35,7 @@ def main() -> int:
         "parts",
         nargs="*",
         metavar="PART",
-        help="some of step, startup, evaluation, summarization, growth, page (default: all)",
+        help="some of step, startup, evaluation, summarization, growth, plain, page (default: all)",
     )
     parser.add_argument("--rounds", type=int, default=3, help="measurements of every side (%(default)s)")
     parser.add_argument("--rows", type=int, default=32, help="rows of a training batch (%(default)s)")
@@ -51,6 +51,7 @@ def main() -> int:
         "evaluation": lambda: evaluation.measure(rows=min(277, 32 * args.rounds), repeats=max(1, args.rounds // 2)),
         "summarization": lambda: summarization.measure(fewer, args.precision),
         "growth": lambda: growth.measure(fewer),
+        "plain": lambda: plain.measure(5 * args.rounds, args.precision),
         "step": lambda: step.measure(args.rounds, args.rows, args.precision, args.against),
     }
     parts = args.parts or [*measures, "page"]
@@ -65,7 +66,7 @@ def main() -> int:
         if part in measures:
             start = time.monotonic()
             facts = {"machine": machine, "versions": versions(), "commit": commit()}
-            name = f"step-{args.precision}" if part == "step" else part
+            name = f"{part}-{args.precision}" if part in ("step", "plain") else part
             write_text(out / f"{name}.json", json.dumps(facts | measures[part](), indent=1) + "\n")
             console.print(f"{part}: {time.monotonic() - start:.0f} s")
     if args.out is None:

@@ -170,7 +170,7 @@ class Side:
     def rate(self) -> float:
         """Median FLOP/s of ten products (2304, 768) x (768, 3072)."""
         of: dict[str, Any] = {"dtype": self.low or torch.float32, "device": self.device}
-        x, W = torch.randn(2304, 768, **of), torch.randn(3072, 768, **of)  # noqa: N806
+        x, W = torch.randn(2304, 768, **of), torch.randn(3072, 768, **of)
         times = []
         for _ in range(11):
             start = time.perf_counter()

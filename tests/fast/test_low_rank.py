@@ -8,7 +8,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from adalora.fast import speed_up
-from adalora.fast.low_rank import FormedFactors, low_rank_linear
+from adalora.fast.maps import low_rank_linear
+from adalora.fast.together import FormedFactors
 from adalora.methods.discovery import create
 from adalora.methods.linear import merge, merged
 from adalora.methods.lora.options import LoRAConfig

@@ -10,9 +10,8 @@ from adalora.backbones.load import blank
 from adalora.backbones.targets import target_modules
 from adalora.budget import shapes_of
 from adalora.errors import UserError
-from adalora.methods.increlora.growth import Growth
 from adalora.methods.increlora.layer import GrowingLinear, IncreLoRA
-from adalora.methods.increlora.options import IncreLoRAConfig
+from adalora.methods.increlora.options import Growth, IncreLoRAConfig
 from adalora.methods.increlora.stack import Stack
 from adalora.methods.linear import merge, merged
 from adalora.training.optimizer import set_lr

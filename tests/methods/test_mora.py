@@ -11,7 +11,6 @@ from torch import nn
 from adalora.errors import UserError
 from adalora.methods.mora.layer import MoRALinear, rotation
 from adalora.methods.mora.options import MoRAConfig
-from tests.tiny import increment
 
 
 def layer(d_out, d_in, **options):
@@ -75,8 +74,8 @@ def test_random_shapes_by_the_definition(kind, seed):
     mora = layer(d_out, d_in, rank=draw.randint(1, 4), type=kind)
     x = torch.randn(2, 3, d_in, dtype=torch.float64)
     expected = [[by_definition(mora.mora_M.tolist(), kind, d_out, row.tolist()) for row in rows] for rows in x]
-    torch.testing.assert_close(increment(mora, x), torch.tensor(expected, dtype=torch.float64))
-    torch.testing.assert_close(mora.delta_weight(), increment(mora, torch.eye(d_in, dtype=torch.float64)).T)
+    torch.testing.assert_close(mora.increment(x), torch.tensor(expected, dtype=torch.float64))
+    torch.testing.assert_close(mora.delta_weight(), mora.increment(torch.eye(d_in, dtype=torch.float64)).T)
 
 
 def test_type_6_reaches_full_rank_and_type_1_the_side():

@@ -52,7 +52,7 @@ class SVDLinear(LowRankLinear):
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., d_in) -> (..., d_out)."""
-        Q, lambda_, P = self.slots()  # noqa: N806
+        Q, lambda_, P = self.slots()
         z = F.dropout(x, self.dropout, self.training)
         return self.base(x) + self.scale * (z @ Q.mT * lambda_.mT) @ P.mT  # W x + b + s P diag(lambda) Q z
 
@@ -201,7 +201,7 @@ class AdaLoRA(Method[AdaLoRAConfig]):
             for parameters, dim in self.zeroed
             for p, keep in zip(parameters, self.mask.unsqueeze(dim), strict=True)
         )
-        left, b_T = int(self.mask.sum()), self.schedule.b_T  # noqa: N806
+        left, b_T = int(self.mask.sum()), self.schedule.b_T
         if left != b_T:
             raise UserError(f"AdaLoRA ended at a total rank of {left} instead of {b_T}")
         if back:

@@ -11,9 +11,7 @@ class BitFitConfig(MethodConfig):
 
     name: str = "bitfit"
 
-    @property
-    def has_budget(self) -> bool:
-        return False
+    has_budget = False
 
     def describe(self) -> str:
         return "all biases"

@@ -11,9 +11,7 @@ class FullConfig(MethodConfig):
 
     name: str = "full"
 
-    @property
-    def has_budget(self) -> bool:
-        return False
+    has_budget = False
 
     def describe(self) -> str:
         return "all parameters"

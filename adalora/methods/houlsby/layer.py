@@ -24,6 +24,7 @@ class HoulsbyBlock(BottleneckBlock):
     """The bottleneck between the dense map and the residual."""
 
     def forward(self, x: Tensor, residual: Tensor) -> Tensor:
+        """(..., d_in) and (..., d) -> (..., d)."""
         h = self.dropout(self.dense(x))
         h = h + self.up(F.silu(self.down(h))).to(h.dtype)
         return self.LayerNorm(h + residual)

@@ -74,17 +74,17 @@ class GrowingLinear(LowRankLinear):
     def forward(self, x: Tensor) -> Tensor:
         """(..., d_in) -> (..., d_out). The reserve is included, so that a model merged for evaluation computes the same
         as in training (D-incre-reserve)."""
-        A, E, B = self.slots()  # noqa: N806
+        A, E, B = self.slots()
         z = F.dropout(x, self.dropout, self.training)
         y = self.base(x) + self.scale * (z @ A.mT * E.mT) @ B.mT
-        return self.watched(y, z)
+        return self.observed(y, x, z)
 
     def slots(self) -> tuple[Tensor, Tensor, Tensor]:
         """A (slots, d_in), E (slots, 1), B (d_out, slots)."""
         return torch.cat(tuple(self.lora_A)), torch.cat((*self.lora_E, self.silent)), torch.cat(tuple(self.lora_B), 1)
 
-    def watched(self, y: Tensor, z: Tensor) -> Tensor:
-        """y, whose gradient will be added to G, with the increment's input z."""
+    def observed(self, y: Tensor, x: Tensor, z: Tensor) -> Tensor:
+        """y, whose gradient will be added to G with z."""
         if self.gradient is not None and y.requires_grad:
             seen = z.detach()
             y.register_hook(lambda gradient: self.gather(gradient, seen))
@@ -139,9 +139,9 @@ class IncreLoRA(Method[IncreLoRAConfig]):
         """Score with this step's dW and G, and grow if it is due, which is the only wait for the device."""
         if not self.growing:
             return
-        S = torch.cat([stack.score() for stack in self.stacks])[self.order]  # noqa: N806
+        S = torch.cat([stack.score() for stack in self.stacks])[self.order]
         if (scaler := getattr(optimizer, "scaler", None)) is not None:  # fp16: G is of the scaled loss
-            S = S / scaler.get_scale()  # noqa: N806
+            S = S / scaler.get_scale()
         self.S = S
         self.importance.average(S, self.config.beta1, self.config.beta2)
         if t == 0:
@@ -236,7 +236,7 @@ class IncreLoRA(Method[IncreLoRAConfig]):
         }
         for i, module in enumerate(
             self._modules
-        ):  # checkpoints hold only trained parameters, so constant ones are saved here
+        ):  # a checkpoint has trained parameters only, so constant ones are here
             frozen = {"A": module.lora_A[-1], "B": module.lora_B[-1]}
             state |= {f"{key}.{i}": p.detach() for key, p in frozen.items() if not p.requires_grad}
         return state
@@ -269,7 +269,7 @@ class IncreLoRA(Method[IncreLoRAConfig]):
         """Drop the reserve, and join the chunks of each factor."""
         factors = {name: module.slots() for name, module in self.modules.items()}
         self.allocate(self.ranks())
-        for name, (A, E, B) in factors.items():  # noqa: N806
+        for name, (A, E, B) in factors.items():
             module = self.modules[name]
             r = module.rank
             module.lora_A[0].copy_(A[:r])

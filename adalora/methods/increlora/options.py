@@ -1,12 +1,57 @@
 """Options of IncreLoRA."""
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self
 
 from adalora.errors import UserError
-from adalora.methods.increlora.growth import GROWTH_SHARE, GROWTHS, Growth
 from adalora.methods.options import Count, PlacedConfig, Shapes, given
 from adalora.options import at_least, not_negative, one_of, option, positive, require, share
+
+GROWTH_SHARE, GROWTHS = 0.4, 15  # default share of T and number of growths (ours)
+
+
+@dataclass(frozen=True)
+class Growth:
+    """When ranks are added, and how many.
+
+    The released code caps the number of modules, not of ranks; ours ends exactly at the target (D-incre-total,
+    D-incre-short).
+
+    Args:
+        start, target: total rank of all modules at the start and the end.
+        add: ranks that a chosen module gains.
+        top_h: modules chosen at once.
+        initial_steps, interval: growth happens at t > initial_steps if t is a multiple of interval.
+        exact: the last module gains only the ranks that are left; the released code may end above the target.
+    """
+
+    start: int
+    target: int
+    add: int
+    top_h: int
+    initial_steps: int
+    interval: int
+    exact: bool
+
+    def due(self, t: int) -> bool:
+        return t > self.initial_steps and t % self.interval == 0
+
+    def amounts(self, total: int) -> list[int]:
+        """Ranks that the chosen modules gain, best first, at a total rank of `total`."""
+        left = self.target - total
+        if not self.exact:
+            return [self.add] * min(self.top_h, left)
+        chosen = min(self.top_h, math.ceil(left / self.add))
+        return [min(self.add, left - i * self.add) for i in range(chosen)]
+
+    def last_step(self) -> int:
+        """t of the growth that reaches the target (ignoring ties); 0 without growth."""
+        total, t = self.start, 0
+        while total < self.target:
+            t += self.interval if t else (self.initial_steps // self.interval + 1) * self.interval
+            total += sum(self.amounts(total))
+        return t
 
 
 @dataclass
@@ -111,18 +156,12 @@ class IncreLoRAConfig(PlacedConfig):
         return replace(self, interval=interval, initial_steps=initial)
 
     def growth(self, n: int, total_steps: int) -> Growth:
-        """The growth schedule for n modules."""
-        return Growth.planned(
-            n,
-            total_steps,
-            init_rank=self.init_rank,
-            target_rank=given(self, "target_rank"),
-            add=given(self, "add_rank"),
-            top_h=self.top_h,
-            initial_steps=given(self, "initial_steps"),
-            interval=given(self, "interval"),
-            exact=self.compat == "none",
-        )
+        """The schedule for n modules. `top_h` defaults to the smallest that reaches the target within 40 % of T."""
+        add, initial, interval = (given(self, name) for name in ("add_rank", "initial_steps", "interval"))
+        start, target = n * self.init_rank, round(given(self, "target_rank") * n)
+        events = int(GROWTH_SHARE * total_steps) // interval - initial // interval
+        top_h = self.top_h or max(1, math.ceil((target - start) / add / max(1, events)))
+        return Growth(start, target, add, min(top_h, n), initial, interval, exact=self.compat == "none")
 
     def check(self, shapes: Shapes, total_steps: int) -> None:
         """Reject a training that ends before the target is reached."""

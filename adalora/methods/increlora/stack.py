@@ -61,10 +61,10 @@ class Stack:
         """S (m,); resets G."""
         assert self.G is not None
         average(self.G)
-        A, B_T = self.factors()  # noqa: N806
-        E = self.padded(torch.cat(self.E)) * self.scale[:, None, None]  # noqa: N806
+        A, B_T = self.factors()
+        E = self.padded(torch.cat(self.E)) * self.scale[:, None, None]
         with own_dtype(self.G):
-            S = torch.linalg.vector_norm((B_T.mT @ (A * E)).mul_(self.G), 1, (1, 2))  # noqa: N806
+            S = torch.linalg.vector_norm((B_T.mT @ (A * E)).mul_(self.G), 1, (1, 2))
         self.forget()
         return S / math.sqrt(self.modules[0].weight.numel())
 

@@ -39,7 +39,7 @@ class LoRAMiniLinear(LowRankLinear):
         r, a, b = (given(config, name) for name in ("rank", "inner_in", "inner_out"))
         config.check_fits(base.out_features, base.in_features)
         self.scale, self.dropout = config.alpha / r, config.dropout
-        W = base.weight  # noqa: N806
+        W = base.weight
         self.lora_A_outer = frozen(outer(a, base.in_features, config.outer).to(W))
         self.lora_B_outer = frozen(outer(b, base.out_features, config.outer).mT.contiguous().to(W))
         self.lora_A_inner, self.lora_B_inner = self.zeros(r, a), self.zeros(b, r)
@@ -47,7 +47,7 @@ class LoRAMiniLinear(LowRankLinear):
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., d_in) -> (..., d_out)."""
-        A, _, B = self.slots()  # noqa: N806
+        A, _, B = self.slots()
         z = F.dropout(x, self.dropout, self.training)
         return self.base(x) + self.scale * (z @ A.mT) @ B.mT
 

@@ -51,7 +51,7 @@ class Factors(nn.Module):
 
     def products(self) -> tuple[Tensor, Tensor]:
         """K (r, d) and s c_lm of all slices (L M, r)."""
-        K = (self.C_h.T[:, :, None] * self.B[:, None, :]).flatten(1)  # noqa: N806
+        K = (self.C_h.T[:, :, None] * self.B[:, None, :]).flatten(1)
         return K, (self.C_l[:, None] * self.C_m * self.scale).flatten(0, 1)
 
 
@@ -62,7 +62,7 @@ class LoRTALinear(AdaptedLinear):
     def __init__(self, base: nn.Linear, factors: Factors, first: int, undo: Undo, config: LoRTAConfig) -> None:
         super().__init__(base)
         self.undo = undo
-        d, M = len(factors.A), len(factors.C_m)  # noqa: N806
+        d, M = len(factors.A), len(factors.C_m)
         self.shared = (factors,)
         self.grid = (base.out_features // d, base.in_features // d)
         self.first, self.dropout = first, config.dropout
@@ -78,7 +78,7 @@ class LoRTALinear(AdaptedLinear):
 
     def factors(self) -> tuple[Tensor, Tensor]:
         """Left (p d, q r) and right (r, d), so that for one slice delta = left @ right: s A diag(c_lm) and K."""
-        (p, q), (K, c) = self.grid, self.products()  # noqa: N806
+        (p, q), (K, c) = self.grid, self.products()
         c = c[self.first : self.first + p * q].unflatten(0, (p, q))
         left = (self.shared[0].A[:, None] * c[:, None]).flatten(2).flatten(0, 1)  # (p, d, q, r) -> (p d, q r)
         return (K.T, left.T) if self.heads_out else (left, K)

@@ -49,38 +49,30 @@ class MoRALinear(AdaptedLinear):
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., d_in) -> (..., d_out)."""
-        s, c = self.side, self.blocks
-        y, z = self.base(x), F.dropout(x, self.dropout, self.training)
+        return self.base(x) + self.increment(F.dropout(x, self.dropout, self.training))
+
+    def increment(self, z: Tensor) -> Tensor:
+        """f_dec(M f_comp(z))."""
+        s, c, shape = self.side, self.blocks, z.shape[:-1]
         pad = c * s - self.in_features
         z = torch.cat((z, z[..., :pad]), -1) if pad > 0 else z[..., : c * s]  # X_0, X_1, ...: (..., c s)
         if self.rotates:
             v = z.reshape(-1, c, s).transpose(0, 1) @ self.rotated().mT  # v_i: (c, tokens, s)
-            v = v.transpose(0, 1).reshape(*x.shape[:-1], c * s)
+            v = v.transpose(0, 1).reshape(*shape, c * s)
         else:
             v = F.linear(z.unflatten(-1, (c, s)).sum(-2), self.mora_M)  # (..., s)
-        v = torch.cat([v] * math.ceil(self.out_features / v.shape[-1]), -1)
-        return y + v[..., : self.out_features]
+        return torch.cat([v] * math.ceil(self.out_features / v.shape[-1]), -1)[..., : self.out_features]
 
     def rotated(self) -> Tensor:
         """M R_i of every block: (c, s, s)."""
-        M, h = self.mora_M, self.side // 2  # noqa: N806
+        M, h = self.mora_M, self.side // 2
         cos, sin = self.get_buffer("cos"), self.get_buffer("sin")  # (c, 1, s)
         return M * cos + torch.cat((M[:, h:], -M[:, :h]), -1) * sin
 
     def delta_weight(self) -> Tensor:
-        """For output o and padded input p, the index of the entry of M that connects them."""
-        s, c, d_in = self.side, self.blocks, self.in_features
-        output = torch.arange(self.out_features, device=self.mora_M.device)[:, None]
-        padded = torch.arange(c * s, device=self.mora_M.device)
-        if self.rotates:
-            output = output % (c * s)
-            on_block = output // s == padded // s
-            delta = self.rotated()[padded // s, output % s, padded % s] * on_block
-        else:
-            delta = self.mora_M[output % s, padded % s]
-        # padding repeats the first inputs
-        whole = delta.new_zeros(self.out_features, d_in)
-        return whole.index_add(1, padded % d_in, delta)
+        """The increments of the unit vectors."""
+        M = self.mora_M
+        return self.increment(torch.eye(self.in_features, dtype=M.dtype, device=M.device)).mT
 
 
 def rotation(blocks: int, s: int) -> tuple[Tensor, Tensor]:

@@ -24,6 +24,7 @@ class PfeifferBlock(BottleneckBlock):
     """The bottleneck takes the normalised sum as input, and its output is added before the LayerNorm."""
 
     def forward(self, x: Tensor, residual: Tensor) -> Tensor:
+        """(..., d_in) and (..., d) -> (..., d)."""
         h = self.dropout(self.dense(x))
         normed = self.LayerNorm(h + residual)
         h = h + self.up(F.relu(self.down(normed))).to(h.dtype)

@@ -114,14 +114,15 @@ class WatchedLinear(LowRankLinear):
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., d_in) -> (..., d_out)."""
-        self.record(x)
         z = F.dropout(x, self.dropout, self.training)
-        return self.base(x) + self.scale * (z @ self.lora_A.mT) @ self.lora_B.mT
+        y = self.base(x) + self.scale * (z @ self.lora_A.mT) @ self.lora_B.mT
+        return self.observed(y, x, z)
 
-    def record(self, x: Tensor) -> None:
-        """Add x to the squared norms."""
+    def observed(self, y: Tensor, x: Tensor, z: Tensor) -> Tensor:
+        """y; in training, x is added to the squared norms."""
         if self.training and torch.is_grad_enabled():
             self.inputs.add(self.position, x)
+        return y
 
 
 class PRILoRA(Method[PRILoRAConfig]):

@@ -71,7 +71,7 @@ class SoRA(Method[SoRAConfig]):
         self.costs = torch.tensor(costs, device=self.gates[0].device)
         self.schedule = None
         if config.xi is None:
-            b_0, b_T = r * sum(costs), config.final_budget(sum(costs))  # noqa: N806
+            b_0, b_T = r * sum(costs), config.final_budget(sum(costs))
             t_i, t_f = given(config, "initial_steps"), given(config, "final_steps")
             self.schedule = Schedule(b_0, b_T, t_i, t_f, total_steps, mask_interval=1)
         self.mask = torch.ones(len(costs), r, dtype=torch.bool, device=self.costs.device)
@@ -136,7 +136,7 @@ class SoRA(Method[SoRAConfig]):
         """Check that the kept count is within one gate's parameters of b_T. With `xi` there is nothing to check."""
         if self.schedule is None or self.schedule.b_T == self.schedule.b_0:
             return
-        kept, b_T = self.kept(), self.schedule.b_T  # noqa: N806
+        kept, b_T = self.kept(), self.schedule.b_T
         if abs(kept - b_T) > self.costs.max() / 2:
             raise UserError(f"SoRA ended with {kept:,} parameters instead of {b_T:,}")
 
