@@ -38,8 +38,7 @@ def settings(folder, mode):
     (folder / "settings").write_text(f"[default]\nmode = {mode}\n")
 
 
-@pytest.mark.parametrize("key", ["environment", "netrc"])
-@pytest.mark.parametrize("mode", ["offline", "disabled"])
+@pytest.mark.parametrize(("key", "mode"), [("environment", "offline"), ("netrc", "disabled")])
 @pytest.mark.parametrize("place", ["folder", "WANDB_MODE", "user settings", "WANDB_CONFIG_DIR"])
 def test_nothing_is_uploaded_against_the_user_s_setting(server, tiny_run, tmp_path, key, mode, place):
     url, requests = server

@@ -13,6 +13,7 @@ from adalora.tensors import compute_type, own_dtype
 
 M = TypeVar("M", bound=nn.Module)
 Undo = tuple[Callable[[], None], ...]
+"""What merging calls besides replacing a map: hooks are removed, shared parameters dropped."""
 
 
 class AdaptedLinear(nn.Linear):

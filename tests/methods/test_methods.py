@@ -1,5 +1,6 @@
 """Checks for every method: counts, start at the base model, exact gradients, merging."""
 
+from copy import deepcopy
 from dataclasses import replace
 
 import pytest
@@ -145,6 +146,17 @@ def test_merging_is_refused_where_positions_skip_the_adapter(model, compose):
     bypass_position_query(model)
     with pytest.raises(UserError, match="pos_query_base_only"):
         merge(model)
+
+
+def test_a_copy_of_a_model_whose_positions_skip_the_adapter_is_on_its_own(model, compose):
+    attach(model, "lora", compose)
+    wake(model)
+    bypass_position_query(model)
+    copied, before = deepcopy(model), model(**INPUTS).logits
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.zero_()
+    torch.testing.assert_close(copied(**INPUTS).logits, before)
 
 
 @pytest.mark.parametrize("name", LINEAR)
