@@ -6,8 +6,8 @@ transformers and PEFT adapt both. `model.pos_query_base_only=true` selects the G
 (docs/deviations.md: D-posq).
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 from torch import Tensor, nn
@@ -25,35 +25,39 @@ def position_queries(model: nn.Module) -> list[str]:
 
 
 def bypass_position_query(model: nn.Module) -> None:
-    """Make the attached query adapter skip the second call in every attention layer of `model`. Call it after
-    `adalora.fast.speed_up`."""
-    for attention in list(model.modules()):
-        if isinstance(attention, DisentangledSelfAttention) and type(attention.query_proj) is not nn.Linear:
-            kind = type(attention)
-            attention.__class__ = type(f"TokenQuery{kind.__name__}", (TokenQuery, kind), {})
+    """Make the attached query adapter skip the second call in every attention layer of `model`."""
+    for attention in model.modules():
+        if isinstance(attention, DisentangledSelfAttention) and base_of(attention.query_proj):
+            if not isinstance(attention, TokenQueryAttention):
+                attention.__class__ = TokenQueryAttention
+            attention.tokens_only, attention.unmergeable = True, SPLIT  # type: ignore[assignment]
 
 
-class TokenQuery:
-    """A mixin for an attention whose query is adapted for tokens only."""
+class TokenQueryAttention(DisentangledSelfAttention):
+    """Attention whose query is adapted for tokens only if `tokens_only`."""
 
-    unmergeable = SPLIT
-    query_proj: Any
+    tokens_only = False
 
     def disentangled_attention_bias(self, *args: Any, **options: Any) -> Any:
         """The library's, in which `query_proj` only sees positions."""
-        with base_only(self.query_proj):
-            return super().disentangled_attention_bias(*args, **options)  # type: ignore[misc]
+        with base_only(self.query_proj) if self.tokens_only else nullcontext():
+            return super().disentangled_attention_bias(*args, **options)
 
     def position_query(self, positions: Tensor) -> Tensor:
-        """That of adalora/fast/attention.py."""
-        with base_only(self.query_proj):
+        """Project position embeddings, (2 span, d) -> (2 span, h d_head), for adalora/fast/attention.py."""
+        with base_only(self.query_proj) if self.tokens_only else nullcontext():
             return self.query_proj(positions)
+
+
+def base_of(query: Any) -> Callable[[Tensor], Tensor] | None:
+    """W x + b of an adapted map, ours or PEFT's; None for a plain one."""
+    return query.base_layer.forward if hasattr(query, "base_layer") else getattr(query, "base", None)
 
 
 @contextmanager
 def base_only(query: Any) -> Iterator[None]:
-    """Compute W x + b only, in a map of ours or of PEFT's."""
-    query.forward = query.base_layer.forward if hasattr(query, "base_layer") else query.base
+    """Compute W x + b only, in an adapted map."""
+    query.forward = base_of(query)
     try:
         yield
     finally:

@@ -1,14 +1,18 @@
-"""What makes a model faster without changing what it computes. A reader of the methods needs nothing from here.
+"""What makes a model faster. A reader of the methods needs nothing from here.
 
-Each piece says what it replaces, and is tested to be equal to it.
+Each piece says what it replaces, and is tested to be equal to it up to rounding. Two things differ: dropout draws other
+masks, and a classifier's last hidden state has the first token only.
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 from torch import nn
 
 from adalora.fast import attention, dropout, maps
-from adalora.fast.together import METHODS, FormedFactors, FormedProducts, Together
+from adalora.fast.together import FastAdaLoRA, FastLoRA, FormedFactors, FormedProducts, Together
+from adalora.methods.adalora.layer import AdaLoRA
+from adalora.methods.lora.layer import LoRA
 from adalora.methods.protocol import Method
 
 Swaps = Mapping[type, type]
@@ -17,6 +21,7 @@ TOGETHER: Mapping[type, type[Together]] = dict.fromkeys(maps.FORMED.values(), Fo
     maps.FastLoRTALinear: FormedProducts
 }
 """Maps that share results, and what computes them."""
+METHODS: Swaps = {AdaLoRA: FastAdaLoRA, LoRA: FastLoRA}
 
 
 def speed_up(model: nn.Module, method: Method, exact_attention: bool = True) -> None:
@@ -32,11 +37,17 @@ def speed_up(model: nn.Module, method: Method, exact_attention: bool = True) -> 
         swap(model, attention.SWAPS)
         if not method.reads_inputs:
             attention.read_first_token_only(model)
-    modules = getattr(method, "modules", {})
-    shared = TOGETHER.get(type(next(iter(modules.values()), None)))
-    if shared is not None:
-        method.together = shared(model, modules)  # type: ignore[attr-defined]
-        method.__class__ = METHODS.get(type(method), type(method))
+    sharing: dict[type[Together], list[nn.Module]] = {}
+    for module in model.modules():
+        if type(module) in TOGETHER and module.together is None:
+            sharing.setdefault(TOGETHER[type(module)], []).append(module)
+    for kind, modules in sharing.items():
+        if type(method) in METHODS:
+            own: Any = method
+            own.together = kind(model, list(own.modules.values()))  # in its order, in which a regulariser sums
+            own.__class__ = METHODS[type(method)]
+        else:
+            kind(model, modules)
 
 
 def swap(model: nn.Module, swaps: Swaps) -> None:

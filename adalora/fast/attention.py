@@ -22,12 +22,14 @@ from torch.autograd.function import FunctionCtx
 from torch.utils.weak import WeakTensorKeyDictionary
 from transformers import DebertaV2ForSequenceClassification
 from transformers.models.deberta_v2.modeling_deberta_v2 import (
+    ContextPooler,
     DebertaV2Encoder,
     DebertaV2Layer,
     DisentangledSelfAttention,
     make_log_bucket_position,
 )
 
+from adalora.backbones.position_query import TokenQueryAttention
 from adalora.tensors import compute_type
 
 biases: WeakTensorKeyDictionary = WeakTensorKeyDictionary()  # cache of bias masks: all layers use the same one
@@ -38,8 +40,10 @@ def read_first_token_only(model: nn.Module) -> None:
 
     It needs `StridedAttention`. Logits and gradients are unchanged; the last hidden state has one token.
     """
-    if isinstance(model, DebertaV2ForSequenceClassification) and model.deberta.encoder.conv is None:
-        model.deberta.encoder.layer[-1].__class__ = FirstTokenLayer
+    if type(model) is DebertaV2ForSequenceClassification and type(model.pooler) is ContextPooler:
+        encoder: Any = model.deberta.encoder
+        if encoder.conv is None:
+            encoder.layer[-1].__class__ = FirstTokenLayer
 
 
 class EncoderWithoutDistances(DebertaV2Encoder):
@@ -58,7 +62,7 @@ class FirstTokenLayer(DebertaV2Layer):
         return super().forward(hidden_states, attention_mask, **options)
 
 
-class StridedAttention(DisentangledSelfAttention):
+class StridedAttention(TokenQueryAttention):
     """The attention; parameters keep their names."""
 
     def forward(
@@ -102,10 +106,6 @@ class StridedAttention(DisentangledSelfAttention):
         scores = torch.baddbmm(scores, q.flatten(0, 1), k.flatten(0, 1).mT, alpha=scale)
         context = self.dropout(scores.softmax(-1)) @ v.flatten(0, 1)
         return context.unflatten(0, (heads, -1)).permute(1, 2, 0, 3).flatten(2), None
-
-    def position_query(self, positions: Tensor) -> Tensor:
-        """Project position embeddings, (2 span, d) -> (2 span, h d_head). backbones/position_query.py changes it."""
-        return self.query_proj(positions)
 
 
 def heads_first(x: Tensor, heads: int) -> Tensor:
@@ -174,4 +174,5 @@ def diagonals(x: Tensor, length: int) -> Tensor:
 SWAPS: dict[type[nn.Module], type[nn.Module]] = {
     DebertaV2Encoder: EncoderWithoutDistances,
     DisentangledSelfAttention: StridedAttention,
+    TokenQueryAttention: StridedAttention,
 }

@@ -81,8 +81,8 @@ def low_rank_linear(
         B: (d_out, r).
         dropped: z, x after dropout; None: z = x.
     """
-    z = None if dropped is None else dropped.flatten(0, -2)
-    return _LowRank.apply(x.flatten(0, -2), z, W, b, A, B).unflatten(0, x.shape[:-1])
+    z = None if dropped is None else dropped.reshape(-1, dropped.shape[-1])
+    return _LowRank.apply(x.reshape(-1, x.shape[-1]), z, W, b, A, B).reshape(*x.shape[:-1], len(W))
 
 
 class _LowRank(torch.autograd.Function):
@@ -158,3 +158,4 @@ SWAPS = FORMED | {
     MELoRALinear: fast(MELoRALinear, FastLinear),
     MoRALinear: fast(MoRALinear, FastLinear),
 }
+globals().update({kind.__name__: kind for kind in SWAPS.values()})  # where pickle looks them up

@@ -3,7 +3,7 @@
 Outside a forward pass (in a merge, or if a submodule is called alone) each map computes its own.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from adalora.methods.adalora.layer import AdaLoRA
 from adalora.methods.lora.layer import LoRA
-from adalora.methods.low_rank import alike, stacks
+from adalora.methods.low_rank import alike, kind, stacks
 from adalora.methods.protocol import Method
 from adalora.tensors import compute_type
 
@@ -22,10 +22,10 @@ Pairs = list[tuple[Tensor, Tensor]]
 class Together:
     """What `modules`, all maps of `model`, compute together. Each refers to it as `together`."""
 
-    def __init__(self, model: nn.Module, modules: Mapping[str, Any]) -> None:
-        self.modules, self.first = list(modules.values()), next(iter(modules))
+    def __init__(self, model: nn.Module, modules: Sequence[Any]) -> None:
+        self.modules = modules
         self.current: Any = None  # results of the current forward pass
-        self.last: Any = None  # of the last one, for `again`
+        self.last: Any = None  # of the last one with a graph, for `again`
         hooks = (
             model.register_forward_pre_hook(self.start_pass),
             model.register_forward_hook(self.end_pass, always_call=True),
@@ -44,8 +44,10 @@ class Together:
 
     def start_pass(self, model: nn.Module, args: tuple[Any, ...]) -> None:
         """Forward pre-hook of the model. It does nothing while the maps are merged."""
-        if model.get_submodule(self.first) is self.modules[0]:
-            self.current = self.last = self.results()
+        if not self.modules[0].is_merged:
+            self.current = self.results()
+            if torch.is_grad_enabled():
+                self.last = self.current
 
     def end_pass(self, model: nn.Module, args: tuple[Any, ...], output: Any) -> None:
         """Forward hook of the model."""
@@ -69,7 +71,7 @@ class FormedFactors(Together):
         found = stacks(self.modules)
         self.kept = self.now(), found
         pairs: Pairs = [(Tensor(), Tensor())] * len(self.modules)
-        for group, (A, B) in zip(alike((m.lora_A.shape, m.lora_B.shape) for m in self.modules), found, strict=True):
+        for group, (A, B) in zip(alike(map(kind, self.modules)), found, strict=True):
             factor: Any = self.modules[group[0]].scale
             if diagonals := [d for i in group if (d := self.modules[i].slots()[1]) is not None]:
                 factor = torch.stack(diagonals).reshape(len(A), -1, 1) * factor
@@ -81,15 +83,17 @@ class FormedFactors(Together):
     def stacks(self) -> Pairs:
         """`lora_A` (m, r, d_in) and `lora_B` (m, d_out, r) of each shape, for a regulariser.
 
-        Those of the last forward pass, so that gradients are summed once. New ones if the parameters have changed
-        since, the pass kept no graph, or they were used before: a graph lasts for one backward pass.
+        Those of the last forward pass, so that gradients are summed once. New ones if a parameter has changed since,
+        the pass kept no graph, or they were used before: a graph lasts for one backward pass.
         """
         kept, self.kept = self.kept, None
-        return kept[1] if kept is not None and kept[0] == self.now() else stacks(self.modules)
+        if kept is not None and kept[0] == self.now() and kept[1][0][0].requires_grad == torch.is_grad_enabled():
+            return kept[1]
+        return stacks(self.modules)
 
-    def now(self) -> tuple[int, bool]:
-        """Changes with every optimizer step, and with the grad mode."""
-        return self.modules[0].lora_A._version, torch.is_grad_enabled()
+    def now(self) -> list[tuple[int, int]]:
+        """Changes with any parameter."""
+        return [(p.data_ptr(), p._version) for m in self.modules for p in (m.lora_A, m.lora_B)]
 
 
 class Reuse(Method[Any]):
@@ -101,7 +105,12 @@ class Reuse(Method[Any]):
         return self.together.stacks()
 
 
-METHODS: dict[type, type] = {kind: type(f"Fast{kind.__name__}", (Reuse, kind), {}) for kind in (AdaLoRA, LoRA)}
+class FastAdaLoRA(Reuse, AdaLoRA):
+    """AdaLoRA."""
+
+
+class FastLoRA(Reuse, LoRA):
+    """LoRA."""
 
 
 def shared_by(model: nn.Module) -> list[Together]:

@@ -54,11 +54,16 @@ def alike(shapes: Iterable[Any]) -> list[list[int]]:
     return list(groups.values())
 
 
+def kind(module: Any) -> tuple[Any, ...]:
+    """What maps have in common that are computed as one stack."""
+    return module.lora_A.shape, module.lora_B.shape, module.scale
+
+
 def stacks(modules: Sequence[Any]) -> list[tuple[Tensor, Tensor]]:
-    """`lora_A` (m, r, d_in) and `lora_B` (m, d_out, r) of all modules, a pair of stacks for each shape."""
+    """`lora_A` (m, r, d_in) and `lora_B` (m, d_out, r) of all modules, a pair of stacks for each kind."""
     return [
         (torch.stack([modules[i].lora_A for i in group]), torch.stack([modules[i].lora_B for i in group]))
-        for group in alike((module.lora_A.shape, module.lora_B.shape) for module in modules)
+        for group in alike(map(kind, modules))
     ]
 
 

@@ -13,7 +13,7 @@ step scores the modules by their increment dW and its gradient G of the task los
 smoothed as in AdaLoRA to I_bar U_bar. Every `interval` steps the `top_h` best modules activate their reserve and get a
 new one, until the total rank is n `target_rank`; then the remaining reserve is silenced (E = 0). Each growth adds an
 optimizer group whose learning rate warms up from zero. Loss: task loss + gamma R, with R as in AdaLoRA over all rows,
-including the reserve's.
+including the reserve's. stack.py computes S and R.
 
 Autograd doesn't compute G: while ranks grow, it is accumulated in the backward pass over all calls of a module,
 micro-batches and processes. Parameters: sum of r_k (d_in + d_out + 1), plus A and B of the reserve in training.
@@ -81,7 +81,11 @@ class GrowingLinear(LowRankLinear):
 
     def slots(self) -> tuple[Tensor, Tensor, Tensor]:
         """A (slots, d_in), E (slots, 1), B (d_out, slots)."""
-        return torch.cat(tuple(self.lora_A)), torch.cat((*self.lora_E, self.silent)), torch.cat(tuple(self.lora_B), 1)
+        return (
+            torch.cat(tuple(self.lora_A)),
+            torch.cat((*self.lora_E, self.silent.to(self.weight))),
+            torch.cat(tuple(self.lora_B), 1),
+        )
 
     def observed(self, y: Tensor, x: Tensor, z: Tensor) -> Tensor:
         """y, whose gradient will be added to G with z."""

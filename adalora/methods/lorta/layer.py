@@ -12,7 +12,7 @@ All heads together are one matrix K (r, d) with K[:, h] = diag(C_h[h]) B that ev
 
     delta_lm = s A diag(c_lm) K,   c_lm = C_l[l] * C_m[m]
 
-so a map can cost as much as one of LoRA of rank r (adalora/fast/lorta.py).
+so a map can cost as much as one of LoRA of rank r (adalora/fast/maps.py).
 
 A ~ U(+- 1/sqrt(r)), B = 0, C ~ U(+- sqrt(6 / ((1 + 5 s0^2) r))) with s0 = `init_scale` (released code).
 Matrices are numbered in the order of the backbone's maps, M per layer, so each attention block of BART counts as a
@@ -77,7 +77,8 @@ class LoRTALinear(AdaptedLinear):
         return dense(*self.factors())
 
     def factors(self) -> tuple[Tensor, Tensor]:
-        """Left (p d, q r) and right (r, d), so that for one slice delta = left @ right: s A diag(c_lm) and K."""
+        """Left (p d, q r) and right (r, d): s A diag(c_lm) and K, so that a slice is left @ right; with heads along the
+        output, the factors of its transpose."""
         (p, q), (K, c) = self.grid, self.products()
         c = c[self.first : self.first + p * q].unflatten(0, (p, q))
         left = (self.shared[0].A[:, None] * c[:, None]).flatten(2).flatten(0, 1)  # (p, d, q, r) -> (p d, q r)
