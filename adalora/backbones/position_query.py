@@ -45,8 +45,8 @@ class TokenQueryAttention(DisentangledSelfAttention):
 
     def position_query(self, positions: Tensor) -> Tensor:
         """Project position embeddings, (2 span, d) -> (2 span, h d_head), for adalora/fast/attention.py."""
-        with base_only(self.query_proj) if self.tokens_only else nullcontext():
-            return self.query_proj(positions)
+        project: Any = base_of(self.query_proj) if self.tokens_only else self.query_proj
+        return project(positions)
 
 
 def base_of(query: Any) -> Callable[[Tensor], Tensor] | None:

@@ -25,7 +25,7 @@ METHODS: Swaps = {AdaLoRA: FastAdaLoRA, LoRA: FastLoRA}
 
 
 def speed_up(model: nn.Module, method: Method, exact_attention: bool = True) -> None:
-    """Compute the same in less time. Call it after `method.attach`, and before `bypass_position_query`.
+    """Compute the same in less time. Call it after `method.attach`, and before `recompute_activations`.
 
     Args:
         model: the model with the method attached.
