@@ -26,11 +26,12 @@ def position_queries(model: nn.Module) -> list[str]:
 
 def bypass_position_query(model: nn.Module) -> None:
     """Make the attached query adapter skip the second call in every attention layer of `model`."""
-    for attention in model.modules():
-        if isinstance(attention, DisentangledSelfAttention) and base_of(attention.query_proj):
-            if not isinstance(attention, TokenQueryAttention):
+    for path in position_queries(model):
+        attention: Any = model.get_submodule(path.removesuffix(".query_proj"))
+        if base_of(attention.query_proj):
+            if type(attention) is DisentangledSelfAttention:
                 attention.__class__ = TokenQueryAttention
-            attention.tokens_only, attention.unmergeable = True, SPLIT  # type: ignore[assignment]
+            attention.tokens_only, attention.unmergeable = True, SPLIT
 
 
 class TokenQueryAttention(DisentangledSelfAttention):

@@ -40,9 +40,9 @@ class FastLinear(AdaptedLinear):
     def cast(self, dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:
         """W and b as `dtype`."""
         W, b = self.weight, self.bias
-        tensors = [W] if b is None else [W, b]
-        if W.dtype == dtype or any(t.requires_grad for t in tensors):
+        if W.dtype == dtype or W.requires_grad or (b is not None and b.requires_grad):
             return W.to(dtype), None if b is None else b.to(dtype)
+        tensors = [W] if b is None else [W, b]
         now = [dtype, *((t.data_ptr(), t._version) for t in tensors)]
         if self.copies is None or self.copies[0] != now:
             with torch.inference_mode(False), torch.no_grad():
@@ -144,9 +144,9 @@ class FastLoRTALinear(FastLinear, LoRTALinear):
         return super().products()
 
 
-def fast(kind: type, *mixins: type) -> type:
-    """A subclass of a map, sped up by mixins."""
-    return type(f"Fast{kind.__name__}", (*mixins, kind), {})
+def fast(kind: type, mixin: type) -> type:
+    """A subclass of a map, sped up by a mixin."""
+    return type(f"Fast{kind.__name__}", (mixin, kind), {})
 
 
 FORMED = {kind: fast(kind, FastLowRank) for kind in (DoubletLinear, GatedLinear, LoRALinear, SVDLinear, WatchedLinear)}

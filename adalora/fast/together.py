@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from adalora.methods.adalora.layer import AdaLoRA
 from adalora.methods.lora.layer import LoRA
-from adalora.methods.low_rank import alike, kind, stacks
+from adalora.methods.low_rank import by_shape, stacks
 from adalora.methods.protocol import Method
 from adalora.tensors import compute_type
 
@@ -66,18 +66,23 @@ class FormedFactors(Together):
 
     kept: Any = None  # the last pass's stacks, and when they were made
 
+    def __init__(self, model: nn.Module, modules: Sequence[Any]) -> None:
+        super().__init__(model, modules)
+        self.groups = by_shape(modules)
+
     def results(self) -> Pairs:
         """In the dtype of the products."""
-        found = stacks(self.modules)
+        found = stacks(self.groups)
         self.kept = self.now(), found
         pairs: Pairs = [(Tensor(), Tensor())] * len(self.modules)
-        for group, (A, B) in zip(alike(map(kind, self.modules)), found, strict=True):
-            factor: Any = self.modules[group[0]].scale
-            if diagonals := [d for i in group if (d := self.modules[i].slots()[1]) is not None]:
+        for group, (A, B) in zip(self.groups, found, strict=True):
+            scales = [module.scale for module in group]
+            factor: Any = scales[0] if len(set(scales)) == 1 else A.new_tensor(scales)[:, None, None]
+            if diagonals := [d for module in group if (d := module.slots()[1]) is not None]:
                 factor = torch.stack(diagonals).reshape(len(A), -1, 1) * factor
             dtype = compute_type(A)
-            for i, *pair in zip(group, (A * factor).to(dtype).unbind(), B.to(dtype).unbind(), strict=True):
-                pairs[i] = (pair[0], pair[1])
+            for module, *pair in zip(group, (A * factor).to(dtype).unbind(), B.to(dtype).unbind(), strict=True):
+                pairs[module.index] = (pair[0], pair[1])
         return pairs
 
     def stacks(self) -> Pairs:
@@ -89,7 +94,7 @@ class FormedFactors(Together):
         kept, self.kept = self.kept, None
         if kept is not None and kept[0] == self.now() and kept[1][0][0].requires_grad == torch.is_grad_enabled():
             return kept[1]
-        return stacks(self.modules)
+        return stacks(self.groups)
 
     def now(self) -> list[tuple[int, int]]:
         """Changes with any parameter."""

@@ -116,7 +116,7 @@ def merged(model: nn.Module) -> Iterator[None]:
     maps = [module for module in adapted_maps(model).values() if not module.is_merged]
     try:
         for module in maps:
-            module.forward = folded(module, compute_type(module.weight)).forward  # type: ignore
+            module.forward = folded(module, compute_type(module.weight)).forward  # type: ignore[assignment, method-assign]
         yield
     finally:
         for module in maps:

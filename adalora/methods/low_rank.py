@@ -54,17 +54,15 @@ def alike(shapes: Iterable[Any]) -> list[list[int]]:
     return list(groups.values())
 
 
-def kind(module: Any) -> tuple[Any, ...]:
-    """What maps have in common that are computed as one stack."""
-    return module.lora_A.shape, module.lora_B.shape, module.scale
+def by_shape(modules: Sequence[Any]) -> list[list[Any]]:
+    """Modules with `lora_A` and `lora_B` of equal shapes, a list for each."""
+    groups = alike((module.lora_A.shape, module.lora_B.shape) for module in modules)
+    return [[modules[i] for i in group] for group in groups]
 
 
-def stacks(modules: Sequence[Any]) -> list[tuple[Tensor, Tensor]]:
-    """`lora_A` (m, r, d_in) and `lora_B` (m, d_out, r) of all modules, a pair of stacks for each kind."""
-    return [
-        (torch.stack([modules[i].lora_A for i in group]), torch.stack([modules[i].lora_B for i in group]))
-        for group in alike(map(kind, modules))
-    ]
+def stacks(groups: Iterable[Sequence[Any]]) -> list[tuple[Tensor, Tensor]]:
+    """`lora_A` (m, r, d_in) and `lora_B` (m, d_out, r) of each group of modules, stacked."""
+    return [(torch.stack([m.lora_A for m in group]), torch.stack([m.lora_B for m in group])) for group in groups]
 
 
 def gram_distance(M: Tensor, columns: bool = False) -> Tensor:

@@ -6,6 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from adalora.fast import speed_up
 from adalora.methods.discovery import create
 from tests.methods.matrix import CONFIGS
 from tests.tiny import INPUTS, classifier, targets_of, trained, wake
@@ -14,12 +15,14 @@ LABELS, STEPS, KINDS = torch.tensor([0, 1]), 5, ("nothing", "model", "loop")
 BUSY = {"lora": {"orthogonality": 0.1}, "increlora": {"target_rank": 3, "initial_steps": 1, "interval": 2}}
 
 
-def train(folder, config, maps, dtype, autocast):
+def train(folder, config, maps, dtype, fast, autocast):
     """Train with autocast around `nothing`, the `model` or the `loop`. Returns losses, terms and parameters."""
     model = classifier(folder).to(dtype).train()
     method = create(config.planned(STEPS))
     method.attach(model, targets_of(model, maps), STEPS)
     wake(model)
+    if fast:
+        speed_up(model, method)
     optimizer = torch.optim.SGD(trained(model), lr=0.01)
     losses, terms = [], []
     for t in range(STEPS):
@@ -38,12 +41,14 @@ def train(folder, config, maps, dtype, autocast):
     return torch.stack(losses), torch.stack(terms), torch.cat([p.detach().flatten() for p in trained(model)])
 
 
+@pytest.mark.parametrize("fast", [False, True])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64], ids=str)
 @pytest.mark.parametrize("name", CONFIGS)
-def test_a_loop_inside_autocast_trains_as_one_outside(tiny_model, compose, name, dtype):
+def test_a_loop_inside_autocast_trains_as_one_outside(tiny_model, compose, name, dtype, fast):
     config = replace(CONFIGS[name], **BUSY.get(name, {}))
     maps = compose("task=sst2", f"method={config.name}")
-    alone, around_model, around_loop = (train(tiny_model, config, maps, dtype, kind) for kind in KINDS)
+    alone, around_model, around_loop = (train(tiny_model, config, maps, dtype, fast, kind) for kind in KINDS)
     torch.testing.assert_close(around_loop[0][0], alone[0][0], rtol=0.1, atol=0.05)
-    for found, expected in zip(around_loop, around_model, strict=True):
-        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(around_loop[1][0], alone[1][0])  # the regulariser, in its parameters' precision
+    for found, expected in zip(around_loop, around_model, strict=True):  # autograd's own products are bfloat16 there
+        torch.testing.assert_close(found, expected, rtol=1e-2, atol=1e-3)

@@ -33,7 +33,7 @@ from adalora.allocation import Importance, Schedule, prune
 from adalora.errors import UserError
 from adalora.methods.adalora.options import AdaLoRAConfig
 from adalora.methods.linear import replace_modules
-from adalora.methods.low_rank import LowRankLinear, alike, gram_distance, stacks
+from adalora.methods.low_rank import LowRankLinear, alike, by_shape, gram_distance, stacks
 from adalora.methods.options import given
 from adalora.methods.protocol import Method
 
@@ -125,6 +125,7 @@ class AdaLoRA(Method[AdaLoRAConfig]):
         t_i, t_f, interval = (given(config, name) for name in ("initial_steps", "final_steps", "mask_interval"))
         kind = SVDLinear if self.triplets else DoubletLinear
         self.modules = replace_modules(model, targets, lambda base: kind(base, config))
+        self.by_shape = by_shape(list(self.modules.values()))
         self.schedule = Schedule(n * r, config.final_budget(n), t_i, t_f, total_steps, interval)
         modules = list(self.modules.values())
         self.Q = stacked([module.lora_A for module in modules], slot_dim=1)
@@ -149,7 +150,7 @@ class AdaLoRA(Method[AdaLoRAConfig]):
 
     def factors(self) -> list[tuple[Tensor, Tensor]]:
         """All Q and P, stacked by shape."""
-        return stacks(list(self.modules.values()))
+        return stacks(self.by_shape)
 
     @torch.no_grad()
     def after_step(self, t: int) -> None:

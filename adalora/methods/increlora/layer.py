@@ -238,9 +238,8 @@ class IncreLoRA(Method[IncreLoRAConfig]):
             "threshold": self.threshold,
             "generator": self.generator.get_state(),
         }
-        for i, module in enumerate(
-            self._modules
-        ):  # a checkpoint has trained parameters only, so constant ones are here
+        # a checkpoint has trained parameters only, so constant ones are here
+        for i, module in enumerate(self._modules):
             frozen = {"A": module.lora_A[-1], "B": module.lora_B[-1]}
             state |= {f"{key}.{i}": p.detach() for key, p in frozen.items() if not p.requires_grad}
         return state

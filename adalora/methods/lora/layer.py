@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from adalora.methods.linear import replace_modules
 from adalora.methods.lora.options import LoRAConfig
-from adalora.methods.low_rank import LowRankLinear, stacks
+from adalora.methods.low_rank import LowRankLinear, by_shape, stacks
 from adalora.methods.options import given
 from adalora.methods.protocol import Method
 from adalora.tensors import own_dtype
@@ -52,6 +52,7 @@ class LoRA(Method[LoRAConfig]):
 
     def attach(self, model: nn.Module, targets: Mapping[str, nn.Linear], total_steps: int) -> None:
         self.modules = replace_modules(model, targets, lambda base: LoRALinear(base, self.config))
+        self.by_shape = by_shape(list(self.modules.values()))
 
     def regulariser(self) -> Tensor:
         """gamma R."""
@@ -62,7 +63,7 @@ class LoRA(Method[LoRAConfig]):
 
     def factors(self) -> list[tuple[Tensor, Tensor]]:
         """All A and B, stacked by shape."""
-        return stacks(list(self.modules.values()))
+        return stacks(self.by_shape)
 
     def ranks(self) -> dict[str, int]:
         return {name: module.lora_A.shape[0] for name, module in self.modules.items()}
