@@ -13,6 +13,7 @@ ONLY ?=
 FORMAT ?= table
 ARGS ?=
 RUNS ?= results/runs
+OUT ?=
 TABLES := glue squad summarization ablations increlora pocket pocket-tuning pocket-lower-rates
 CELLS = --only '$(ONLY)' $(if $(SEEDS),--seeds '$(SEEDS)') $(ARGS)
 
@@ -32,7 +33,7 @@ make reproduce-squad  reproduce-summarization  reproduce-ablations  reproduce-in
 make reproduce-pocket      AdaLoRA, LoRA and AdaLoRA without allocation, five seeds on packaged weights (results/pocket)
 make reproduce-pocket-tuning, reproduce-pocket-lower-rates   its learning rates; its tasks with collapsed runs, at lower rates
 make watch                 the newest sweep, from a second terminal
-make tables                all finished runs beside the paper's numbers, in results/tables
+make tables                all finished runs beside the paper's numbers: printed, and in results/tables
 make report                the same, and one HTML file beside them: verdicts, tables, figures
 make compare A=adalora B=lora   paired differences over all cells that both have; also two commits
 
@@ -45,6 +46,7 @@ make compare A=adalora B=lora   paired differences over all cells that both have
   FORMAT=commands          for list: train.py lines and nothing else, for a scheduler of your own
   ARGS="model=deberta_minilm training.max_steps=100 data_root=FOLDER"   further options of train.py, for every cell
   RUNS=FOLDER              for watch, tables, report and compare: the run root, default results/runs
+  OUT=FOLDER               for tables and report: where to write, default tables beside the run root
 
 make setup, make clean     the environment in .venv; removes it
 endef
@@ -69,10 +71,10 @@ watch: $(READY)
 	@$(PY) scripts/reproduce.py watch --runs '$(RUNS)'
 
 tables: $(READY)
-	@$(PY) scripts/tables.py --runs '$(RUNS)'
+	@$(PY) scripts/tables.py --runs '$(RUNS)' $(if $(OUT),--out '$(OUT)')
 
 report: $(READY)
-	@$(PY) scripts/report.py --runs '$(RUNS)'
+	@$(PY) scripts/report.py --runs '$(RUNS)' $(if $(OUT),--out '$(OUT)')
 
 compare: $(READY)
 	@$(PY) scripts/compare.py '$(A)' '$(B)' --runs '$(RUNS)'

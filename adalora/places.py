@@ -16,5 +16,5 @@ CONF = shipped("conf", "conf")
 """The Hydra configuration."""
 PAPER = shipped("results/paper", "paper")
 """The published numbers."""
-POCKET = ROOT / "results" / "pocket"
-"""The pocket reproduction: its cells, records and pages."""
+RESULTS = ROOT / "results"
+"""Studies, runs and tables; an installed wheel has none."""

@@ -13,6 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, cast
 
+import yaml
 from pydantic import AfterValidator, BaseModel, NonNegativeInt, TypeAdapter, ValidationError
 
 from adalora.errors import UserError
@@ -63,6 +64,15 @@ def read_json(path: Path, kind: type[T], remedy: str) -> T:
 def read_dict(path: Path, kind: type[BaseModel], remedy: str) -> dict[str, Any]:
     """Read a JSON object that has at least the keys of `kind`, as a plain dictionary. Raises `Damaged`."""
     return read_json(path, cast(type[dict[str, Any]], Annotated[dict[str, Any], holds(kind)]), remedy)
+
+
+def read_yaml(path: Path, kind: type[T]) -> T:
+    """Read a YAML file of the repository as `kind`. Raises `Damaged`."""
+    text, remedy = read_text(path, "restore it: it belongs to the repository"), "correct it"
+    try:
+        return adapter(kind).validate_python(yaml.safe_load(text))
+    except (ValidationError, yaml.YAMLError, ValueError) as error:
+        raise Damaged(path, reason(error), remedy) from error
 
 
 @contextmanager

@@ -10,9 +10,6 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it runs uninstalled, as train.py does
 
-from adalora.progress.terminal import console
-from adalora.reporting.compare import compare, comparison_table
-from adalora.reporting.results import read_results
 from scripts.options import Parser, exit_code
 
 
@@ -23,12 +20,13 @@ def main() -> int:
     parser.add_argument("other", metavar="B", help="what is subtracted from it")
     parser.add_argument("--runs", type=Path, nargs="+", default=[Path("results/runs")], help="folders of runs")
     args = parser.parse_args()
-    runs, skipped = [], []
-    for root in args.runs:
-        found, lines = read_results(root.expanduser())
-        runs += found
-        skipped += lines
-    rows, alone = compare(runs, args.one, args.other)
+
+    from adalora.progress.terminal import console
+    from adalora.reporting.compare import compare, comparison_table
+    from adalora.reporting.frame import read
+
+    frame, skipped = read(*(root.expanduser() for root in args.runs))
+    rows, alone = compare(frame, args.one, args.other)
     for line in skipped:
         print(f"warning: skipped {line}", file=sys.stderr)
     console.print(comparison_table(rows, args.one, args.other))

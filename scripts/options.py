@@ -3,6 +3,7 @@
 import argparse
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import NoReturn
 
 from adalora.errors import UserError
@@ -14,6 +15,18 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Print the line and exit with 1."""
         self.exit(1, f"error: {message} (--help shows the options)\n")
+
+
+def add_places(parser: argparse.ArgumentParser) -> None:
+    """Add `--runs` and `--out`."""
+    parser.add_argument("--runs", type=Path, default=Path("results/runs"), help="folder of runs (%(default)s)")
+    parser.add_argument("--out", type=Path, help="folder to write to (tables, beside the folder of runs)")
+
+
+def out_of(args: argparse.Namespace) -> Path:
+    """The folder to write to."""
+    runs = args.runs.expanduser()
+    return args.out.expanduser() if args.out else runs.parent / "tables"
 
 
 def exit_code(main: Callable[[], int], stopped: str = "stopped, nothing is half written") -> int:

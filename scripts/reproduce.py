@@ -4,7 +4,7 @@ python scripts/reproduce.py list glue --only "task=rte method=adalora"
 python scripts/reproduce.py list glue --format commands model=deberta_minilm training.max_steps=100
 python scripts/reproduce.py run glue --seeds 1,2,3 --workers 2
 python scripts/reproduce.py run pocket --workers 2
-python scripts/reproduce.py page
+python scripts/reproduce.py page pocket
 python scripts/reproduce.py watch
 
 Options of train.py may follow anywhere; they apply to all cells.
@@ -20,11 +20,10 @@ from typing import NamedTuple
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it runs uninstalled, as train.py does
 
 from adalora.errors import UserError
-from adalora.places import POCKET
+from adalora.studies import Study, read_studies
 from adalora.sweep.cells import cells_of, chosen, command, extended
 from adalora.sweep.launchers import Launcher, Local, Slurm
 from adalora.sweep.published import TABLES, Setting, published
-from adalora.sweep.studies import read_studies, read_study
 from scripts.options import Parser, exit_code
 
 
@@ -39,6 +38,7 @@ class Wanted(NamedTuple):
     settings: list[Setting]
     left: list[str]  # a line for each printed row that can't be expressed
     seeds: list[int]  # default seeds
+    study: Study | None = None
     records: Path | None = None  # folder of a study's records
 
 
@@ -46,8 +46,9 @@ def wanted(what: str) -> Wanted:
     """Find a table or study. Raises `UserError` if there is none of that name, or it can't be read."""
     studies = read_studies()
     if what in studies:
-        study = studies[what]
-        return Wanted(study.settings(what), [], study.seeds, POCKET / study.records)
+        study, grid = studies[what], studies[what].grids[what]
+        settings = [Setting(what, tuple(cell)) for cell in grid.cells()]
+        return Wanted(settings, [], grid.seeds, study, study.records(what))
     if what not in (*TABLES, "all"):
         raise UserError(f"WHAT={what}: allowed are {', '.join((*TABLES, *studies))}, all (the papers' tables)")
     return Wanted(*published(what), [1, 2, 3, 4, 5])
@@ -90,22 +91,27 @@ def run(args: argparse.Namespace) -> int:
     from adalora.sweep.sweep import sweep
 
     def report(root: Path) -> tuple[list[Path], list[str]]:
-        from adalora.reporting.findings import gather
-        from adalora.reporting.pocket.page import write_pages
+        from adalora.reporting.pages import gather
+        from adalora.reporting.study import write_pages
         from adalora.reporting.tables import write_tables
 
-        if asked.records:
-            return write_pages(read_study("pocket").seeds)
-        return write_tables(gather(root), Path(args.out or "results/tables"))
+        if asked.study:
+            return write_pages(asked.study.folder)
+        findings = gather(root)
+        return write_tables(findings, Path(args.out or root.parent / "tables")), list(findings.warnings)
 
     return sweep(cells, asked.left + refused, launcher, report, asked.records)
 
 
 def show_page(args: argparse.Namespace) -> int:
-    """Write the pocket reproduction's pages from its records, without running anything."""
-    from adalora.reporting.pocket.page import write_pages
+    """Write a study's pages from its records, without running anything."""
+    asked = wanted(args.what)
+    if asked.study is None:
+        raise UserError(f"WHAT={args.what}: only a study has pages of its own: {', '.join(read_studies())}")
 
-    files, lines = write_pages(read_study("pocket").seeds)
+    from adalora.reporting.study import write_pages
+
+    files, lines = write_pages(asked.study.folder)
     for line in lines:
         print(f"warning: {line}", file=sys.stderr)
     print(", ".join(map(str, files)))
@@ -167,15 +173,16 @@ def parser() -> Parser:
     ran.add_argument("--launcher", choices=("workers", "slurm"), default="workers", help="slurm: every run a job")
     ran.add_argument("--slurm", default="", help="options of conf/hydra/launcher/slurm.yaml, as 'partition=gpu'")
     ran.add_argument("--detach", action="store_true", help="with slurm: end when all is submitted")
-    ran.add_argument("--out", help="folder for a paper's tables (default results/tables)")
+    ran.add_argument("--out", help="folder for a paper's tables (tables, beside the runs)")
     ran.set_defaults(act=run)
     watched = verbs.add_parser("watch", help="show the newest sweep while it runs", allow_abbrev=False)
     watched.add_argument("--runs", default="results/runs", help="folder of runs (default results/runs)")
     watched.set_defaults(act=show_watch)
-    paged = verbs.add_parser("page", help="write results/pocket's pages from its records", allow_abbrev=False)
+    paged = verbs.add_parser("page", help="write a study's pages from its records", allow_abbrev=False)
     paged.set_defaults(act=show_page)
+    for verb in (listed, ran, paged):
+        verb.add_argument("what", help=f"{', '.join(TABLES)}, all, or a study's grid")
     for verb in (listed, ran):
-        verb.add_argument("what", help=f"{', '.join(TABLES)}, all, or a study of results/pocket/study.yaml")
         verb.add_argument("--only", default="", help="options that cells must have, as 'task=rte,mrpc method=adalora'")
         verb.add_argument("--seeds", type=seeds, help="as 1,2,3 (default 1,2,3,4,5, or the study's)")
     return top

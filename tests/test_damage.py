@@ -15,9 +15,8 @@ from adalora.export.trained import load_config, load_run
 from adalora.methods.init_from import read_initial
 from adalora.methods.saved_adapter import read_adapter
 from adalora.reading import Damaged, read_json, sealed
-from adalora.reporting.findings import gather
-from adalora.reporting.report.figures import Logs
-from adalora.reporting.results import read_results
+from adalora.reporting.curves import Logs
+from adalora.reporting.frame import heads, read
 from adalora.resultfile import read_finished
 from adalora.runfolder import read_state, read_status
 from adalora.sweep.records import record_of
@@ -58,8 +57,9 @@ def test_a_result_that_was_changed_anywhere_is_no_result(finished):
         else:
             assert found == whole, name  # a field replaced by what it was
         count += 1
-        good, skipped = read_results(finished)
-        assert len(good) + len(skipped) <= 1
+        if count % 10 == 0:
+            frame, skipped = read(finished)
+            assert len(heads(frame)) + len(skipped) <= 1
         scan(finished.parents[4])
     assert count > 700
 
@@ -124,9 +124,9 @@ def test_a_finished_run_says_that_its_log_is_damaged_and_so_does_a_report(start,
         assert f"{name} is " in shown, damage
         assert "the result stands, but reports leave this log out" in shown, damage
         assert (finished / "result.json").read_bytes() == before
-        ((folder, run),) = gather(finished.parents[4]).folders
-        logs = Logs([(folder, run)])
-        assert logs.of([run], name) == [], damage
+        logs, runs = Logs(), heads(read(finished.parents[4])[0])
+        assert len(runs) == 1
+        assert logs.of(runs, name).empty, damage
         assert len(logs.faults) == 1
         if name == "metrics.jsonl":
             assert record_of(finished).evaluations == []

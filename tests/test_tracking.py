@@ -15,8 +15,8 @@ import torch
 from adalora.errors import Interrupted, UserError
 from adalora.progress.track_report import track
 from adalora.progress.watch import beside_paper
-from adalora.reporting.findings import gather
-from adalora.reporting.report.write import write_report
+from adalora.reporting.pages import gather
+from adalora.reporting.report import write_report
 from adalora.reporting.tables import write_tables
 from adalora.tracking import Log
 from adalora.training import loop
@@ -348,7 +348,7 @@ def test_a_report_is_an_offline_run_with_its_tables_and_files(tmp_path, monkeypa
     runs = [make(method=m, seed=seed, last=0.85 + seed / 100) for m in ("adalora", "lora") for seed in (1, 2, 3)]
     found = gather(put(tmp_path / "runs", *runs))
     out, warned = tmp_path / "out", []
-    files, _ = write_tables(found, out)
+    files = write_tables(found, out)
     page, _ = write_report(found, out)
     track(found, page, files, warned.append)
     assert warned == []

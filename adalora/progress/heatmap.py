@@ -15,9 +15,6 @@ from adalora.paths import target_grid
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# margins in inches; matplotlib's automatic layout takes 0.4 s
-LEFT, RIGHT, BOTTOM, TOP = 1.0, 0.9, 0.9, 0.4
-
 
 def rank_table(model: Model, ranks: Mapping[str, int]) -> Table:
     """A terminal heat map with one row per layer and one column per map."""
@@ -48,30 +45,15 @@ def save_heatmap(path: Path, model: Model, ranks: Mapping[str, int], title: str)
     """
     figure = rank_figure(model, ranks, title)
     with writing(path):
-        figure.savefig(path, dpi=120)
+        figure.savefig(path, dpi=120, bbox_inches="tight")
 
 
 def rank_figure(model: Model, ranks: Mapping[str, int], title: str, highest: int | None = None) -> "Figure":
     """Draw the heat map with matplotlib; `highest` is the rank of the darkest colour (default: of these ranks)."""
-    from matplotlib.figure import Figure  # import takes half a second
+    import pandas as pd  # these imports take half a second
+
+    from adalora.reporting.figures import heat_map
 
     columns, rows = target_grid(model.targets, list(ranks))
-    highest = max(ranks.values()) if highest is None else highest
     values = [[ranks[name] if name else float("nan") for name in row] for row in rows]
-    width, height = 0.8 * len(columns), 0.4 * len(rows)  # size of the grid in inches
-    whole = (LEFT + width + RIGHT, BOTTOM + height + TOP)
-    figure = Figure(figsize=whole)
-    axes = figure.add_axes((LEFT / whole[0], BOTTOM / whole[1], width / whole[0], height / whole[1]))
-    scale = figure.add_axes(((LEFT + width + 0.15) / whole[0], BOTTOM / whole[1], 0.12 / whole[0], height / whole[1]))
-    image = axes.imshow(values, cmap="Blues", vmin=0, vmax=max(1, highest), aspect="auto")
-    axes.set_xticks(range(len(columns)), columns, rotation=30, ha="right")
-    axes.set_yticks(range(len(rows)), [str(layer) for layer in range(len(rows))])
-    axes.set_ylabel("layer")
-    axes.set_title(title, fontsize=9)
-    for y, row in enumerate(values):
-        for x, value in enumerate(row):
-            if value == value:
-                ink = "white" if value > highest / 2 else "black"
-                axes.text(x, y, f"{value:g}", ha="center", va="center", color=ink, fontsize=8)
-    figure.colorbar(image, cax=scale, label="rank")
-    return figure
+    return heat_map(pd.DataFrame(values, columns=columns), title, highest)

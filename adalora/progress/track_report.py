@@ -5,7 +5,8 @@ import io
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from adalora.reporting.findings import Findings
+from adalora.reporting.frame import heads
+from adalora.reporting.pages import Findings
 from adalora.reporting.verdicts import VERDICTS
 from adalora.tracking import Wandb
 
@@ -19,11 +20,11 @@ def track(findings: Findings, page: Path, files: Sequence[Path], warn: Callable[
         files: the tables' files; CSV files are also logged as tables.
         warn: called with one line for the user.
     """
-    models = sorted({run["model"]["name"] for run in findings.runs})
-    tasks = sorted({run["task"]["name"] for run in findings.runs})
+    runs = heads(findings.frame)
+    models, tasks = sorted({run.model["name"] for run in runs["result"]}), sorted(set(runs["task"]))
     about = {
         "name": "report", "group": "report", "job_type": "report", "tags": ["report", *models],
-        "config": {"runs": len(findings.runs), "models": models, "tasks": tasks, "skipped": list(findings.skipped)},
+        "config": {"runs": len(runs), "models": models, "tasks": tasks, "skipped": list(findings.skipped)},
     }  # fmt: skip
     wandb = Wandb(page.parent, about, warn)
     counts = {name: sum(verdict.verdict == name for verdict in findings.verdicts) for name in VERDICTS}

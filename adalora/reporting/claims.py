@@ -1,18 +1,19 @@
-"""The papers' claims as typed data, from `results/paper/claims.yaml`."""
+"""Claims as typed data: the papers' in `results/paper/claims.yaml`, a study's in its folder."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
-import yaml
+from pydantic import BeforeValidator, ConfigDict
 
 from adalora.errors import UserError
-from adalora.places import PAPER
 from adalora.published import lora_ranks, read_all, size_of
+from adalora.reading import read_yaml
 from adalora.variant import Variant, variant
 
-KINDS, OVER, STEPS = ("scores", "ranks", "cost"), ("each", "average"), ("last", "best")
+FILE = "claims.yaml"
 
 
 @dataclass(frozen=True)
@@ -20,8 +21,12 @@ class Side:
     """One side of a comparison: a method, its variant, and its budget if it is fixed."""
 
     method: str
-    variant: Variant = frozenset()  # `RANK`: LoRA's rank at the budget
+    variant: Annotated[Variant, BeforeValidator(lambda options: variant(options))] = (
+        frozenset()
+    )  # `RANK`: LoRA's rank at the budget
     budget: str | None = None  # None: the claim's budgets
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
 
     def at(self, budget: str | None, ranks: Mapping[str, str]) -> "Side":
         """This side at one of the claim's budgets, unless it has its own."""
@@ -31,7 +36,7 @@ class Side:
 
 @dataclass(frozen=True)
 class Claim:
-    """A statement, and the cells that it is about. `more` and `less` select maps for `kind: ranks`."""
+    """A statement, and the cells that it is about. `more` and `less` select modules for `kind: ranks`."""
 
     id: str
     statement: str
@@ -41,61 +46,37 @@ class Claim:
     others: Sequence[Side] = ()
     budgets: Sequence[str] = ()
     table: str | None = None
-    kind: str = "scores"
-    over: str = "each"
+    kind: Literal["scores", "ranks", "cost"] = "scores"
+    over: Literal["each", "average"] = "each"
     metrics: Sequence[str] = ()  # metrics of a task; empty: the table's, averaged
-    step: str = "last"
+    step: Literal["last", "best"] = "last"
     more: dict[str, Any] = field(default_factory=dict)
     less: dict[str, Any] = field(default_factory=dict)
     ranks: Mapping[str, str] = field(default_factory=dict, repr=False)  # LoRA's, by budget
 
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    def __post_init__(self) -> None:
+        if any(side.budget is None for pair in self.pairs() for side in pair):
+            raise ValueError(f"{self.id}: one side has no budget: give the claim budgets, or each side a budget")
+        if (self.kind == "ranks") != bool(self.more and self.less):
+            raise ValueError(f"{self.id}: kind: ranks needs both more and less, and other kinds take neither")
+
     def pairs(self) -> Iterator[tuple[Side, Side]]:
         """The two sides of every comparison, with their budgets."""
-        budgets: Sequence[str | None] = self.budgets or [None]
-        for budget in budgets:
+        for budget in self.budgets or (None,):
             for other in self.others or [self.one]:
                 yield self.one.at(budget, self.ranks), other.at(budget, self.ranks)
 
 
-def read_claims(folder: Path = PAPER, paper: Path | None = None) -> list[Claim]:
-    """Read all claims.
-
-    Args:
-        folder: folder of `claims.yaml`.
-        paper: folder of the published numbers, if it is another.
+def read_claims(folder: Path) -> list[Claim]:
+    """Read the claims of a folder.
 
     Raises:
-        UserError: the file can't be read, or a claim has an unknown field or choice, or no budget.
+        UserError: the file can't be read or isn't valid, or two claims have one name.
     """
-    path = folder / "claims.yaml"
-    try:
-        entries: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
-        claims = [claim_of(entry) for entry in entries]
-    except OSError as error:
-        raise UserError(f"{path} can't be read ({error.strerror}): it belongs to the repository") from error
-    except (yaml.YAMLError, UnicodeDecodeError, TypeError, AttributeError, KeyError) as error:
-        raise UserError(f"{path} can't be read as claims: {' '.join(str(error).split())}") from error
-    ids = [claim.id for claim in claims]
-    if twice := {name for name in ids if ids.count(name) > 1}:
-        raise UserError(f"{path} has {', '.join(sorted(twice))} twice")
-    ranks = lora_ranks(read_all(paper or folder))
+    claims = read_yaml(folder / FILE, list[Claim])
+    if twice := [name for name, count in Counter(claim.id for claim in claims).items() if count > 1]:
+        raise UserError(f"{folder / FILE} has {', '.join(twice)} twice")
+    ranks = lora_ranks(read_all())
     return [replace(claim, ranks=ranks) for claim in claims]
-
-
-def claim_of(entry: dict[str, Any]) -> Claim:
-    """Convert a mapping to a claim. Raises `UserError`, or `TypeError` if a field is missing."""
-    name = entry.get("id")
-    allowed_fields = [each.name for each in fields(Claim) if each.name != "ranks"]
-    if unknown := [key for key in entry if key not in allowed_fields]:
-        raise UserError(f"claim {name}: there is no field {unknown[0]}, allowed are {', '.join(allowed_fields)}")
-    sides = [Side(**(each | {"variant": variant(each.get("variant", {}))}))
-             for each in (entry["one"], *entry.get("others", ()))]  # fmt: skip
-    claim = Claim(**(entry | {"one": sides[0], "others": sides[1:]}))
-    for key, allowed in {"kind": KINDS, "over": OVER, "step": STEPS}.items():
-        if getattr(claim, key) not in allowed:
-            raise UserError(f"claim {name}: {key}={getattr(claim, key)}: allowed are {', '.join(allowed)}")
-    if any(side.budget is None for pair in claim.pairs() for side in pair):
-        raise UserError(f"claim {name}: one side has no budget: give the claim budgets, or each side a budget")
-    if (claim.kind == "ranks") != bool(claim.more and claim.less):
-        raise UserError(f"claim {name}: kind: ranks needs both more and less, and other kinds take neither")
-    return claim

@@ -1,52 +1,73 @@
-"""Tables of our runs, next to the published numbers where those apply.
+"""Tables of our runs, next to the published numbers where those apply, as Markdown, CSV and LaTeX.
 
 A row is a method at a budget, as in the paper's Table 1; a cell summarises the seeds of one task. Runs that differ in
-anything else are never summarised together (adalora/reporting/variants.py). Both the last and the best step are shown,
+anything else are never summarised together (adalora/reporting/frame.py). Both the last and the best step are shown,
 because papers differ in which they report (docs/deviations.md: D-incre-select).
 """
 
-import statistics
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
-from rich.table import Table
+import pandas as pd
 
 from adalora.files import write_text
-from adalora.reporting.cells import AVERAGE, Cell, Column, Section, commits, difference
-from adalora.reporting.claimpage import claims_document, claims_table
-from adalora.reporting.findings import Findings
-from adalora.reporting.longform import long_form
-from adalora.reporting.render import Document, Grid, latex, markdown
-from adalora.reporting.results import Run, budget_of, folder_of
+from adalora.reporting.columns import reach
+from adalora.reporting.pages import Document, Findings, Section
+from adalora.reporting.verdicts import VERDICTS, Part, Verdict
+
+FIELDS = [
+    "model", "task", "metric", "method", "budget", "variant", "n", "seeds", "median_last", "min", "max", "std",
+    "mean_last", "low_last", "high_last", "bca_low_last", "bca_high_last", "median_best", "mean_best", "low_best",
+    "high_best", "paper", "difference", "paper_table", "comparable", "subset", "kept", "commits",
+]  # fmt: skip
+PAPER_FIELDS = ("paper", "difference", "paper_table")
+NUMBERS = [*FIELDS[6:7], *FIELDS[8:23], "kept"]
+DECIMALS = {"paper": 2, "kept": 0, "n": 0}  # in CSV; else 4
+COMPARISON = ["comparison", "n", "published", "ours", "95 % interval", "p", "least p", "seeds needed"]
+CLAIMS = "The papers' claims and our runs"
+CLAIMS_INTRO = (
+    "Differences in points, paired by seed; for costs by how much the ratio exceeds the largest printed one, for "
+    "ranks the difference in mean rank. p: exact two-sided sign-flip test, Holm-corrected over a claim's comparisons; "
+    "least p: the smallest that n pairs can give. Seeds needed: to decide a difference of the published size at the "
+    "observed spread. A claim is reproduced if every comparison holds at p <= 0.05, partly reproduced if some do, not "
+    "reproduced if none does and one fails, else undecided (docs/statistics.md)."
+)
+ELSEWHERE_INTRO = (
+    "The same comparisons on other backbones, or on rows that aren't the official ones. They show how the methods "
+    "compare there and say nothing about the papers' claims. Seeds needed: for a difference of the observed size."
+)
 
 
-def grid(section: Section) -> Grid:
-    """The strings of a table, with published numbers in lines below ours."""
-    blocks, step = [], "last" if section.scored else "ours"
-    for row in section.rows:
-        cells = [row.cell(column) for column in section.columns]
-        lines = []
-        if row.runs:
-            kept = millions(statistics.median(run["parameters"]["kept"] for run in row.all_runs()))
-            subset = ", subset" if section.subset else ""
-            lines = [
-                ["", "", kept, f"{step}{subset}", *(f"{cell.last:.2f}" if cell else "" for cell in cells)],
-                ["", "", "", f"std (n){subset}", *map(spread, cells, section.columns)],
-            ]
-            if any(cell and cell.interval for cell in cells):
-                lines.append(["", "", "", f"95 %{subset}", *map(interval, cells)])
-            if section.scored:
-                lines.append(["", "", "", f"best{subset}", *(f"{cell.best:.2f}" if cell else "" for cell in cells)])
-        if section.beside is not None:
-            theirs = [section.beside.get(row.key(column)) for column in section.columns]
-            params = next((cell.params for cell in theirs if cell), "")
-            lines.append(["", "", params, section.source, *(f"{cell.value:.2f}" if cell else "" for cell in theirs)])
-            if row.runs:
-                lines.append(["", "", "", f"{step} - {section.source}", *map(signed, map(difference, cells, theirs))])
-        lines[0][:2] = [row.title, "" if row.budget == "any" else row.budget]
-        blocks.append(lines)
-    header = ["Method", "Budget", "# Params", "", *(column.title for column in section.columns)]
-    return Grid(section.title, caption(section), header, blocks)
+@dataclass(frozen=True)
+class Table:
+    """A table of text. A line with one filled cell is the heading of those below it."""
+
+    title: str
+    caption: Sequence[str]
+    text: pd.DataFrame
+
+
+def number(value: float | None, form: str = ".2f") -> str:
+    """Format a number; empty for None and NaN."""
+    return "" if value is None or pd.isna(value) else format(value, form)
+
+
+def signed(value: float | None) -> str:
+    """Format with sign and two decimals; empty for None and NaN."""
+    return "" if value is None or pd.isna(value) else f"{round(value, 2) + 0.0:+.2f}"
+
+
+def span(interval: tuple[float, float] | None) -> str:
+    """Format the interval of a difference; empty for None."""
+    return "" if interval is None else f"{interval[0]:+.2f} to {interval[1]:+.2f}"
+
+
+def probability(p: float | None) -> str:
+    """Format a p-value with two significant digits; empty for None."""
+    return number(p, ".2g")
 
 
 def millions(count: float) -> str:
@@ -54,73 +75,223 @@ def millions(count: float) -> str:
     return f"{count / 1e6:.2f}M" if count >= 1e4 else f"{count:,.0f}"
 
 
-def spread(cell: Cell | None, column: Column) -> str:
-    """Standard deviation and number of seeds."""
-    if cell is None or column == AVERAGE:
-        return ""
-    return f"({cell.n})" if cell.std is None else f"{cell.std:.2f} ({cell.n})"
+def interval_of(cell: Mapping[str, Any]) -> tuple[float, float, bool] | None:
+    """The 95 % interval of a cell's mean, or the range of the seeds (True) if the metric can't reach an end of it."""
+    low, high = cell["low_last"], cell["high_last"]
+    if pd.isna(low):
+        return None
+    lowest, highest = reach(cell["metric"])
+    return (low, high, False) if lowest <= low and high <= highest else (cell["min"], cell["max"], True)
 
 
-def interval(cell: Cell | None) -> str:
-    """The interval of the last step's mean; empty if there is none."""
-    return "" if cell is None or cell.interval is None else f"{cell.interval[0]:.1f}-{cell.interval[1]:.1f}"
+def mean_of(cell: Mapping[str, Any]) -> str:
+    """A cell's mean with its interval."""
+    found = interval_of(cell)
+    if found is None:
+        return number(cell["mean_last"]) if cell["n"] > 1 else ""
+    low, high, of_seeds = found
+    return f"{cell['mean_last']:.2f} ({'seeds ' if of_seeds else ''}{low:.1f} to {high:.1f})"
 
 
-def signed(value: float | None) -> str:
-    """Format with sign and two decimals; empty for None."""
-    return "" if value is None else f"{round(value, 2) + 0.0:+.2f}"
+def titles_of(section: Section) -> list[str]:
+    """The columns with any number, ours or published."""
+    filled = set(section.cells.loc[section.cells["n"].notna() | section.cells["paper"].notna(), "column"])
+    return [column.title for column in section.columns if column.title in filled]
+
+
+def table(section: Section) -> Table:
+    """The text of a table, with published numbers in lines below ours."""
+    titles = titles_of(section)
+    ours, subset = "ours" if section.costs else "median", ", subset" if section.subset else ""
+    lines = []
+    for _, group in section.cells[section.cells["column"].isin(titles)].groupby("row"):
+        cells = group.to_dict("records")
+        first, paths = cells[0], set().union(*group["paths"].dropna())
+        kept = section.runs.loc[section.runs["path"].isin(paths), "kept"].median()
+        named = {
+            f"{ours} (n){subset}": [f"{c['median_last']:.2f} ({c['n']:.0f})" if c["n"] > 0 else "" for c in cells],
+            f"std{subset}": [number(c["std"]) for c in cells],
+            f"mean (95 %){subset}": list(map(mean_of, cells)),
+            f"best{subset}": ["" if section.costs else number(c["median_best"]) for c in cells],
+            f"{section.source}": [number(c["paper"]) for c in cells],
+            f"{ours} - {section.source}": [signed(c["difference"]) for c in cells],
+        }
+        params = {
+            f"{ours} (n){subset}": millions(kept) if paths else "",
+            section.source: group["params"].dropna().max(),
+        }
+        lines.append([first["label"], "", *[""] * len(titles)])
+        lines += [[name, params.get(name, ""), *texts] for name, texts in named.items() if any(texts)]
+    return Table(section.title, caption(section), pd.DataFrame(lines, columns=["", "# Params", *titles]))
 
 
 def caption(section: Section) -> list[str]:
     """Caption of a table: model, data, seeds, commits."""
-    runs = section.all_runs()
-    if not runs:
+    runs = section.runs
+    if runs.empty:
         return ["No run of ours yet."]
-    models = {f"{run['model']['title']} ({run['model']['origin']}, {run['model']['digest'][:10]})" for run in runs}
-    data = {}
-    for run in runs:
-        task = run["task"]
+    models, data = set(), {}
+    for run in runs["result"]:
+        task, model = run.task, run.model
+        models.add(f"{model['title']} ({model['origin']}, {model['digest'][:10]})")
         splits = ", ".join(f"{split} {count:,}" for split, count in task["rows"].items())
         text = f"{task['name']}: {task['origin']}, {splits}, digest {task['digest'][:10]}"
         data[text] = f"{text}, task version {task['version']}, trained on {task['train_split']}"
+    sized = sorted(set(runs["budget"]) - {"any"})
+    budget = f" Budget: {sized[0]}." if len(sized) == 1 else ""
     rows = {True: "NOT the official row counts", False: "the official row counts", None: "no official row counts"}
-    seeds = ", ".join(map(str, sorted({run["seed"] for run in runs})))
-    precisions = ", ".join(sorted({run["precision"] for run in runs}))
     return [
-        f"Model: {'; '.join(sorted(models))}. Precision: {precisions}.",
+        f"Model: {'; '.join(sorted(models))}. Precision: {', '.join(sorted(set(runs['precision'])))}.{budget}",
         f"Data, {rows[section.subset]}: {'; '.join(data[text] for text in sorted(data))}.",
-        f"Seeds: {seeds}. Commits: {', '.join(commits(runs))}.",
+        f"Seeds: {', '.join(map(str, sorted(set(runs['seed']))))}. Commits: {', '.join(sorted(set(runs['commit'])))}.",
     ]
 
 
-def write_tables(findings: Findings, out: Path, only: Sequence[str] = ()) -> tuple[list[Path], list[str]]:
-    """Write every page of `PAGES`, `packaged` and `claims`, as md, csv and tex, or `only` those named.
+def claims_tables(findings: Findings) -> list[Table]:
+    """The papers' claims that were run, and the comparisons on other backbones."""
+    counts = ", ".join(f"{sum(v.verdict == name for v in findings.verdicts)} {name}" for name in VERDICTS)
+    left = [verdict.claim.id for verdict in findings.verdicts if not verdict.run]
+    about = [f"{len(findings.verdicts)} claims: {counts}.", *([f"Not run: {', '.join(left)}."] if left else [])]
+    run = [verdict for verdict in findings.verdicts if verdict.run]
+    others = [(f"Methods against each other: {title}", [ELSEWHERE_INTRO], found) for title, found in findings.elsewhere]
+    return [Table(title, about, comparisons(found)) for title, about, found in [(CLAIMS, about, run), *others]]
 
-    Returns:
-        The files, and warnings.
+
+def comparisons(verdicts: Sequence[Verdict]) -> pd.DataFrame:
+    """Every comparison of some claims."""
+    lines = []
+    for verdict in verdicts:
+        lines.append([f"{verdict.claim.id}: {verdict.verdict}", *[""] * (len(COMPARISON) - 1)])
+        for part in verdict.parts:
+            found, name = part.found, f"{part.name}: {part.state}"
+            name += f" ({'; '.join(part.notes)})" if part.notes else ""
+            ours = [
+                str(found.n), signed(part.published), signed(found.mean), span(found.interval), probability(part.p),
+                probability(found.smallest_p), number(part.needed, "d"),
+            ] if found else ["", signed(part.published), *[""] * 5]  # fmt: skip
+            lines.append([name, *ours])
+    return pd.DataFrame(lines, columns=COMPARISON)
+
+
+def claims_csv(findings: Findings) -> str:
+    """A line a comparison; `model` is empty for the papers' backbones."""
+    groups = [("", findings.verdicts), *findings.elsewhere]
+    lines = [line_of(model, verdict, part) for model, group in groups for verdict in group for part in verdict.parts]
+    return pd.DataFrame(lines, dtype=object).to_csv(index=False)
+
+
+def line_of(model: str, verdict: Verdict, part: Part) -> dict[str, Any]:
+    """A comparison in claims.csv."""
+    found = part.found
+    low, high = (found.interval if found else None) or (None, None)
+    return {
+        "model": model, "claim": verdict.claim.id, "place": verdict.claim.place, "verdict": verdict.verdict,
+        "comparison": part.name, "state": str(part.state), "published": part.published,
+        "ours": found.mean if found else None, "low": low, "high": high, "n": found.n if found else None,
+        "p": part.p, "least_p": found.smallest_p if found else None, "seeds_needed": part.needed,
+        "seeds": " ".join(map(str, part.seeds)), "notes": "; ".join(part.notes),
+    }  # fmt: skip
+
+
+def csv_of(document: Document) -> str:
+    """A line a cell, with four decimals."""
+    cells = pd.concat([
+        section.cells.assign(model=section.model, comparable=section.comparable, subset=section.subset)
+        for section in document.sections
+    ]).rename(columns={"variant": "options", "name": "variant"})  # fmt: skip
+    compared = any(section.source for section in document.sections)
+    lines = cells[[name for name in FIELDS if compared or name not in PAPER_FIELDS]].astype(object)
+    for name in lines.columns.intersection(NUMBERS):
+        lines[name] = [number(value, f".{DECIMALS.get(name, 4)}f") for value in cells[name]]
+    return lines.to_csv(index=False)
+
+
+def markdown(title: str, about: Sequence[str], tables: Sequence[Table], notes: Sequence[str]) -> str:
+    """A page as GitHub Markdown."""
+    parts = [f"# {md(title)}", *map(md, about)]
+    for each in tables:
+        parts += [f"## {md(each.title)}", *map(md, each.caption)]
+        if len(each.text):
+            parts.append(grid(each.text, "pipe"))
+    parts += ["\n".join(f"{i}. {md(note)}" for i, note in enumerate(notes, start=1))] if notes else []
+    return "\n\n".join(parts) + "\n"
+
+
+def grid(text: pd.DataFrame, form: str) -> str:
+    """A table in one of tabulate's forms, the first column aligned left."""
+    lines = text.copy()
+    if form == "pipe":
+        lines = text.map(md).rename(columns=md)
+        lines[lines.columns[0]] = [
+            f"**{name}**" if head else name for name, head in zip(lines.iloc[:, 0], headings(text), strict=True)
+        ]
+    align = ["left", *["right"] * (len(text.columns) - 1)]
+    return lines.to_markdown(index=False, tablefmt=form, disable_numparse=True, colalign=align)
+
+
+def headings(text: pd.DataFrame) -> pd.Series:
+    """Which lines are headings."""
+    return (text.iloc[:, 1:] == "").all(axis=1)
+
+
+def md(text: str) -> str:
+    """Escape text for a Markdown table."""
+    return re.sub(r"([|<>*`\\])", r"\\\1", one_line(text))
+
+
+def one_line(text: str) -> str:
+    """Collapse whitespace."""
+    return " ".join(text.split())
+
+
+def latex(name: str, title: str, about: Sequence[str], tables: Sequence[Table], notes: Sequence[str]) -> str:
+    """Tables to `\\input` into a document that loads booktabs; where they come from stands in comments."""
+    parts = [rf"% {one_line(title)}: needs \usepackage{{booktabs}}", *(f"% {one_line(text)}" for text in about)]
+    for i, each in enumerate(tables, start=1):
+        parts += [f"% {one_line(text)}" for text in (f"{each.title}.", *each.caption)]
+        if each.text.empty:
+            continue
+        lines = each.text.map(lambda text: f"${text}$" if re.fullmatch(r"[+-]\d[\d.]*", text) else one_line(text))
+        styler = lines.style.hide(axis="index").format(escape="latex-math").format_index(escape="latex", axis=1)
+        styler = styler.set_properties(subset=(headings(lines), lines.columns[0]), textbf="--rwrap")
+        whole = styler.to_latex(
+            hrules=True, column_format="l" + "r" * (len(lines.columns) - 1), position_float="centering",
+            caption=escaped(each.title), label=f"tab:{name}" + (f"-{i}" if len(tables) > 1 else ""),
+        )  # fmt: skip
+        parts.append(whole.rstrip())
+    return "\n".join([*parts, *(f"% {i}. {one_line(note)}" for i, note in enumerate(notes, start=1))]) + "\n"
+
+
+def escaped(text: str) -> str:
+    """Escape a caption for LaTeX."""
+    return re.sub(r"([&%$#_{}])", r"\\\1", text)
+
+
+def write_tables(findings: Findings, out: Path, claims: bool = True) -> list[Path]:
+    """Write every page that shows a run, and `claims` if any comparison was run, as md, csv and tex.
+
+    Args:
+        findings: what to write.
+        out: the folder.
+        claims: whether to write `claims`.
 
     Raises:
         UserError: a file can't be written.
     """
-    left = (
-        [f"Left out: {len(findings.skipped)} result.json, {'; '.join(findings.skipped)}."] if findings.skipped else []
-    )
-    documents = {
-        name: Document(
-            page.title, list(page.intro), list(map(grid, findings.sections[name])),
-            [*page.notes, *findings.warnings[name], *left],
-        )
-        for name, page in findings.pages.items()
-    }  # fmt: skip
     texts: dict[str, str] = {}
-    for name, document in documents.items():
-        table = long_form(findings.sections[name])
-        texts |= {f"{name}.md": markdown(document), f"{name}.csv": table, f"{name}.tex": latex(document)}
-    document = claims_document(findings.verdicts, findings.elsewhere)
-    texts |= {"claims.md": markdown(document), "claims.tex": latex(document)}
-    texts["claims.csv"] = claims_table(findings.verdicts, findings.elsewhere)
-    chosen = {name: text for name, text in texts.items() if not only or Path(name).stem in only}
-    return [put(out, name, text) for name, text in chosen.items()], findings.lines
+    for name, document in findings.documents.items():
+        if document.run:
+            content = document.title, document.about, list(map(table, document.sections)), document.notes
+            texts |= {f"{name}.md": markdown(*content), f"{name}.csv": csv_of(document)}
+            texts[f"{name}.tex"] = latex(name, *content)
+    groups = [[v for v in findings.verdicts if v.run], *(found for _, found in findings.elsewhere)]
+    judged = {verdict.claim.id: verdict.claim for group in groups for verdict in group}
+    if judged and claims:
+        notes = [f"{claim.id}: {claim.statement} ({claim.place}), {claim.step} step." for claim in judged.values()]
+        content = CLAIMS, [CLAIMS_INTRO], claims_tables(findings), notes
+        texts |= {"claims.md": markdown(*content), "claims.csv": claims_csv(findings)}
+        texts["claims.tex"] = latex("claims", *content)
+    return [put(out, name, text) for name, text in texts.items()]
 
 
 def put(out: Path, name: str, text: str) -> Path:
@@ -129,20 +300,20 @@ def put(out: Path, name: str, text: str) -> Path:
     return out / name
 
 
-def run_table(results: Sequence[Run]) -> Table:
-    """A table of the runs of a multirun, one row per job, in the given order."""
-    table = Table(box=None)
-    for name in ("task", "method", "budget", "seed"):
-        table.add_column(name, overflow="fold")
-    for name in ("adapter kept", "metric", "last %", "best %", "time"):
-        table.add_column(name, justify="left" if name == "metric" else "right", overflow="fold")
-    table.add_column("folder", overflow="fold")
-    for run in results:
-        headline, seconds = run["task"]["headline"], round(run["seconds"])
-        table.add_row(
-            run["task"]["name"], run["method"]["name"], budget_of(run), str(run["seed"]),
-            f"{run['parameters']['kept']:,}", headline,
-            f"{100 * run['last'][headline]:.2f}", f"{100 * run['best'][headline]:.2f}",
-            f"{seconds // 3600}:{seconds // 60 % 60:02}:{seconds % 60:02}", folder_of(run),
-        )  # fmt: skip
-    return table
+def shown(findings: Findings) -> str:
+    """What was run, as text for a terminal: every table, without rows and columns that have no run."""
+    parts = []
+    for document in findings.documents.values():
+        for section in document.sections:
+            if len(section.runs):
+                each = table(run_only(section))
+                parts.append(f"{each.title}\n{grid(each.text, 'simple')}")
+    return "\n\n".join(parts)
+
+
+def run_only(section: Section) -> Section:
+    """A section without rows and columns that have no run."""
+    run = section.cells[section.cells["n"] > 0]
+    columns = [column for column in section.columns if column.title in set(run["column"])]
+    cells = section.cells[section.cells["row"].isin(run["row"]) & section.cells["column"].isin(run["column"])]
+    return replace(section, columns=columns, cells=cells)

@@ -1,18 +1,64 @@
 """Judge claims by our runs, comparison by comparison (docs/statistics.md has the rules)."""
 
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Any
 
-from adalora.reporting.claims import Claim
-from adalora.reporting.comparisons import FAILS, HOLDS, NOT_RUN, OPEN, Paper, Part, parts_of
-from adalora.reporting.pairs import Cells
-from adalora.reporting.results import Run
-from adalora.reporting.variants import options
-from adalora.statistics.paired import ALPHA, holm, seeds_needed
+import pandas as pd
+
+from adalora.paths import layer_of, matches
+from adalora.published import NO_BUDGET, Key, Published, scores
+from adalora.reporting.claims import Claim, Side
+from adalora.reporting.columns import GLUE, title_of
+from adalora.reporting.pairs import Seeds, Settings, pair, settings
+from adalora.resultfile import Result
+from adalora.statistics.paired import ALPHA, Paired, Scores, holm, paired, paired_over_tasks, seeds_needed
 
 VERDICTS = ("reproduced", "partly", "not reproduced", "undecided", "not run")
 ELSEWHERE = ("holds", "partly", "fails", "open", "not run")  # the same, for other backbones than the paper's
+
+Paper = Mapping[str, Mapping[Key, Published]]  # published cells by table
+
+
+class State(StrEnum):
+    """What our runs say of a comparison."""
+
+    HOLDS = "holds"
+    FAILS = "fails"
+    OPEN = "open"
+    NOT_RUN = "not run"
+
+
+@dataclass(frozen=True)
+class Part:
+    """One comparison of a claim: the first side minus the second in points; for costs, a ratio minus its limit."""
+
+    sides: str
+    budget: str  # empty if the sides have different ones
+    tasks: Sequence[str]
+    metric: str  # empty: the task's score
+    over: str = ""  # what is averaged, in words
+    groups: str = ""  # of modules, whose ranks are compared, in words
+    published: float | None = None
+    found: Paired | None = None
+    p: float | None = None  # after Holm's correction over the claim's parts
+    state: State = State.NOT_RUN
+    needed: int | None = None  # seeds needed to decide a difference of the published size, given the observed spread
+    notes: Sequence[str] = ()
+    seeds: Sequence[int] = ()
+    sign: int = 1  # of the claimed difference
+    size: float | None = None  # of the claimed difference; None for costs and ranks
+    spread: float | None = None  # standard deviation of a seed's difference, over all tasks
+    pairs: int = 1  # pairs per seed
+
+    @property
+    def name(self) -> str:
+        """The comparison in words."""
+        at = f" at {self.budget}" if self.budget else ""
+        what = f" {self.metric}" if self.metric else f": {self.groups}" if self.groups else ""
+        return f"{self.sides}{at}, {self.over or ', '.join(self.tasks)}{what}"
 
 
 @dataclass(frozen=True)
@@ -21,52 +67,210 @@ class Verdict:
 
     claim: Claim
     parts: Sequence[Part]
-    words: tuple[str, ...] = VERDICTS
+    words: Sequence[str] = VERDICTS
+
+    @property
+    def run(self) -> bool:
+        """Whether any comparison was run."""
+        return any(part.state != State.NOT_RUN for part in self.parts)
 
     @property
     def verdict(self) -> str:
         """One of `words`: all parts hold; some hold; none holds but some fail; none is decided; none was run."""
-        reproduced, partly, not_reproduced, undecided, not_run = self.words
         states = {part.state for part in self.parts}
-        if states <= {NOT_RUN}:
-            return not_run
-        if states == {HOLDS}:
-            return reproduced
-        if HOLDS in states:
-            return partly
-        return not_reproduced if FAILS in states else undecided
+        if not self.run:
+            return self.words[4]
+        if State.HOLDS in states:
+            return self.words[0] if states == {State.HOLDS} else self.words[1]
+        return self.words[2] if State.FAILS in states else self.words[3]
 
 
-Group = tuple[str, list[Verdict]]  # what the runs have in common, and the verdicts
+class Cells:
+    """Runs by cell as named in claims, regardless of length."""
+
+    def __init__(self, frame: pd.DataFrame) -> None:
+        self.frame = frame
+        self.groups = dict(tuple(frame.groupby(["task", "method", "budget", "own"], sort=False)))
+        self.split: dict[Any, Settings] = {}
+
+    def of(self, task: str, side: Side, same_machine: bool = False) -> Settings:
+        """The runs of one side on a task, by setting."""
+        cell = task, side.method, "any" if side.method in NO_BUDGET else str(side.budget), side.variant
+        if cell not in self.groups:
+            return {}
+        if (cell, same_machine) not in self.split:
+            self.split[cell, same_machine] = settings(self.groups[cell], same_machine)
+        return self.split[cell, same_machine]
+
+    def headlines(self, task: str) -> list[str]:
+        """The headline metric of a task's runs."""
+        return sorted(self.frame.loc[self.frame["task"] == task, "headline"].unique())
 
 
-def judge(claims: Sequence[Claim], runs: Sequence[Run], paper: Paper | None) -> list[Verdict]:
+def judge(claims: Sequence[Claim], frame: pd.DataFrame, paper: Paper | None) -> list[Verdict]:
     """Judge every claim by some runs.
 
     Args:
         claims: the claims.
-        runs: runs comparable with the paper's at the recipe's length, or runs on one other backbone.
+        frame: runs comparable with the paper's (only those of the recipe's length count), or on one other backbone.
         paper: the published numbers; None for other backbones, where the claimed difference is positive.
     """
-    cells = Cells(runs if paper is None else [run for run in runs if not options(run)["length"]])
+    cells = Cells(frame if paper is None else frame[frame["length"] == ""])
     words = ELSEWHERE if paper is None else VERDICTS
-    return [Verdict(claim, corrected(parts_of(claim, cells, paper)), words) for claim in claims]
+    return [Verdict(claim, corrected(list(parts_of(claim, cells, paper))), words) for claim in claims]
 
 
-def judge_elsewhere(claims: Sequence[Claim], runs: Iterable[Run]) -> list[Group]:
-    """Judge claims on every other backbone, set of rows and length; claims without runs are left out."""
-    groups: dict[tuple[str, ...], list[Run]] = defaultdict(list)
-    for run in runs:
-        chosen = options(run)
-        rows = "not the official rows" if run["task"]["subset"] else ""
-        groups[run["model"]["title"], rows, chosen["length"], run["precision"]].append(run)
+def judge_elsewhere(claims: Sequence[Claim], frame: pd.DataFrame) -> list[tuple[str, list[Verdict]]]:
+    """Judge claims on every other backbone, set of rows and length; those without runs are left out."""
     found = []
-    for parts, group in sorted(groups.items()):
+    for names, group in frame.groupby(["model", "rows", "length", "precision"]):
         verdicts = judge(claims, group, None)
         tried = [replace(each, parts=[part for part in each.parts if part.found is not None]) for each in verdicts]
         if any(verdict.parts for verdict in tried):
-            found.append((", ".join(filter(None, parts)), [verdict for verdict in tried if verdict.parts]))
+            found.append((", ".join(filter(None, names)), [verdict for verdict in tried if verdict.parts]))
     return found
+
+
+def parts_of(claim: Claim, cells: Cells, paper: Paper | None) -> Iterator[Part]:
+    """A claim's comparisons before the correction."""
+    if claim.kind == "ranks":
+        yield from (rank_part(claim, task, side, cells) for side, _ in claim.pairs() for task in claim.tasks)
+        return
+    if claim.over == "average":
+        yield from (average_part(claim, one, other, cells, paper) for one, other in claim.pairs())
+        return
+    wanted = [
+        (one, other, task, metrics, published_difference(claim, task, metrics, one, other, paper))
+        for one, other in claim.pairs()
+        for task in claim.tasks
+        for metrics in [[metric] for metric in claim.metrics] or [metrics_of(claim, task, paper, cells)]
+    ]
+    limit = max((each[-1] for each in wanted if each[-1] is not None), default=None) if claim.kind == "cost" else None
+    for one, other, task, metrics, published in wanted:
+        if published is None and paper is not None:
+            continue
+        costs = claim.kind == "cost"
+        first, second, notes = scored(
+            pair(cells.of(task, one, costs), cells.of(task, other, costs)), metrics, claim.step
+        )
+        part = compared(one, other, [task], first, second, notes, published)
+        part = replace(part, metric=metrics[0] if claim.metrics else "")
+        if limit is not None:
+            ratios = {seed: first[seed] / second[seed] for seed in first.keys() & second.keys()}
+            found = paired(ratios, dict.fromkeys(ratios, limit))
+            notes = [*notes, f"ratio at most {limit:.2f}"]
+            part = replace(part, found=found, spread=found.std if found else None, sign=-1, size=None, notes=notes)
+        yield part
+
+
+def average_part(claim: Claim, one: Side, other: Side, cells: Cells, paper: Paper | None) -> Part:
+    """A comparison of the mean over tasks: all of the claim's on the paper's backbone, else the common ones."""
+    tables: dict[str, tuple[Scores, Scores]] = {}
+    notes: list[str] = []
+    printed: list[float | None] = []
+    for task in claim.tasks:
+        metrics = metrics_of(claim, task, paper, cells)
+        printed.append(published_difference(claim, task, metrics, one, other, paper))
+        if both := pair(cells.of(task, one), cells.of(task, other)):
+            first, second, told = scored(both, metrics, claim.step)
+            tables[task], notes = (first, second), [*notes, *told]
+    missing = [task for task in claim.tasks if task not in tables]
+    published = statistics.mean(p for p in printed if p is not None) if printed and None not in printed else None
+    over = f"mean of {len(claim.tasks)} tasks" if paper is not None else f"mean of {', '.join(tables)}"
+    whole = sorted(set.intersection(*(set(first) for first, _ in tables.values()))) if tables else []
+    part = replace(compared(one, other, list(tables), {}, {}, list(dict.fromkeys(notes)), published), over=over)
+    if not tables or (paper is not None and missing):
+        return replace(part, notes=[f"not run: {', '.join(missing)}"])
+    means = [statistics.mean(x[seed] - y[seed] for x, y in tables.values()) for seed in whole]
+    spread = statistics.stdev(means) if len(means) > 1 else None
+    found = paired_over_tasks(list(tables.values()))
+    return replace(part, found=found, seeds=whole, spread=spread, pairs=len(tables))
+
+
+def rank_part(claim: Claim, task: str, side: Side, cells: Cells) -> Part:
+    """A comparison of the mean realised ranks of two groups of modules, paired by seed."""
+    runs, _, notes = pair(cells.of(task, side), cells.of(task, side)) or (None, None, [])
+    results = {} if runs is None else runs.runs["result"].to_dict()
+    more, less = (
+        {seed: rank for seed, run in results.items() if (rank := mean_rank(run, group)) is not None}
+        for group in (claim.more, claim.less)
+    )
+    part = compared(side, side, [task], more, less, notes, None)
+    groups = f"{group_name(claim.more)} - {group_name(claim.less)}"
+    return replace(part, sides=title_of(side.method, side.variant), groups=groups)
+
+
+def compared(
+    one: Side, other: Side, tasks: Sequence[str], first: Scores, second: Scores, notes: Sequence[str],
+    published: float | None,
+) -> Part:  # fmt: skip
+    """A comparison of scores before correction; the claimed sign is that of the published difference."""
+    texts = [title_of(side.method, side.variant) for side in (one, other)]
+    if one.budget != other.budget:
+        texts = [f"{text} {side.budget}" for text, side in zip(texts, (one, other), strict=True)]
+    found = paired(first, second)
+    return Part(
+        " - ".join(texts), str(one.budget) if one.budget == other.budget else "", tasks, "", published=published,
+        found=found, notes=notes, seeds=sorted(first), size=published, spread=found.std if found else None,
+        sign=-1 if published is not None and published < 0 else 1,
+    )  # fmt: skip
+
+
+def scored(
+    both: tuple[Seeds, Seeds, list[str]] | None, metrics: Sequence[str], step: str
+) -> tuple[Scores, Scores, list[str]]:
+    """The scores of both sides, and notes."""
+    return (both[0].scores(metrics, step), both[1].scores(metrics, step), both[2]) if both else ({}, {}, [])
+
+
+def metrics_of(claim: Claim, task: str, paper: Paper | None, cells: Cells) -> list[str]:
+    """The metrics that make up a task's score: the claim's own, those of its table, GLUE's columns, or the runs'
+    headline metric."""
+    printed = sorted({key[1] for key in (paper or {}).get(claim.table or "", {}) if key[0] == task})
+    named = list(claim.metrics) or printed or [column.metric for column in GLUE if column.task == task]
+    return named or cells.headlines(task)
+
+
+def published_difference(
+    claim: Claim, task: str, metrics: Sequence[str], one: Side, other: Side, paper: Paper | None
+) -> float | None:
+    """The published difference in points (a ratio for costs); None if there is none."""
+    if paper is None:
+        return None
+    table, merged, differences = paper.get(claim.table or "", {}), scores(paper), []
+    for metric in metrics:
+        whole = table.get((task, metric, one.method, str(one.budget), (one.variant, other.variant)))
+        keys = [(task, metric, side.method, str(side.budget), side.variant) for side in (one, other)]
+        first, second = (table.get(key) or merged.get(key) for key in keys)
+        if whole is not None:
+            differences.append(whole.value)
+        elif first is None or second is None:
+            return None
+        else:
+            costs = claim.kind == "cost"
+            differences.append(first.value / second.value if costs else first.value - second.value)
+    return statistics.mean(differences) if differences else None
+
+
+def group_name(group: Mapping[str, Any]) -> str:
+    """A group of modules in words."""
+    return f"{group['half']} half" if "half" in group else "+".join(group["maps"])
+
+
+def mean_rank(run: Result, group: Mapping[str, Any]) -> float | None:
+    """The mean realised rank of a group of modules, given by short names or by half of the layers; None if the run has
+    none of them."""
+    targets: Mapping[str, str] = run.model.get("targets", {})
+    ranks = {path: rank for path, rank in run.ranks.items() if any(matches(path, p) for p in targets.values())}
+    if "half" in group:
+        layers = {path: layer_of(path) for path in ranks}
+        depth = {stack: 1 + max(n for s, n in layers.values() if s == stack) for stack, _ in layers.values()}
+        upper = group["half"] == "upper"
+        chosen = [path for path, (stack, n) in layers.items() if (2 * n >= depth[stack]) == upper]
+    else:
+        patterns = [targets[name] for name in group["maps"] if name in targets]
+        chosen = [path for path in ranks for pattern in patterns if matches(path, pattern)]
+    return statistics.mean(ranks[path] for path in chosen) if chosen else None
 
 
 def corrected(parts: Sequence[Part]) -> list[Part]:
@@ -83,24 +287,23 @@ def judged(part: Part, p: float | None, comparisons: int) -> Part:
     if the whole 95 % interval is below half of the published difference. Otherwise it is open, with the number of seeds
     needed.
     """
-    found = part.found
+    found, notes = part.found, part.notes
     if found is None:
         return part
     if part.size == 0:
-        return replace(part, p=p, state=OPEN, notes=(*part.notes, "the table prints no difference"))
+        return replace(part, p=p, state=State.OPEN, notes=[*notes, "the table prints no difference"])
     difference = part.sign * found.mean
     if p is not None and p <= ALPHA and difference != 0:
-        return replace(part, p=p, state=HOLDS if difference > 0 else FAILS)
+        return replace(part, p=p, state=State.HOLDS if difference > 0 else State.FAILS)
     if part.size is not None and found.interval is not None:
         highest = max(part.sign * end for end in found.interval)
         if highest < abs(part.size) / 2:
             note = "the interval lies below half of the published difference"
-            return replace(part, p=p, state=FAILS, notes=(*part.notes, note))
+            return replace(part, p=p, state=State.FAILS, notes=[*notes, note])
     expected = found.mean if part.size is None else part.size
     needed = None if part.spread is None else seeds_needed(expected, part.spread, max(1, comparisons), part.pairs)
-    notes = part.notes
     if found.p is None:
-        notes = (*notes, "one seed: no interval, no p")
+        notes = [*notes, "one seed: no interval, no p"]
     elif part.spread == 0:
-        notes = (*notes, "all seeds are equal")
-    return replace(part, p=p, state=OPEN, needed=needed, notes=notes)
+        notes = [*notes, "all seeds are equal"]
+    return replace(part, p=p, state=State.OPEN, needed=needed, notes=notes)

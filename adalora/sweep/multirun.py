@@ -36,7 +36,6 @@ class Report(Callback):
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         from adalora.progress.terminal import console
-        from adalora.reporting.tables import run_table
 
         paths = sorted(Path(config.hydra.sweep.dir).glob(f"*/{OUTCOME}"), key=lambda path: int(path.parent.name))
         outcomes = [read_outcome(path.parent) for path in paths]
@@ -91,4 +90,26 @@ def plan_table(plans: Sequence[dict[str, Any]]) -> Any:
             *(f"{counts[name]:,}" for name in ("peak", "head")),
             f"{plan['steps']:,}",
         )
+    return table
+
+
+def run_table(results: Sequence[dict[str, Any]]) -> Any:
+    """A table of the runs of a multirun, one row per job, in the given order."""
+    from rich.table import Table
+
+    table = Table(box=None)
+    for name in ("task", "method", "budget", "seed"):
+        table.add_column(name, overflow="fold")
+    for name in ("adapter kept", "metric", "last %", "best %", "time"):
+        table.add_column(name, justify="left" if name == "metric" else "right", overflow="fold")
+    table.add_column("folder", overflow="fold")
+    for run in results:
+        headline, seconds, budget = run["task"]["headline"], round(run["seconds"]), run["budget"]
+        table.add_row(
+            run["task"]["name"], run["method"]["name"],
+            f"custom {budget['params']:,}" if budget["name"] == "custom" else budget["name"], str(run["seed"]),
+            f"{run['parameters']['kept']:,}", headline,
+            f"{100 * run['last'][headline]:.2f}", f"{100 * run['best'][headline]:.2f}",
+            f"{seconds // 3600}:{seconds // 60 % 60:02}:{seconds % 60:02}", f"seed{run['seed']}-{run['key']}",
+        )  # fmt: skip
     return table

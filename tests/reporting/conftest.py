@@ -2,7 +2,7 @@
 
 import pytest
 
-from adalora.reporting.findings import gather
+from adalora.reporting.pages import gather
 from adalora.reporting.tables import write_tables
 from tests.reporting.forged import put
 
@@ -12,7 +12,7 @@ def tabulate(tmp_path):
     """`tabulate(result, ...)` writes the tables of these results: the texts by file name, and the warnings."""
 
     def go(*results):
-        files, lines = write_tables(gather(put(tmp_path / "runs", *results)), tmp_path / "tables")
-        return {path.name: path.read_text() for path in files}, lines
+        findings = gather(put(tmp_path / "runs", *results))
+        return {path.name: path.read_text() for path in write_tables(findings, tmp_path / "tables")}, findings.warnings
 
     return go

@@ -5,6 +5,7 @@ import dataclasses
 import io
 import json
 from functools import cache
+from pathlib import Path
 
 import yaml
 
@@ -12,8 +13,9 @@ from adalora.methods.discovery import METHODS
 from adalora.origins import Known, decided, fixed_by_form, origins
 from adalora.places import CONF
 from adalora.plan import make_plan
-from adalora.reading import sealed
-from adalora.reporting.cells import GLUE
+from adalora.reading import adapter, sealed
+from adalora.reporting.columns import GLUE
+from adalora.reporting.frame import frame_of, rows_of
 from adalora.resultfile import SCHEMA, UNCOUNTED, ModelPart, Result, TaskPart
 
 MINILM = {"name": "deberta_minilm", "title": "MiniLM_L6 & co", "comparable": False}
@@ -105,6 +107,12 @@ def with_options(result):
     known = Known(values, plain, stated, published, lengths, fixed_by_form(kind(form=form)) if form else set())
     options = decided(values, known, task["rows"].get("validation", 0))
     return result | {"options": {key: option.as_dict() for key, option in options.items()}}
+
+
+def frame(*results):
+    """The frame of some results, without files."""
+    read = [adapter(Result).validate_json(json.dumps(with_options(result)), strict=True) for result in results]
+    return frame_of([row for number, each in enumerate(read) for row in rows_of(Path(str(number)), each)])
 
 
 def put(root, *results):

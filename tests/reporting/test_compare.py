@@ -10,7 +10,7 @@ from adalora.errors import UserError
 from adalora.reporting.compare import compare, comparison_table, side_of
 from adalora.variant import variant
 from tests.programs import error_of, run
-from tests.reporting.forged import MINILM, make, put
+from tests.reporting.forged import MINILM, frame, make, put
 
 SMALL = {f"model__{key}": value for key, value in MINILM.items()}
 
@@ -29,7 +29,7 @@ def test_two_methods_are_paired_by_seed_in_every_cell_that_both_have():
     ours, theirs = [87.0, 88.0, 88.5, 90.0], [86.0, 86.5, 87.0]
     found = [*runs("adalora", ours), *runs("lora", theirs), *runs("adalora", [90.0], "mrpc")]
     found += [*runs("adalora", [60.0, 61.0], **SMALL), *runs("lora", [60.0, 60.5], **SMALL)]
-    rows, alone = compare(found, "adalora", "lora")
+    rows, alone = compare(frame(*found), "adalora", "lora")
     assert [(row.model, row.cell, row.found.n) for row in rows] == [
         ("DeBERTaV3-base", "rte, 0.3M, fp32", 3), ("MiniLM_L6 & co", "rte, 0.3M, fp32", 2),
     ]  # fmt: skip
@@ -41,11 +41,11 @@ def test_two_methods_are_paired_by_seed_in_every_cell_that_both_have():
 
 def test_variants_and_commits():
     found = [*runs("adalora", [87.0, 88.0]), *runs("adalora", [86.0, 86.5], method__importance="magnitude")]
-    (row,), _ = compare(found, "adalora", "adalora importance=magnitude")
+    (row,), _ = compare(frame(*found), "adalora", "adalora importance=magnitude")
     assert row.found.mean == pytest.approx(1.25)
     found = [*runs("lora", [87.0, 88.0], commit="a" * 40), *runs("lora", [86.0, 86.5], commit="b" * 40)]
-    (row,), _ = compare(found, "a" * 7, "b" * 40)
-    assert (row.found.mean, row.cell) == (pytest.approx(1.25), "rte, lora, 0.3M, fp32")
+    (row,), _ = compare(frame(*found), "a" * 7, "b" * 40)
+    assert (row.found.mean, row.cell) == (pytest.approx(1.25), "rte, LoRA, 0.3M, fp32")
 
 
 @pytest.mark.parametrize(
@@ -62,7 +62,7 @@ def test_variants_and_commits():
 )
 def test_a_mistake_is_one_line(a, b, message):
     with pytest.raises(UserError) as error:
-        compare(runs("adalora", [87.0]), a, b)
+        compare(frame(*runs("adalora", [87.0])), a, b)
     assert message in str(error.value)
 
 
@@ -85,7 +85,7 @@ def test_the_command_line(tmp_path):
 def test_brackets_of_a_variant_are_shown(markup):
     maps = {"method__modules": ["query", "value"], "recipe__values": {}}
     runs = [make("rte", "lora", seed=1, last=0.8, key=f"{n:010x}", commit=c * 40, **maps) for n, c in enumerate("ab")]
-    rows, _ = compare(runs, "a" * 7, "b" * 7)
+    rows, _ = compare(frame(*runs), "a" * 7, "b" * 7)
     console = Console(width=200, file=io.StringIO(), markup=markup)
     console.print(comparison_table(rows, "lora modules=[query,value]", "b"))
     assert console.file.getvalue().count("modules=[query,value]") == 3  # title, column, cell

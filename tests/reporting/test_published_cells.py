@@ -1,6 +1,7 @@
 """Every published number is compared with the run that matches it, and with no other."""
 
 import csv
+import re
 from dataclasses import asdict
 
 import pytest
@@ -75,8 +76,9 @@ def test_every_ablation_stands_beside_its_own_number(tabulate):
 def test_no_run_stands_beside_another_variants_number(tabulate, change):
     run = make(budget="0.3M", **change)
     texts, _ = tabulate(run)
+    assert "glue.csv" in texts
     for page in ("glue", "ablations"):
-        for line in lines_of(texts[f"{page}.csv"], task="rte", budget="0.3M"):
+        for line in lines_of(texts.get(f"{page}.csv", ""), task="rte", budget="0.3M"):
             assert not (line["n"] and line["paper"])
     assert beside_paper(run) == {}
 
@@ -113,7 +115,7 @@ def test_increloras_tables_stand_beside_its_variants(tabulate):
         ("stsb", f"(as published) minus {orthogonal}"): ("2.0000", "0.10"),
     }
     assert "minus" not in texts["glue.csv"]
-    assert "last - third party" in texts["increlora.md"]
+    assert "median - third party" in texts["increlora.md"]
 
 
 def test_memory_and_time_stand_beside_table_15(tabulate):
@@ -176,7 +178,7 @@ def test_a_task_of_ones_own_gets_a_table(tabulate):
     texts, lines = tabulate(*runs)
     assert lines == []
     assert "## my_reviews, DeBERTaV3-base" in texts["packaged.md"]
-    assert "my_reviews macro_f1 | my_reviews accuracy |" in texts["packaged.md"]
+    assert re.search(r"my_reviews macro_f1 \| +my_reviews accuracy \|", texts["packaged.md"])
     found = {line["metric"]: line["median_last"] for line in lines_of(texts["packaged.csv"], task="my_reviews")}
     assert found == {"macro_f1": "75.0000", "accuracy": "75.0000"}
 

@@ -1,12 +1,15 @@
 """Reading results: which are valid, and which may be summarised together."""
 
 import json
+import re
+import subprocess
+import sys
 
 import pytest
 
-from adalora.reporting.cells import rows_of
-from adalora.reporting.findings import gather
-from adalora.reporting.results import read_results
+from adalora.places import ROOT
+from adalora.reporting.frame import heads, read
+from adalora.reporting.pages import gather
 from adalora.reporting.tables import write_tables
 from adalora.resultfile import SCHEMA
 from tests.reporting.forged import lines_of, make, put
@@ -47,30 +50,30 @@ def test_mixed_content_is_named_and_not_averaged(tabulate, change, plural, label
     ],
 )  # fmt: skip
 def test_other_options_are_other_rows(tmp_path, change, labels):
-    runs, _ = read_results(put(tmp_path, make(seed=1), make(seed=2, **change)))
-    assert {row.variant for row in rows_of(runs)} == labels
+    frame, _ = read(put(tmp_path, make(seed=1), make(seed=2, **change)))
+    assert set(frame["name"]) == labels
 
 
 def test_lengths_are_named_where_nothing_else_tells_apart(tmp_path):
     short = {"training__max_steps": 78, "training__total_steps": 78}
-    runs, _ = read_results(
+    frame, _ = read(
         put(tmp_path, make(**short), make(method__initial_steps=9, **short), make(training__warmup_steps=0))
     )
-    names = {row.variant for row in rows_of(runs)}
+    names = set(frame["name"])
     assert len(names) == 3
     assert any("max_steps=78" in name and "initial_steps=9" in name for name in names)
 
 
 def test_what_recipes_never_set_is_named_without_a_rival(tmp_path):
-    runs, _ = read_results(put(tmp_path, make(method__beta1=0.5, method__orthogonality=0)))
-    (row,) = rows_of(runs)
-    assert row.variant == "beta1=0.5, orthogonality=0"
     lengths = {"training__warmup_steps": 4, "training__eval_steps": 9, "method__initial_steps": 12}  # at this T
-    shortened = make(training__epochs=1.0, training__total_steps=78, **lengths)
-    (row,) = rows_of([shortened])
-    assert row.variant == "epochs=1"
-    (row,) = rows_of([make(training__epochs=1.0, training__total_steps=78, **lengths | {"method__initial_steps": 9})])
-    assert row.variant == "epochs=1, initial_steps=9"
+    short = {"training__epochs": 1.0, "training__total_steps": 78} | lengths
+    for number, (run, name) in enumerate((
+        (make(method__beta1=0.5, method__orthogonality=0), "beta1=0.5, orthogonality=0"),
+        (make(**short), "epochs=1"),
+        (make(**short | {"method__initial_steps": 9}), "epochs=1, initial_steps=9"),
+    )):  # fmt: skip
+        frame, _ = read(put(tmp_path / str(number), run))
+        assert set(frame["name"]) == {name}
 
 
 def test_a_cell_of_several_package_versions_is_named(tabulate):
@@ -87,6 +90,14 @@ def test_runs_that_differ_in_something_unrecorded_are_not_merged(tabulate):
     assert "seed1-0000000000 and seed1-0000000001 differ in something" in line
     cells = lines_of(texts["glue.csv"], task="rte", method="adalora", budget="0.3M")
     assert [cell["variant"] for cell in cells] == ["run seed1-0000000000", "run seed1-0000000001"]
+
+
+def test_the_example_of_the_docs_runs():
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs/results.md").read_text(), flags=re.S)
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True)
+    printed = done.stdout
+    assert re.search(r"AdaLoRA +23.96 +77.50 +97.11 +85.63", printed)  # results/pocket/README.md
+    assert re.search(r"mrpc +-0.49 +8.95 +5", printed)
 
 
 def test_broken_results_are_named_skipped_and_counted(tmp_path):
@@ -114,8 +125,8 @@ def test_broken_results_are_named_skipped_and_counted(tmp_path):
         (runs / name).write_text(text)
     (runs / "binary").mkdir()
     (runs / "binary" / "result.json").write_bytes(b"\xff\xfe\x00")
-    good, skipped = read_results(runs)
-    assert len(good) == 1 and len(skipped) == 16
+    frame, skipped = read(runs)
+    assert len(heads(frame)) == 1 and len(skipped) == 16
     assert all("\n" not in line and "result.json: " in line for line in skipped)
     told = "\n".join(skipped)
     for reason in ("invalid JSON", "not UTF-8", "isn't a result of this suite", f"result schema {SCHEMA - 1}",
@@ -125,6 +136,9 @@ def test_broken_results_are_named_skipped_and_counted(tmp_path):
                    "last.loss: input should be a finite number", "but lies in seed9-abc", "the same run as",
                    "altered/result.json: its checksum differs"):  # fmt: skip
         assert reason in told
-    _, lines = write_tables(gather(runs), tmp_path / "tables")
-    assert [line for line in lines if line.startswith("skipped ")] == [f"skipped {line}" for line in skipped]
+    findings = gather(runs)
+    write_tables(findings, tmp_path / "tables")
+    assert [line for line in findings.warnings if line.startswith("skipped ")] == [
+        f"skipped {line}" for line in skipped
+    ]
     assert "Left out: 16 result.json" in (tmp_path / "tables/glue.md").read_text()

@@ -9,11 +9,12 @@ from rich.console import Console
 from adalora.errors import UserError
 from adalora.places import PAPER
 from adalora.published import read_paper, scores
-from adalora.reporting.cells import GLUE, average
-from adalora.reporting.documents import PAGES
-from adalora.reporting.findings import gather
-from adalora.reporting.results import read_results
-from adalora.reporting.tables import run_table, write_tables
+from adalora.reporting.cells import average
+from adalora.reporting.columns import GLUE
+from adalora.reporting.frame import heads, read
+from adalora.reporting.pages import gather
+from adalora.reporting.tables import mean_of, write_tables
+from adalora.sweep.multirun import run_table
 from adalora.variant import variant
 from tests.programs import error_of, run
 from tests.reporting.forged import BART, METRICS, MINILM, lines_of, make, put
@@ -21,16 +22,16 @@ from tests.reporting.forged import BART, METRICS, MINILM, lines_of, make, put
 PUBLISHED = scores(read_paper())
 
 
-def block(text, start):
-    """The cells of a Markdown row, by line name and column."""
+def block(text, heading):
+    """The cells of the lines below a heading of a Markdown table, by line name and column."""
     lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line[:1] == "|"]
-    header = next(line for line in lines if line[0] == "Method")
-    at = next(i for i, line in enumerate(lines) if f"{line[0]} {line[1]}".strip() == start)
-    found = {lines[at][3]: dict(zip(header, lines[at], strict=True))}
+    at = next(i for i, line in enumerate(lines) if line[0] == f"**{heading}**")
+    header = next(line for line in reversed(lines[:at]) if line[1] == "# Params")
+    found = {}
     for line in lines[at + 1 :]:
-        if line[0]:
+        if len(line) != len(header) or line[0].startswith("**"):
             break
-        found[line[3]] = dict(zip(header, line, strict=True))
+        found[line[0]] = dict(zip(header, line, strict=True))
     return found
 
 
@@ -70,11 +71,11 @@ def test_a_cell_summarises_seeds_beside_the_paper(tabulate):
     runs = [make(seed=seed, last=last) for seed, last in ((1, 0.85), (2, 0.88), (3, 0.86))]
     texts, lines = tabulate(*runs)
     assert lines == []
-    ours = block(texts["glue.md"], "AdaLoRA 0.3M")
-    assert [ours[name]["RTE"] for name in ("last", "std (n)", "best", "paper", "last - paper")] == [
-        "86.00", "1.53 (3)", "87.00", "87.36", "-1.36",
+    ours = block(texts["glue.md"], "AdaLoRA, 0.3M")
+    assert [ours[name]["RTE"] for name in ("median (n)", "std", "best", "paper", "median - paper")] == [
+        "86.00 (3)", "1.53", "87.00", "87.36", "-1.36",
     ]  # fmt: skip
-    assert ours["last"]["# Params"] == "0.33M" and ours["paper"]["# Params"] == "0.32M"
+    assert ours["median (n)"]["# Params"] == "0.33M" and ours["paper"]["# Params"] == "0.32M"
     (line,) = lines_of(texts["glue.csv"], task="rte", method="adalora", budget="0.3M")
     assert (line["n"], line["seeds"], line["median_last"]) == ("3", "1 2 3", "86.0000")
     assert (line["min"], line["max"], line["median_best"]) == ("85.0000", "88.0000", "87.0000")
@@ -87,10 +88,10 @@ def test_a_cell_summarises_seeds_beside_the_paper(tabulate):
 
 def test_cells_that_were_not_run_are_empty(tabulate):
     texts, _ = tabulate(make(last=0.0, best=0.0))
-    ours = block(texts["glue.md"], "AdaLoRA 0.3M")
-    assert ours["last"]["RTE"] == "0.00"  # that is a result
-    assert [ours["last"][column.title] for column in GLUE if column.task != "rte"] == [""] * 9
-    assert ours["last"]["Ave."] == ours["last - paper"]["Ave."] == ours["last - paper"]["CoLA"] == ""
+    ours = block(texts["glue.md"], "AdaLoRA, 0.3M")
+    assert ours["median (n)"]["RTE"] == "0.00 (1)"  # that is a result
+    assert [ours["median (n)"][column.title] for column in GLUE if column.task != "rte"] == [""] * 9
+    assert ours["median (n)"]["Ave."] == ours["median - paper"]["Ave."] == ours["median - paper"]["CoLA"] == ""
     assert block(texts["glue.md"], "BitFit").keys() == {"paper"}
     for line in lines_of(texts["glue.csv"], method="adalora", budget="0.3M"):
         assert line["task"] == "rte" or (line["n"], line["median_last"], line["difference"]) == ("", "", "")
@@ -103,23 +104,21 @@ def test_the_average_appears_with_the_eighth_task(tabulate):
         if task in {column.task for column in GLUE}
     ]
     texts, _ = tabulate(*runs)
-    ours = block(texts["glue.md"], "AdaLoRA 0.3M")
-    assert (ours["last"]["Ave."], ours["paper"]["Ave."]) == ("72.50", "88.86")  # (2 x 50 + 6 x 80) / 8
-    assert ours["last - paper"]["Ave."] == "-16.36"
-    assert ours["std (n)"]["Ave."] == ""
+    ours = block(texts["glue.md"], "AdaLoRA, 0.3M")
+    assert (ours["median (n)"]["Ave."], ours["paper"]["Ave."]) == ("72.50 (1)", "88.86")  # (2 x 50 + 6 x 80) / 8
+    assert ours["median - paper"]["Ave."] == "-16.36"
+    assert "std" not in ours
 
 
 def test_rows_are_in_the_papers_order_and_other_methods_follow(tabulate):
     texts, _ = tabulate(
         make(method="sora"), make(method="full", budget="any"), make(budget="0.08%"), make(budget="custom")
     )
-    names = re.findall(r"^\| (\w[^|]*?) *\| ([^ |]*[^|]*?) *\|", texts["glue.md"], flags=re.M)[1:]
-    assert names[:3] == [("Full FT", ""), ("BitFit", ""), ("HAdapter (Houlsby)", "1.2M")]
-    assert names[-4:] == [
-        ("AdaLoRA", "0.3M"), ("AdaLoRA", "0.08%"), ("AdaLoRA", "custom 331,776"), ("sora", "0.3M"),
-    ]  # fmt: skip
+    names = re.findall(r"^\| \*\*(.*?)\*\* ", texts["glue.md"], flags=re.M)
+    assert names[:3] == ["Full FT", "BitFit", "HAdapter (Houlsby), 1.2M"]
+    assert names[-4:] == ["AdaLoRA, 0.3M", "AdaLoRA, 0.08%", "AdaLoRA, custom 331,776", "SoRA, 0.3M"]
     assert len(names) == 15
-    assert block(texts["glue.md"], "sora 0.3M")["paper"]["RTE"] == ""
+    assert "paper" not in block(texts["glue.md"], "SoRA, 0.3M")
 
 
 def test_other_weights_subsets_and_r8_are_apart(tabulate):
@@ -129,14 +128,13 @@ def test_other_weights_subsets_and_r8_are_apart(tabulate):
     )
     assert lines == []
     page = texts["packaged.md"]
-    assert "The papers' numbers don't apply here" in page and "last - paper" not in page
+    assert "The papers' numbers don't apply here" in page and "- paper" not in page
     assert re.findall("^## (.*)", page, flags=re.M) == [
         "GLUE, DeBERTaV3-base, NOT the official row counts", "r8, DeBERTaV3-base", "GLUE, MiniLM_L6 & co",
         "r8, MiniLM_L6 & co",
     ]  # fmt: skip
     assert not {"paper", "difference"} & set(texts["packaged.csv"].splitlines()[0].split(","))
-    assert "No run of ours yet" in texts["glue.md"] and "86.28" not in texts["glue.md"]
-    assert {line["median_last"] for line in lines_of(texts["glue.csv"])} == {""}
+    assert texts.keys() == {"packaged.md", "packaged.csv", "packaged.tex"}  # only files that show a run
     (line,) = lines_of(texts["packaged.csv"], subset="True", task="rte")
     assert line["median_last"] == "86.2800"
 
@@ -145,7 +143,7 @@ def test_the_same_input_gives_the_same_bytes(tmp_path):
     runs = [make(seed=seed, task=task, method=m) for m in ("adalora", "lora") for task in METRICS for seed in (1, 2)]
     first = put(tmp_path / "a", *runs)
     second = put(tmp_path / "b", *reversed(runs))
-    out = [write_tables(gather(root), tmp_path / f"{root.name}-out")[0] for root in (first, second)]
+    out = [write_tables(gather(root), tmp_path / f"{root.name}-out") for root in (first, second)]
     assert [path.read_bytes() for path in out[0]] == [path.read_bytes() for path in out[1]]
     before = [(path, path.read_bytes()) for path in out[0]]
     write_tables(gather(first), tmp_path / "a-out")
@@ -156,6 +154,7 @@ def test_the_tex_is_whole(tabulate):
     small = {f"model__{key}": value for key, value in MINILM.items()}
     odd = {"method__name": "a_b", "task__origin": r"folder 50%_#{x}~^\&$"}
     texts, _ = tabulate(make(**small, **odd), make(task="r8", **small), make(budget="0.08%"))
+    assert r"\tiny" not in texts["glue.tex"] and "% Model: DeBERTaV3-base" in texts["glue.tex"]
     for name, tables in {"glue.tex": 1, "packaged.tex": 2}.items():
         text = texts[name]
         for environment in ("table", "tabular"):
@@ -168,7 +167,7 @@ def test_the_tex_is_whole(tabulate):
             assert rows
             for row in rows:
                 cells = len(re.findall(r"(?<!\\)&", row)) + 1
-                assert cells == len(columns) or row.startswith(rf"\multicolumn{{{len(columns)}}}{{l}}"), row
+                assert cells == len(columns), row
         assert not re.search(r"(?<!\\)[#_^~]", re.sub(r"^%.*$", "", text, flags=re.M)), name
         assert not re.search(r"(?<!\\)%", re.sub(r"^%.*$", "", text, flags=re.M)), name
 
@@ -198,8 +197,11 @@ def test_the_command_line(tmp_path):
         done.stderr.startswith("warning: skipped seed3-x/result.json: invalid JSON") and "1 result.json" in done.stdout
     )
     assert {path.name for path in out.iterdir()} == {
-        f"{t}.{e}" for t in (*PAGES, "packaged", "claims") for e in ("md", "csv", "tex")
+        f"{t}.{e}" for t in ("glue", "ablations") for e in ("md", "csv", "tex")
     }
+    assert "AdaLoRA" in done.stdout and "86.28 (2)" in done.stdout and "BitFit" not in done.stdout  # only what was run
+    assert call("--runs", runs).code == 0
+    assert (tmp_path / "tables/glue.md").read_text() == (out / "glue.md").read_text()  # beside the runs
 
     (tmp_path / "empty").mkdir()
     (tmp_path / "file").write_text("")
@@ -217,25 +219,26 @@ def test_the_command_line(tmp_path):
 def test_squad_stands_beside_table_2(tabulate):
     texts, lines = tabulate(make(task="squad_v2", method="lora", budget="0.3M", last=0.85))
     assert lines == []
-    ours = block(texts["squad.md"], "LoRA 0.3M")
-    assert (ours["last"]["v2.0 EM"], ours["last"]["v2.0 F1"], ours["last"]["v1.1 F1"]) == ("85.00", "85.00", "")
+    ours = block(texts["squad.md"], "LoRA, 0.3M")
+    last = ours["median (n)"]
+    assert (last["v2.0 EM"], last["v2.0 F1"], last["v1.1 F1"]) == ("85.00 (1)", "85.00 (1)", "")
     assert (ours["paper"]["v2.0 EM"], ours["paper"]["v2.0 F1"], ours["paper"]["v1.1 EM"]) == ("83.60", "86.70", "86.60")
-    assert ours["last - paper"]["v2.0 F1"] == "-1.70"
+    assert ours["median - paper"]["v2.0 F1"] == "-1.70"
     (line,) = lines_of(texts["squad.csv"], task="squad_v2", metric="exact_match", method="lora", budget="0.3M")
     assert (line["paper"], line["difference"], line["paper_table"]) == ("83.60", "1.4000", "AdaLoRA-T2")
-    assert "85.00" not in texts["glue.md"] and r"squad" not in texts["packaged.csv"]
+    assert "glue.md" not in texts and "packaged.csv" not in texts
 
 
 def test_summaries_stand_beside_table_3_by_lsum(tabulate):
     texts, _ = tabulate(make(task="xsum", budget="2.20%", last=0.4, **BART), make(task="xsum", budget="2.20%", seed=2))
-    ours = block(texts["summarization.md"], "AdaLoRA 2.20%")
-    assert ours["last"]["XSum R-L"] == ours["last"]["XSum R-Lsum"] == "40.00"
+    ours = block(texts["summarization.md"], "AdaLoRA, 2.20%")
+    assert ours["median (n)"]["XSum R-L"] == ours["median (n)"]["XSum R-Lsum"] == "40.00 (1)"
     assert (ours["paper"]["XSum R-1"], ours["paper"]["XSum R-L"], ours["paper"]["XSum R-Lsum"]) == (
         "44.72",
         "",
         "36.46",
     )
-    assert ours["last - paper"]["XSum R-Lsum"] == "+3.54"
+    assert ours["median - paper"]["XSum R-Lsum"] == "+3.54"
     assert "R-Lsum" in texts["summarization.tex"] and "inferred" in texts["summarization.md"]
     # the second is said to be DeBERTa's, which isn't the paper's backbone for it
     assert "## Summarization, DeBERTaV3-base" in texts["packaged.md"]
@@ -243,9 +246,9 @@ def test_summaries_stand_beside_table_3_by_lsum(tabulate):
 
 def test_a_subset_says_so_in_every_line_and_never_beside_the_paper(tabulate):
     texts, _ = tabulate(make(task="squad_v1", budget="1.2M", last=0.9, task__subset=True))
-    ours = block(texts["packaged.md"], "AdaLoRA 1.2M")
-    assert set(ours) == {"last, subset", "std (n), subset", "best, subset"}
-    assert "90.00" not in texts["squad.md"]
+    ours = block(texts["packaged.md"], "AdaLoRA")
+    assert set(ours) == {"median (n), subset", "best, subset"}
+    assert "squad.md" not in texts
     assert {line["subset"] for line in lines_of(texts["packaged.csv"])} == {"True"}
 
 
@@ -261,8 +264,8 @@ def test_a_threshold_is_no_score(tmp_path):
     run["last"]["best_f1_threshold"] = run["best"]["best_f1_threshold"] = -3.5
     wrong = make(task="squad_v2", budget="1.2M", seed=2)
     wrong["last"]["f1"] = 85.0
-    runs, skipped = read_results(put(tmp_path, run, wrong))
-    assert len(runs) == 1
+    frame, skipped = read(put(tmp_path, run, wrong))
+    assert len(heads(frame)) == 1
     assert "not a fraction" in skipped[0]
 
 
@@ -270,8 +273,8 @@ def test_three_seeds_have_an_interval_and_one_has_none(tabulate):
     """mean 86.1, s 0.5, t_{2, 0.975} = 4.3027: 86.1 -+ 1.242."""
     scores = {1: 0.856, 2: 0.861, 3: 0.866}
     texts, _ = tabulate(*(make(seed=seed, last=last) for seed, last in scores.items()), make(task="mrpc"))
-    ours = block(texts["glue.md"], "AdaLoRA 0.3M")
-    assert (ours["95 %"]["RTE"], ours["95 %"]["MRPC"]) == ("84.9-87.3", "")
+    ours = block(texts["glue.md"], "AdaLoRA, 0.3M")
+    assert (ours["mean (95 %)"]["RTE"], ours["mean (95 %)"]["MRPC"]) == ("86.10 (84.9 to 87.3)", "")
     line, single = (lines_of(texts["glue.csv"], task=task, n=n)[0] for task, n in (("rte", "3"), ("mrpc", "1")))
     assert (line["mean_last"], line["low_last"], line["high_last"]) == ("86.1000", "84.8579", "87.3421")
     assert (line["mean_best"], line["low_best"]) == ("87.0000", "")  # all equal
@@ -289,7 +292,7 @@ def test_the_claims_page_has_every_claim_and_other_backbones_apart(tabulate):
     assert (
         f"{len(claims)} claims: 0 reproduced, 0 partly, 0 not reproduced, 0 undecided, {len(claims)} not run." in page
     )
-    assert "| glue-lora | " not in page.partition("## Methods against each other")[0]
+    assert "**glue-lora: " not in page.partition("## Methods against each other")[0]
     assert "Not run: glue-average, glue-lora, " in page
     assert texts["claims.tex"].count(r"\begin{table}") == 1  # LaTeX has no table without lines
     assert "glue-lora: AdaLoRA scores" in page  # its footnote: the other backbone has it
@@ -308,3 +311,22 @@ def test_ten_seeds_have_the_bootstrap_beside_it(tabulate):
     (line,) = lines_of(texts["glue.csv"], task="rte", n="10")
     low, mean, high = (float(line[name]) for name in ("bca_low_last", "mean_last", "bca_high_last"))
     assert low < mean < high and high - mean > mean - low  # the longer tail is above
+
+
+def test_an_interval_that_the_metric_cannot_reach_is_the_range_of_the_seeds(tabulate):
+    """99, 99.5 and 70 %: mean 89.5, s 16.9, so Student's interval would end at 131.5."""
+    runs = [make(seed=seed, last=last) for seed, last in enumerate((0.99, 0.995, 0.7))]
+    texts, _ = tabulate(*runs)
+    assert block(texts["glue.md"], "AdaLoRA, 0.3M")["mean (95 %)"]["RTE"] == "89.50 (seeds 70.0 to 99.5)"
+    (line,) = lines_of(texts["glue.csv"], task="rte", n="3")
+    assert float(line["high_last"]) > 100  # the statistics stay as they are
+    cell = {"mean_last": 5.0, "low_last": -20.0, "high_last": 30.0, "min": 0.0, "max": 9.0, "n": 3}
+    assert mean_of(cell | {"metric": "matthews"}) == "5.00 (-20.0 to 30.0)"
+    assert mean_of(cell | {"metric": "accuracy"}) == "5.00 (seeds 0.0 to 9.0)"
+
+
+def test_a_row_has_the_methods_usual_name(tabulate):
+    svd = {"method__init_rank": 2, "method__target_rank": 2.0}
+    texts, _ = tabulate(make(**svd), make("rte", "prilora"), make(**svd, method__importance="magnitude"))
+    for name in ("SVD-LoRA, 0.3M", "PRILoRA, 0.3M", "SVD-LoRA [importance=magnitude], 0.3M"):
+        assert block(texts["glue.md"], name)["median (n)"]["RTE"] == "86.28 (1)"

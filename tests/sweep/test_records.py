@@ -8,8 +8,9 @@ import pytest
 from adalora.errors import UserError
 from adalora.files import sha256
 from adalora.reading import sealed
-from adalora.reporting.findings import gather
-from adalora.reporting.report.figures import Logs
+from adalora.reporting.curves import Logs
+from adalora.reporting.frame import heads
+from adalora.reporting.pages import gather
 from adalora.resultfile import read_result
 from adalora.sweep.records import Recorder, keep_records
 from adalora.sweep.states import Content, states
@@ -130,10 +131,10 @@ def test_tables_and_curves_are_made_of_records(tmp_path, finished):
     finished()
     keep(tmp_path)
     found = gather(tmp_path / "records")
-    assert [run["seed"] for run in found.runs] == [1]
-    logs = Logs(found.folders)
-    assert [[line["step"] for line in lines] for lines in logs.of(found.runs, "metrics.jsonl")] == [[50, 90]]
-    assert logs.of(found.runs, "ranks.jsonl") == []
+    logs, runs = Logs(), heads(found.frame)
+    assert list(runs["seed"]) == [1]
+    assert list(logs.of(runs, "metrics.jsonl")["step"]) == [50, 90]
+    assert logs.of(runs, "ranks.jsonl").empty
     assert logs.faults == []
 
 

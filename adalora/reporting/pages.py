@@ -1,0 +1,252 @@
+"""The content of tables and reports: runs sorted into pages, beside the published numbers, and verdicts."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from pydantic import BaseModel
+
+from adalora.errors import UserError
+from adalora.places import PAPER
+from adalora.published import BART, CONTRASTS, MODEL, Difference, Key, Published, model_of, read_paper, scores
+from adalora.reading import read_yaml
+from adalora.reporting.cells import CELL, ROW, contrasts, minus, summarise
+from adalora.reporting.claims import read_claims
+from adalora.reporting.columns import TASK_SETS, Column, position, title_of
+from adalora.reporting.frame import collapsed, heads, read, warnings_of
+from adalora.reporting.verdicts import Paper, Verdict, judge, judge_elsewhere
+from adalora.studies import FILE as STUDY
+from adalora.studies import Study, read_study
+from adalora.variant import Variant, describe
+
+
+class Part(BaseModel, extra="forbid"):
+    """One published table."""
+
+    table: str  # name in results/paper
+    title: str
+    columns: str | list[tuple[str, str, str]]
+    source: str = "paper"
+    costs: bool = False  # no best step
+
+    def all(self) -> list[Column]:
+        """Its columns."""
+        return [Column(*c) for c in (TASK_SETS[self.columns] if isinstance(self.columns, str) else self.columns)]
+
+
+class Page(BaseModel, extra="forbid"):
+    """A page of published tables."""
+
+    title: str
+    about: str
+    parts: list[Part]
+    whole: bool = False
+    notes: list[str] = []
+
+
+class Pages(BaseModel, extra="forbid"):
+    """`results/paper/pages.yaml`."""
+
+    about: str
+    variants: str
+    packaged: str
+    pages: dict[str, Page]
+
+
+@dataclass(frozen=True)
+class Section:
+    """A table: its cells, row by row, with published numbers beside ours.
+
+    `cells` has a row for each row and column of the table, with the columns of `cells.summarise`, `column` (its title),
+    `row` (number), `label` (title, and budget if there are several), `paper`, `params`, `paper_table` and `difference`.
+    """
+
+    title: str
+    model: str
+    columns: Sequence[Column]
+    cells: pd.DataFrame
+    runs: pd.DataFrame  # of all rows, a row a run, with its `row` and `label`
+    source: str | None = None  # of the published numbers; None if there are none
+    costs: bool = False
+    comparable: bool = True
+    subset: bool | None = False  # None: the official row counts aren't known
+
+
+@dataclass(frozen=True)
+class Document:
+    """A page: its tables, what stands above them, and notes."""
+
+    title: str
+    about: Sequence[str]
+    sections: Sequence[Section]
+    notes: Sequence[str]
+
+    @property
+    def run(self) -> bool:
+        """Whether it shows any run."""
+        return any(len(section.runs) for section in self.sections)
+
+
+@dataclass(frozen=True)
+class Findings:
+    """All runs below some roots, the pages that show them, and the verdicts over them."""
+
+    frame: pd.DataFrame
+    documents: Mapping[str, Document]
+    verdicts: Sequence[Verdict]
+    elsewhere: Sequence[tuple[str, list[Verdict]]]  # on other backbones, by what the runs have in common
+    skipped: Sequence[str]
+    warnings: Sequence[str]
+
+
+def gather(*roots: Path) -> Findings:
+    """Read all results below the roots and sort them. Records of a study are also judged by its claims.
+
+    Args:
+        roots: run folders, or folders of records.
+
+    Raises:
+        UserError: a folder is missing or has no runs, or published numbers can't be read.
+    """
+    paper, claims, texts = read_paper(), read_claims(PAPER), read_yaml(PAPER / "pages.yaml", Pages)
+    frame, skipped = read(*roots)
+    if frame.empty:
+        told = f" ({len(skipped)} skipped, the first {skipped[0]})" if skipped else ""
+        raise UserError(f"{', '.join(map(str, roots))} holds no finished run for a table{told}: run train.py first")
+    ours, others = frame[frame["applies"]], frame[~frame["applies"]]
+    cells = summarise(ours, [column for page in texts.pages.values() for part in page.parts for column in part.all()])
+    left = [f"Left out: {len(skipped)} result.json, {'; '.join(skipped)}."] if skipped else []
+    documents: dict[str, Document] = {}
+    warned: list[str] = []
+    for name, page in texts.pages.items():
+        sections = [beside(page, part, ours, cells, paper) for part in page.parts]
+        lines = warned_of(sections)
+        warned += lines
+        about = [page.about] if all(part.costs for part in page.parts) else [texts.about, page.about]
+        documents[name] = Document(page.title, about, sections, [*page.notes, texts.variants, *lines, *left])
+    sections = packaged(others)
+    lines = warned_of(sections)
+    studies = [read_study(root.parent) for root in roots if (root.parent / STUDY).is_file()]
+    lines += [line for study in studies for line in collapsed_runs(others, study)]
+    title = "Runs that the papers' numbers don't apply to"
+    documents["packaged"] = Document(title, [texts.packaged, texts.about], sections, [*lines, *left])
+    own = [claim for study in studies for claim in read_claims(study.folder)]
+    elsewhere = judge_elsewhere(own, ours) + judge_elsewhere(
+        [*own, *(claim for claim in claims if claim.kind == "scores")], others
+    )
+    warnings = [*(f"skipped {line}" for line in skipped), *dict.fromkeys([*warned, *lines])]
+    return Findings(frame, documents, judge(claims, ours, paper), elsewhere, skipped, warnings)
+
+
+def warned_of(sections: Sequence[Section]) -> list[str]:
+    """The warnings about the runs of some sections."""
+    return list(dict.fromkeys(line for section in sections for line in warnings_of(section.runs)))
+
+
+def beside(page: Page, part: Part, ours: pd.DataFrame, cells: pd.DataFrame, paper: Paper) -> Section:
+    """A published table: our runs of its rows (or of all rows, if the page is `whole`), and its rows without runs."""
+    columns, theirs = part.all(), paper.get(part.table, {})
+    printed = {key[2:] for key in theirs}
+    tasks = [column.task for column in columns]
+    runs = ours[ours["task"].isin(tasks)]
+    known = cells[cells["task"].isin(tasks)]
+    differences = contrasts(runs, known, [pair for pair in CONTRASTS.values() if pair in {key[2] for key in printed}])
+    known = pd.concat([known if page.whole else among(printed, known), differences])
+    missing = printed - set(identities(known))
+    rows = pd.concat([known[ROW].drop_duplicates(), unrun(missing)])
+    used = known.merge(pd.DataFrame(columns, columns=["task", "metric", "column"]), on=["task", "metric"])
+    model = model_of(tasks[0])
+    return section(
+        f"{part.title}, {model}", model, columns, rows, known, runs[runs["path"].isin(set().union(*used["paths"]))],
+        published_frame(scores(paper) if page.whole else theirs), source=part.source, costs=part.costs,
+    )  # fmt: skip
+
+
+def section(
+    title: str, model: str, columns: Sequence[Column], rows: pd.DataFrame, cells: pd.DataFrame, runs: pd.DataFrame,
+    published: pd.DataFrame, **more: Any,
+) -> Section:  # fmt: skip
+    """Arrange cells in rows and columns, with published numbers beside them."""
+    order = sorted(rows.to_dict("records"), key=lambda row: position((row["method"], row["budget"], row["name"])))
+    sized = {row["budget"] for row in order} - {"any"}
+    table = pd.DataFrame(order, columns=ROW).assign(row=range(len(order)))
+    named = (table["budget"] != "any") & (len(sized) > 1)
+    table["label"] = table["title"] + (", " + table["budget"]).where(named, "")
+    table = table.merge(pd.DataFrame(columns, columns=["task", "metric", "column"]), how="cross")
+    table = table.merge(cells, how="left", on=CELL)
+    table = table.merge(published, how="left", on=["task", "metric", "method", "budget", "variant"])
+    table["difference"] = table["median_last"] - table["paper"]
+    names = table.drop_duplicates("row")[["method", "budget", "name", "row", "label"]]
+    return Section(
+        title, model, columns, table, heads(runs).merge(names, how="left", on=["method", "budget", "name"]), **more
+    )
+
+
+def identities(cells: pd.DataFrame) -> list[tuple[str, str, Variant | Difference]]:
+    """The keys of cells' published numbers, without the column."""
+    return list(cells[["method", "budget", "variant"]].itertuples(index=False, name=None))
+
+
+def among(printed: set[tuple[str, str, Variant | Difference]], cells: pd.DataFrame) -> pd.DataFrame:
+    """The cells of rows that are printed."""
+    return cells.loc[[identity in printed for identity in identities(cells)]]
+
+
+def unrun(printed: set[tuple[str, str, Variant | Difference]]) -> pd.DataFrame:
+    """Rows that are printed, and have no run of ours."""
+    rows = []
+    for method, budget, variant in printed:
+        if isinstance(variant, frozenset):
+            name, title = describe(variant), title_of(method, variant)
+        else:
+            name = minus(*map(describe, variant))
+            title = title_of(method, frozenset(), name)
+        rows.append((method, budget, name, title, variant))
+    return pd.DataFrame(rows, columns=ROW)
+
+
+def published_frame(cells: Mapping[Key, Published]) -> pd.DataFrame:
+    """Published numbers as a frame."""
+    rows = [(*key, cell.value, cell.params, cell.table) for key, cell in cells.items()]
+    columns = ["task", "metric", "method", "budget", "variant", "paper", "params", "paper_table"]
+    return pd.DataFrame(rows, columns=columns).astype({"paper": float})
+
+
+def packaged(frame: pd.DataFrame) -> list[Section]:
+    """One table per model, task or set of tasks, and official or other row counts."""
+    sets = {column.task: name for name, columns in TASK_SETS.items() for column in columns}
+    own = frame["task"].map(lambda task: sets.get(task, task)).rename("set")
+    groups = frame.groupby(["model", own, "subset", "comparable"], dropna=False)
+    sections = []
+    for (model, name, subset, comparable), runs in sorted(groups, key=lambda item: tuple(map(str, item[0]))):
+        title = f"{name}, {model}{', NOT the official row counts' if runs['rows'].any() else ''}"
+        title += "" if comparable or model not in (MODEL, BART) else ", other architecture"
+        columns = TASK_SETS.get(name) or columns_of(runs)
+        cells = summarise(runs, columns)
+        sections.append(section(
+            title, model, columns, cells[ROW].drop_duplicates(), cells, runs, published_frame({}),
+            comparable=comparable, subset=None if pd.isna(subset) else bool(subset),
+        ))  # fmt: skip
+    return sections
+
+
+def columns_of(runs: pd.DataFrame) -> list[Column]:
+    """The columns of a task that isn't in a paper: its metrics on each evaluation split, headline first."""
+    task = runs["result"].iloc[0].task
+    names = dict.fromkeys([*runs["headline"], *runs["metric"]])
+    own = [name for name in names if any(name == each or name.startswith(f"{each}_") for each in task["metrics"])]
+    return [Column(task["name"], name, f"{task['name']} {name}") for name in own]
+
+
+def collapsed_runs(frame: pd.DataFrame, study: Study) -> list[str]:
+    """A line that names a study's collapsed runs, if there are any."""
+    runs = heads(frame)
+    found = runs[collapsed(runs, study.constants)].groupby(["task", "title"])["seed"]
+    named = [
+        f"{title} on {study.tasks[task].title} with seed {', '.join(map(str, sorted(seeds)))}"
+        for (task, title), seeds in found
+    ]
+    about = "collapsed, closer to a constant prediction than to the median of the task"
+    return [f"{about}: {'; '.join(named)}"] if named else []

@@ -1,1 +1,0 @@
-"""The pages of the pocket reproduction, made from its records."""

@@ -1,1 +1,0 @@
-"""The report: one HTML file with verdicts, tables and figures, made from result files."""
