@@ -21,17 +21,16 @@ def main() -> int:
     parser.add_argument("--runs", type=Path, nargs="+", default=[Path("results/runs")], help="folders of runs")
     args = parser.parse_args()
 
-    from adalora.progress.terminal import console
-    from adalora.reporting.compare import compare, comparison_table
+    from adalora.reporting.compare import compare, comparison_text
     from adalora.reporting.frame import read
 
     frame, skipped = read(*(root.expanduser() for root in args.runs))
     rows, alone = compare(frame, args.one, args.other)
     for line in skipped:
         print(f"warning: skipped {line}", file=sys.stderr)
-    console.print(comparison_table(rows, args.one, args.other))
+    print(comparison_text(rows, args.one, args.other))
     for line in alone:
-        console.print(f"left out: {line}", markup=False, style="dim")
+        print(f"left out: {line}")
     return 0
 
 

@@ -1,23 +1,20 @@
 """Compare two methods, or two commits, over all common cells: paired differences with intervals."""
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from statistics import mean
 from typing import Any
 
 import pandas as pd
 import yaml
-from rich.table import Table
-from rich.text import Text
 
 from adalora.errors import UserError
 from adalora.options import nearest
 from adalora.reporting.columns import title_of
 from adalora.reporting.frame import SETTING, heads
 from adalora.reporting.pairs import single
-from adalora.reporting.tables import probability, span
-from adalora.statistics.paired import ALPHA, Paired, Scores, holm, paired, paired_over_tasks
+from adalora.reporting.tables import grid, number, probability, signed, span
+from adalora.statistics.paired import ALPHA, holm, paired, paired_over_tasks
 from adalora.variant import Variant, variant
 
 CELL = ["model", "task", "budget", *SETTING, "rows"]
@@ -37,21 +34,6 @@ class Side:
         if self.commit is not None:
             return runs[runs["commit"].str.startswith(self.commit)]
         return runs[(runs["method"] == self.method) & runs["own"].map(lambda own: own == self.variant)]
-
-
-@dataclass(frozen=True)
-class Row:
-    """One cell: the first side minus the second in points of the headline metric at the last step."""
-
-    model: str
-    cell: str
-    metric: str
-    one: float
-    other: float
-    found: Paired
-    p: float | None
-    notes: Sequence[str]
-    scores: tuple[Scores, Scores]
 
 
 def side_of(text: str, methods: set[str]) -> Side:
@@ -74,8 +56,12 @@ def side_of(text: str, methods: set[str]) -> Side:
     raise UserError(f"{text!r}: give a method ({allowed}), with options of its variant, or a commit's first 7 digits")
 
 
-def compare(frame: pd.DataFrame, a: str, b: str) -> tuple[list[Row], list[str]]:
-    """Compare all common cells, and return a line for each cell that only one side has.
+def compare(frame: pd.DataFrame, a: str, b: str) -> tuple[pd.DataFrame, list[str]]:
+    """Compare all common cells: the first side minus the second in points of the headline metric at the last step.
+
+    Returns:
+        A row a cell, and one for the mean over the cells of each backbone: `model`, `cell`, `metric`, the means `one`
+        and `other`, `found` (`Paired`), `p` (Holm's) and `notes`. And a line for each cell that only one side has.
 
     Raises:
         UserError: one side is a method and the other a commit, or there is no common cell.
@@ -85,22 +71,36 @@ def compare(frame: pd.DataFrame, a: str, b: str) -> tuple[list[Row], list[str]]:
     if (one.commit is None) != (other.commit is None):
         raise UserError(f"A={a} and B={b}: give two methods or two commits")
     by = CELL if one.commit is None else [*CELL, "method", "own"]
-    sides = [dict(tuple(side.of(runs).groupby(by, dropna=False))) for side in (one, other)]
+    sides = [dict(tuple(side.of(runs).groupby(by))) for side in (one, other)]
     rows, alone = [], []
     for cell in sorted(sides[0].keys() | sides[1].keys(), key=lambda cell: tuple(map(str, cell))):
-        first, second = (side.get(cell) for side in sides)
-        if first is None or second is None:
-            alone.append(f"{cell_name(cell)}: only {b if first is None else a}")
-        elif (row := row_of(cell, first, second)) is not None:
-            rows.append(row)
-        else:
-            seeds = " and ".join(", ".join(map(str, sorted(side["seed"].unique()))) for side in (first, second))
+        if any(cell not in side for side in sides):
+            alone.append(f"{cell_name(cell)}: only {a if cell in sides[0] else b}")
+            continue
+        first, second = (single(side[cell]) for side in sides)
+        scores = [side.runs["last"].to_dict() for side in (first, second)]
+        both = sorted(scores[0].keys() & scores[1].keys())
+        if not both:
+            seeds = " and ".join(", ".join(map(str, side)) for side in scores)
             alone.append(f"{cell_name(cell)}: no seed in common ({seeds})")
+            continue
+        rows.append({
+            "model": cell[0], "cell": cell_name(cell), "metric": first.runs["headline"].iloc[0],
+            "one": mean(scores[0][seed] for seed in both), "other": mean(scores[1][seed] for seed in both),
+            "found": paired(*scores), "notes": [*first.notes, *second.notes], "scores": scores,
+        })  # fmt: skip
     if not rows:
         told = apart(one.of(runs), other.of(runs))
         raise UserError(f"{a} and {b} have no seed of a cell in common: {told}")
-    ps = iter(holm([row.found.p for row in rows if row.found.p is not None]))
-    return [replace(row, p=None if row.found.p is None else next(ps)) for row in rows], alone
+    ps = iter(holm([row["found"].p for row in rows if row["found"].p is not None]))
+    cells = pd.DataFrame([row | {"p": row["found"].p and next(ps)} for row in rows])
+    means = []
+    for model, mine in cells.groupby("model", sort=False):
+        whole = paired_over_tasks(mine["scores"].tolist())
+        if len(mine) > 1 and whole is not None:
+            name = f"mean of {len(mine)} cells"
+            means.append({"model": model, "cell": name, "metric": "", "found": whole, "p": whole.p, "notes": []})
+    return pd.concat([cells, pd.DataFrame(means)]).drop(columns="scores"), alone
 
 
 def apart(one: pd.DataFrame, other: pd.DataFrame) -> str:
@@ -114,21 +114,6 @@ def apart(one: pd.DataFrame, other: pd.DataFrame) -> str:
     return "; ".join(told) or "every task, budget and setting of one has other seeds, or another setting, in the other"
 
 
-def row_of(cell: tuple[Any, ...], one: pd.DataFrame, other: pd.DataFrame) -> Row | None:
-    """The row of a cell; None if the sides have no common seed."""
-    first, second = single(one), single(other)
-    seeds = list(first.runs.index.intersection(second.runs.index))
-    if not seeds:
-        return None
-    scores = first.runs.loc[seeds, "last"].to_dict(), second.runs.loc[seeds, "last"].to_dict()
-    found = paired(*scores)
-    assert found is not None
-    return Row(
-        cell[0], cell_name(cell), first.runs["headline"].iloc[0], mean(scores[0].values()), mean(scores[1].values()),
-        found, None, [*first.notes, *second.notes], scores,
-    )  # fmt: skip
-
-
 def cell_name(cell: tuple[Any, ...]) -> str:
     """A cell's name: task, budget, and what else distinguishes it."""
     _, task, budget, length, precision, *_, rows = cell[:9]
@@ -136,32 +121,20 @@ def cell_name(cell: tuple[Any, ...]) -> str:
     return ", ".join(filter(None, [task, method, "" if budget == "any" else budget, length, precision, rows]))
 
 
-def comparison_table(rows: Sequence[Row], a: str, b: str) -> Table:
-    """A table for the terminal, with the mean over the cells of each backbone."""
+def comparison_text(rows: pd.DataFrame, a: str, b: str) -> str:
+    """The comparison for a terminal, a block for each backbone."""
+    lines = []
+    for model, mine in rows.groupby("model", sort=False):
+        lines.append([model, *[""] * 8])
+        for row in mine.itertuples():
+            few = row.found.smallest_p is None or row.found.smallest_p > ALPHA
+            lines.append([
+                row.cell, row.metric, number(row.one), number(row.other), signed(row.found.mean),
+                span(row.found.interval), str(row.found.n), probability(row.p),
+                ", ".join(filter(None, [probability(row.found.smallest_p), "too few" if few else ""])),
+            ])  # fmt: skip
+            lines += [[f"  {note}", *[""] * 8] for note in row.notes]
+    columns = ["cell", "metric", a, b, "difference", "95 %", "n", "p (Holm)", "least p"]
+    text = grid(pd.DataFrame(lines, columns=columns), "simple")
     few = f"too few: whatever they are, so few seeds can't reach p = {ALPHA}"
-    title = Text(f"{a} - {b}, points of the headline metric at the last step")
-    table = Table(box=None, title=title, caption=few, caption_justify="left")
-    for name in ("cell", "metric", a, b, "difference", "95 %", "n", "p (Holm)", "least p"):
-        table.add_column(Text(name), justify="left" if name in ("cell", "metric", "least p") else "right")
-    for model in dict.fromkeys(row.model for row in rows):
-        mine = [row for row in rows if row.model == model]
-        table.add_row(Text(model, style="bold"))
-        for row in mine:
-            decided = row.p is not None and row.p <= ALPHA
-            table.add_row(
-                Text(row.cell), row.metric, f"{row.one:.2f}", f"{row.other:.2f}", *numbers(row.found, row.p),
-                style=None if decided else "dim",
-            )  # fmt: skip
-            for note in row.notes:
-                table.add_row(Text(f"  {note}"))
-        whole = paired_over_tasks([row.scores for row in mine])
-        if len(mine) > 1 and whole is not None:
-            table.add_row(f"mean of {len(mine)} cells", "", "", "", *numbers(whole, whole.p), style="bold")
-    return table
-
-
-def numbers(found: Paired, p: float | None) -> list[str]:
-    """The columns of a difference."""
-    few = found.smallest_p is None or found.smallest_p > ALPHA
-    least = ", ".join(filter(None, [probability(found.smallest_p), "too few" if few else ""]))
-    return [f"{found.mean:+.2f}", span(found.interval), str(found.n), probability(p), least]
+    return f"{a} - {b}, points of the headline metric at the last step\n\n{text}\n\n{few}"

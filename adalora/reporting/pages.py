@@ -21,6 +21,8 @@ from adalora.studies import FILE as STUDY
 from adalora.studies import Study, read_study
 from adalora.variant import Variant, describe
 
+KEY = ["method", "budget", "variant"]  # of a row's published numbers
+
 
 class Part(BaseModel, extra="forbid"):
     """One published table."""
@@ -52,6 +54,8 @@ class Pages(BaseModel, extra="forbid"):
     about: str
     variants: str
     packaged: str
+    claims: str
+    elsewhere: str
     pages: dict[str, Page]
 
 
@@ -72,6 +76,12 @@ class Section:
     costs: bool = False
     comparable: bool = True
     subset: bool | None = False  # None: the official row counts aren't known
+
+    def filled(self, run: bool = False) -> pd.DataFrame:
+        """The cells of rows and columns with any number, ours or published; `run`: with any of ours."""
+        known = self.cells["n"].notna() | (self.cells["paper"].notna() & (not run))
+        found = self.cells[known]
+        return self.cells[self.cells["row"].isin(found["row"]) & self.cells["column"].isin(found["column"])]
 
 
 @dataclass(frozen=True)
@@ -94,6 +104,7 @@ class Findings:
     """All runs below some roots, the pages that show them, and the verdicts over them."""
 
     frame: pd.DataFrame
+    texts: Pages
     documents: Mapping[str, Document]
     verdicts: Sequence[Verdict]
     elsewhere: Sequence[tuple[str, list[Verdict]]]  # on other backbones, by what the runs have in common
@@ -133,11 +144,10 @@ def gather(*roots: Path) -> Findings:
     title = "Runs that the papers' numbers don't apply to"
     documents["packaged"] = Document(title, [texts.packaged, texts.about], sections, [*lines, *left])
     own = [claim for study in studies for claim in read_claims(study.folder)]
-    elsewhere = judge_elsewhere(own, ours) + judge_elsewhere(
-        [*own, *(claim for claim in claims if claim.kind == "scores")], others
-    )
+    scored = [*own, *(claim for claim in claims if claim.kind == "scores")]
+    elsewhere = judge_elsewhere(own, ours) + judge_elsewhere(scored, others)
     warnings = [*(f"skipped {line}" for line in skipped), *dict.fromkeys([*warned, *lines])]
-    return Findings(frame, documents, judge(claims, ours, paper), elsewhere, skipped, warnings)
+    return Findings(frame, texts, documents, judge(claims, ours, paper), elsewhere, skipped, warnings)
 
 
 def warned_of(sections: Sequence[Section]) -> list[str]:
@@ -148,20 +158,29 @@ def warned_of(sections: Sequence[Section]) -> list[str]:
 def beside(page: Page, part: Part, ours: pd.DataFrame, cells: pd.DataFrame, paper: Paper) -> Section:
     """A published table: our runs of its rows (or of all rows, if the page is `whole`), and its rows without runs."""
     columns, theirs = part.all(), paper.get(part.table, {})
-    printed = {key[2:] for key in theirs}
+    printed = published_frame(theirs)[KEY].drop_duplicates()
     tasks = [column.task for column in columns]
     runs = ours[ours["task"].isin(tasks)]
     known = cells[cells["task"].isin(tasks)]
-    differences = contrasts(runs, known, [pair for pair in CONTRASTS.values() if pair in {key[2] for key in printed}])
-    known = pd.concat([known if page.whole else among(printed, known), differences])
-    missing = printed - set(identities(known))
-    rows = pd.concat([known[ROW].drop_duplicates(), unrun(missing)])
+    differences = contrasts(runs, known, [pair for pair in CONTRASTS.values() if pair in set(printed["variant"])])
+    known = pd.concat([known if page.whole else known.merge(printed, on=KEY), differences.merge(printed, on=KEY)])
+    every = printed.merge(known[KEY].drop_duplicates(), how="left", on=KEY, indicator=True)
+    missing = [named(*key) for key in every.loc[every["_merge"] == "left_only", KEY].itertuples(index=False)]
+    rows = pd.concat([known[ROW].drop_duplicates(), pd.DataFrame(missing, columns=ROW)])
     used = known.merge(pd.DataFrame(columns, columns=["task", "metric", "column"]), on=["task", "metric"])
     model = model_of(tasks[0])
     return section(
         f"{part.title}, {model}", model, columns, rows, known, runs[runs["path"].isin(set().union(*used["paths"]))],
         published_frame(scores(paper) if page.whole else theirs), source=part.source, costs=part.costs,
     )  # fmt: skip
+
+
+def named(method: str, budget: str, variant: Variant | Difference) -> tuple[Any, ...]:
+    """A printed row that has no run of ours, with its name and title."""
+    if isinstance(variant, frozenset):
+        return method, budget, describe(variant), title_of(method, variant), variant
+    name = minus(*map(describe, variant))
+    return method, budget, name, title_of(method, frozenset(), name), variant
 
 
 def section(
@@ -172,11 +191,11 @@ def section(
     order = sorted(rows.to_dict("records"), key=lambda row: position((row["method"], row["budget"], row["name"])))
     sized = {row["budget"] for row in order} - {"any"}
     table = pd.DataFrame(order, columns=ROW).assign(row=range(len(order)))
-    named = (table["budget"] != "any") & (len(sized) > 1)
-    table["label"] = table["title"] + (", " + table["budget"]).where(named, "")
+    several = (table["budget"] != "any") & (len(sized) > 1)
+    table["label"] = table["title"] + (", " + table["budget"]).where(several, "")
     table = table.merge(pd.DataFrame(columns, columns=["task", "metric", "column"]), how="cross")
     table = table.merge(cells, how="left", on=CELL)
-    table = table.merge(published, how="left", on=["task", "metric", "method", "budget", "variant"])
+    table = table.merge(published, how="left", on=["task", "metric", *KEY])
     table["difference"] = table["median_last"] - table["paper"]
     names = table.drop_duplicates("row")[["method", "budget", "name", "row", "label"]]
     return Section(
@@ -184,34 +203,12 @@ def section(
     )
 
 
-def identities(cells: pd.DataFrame) -> list[tuple[str, str, Variant | Difference]]:
-    """The keys of cells' published numbers, without the column."""
-    return list(cells[["method", "budget", "variant"]].itertuples(index=False, name=None))
-
-
-def among(printed: set[tuple[str, str, Variant | Difference]], cells: pd.DataFrame) -> pd.DataFrame:
-    """The cells of rows that are printed."""
-    return cells.loc[[identity in printed for identity in identities(cells)]]
-
-
-def unrun(printed: set[tuple[str, str, Variant | Difference]]) -> pd.DataFrame:
-    """Rows that are printed, and have no run of ours."""
-    rows = []
-    for method, budget, variant in printed:
-        if isinstance(variant, frozenset):
-            name, title = describe(variant), title_of(method, variant)
-        else:
-            name = minus(*map(describe, variant))
-            title = title_of(method, frozenset(), name)
-        rows.append((method, budget, name, title, variant))
-    return pd.DataFrame(rows, columns=ROW)
-
-
 def published_frame(cells: Mapping[Key, Published]) -> pd.DataFrame:
     """Published numbers as a frame."""
     rows = [(*key, cell.value, cell.params, cell.table) for key, cell in cells.items()]
-    columns = ["task", "metric", "method", "budget", "variant", "paper", "params", "paper_table"]
-    return pd.DataFrame(rows, columns=columns).astype({"paper": float})
+    return pd.DataFrame(rows, columns=["task", "metric", *KEY, "paper", "params", "paper_table"]).astype(
+        {"paper": float}
+    )
 
 
 def packaged(frame: pd.DataFrame) -> list[Section]:
@@ -243,10 +240,7 @@ def columns_of(runs: pd.DataFrame) -> list[Column]:
 def collapsed_runs(frame: pd.DataFrame, study: Study) -> list[str]:
     """A line that names a study's collapsed runs, if there are any."""
     runs = heads(frame)
-    found = runs[collapsed(runs, study.constants)].groupby(["task", "title"])["seed"]
-    named = [
-        f"{title} on {study.tasks[task].title} with seed {', '.join(map(str, sorted(seeds)))}"
-        for (task, title), seeds in found
-    ]
+    found = runs[collapsed(runs, study.constants)].sort_values("seed").groupby(["task", "title"])["seed"]
+    named = [f"{title} on {study.tasks[task].title} with seed {', '.join(map(str, s))}" for (task, title), s in found]
     about = "collapsed, closer to a constant prediction than to the median of the task"
     return [f"{about}: {'; '.join(named)}"] if named else []

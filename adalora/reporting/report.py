@@ -3,78 +3,35 @@
 import shlex
 from base64 import b64encode
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from matplotlib.figure import Figure as Drawing
 
-from adalora.reporting import figures
+from adalora.reporting import figures, tables
 from adalora.reporting.columns import Column
 from adalora.reporting.curves import Logs, adaptive, by_module, over_seeds, rank_grids
 from adalora.reporting.frame import heads, versions_of
 from adalora.reporting.pages import Findings, Section
-from adalora.reporting.tables import (
-    CLAIMS_INTRO,
-    ELSEWHERE_INTRO,
-    caption,
-    interval_of,
-    mean_of,
-    millions,
-    number,
-    probability,
-    put,
-    signed,
-    span,
-    titles_of,
-)  # fmt: skip
 from adalora.reporting.verdicts import VERDICTS
 from adalora.resultfile import portable
-from adalora.statistics.over_tasks import Estimate, improvement, interquartile_means, mean_ranks
+from adalora.statistics.over_tasks import improvement, interquartile_means, mean_ranks
 
+HERE = Path(__file__).parent / "templates"
 FIRST = 12  # figures of a kind that are shown at first
 LARGEST = 5_000_000  # bytes above which a warning is given
 SIGNS = {"reproduced": "✓", "partly": "◐", "not reproduced": "✗", "undecided": "?", "not run": "–",
          "holds": "✓", "fails": "✗", "open": "?"}  # fmt: skip  # beside the words and colours
-ALBUMS = {
-    "Learning curves": "The headline metric at every evaluation.",
-    "Metric against budget": "The headline metric of the last step over the adapter's parameters.",
-    "Realised ranks": "Where the budget went: the rank of every adapted module at the end, as in the paper's Figure 3.",
-    "Ranks over time": "The mean rank of each kind of module.",
-    "Budget and threshold": "The total rank, and the highest importance score that was masked.",
-}
 
 
-@dataclass(frozen=True)
-class Figure:
+class Figure(NamedTuple):
     """A figure as a data URI, what it shows in words, and for which runs."""
 
     uri: str
     label: str
     caption: str
-
-
-@dataclass(frozen=True)
-class Standing:
-    """A method compared with others over the same tasks."""
-
-    name: str
-    rank: Estimate
-    middle: Estimate  # interquartile mean
-    above: Estimate | None  # probability that the reference scores above it; None for itself
-
-
-@dataclass(frozen=True)
-class Standings:
-    """The methods at one budget, over their common tasks."""
-
-    title: str
-    tasks: list[str]
-    reference: str
-    rows: list[Standing]
 
 
 def write_report(findings: Findings, out: Path) -> tuple[Path, list[str]]:
@@ -94,7 +51,7 @@ def write_report(findings: Findings, out: Path) -> tuple[Path, list[str]]:
         lines.append(f"no curve of {'; '.join(logs.faults[:3])}{more}")
     if len(page.encode()) > LARGEST:
         lines.append(f"report.html has {len(page.encode()) / 1e6:.1f} MB: choose fewer runs with --runs FOLDER")
-    return put(out, "report.html", page), lines
+    return tables.put(out, "report.html", page), lines
 
 
 def render(findings: Findings, logs: Logs) -> str:
@@ -105,21 +62,20 @@ def render(findings: Findings, logs: Logs) -> str:
         section for name in ("glue", "squad", "summarization", "packaged") if name in documents
         for section in documents[name].sections if len(section.runs)
     ]  # fmt: skip
-    albums = {title: [figure for section in drawn for figure in KINDS[title](section, logs)] for title in ALBUMS}
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"signed": signed, "span": span, "p": probability, "millions": millions, "number": number}
-    environment.globals |= {
-        "caption": caption, "mean_of": mean_of, "titles_of": titles_of, "commits": commits, "signs": SIGNS,
-        "first": FIRST,
-        "verdict_names": VERDICTS, "claims_intro": CLAIMS_INTRO, "elsewhere_intro": ELSEWHERE_INTRO, "about": ALBUMS,
-    }  # fmt: skip
-    here = files("adalora.reporting.templates")
-    return environment.from_string((here / "report.html.j2").read_text("utf-8")).render(
+    albums = {title: [figure for section in drawn for figure in draw(section, logs)] for title, draw in ALBUMS.items()}
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, loader=FileSystemLoader(HERE)
+    )
+    environment.filters |= {"p": tables.probability}
+    environment.filters |= {name: getattr(tables, name) for name in ("signed", "span", "millions", "number")}
+    return environment.get_template("report.html.j2").render(
         findings=findings, documents=documents, albums={title: found for title, found in albums.items() if found},
         runs=heads(findings.frame), was_run=what_was_run(findings), versions=versions_of(heads(findings.frame)),
         standings=[each for section in drawn for each in standings(section)],
         costs=[each for section in drawn for each in costs(section)],
-        style=(here / "style.css").read_text("utf-8"), script=(here / "script.js").read_text("utf-8"),
+        caption=tables.caption, mean_of=tables.mean_of, commits=commits, signs=SIGNS, first=FIRST,
+        verdict_names=VERDICTS,
+        style=(HERE / "style.css").read_text("utf-8"), script=(HERE / "script.js").read_text("utf-8"),
     )  # fmt: skip
 
 
@@ -188,7 +144,9 @@ def against_size(section: Section, logs: Logs) -> Iterator[Figure]:
         cells = run[(run["task"] == column.task) & (run["metric"] == column.metric)]
         if len(cells):
             points = cells[["title", "kept", "mean_last", "paper"]].set_axis(["name", "size", "mean", "paper"], axis=1)
-            points[["low", "high"]] = [(interval_of(cell) or (None, None))[:2] for cell in cells.to_dict("records")]
+            points[["low", "high"]] = [
+                (tables.interval_of(cell) or (None, None))[:2] for cell in cells.to_dict("records")
+            ]
             paper = "; open signs: the paper's" if points["paper"].notna().any() else ""
             label = f"{column.title} over the adapter's size, for {', '.join(points['name'].unique())}"
             drawing = figures.against_size(points, list(run["title"].unique()), f"{column.title}, %")
@@ -242,32 +200,30 @@ def allocation(section: Section, logs: Logs) -> Iterator[Figure]:
                 )
 
 
-KINDS = dict(zip(ALBUMS, (learning_curves, against_size, rank_maps, ranks_over_time, allocation), strict=True))
+ALBUMS = {
+    "Learning curves": learning_curves, "Metric against budget": against_size, "Realised ranks": rank_maps,
+    "Ranks over time": ranks_over_time, "Budget and threshold": allocation,
+}  # fmt: skip
 
 
-def standings(section: Section) -> Iterator[Standings]:
-    """One table per budget, if at least two methods have at least two tasks in common."""
-    for budget, runs in section.runs.groupby("budget"):
-        counts = runs.pivot_table(index="label", columns="task", values="last", aggfunc="count")
-        tasks = list(counts.columns[counts.notna().all()])
+def standings(section: Section) -> Iterator[dict[str, Any]]:
+    """The methods at one budget over their common tasks: mean rank, interquartile mean, and the probability that a
+    reference scores above. One table per budget, if at least two methods have at least two tasks in common."""
+    for budget, runs in section.runs.sort_values(["row", "seed"]).groupby("budget"):
+        counts = runs.groupby(["label", "task"], sort=False).size().unstack()
+        tasks = sorted(counts.columns[counts.notna().all()])
         if len(counts) < 2 or len(tasks) < 2:
             continue
-        names = labels(section)
-        table = {
-            name: {
-                task: each["last"].tolist() for task, each in group.sort_values("seed").groupby("task") if task in tasks
-            }
-            for name, group in sorted(runs.groupby("label"), key=lambda item: names.index(str(item[0])))
-        }
-        ranks, middles = mean_ranks(table), interquartile_means(table)
-        reference = next(iter(runs.loc[runs["method"] == "adalora"].sort_values("row")["label"]), next(iter(table)))
-        lines = [
-            Standing(
-                name, ranks[name], middles[name], None if name == reference else improvement(table, reference, name)
-            )
-            for name in table
+        of = dict(tuple(runs.groupby(["label", "task"])["last"]))
+        scores = {name: {task: of[name, task].tolist() for task in tasks} for name in counts.index}
+        ranks, middles = mean_ranks(scores), interquartile_means(scores)
+        reference = next(iter([*runs.loc[runs["method"] == "adalora", "label"], *counts.index]))
+        rows = [
+            (name, ranks[name], middles[name], None if name == reference else improvement(scores, reference, name))
+            for name in scores
         ]
-        yield Standings(f"{section.title}, {budget}", tasks, reference, sorted(lines, key=lambda line: line.rank.value))
+        title = f"{section.title}, {budget}: {', '.join(tasks)}"
+        yield {"title": title, "reference": reference, "rows": sorted(rows, key=lambda row: row[1].value)}
 
 
 def costs(section: Section) -> Iterator[dict[str, object]]:

@@ -7,7 +7,7 @@ because papers differ in which they report (docs/deviations.md: D-incre-select).
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ import pandas as pd
 from adalora.files import write_text
 from adalora.reporting.columns import reach
 from adalora.reporting.pages import Document, Findings, Section
-from adalora.reporting.verdicts import VERDICTS, Part, Verdict
+from adalora.reporting.verdicts import VERDICTS
 
 FIELDS = [
     "model", "task", "metric", "method", "budget", "variant", "n", "seeds", "median_last", "min", "max", "std",
@@ -28,17 +28,6 @@ NUMBERS = [*FIELDS[6:7], *FIELDS[8:23], "kept"]
 DECIMALS = {"paper": 2, "kept": 0, "n": 0}  # in CSV; else 4
 COMPARISON = ["comparison", "n", "published", "ours", "95 % interval", "p", "least p", "seeds needed"]
 CLAIMS = "The papers' claims and our runs"
-CLAIMS_INTRO = (
-    "Differences in points, paired by seed; for costs by how much the ratio exceeds the largest printed one, for "
-    "ranks the difference in mean rank. p: exact two-sided sign-flip test, Holm-corrected over a claim's comparisons; "
-    "least p: the smallest that n pairs can give. Seeds needed: to decide a difference of the published size at the "
-    "observed spread. A claim is reproduced if every comparison holds at p <= 0.05, partly reproduced if some do, not "
-    "reproduced if none does and one fails, else undecided (docs/statistics.md)."
-)
-ELSEWHERE_INTRO = (
-    "The same comparisons on other backbones, or on rows that aren't the official ones. They show how the methods "
-    "compare there and say nothing about the papers' claims. Seeds needed: for a difference of the observed size."
-)
 
 
 @dataclass(frozen=True)
@@ -93,18 +82,13 @@ def mean_of(cell: Mapping[str, Any]) -> str:
     return f"{cell['mean_last']:.2f} ({'seeds ' if of_seeds else ''}{low:.1f} to {high:.1f})"
 
 
-def titles_of(section: Section) -> list[str]:
-    """The columns with any number, ours or published."""
-    filled = set(section.cells.loc[section.cells["n"].notna() | section.cells["paper"].notna(), "column"])
-    return [column.title for column in section.columns if column.title in filled]
-
-
-def table(section: Section) -> Table:
-    """The text of a table, with published numbers in lines below ours."""
-    titles = titles_of(section)
+def table(section: Section, run: bool = False) -> Table:
+    """The text of a table, with published numbers in lines below ours; `run`: only rows and columns that were run."""
+    known = section.filled(run)
+    titles = list(known["column"].unique())
     ours, subset = "ours" if section.costs else "median", ", subset" if section.subset else ""
     lines = []
-    for _, group in section.cells[section.cells["column"].isin(titles)].groupby("row"):
+    for _, group in known.groupby("row"):
         cells = group.to_dict("records")
         first, paths = cells[0], set().union(*group["paths"].dropna())
         kept = section.runs.loc[section.runs["path"].isin(paths), "kept"].median()
@@ -147,50 +131,48 @@ def caption(section: Section) -> list[str]:
     ]
 
 
-def claims_tables(findings: Findings) -> list[Table]:
+def claims_frame(findings: Findings) -> pd.DataFrame:
+    """A row a comparison; `model` is empty for the papers' backbones."""
+    judged = [("", each) for each in findings.verdicts]
+    judged += [(model, each) for model, group in findings.elsewhere for each in group]
+    rows = []
+    for (model, verdict), part in ((pair, part) for pair in judged for part in pair[1].parts):
+        found = vars(part.found) if part.found else {}
+        low, high = found.get("interval") or (None, None)
+        rows.append({
+            "model": model, "claim": verdict.claim.id, "place": verdict.claim.place, "verdict": verdict.verdict,
+            "comparison": part.name, "state": str(part.state), "published": part.published, "ours": found.get("mean"),
+            "low": low, "high": high, "n": found.get("n"), "p": part.p, "least_p": found.get("smallest_p"),
+            "seeds_needed": part.needed, "seeds": " ".join(map(str, part.seeds)), "notes": "; ".join(part.notes),
+        })  # fmt: skip
+    return pd.DataFrame(rows, dtype=object)
+
+
+def claims_tables(findings: Findings, frame: pd.DataFrame) -> list[Table]:
     """The papers' claims that were run, and the comparisons on other backbones."""
     counts = ", ".join(f"{sum(v.verdict == name for v in findings.verdicts)} {name}" for name in VERDICTS)
     left = [verdict.claim.id for verdict in findings.verdicts if not verdict.run]
     about = [f"{len(findings.verdicts)} claims: {counts}.", *([f"Not run: {', '.join(left)}."] if left else [])]
-    run = [verdict for verdict in findings.verdicts if verdict.run]
-    others = [(f"Methods against each other: {title}", [ELSEWHERE_INTRO], found) for title, found in findings.elsewhere]
-    return [Table(title, about, comparisons(found)) for title, about, found in [(CLAIMS, about, run), *others]]
+    tables = [Table(CLAIMS, about, comparisons(frame[(frame["model"] == "") & ~frame["claim"].isin(left)]))]
+    for model, _ in findings.elsewhere:
+        text = comparisons(frame[frame["model"] == model])
+        tables.append(Table(f"Methods against each other: {model}", [findings.texts.elsewhere], text))
+    return tables
 
 
-def comparisons(verdicts: Sequence[Verdict]) -> pd.DataFrame:
-    """Every comparison of some claims."""
+def comparisons(frame: pd.DataFrame) -> pd.DataFrame:
+    """The text of some comparisons, below their claims."""
     lines = []
-    for verdict in verdicts:
-        lines.append([f"{verdict.claim.id}: {verdict.verdict}", *[""] * (len(COMPARISON) - 1)])
-        for part in verdict.parts:
-            found, name = part.found, f"{part.name}: {part.state}"
-            name += f" ({'; '.join(part.notes)})" if part.notes else ""
-            ours = [
-                str(found.n), signed(part.published), signed(found.mean), span(found.interval), probability(part.p),
-                probability(found.smallest_p), number(part.needed, "d"),
-            ] if found else ["", signed(part.published), *[""] * 5]  # fmt: skip
-            lines.append([name, *ours])
+    for (claim, verdict), group in frame.groupby(["claim", "verdict"], sort=False):
+        lines.append([f"{claim}: {verdict}", *[""] * (len(COMPARISON) - 1)])
+        for row in group.itertuples():
+            interval = None if pd.isna(row.low) else (row.low, row.high)
+            lines.append([
+                f"{row.comparison}: {row.state}" + (f" ({row.notes})" if row.notes else ""), number(row.n, "d"),
+                signed(row.published), signed(row.ours), span(interval), probability(row.p), probability(row.least_p),
+                number(row.seeds_needed, "d"),
+            ])  # fmt: skip
     return pd.DataFrame(lines, columns=COMPARISON)
-
-
-def claims_csv(findings: Findings) -> str:
-    """A line a comparison; `model` is empty for the papers' backbones."""
-    groups = [("", findings.verdicts), *findings.elsewhere]
-    lines = [line_of(model, verdict, part) for model, group in groups for verdict in group for part in verdict.parts]
-    return pd.DataFrame(lines, dtype=object).to_csv(index=False)
-
-
-def line_of(model: str, verdict: Verdict, part: Part) -> dict[str, Any]:
-    """A comparison in claims.csv."""
-    found = part.found
-    low, high = (found.interval if found else None) or (None, None)
-    return {
-        "model": model, "claim": verdict.claim.id, "place": verdict.claim.place, "verdict": verdict.verdict,
-        "comparison": part.name, "state": str(part.state), "published": part.published,
-        "ours": found.mean if found else None, "low": low, "high": high, "n": found.n if found else None,
-        "p": part.p, "least_p": found.smallest_p if found else None, "seeds_needed": part.needed,
-        "seeds": " ".join(map(str, part.seeds)), "notes": "; ".join(part.notes),
-    }  # fmt: skip
 
 
 def csv_of(document: Document) -> str:
@@ -288,8 +270,9 @@ def write_tables(findings: Findings, out: Path, claims: bool = True) -> list[Pat
     judged = {verdict.claim.id: verdict.claim for group in groups for verdict in group}
     if judged and claims:
         notes = [f"{claim.id}: {claim.statement} ({claim.place}), {claim.step} step." for claim in judged.values()]
-        content = CLAIMS, [CLAIMS_INTRO], claims_tables(findings), notes
-        texts |= {"claims.md": markdown(*content), "claims.csv": claims_csv(findings)}
+        frame = claims_frame(findings)
+        content = CLAIMS, [findings.texts.claims], claims_tables(findings, frame), notes
+        texts |= {"claims.md": markdown(*content), "claims.csv": frame.to_csv(index=False)}
         texts["claims.tex"] = latex("claims", *content)
     return [put(out, name, text) for name, text in texts.items()]
 
@@ -301,19 +284,7 @@ def put(out: Path, name: str, text: str) -> Path:
 
 
 def shown(findings: Findings) -> str:
-    """What was run, as text for a terminal: every table, without rows and columns that have no run."""
-    parts = []
-    for document in findings.documents.values():
-        for section in document.sections:
-            if len(section.runs):
-                each = table(run_only(section))
-                parts.append(f"{each.title}\n{grid(each.text, 'simple')}")
-    return "\n\n".join(parts)
-
-
-def run_only(section: Section) -> Section:
-    """A section without rows and columns that have no run."""
-    run = section.cells[section.cells["n"] > 0]
-    columns = [column for column in section.columns if column.title in set(run["column"])]
-    cells = section.cells[section.cells["row"].isin(run["row"]) & section.cells["column"].isin(run["column"])]
-    return replace(section, columns=columns, cells=cells)
+    """What was run, as text for a terminal."""
+    sections = [section for document in findings.documents.values() for section in document.sections]
+    tables = [table(section, run=True) for section in sections if len(section.runs)]
+    return "\n\n".join(f"{each.title}\n{grid(each.text, 'simple')}" for each in tables)

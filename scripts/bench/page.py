@@ -65,6 +65,6 @@ def draw(machines: dict[str, Figures]) -> None:
         axes.bar_label(bars, fmt="{:,.0f}", padding=2)
         axes.margins(x=0.18)
         axes.invert_yaxis()
-        axes.set_title(f"{machine}, {name.removeprefix('step-')}: real tokens a second", fontsize=9)
+        axes.set_title(f"{machine}\n{name.removeprefix('step-')}, real tokens a second", fontsize=9)
         axes.spines[["top", "right"]].set_visible(False)
-    picture.savefig(PICTURE, dpi=110, metadata={"Software": None})
+    picture.savefig(PICTURE, dpi=110, bbox_inches="tight", metadata={"Software": None})

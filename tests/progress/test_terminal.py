@@ -8,8 +8,7 @@ from rich.console import Console
 
 from adalora.progress import terminal, watch
 from adalora.progress.terminal import following, started_as
-from adalora.reporting.tables import run_table
-from adalora.sweep.multirun import plan_table
+from adalora.sweep.multirun import plan_table, run_table
 from tests.reporting.forged import make
 
 

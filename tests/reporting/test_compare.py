@@ -1,13 +1,10 @@
 """Comparing two methods or two commits over their common cells."""
 
-import io
-
 import pytest
-from rich.console import Console
 from scipy import stats
 
 from adalora.errors import UserError
-from adalora.reporting.compare import compare, comparison_table, side_of
+from adalora.reporting.compare import compare, comparison_text, side_of
 from adalora.variant import variant
 from tests.programs import error_of, run
 from tests.reporting.forged import MINILM, frame, make, put
@@ -30,6 +27,7 @@ def test_two_methods_are_paired_by_seed_in_every_cell_that_both_have():
     found = [*runs("adalora", ours), *runs("lora", theirs), *runs("adalora", [90.0], "mrpc")]
     found += [*runs("adalora", [60.0, 61.0], **SMALL), *runs("lora", [60.0, 60.5], **SMALL)]
     rows, alone = compare(frame(*found), "adalora", "lora")
+    rows = list(rows.itertuples())
     assert [(row.model, row.cell, row.found.n) for row in rows] == [
         ("DeBERTaV3-base", "rte, 0.3M, fp32", 3), ("MiniLM_L6 & co", "rte, 0.3M, fp32", 2),
     ]  # fmt: skip
@@ -39,12 +37,17 @@ def test_two_methods_are_paired_by_seed_in_every_cell_that_both_have():
     assert alone == ["mrpc, 0.3M, fp32: only adalora"]
 
 
+def only_row(compared):
+    (row,) = compared[0].itertuples()
+    return row
+
+
 def test_variants_and_commits():
     found = [*runs("adalora", [87.0, 88.0]), *runs("adalora", [86.0, 86.5], method__importance="magnitude")]
-    (row,), _ = compare(frame(*found), "adalora", "adalora importance=magnitude")
+    row = only_row(compare(frame(*found), "adalora", "adalora importance=magnitude"))
     assert row.found.mean == pytest.approx(1.25)
     found = [*runs("lora", [87.0, 88.0], commit="a" * 40), *runs("lora", [86.0, 86.5], commit="b" * 40)]
-    (row,), _ = compare(frame(*found), "a" * 7, "b" * 40)
+    row = only_row(compare(frame(*found), "a" * 7, "b" * 40))
     assert (row.found.mean, row.cell) == (pytest.approx(1.25), "rte, LoRA, 0.3M, fp32")
 
 
@@ -81,16 +84,32 @@ def test_the_command_line(tmp_path):
     assert "nowhere: no such folder" in error_of(run("scripts/compare.py", "lora", "full", "--runs", "nowhere"))
 
 
-@pytest.mark.parametrize("markup", [True, False])  # the suite's console has it off
-def test_brackets_of_a_variant_are_shown(markup):
-    maps = {"method__modules": ["query", "value"], "recipe__values": {}}
-    runs = [make("rte", "lora", seed=1, last=0.8, key=f"{n:010x}", commit=c * 40, **maps) for n, c in enumerate("ab")]
+def test_variants_and_few_seeds_are_shown():
+    modules = {"method__modules": ["query", "value"], "recipe__values": {}}
+    runs = [
+        make("rte", "lora", seed=1, last=0.8, key=f"{n:010x}", commit=c * 40, **modules) for n, c in enumerate("ab")
+    ]
     rows, _ = compare(frame(*runs), "a" * 7, "b" * 7)
-    console = Console(width=200, file=io.StringIO(), markup=markup)
-    console.print(comparison_table(rows, "lora modules=[query,value]", "b"))
-    assert console.file.getvalue().count("modules=[query,value]") == 3  # title, column, cell
-    assert "[bold]" not in console.file.getvalue()
-    assert "\\" not in console.file.getvalue()
+    text = comparison_text(rows, "lora modules=[query,value]", "b")
+    assert text.count("modules=[query,value]") == 3  # title, column, cell
+    (line,) = [line for line in text.splitlines() if line.startswith("rte, LoRA")]
+    assert line.split()[-2:] == ["too", "few"] and "too few: whatever they are" in text
+
+
+def test_other_rows_are_marked_and_never_paired():
+    found = [*runs("adalora", [87.0, 88.0], task__subset=True), *runs("lora", [86.0, 86.5], task__subset=True)]
+    found += [*runs("adalora", [60.0]), *runs("lora", [60.0])]
+    rows, _ = compare(frame(*found), "adalora", "lora")
+    assert list(rows["cell"]) == ["rte, 0.3M, fp32", "rte, 0.3M, fp32, not the official rows", "mean of 2 cells"]
+
+
+def test_what_differs_is_named_where_nothing_is_common():
+    ours, theirs = runs("adalora", [87.0, 88.0]), runs("lora", [86.0], "mrpc", precision="bf16")
+    with pytest.raises(UserError, match="no seed of a cell in common: task rte and mrpc; precision fp32 and bf16"):
+        compare(frame(*ours, *theirs), "adalora", "lora")
+    late = [run | {"seed": run["seed"] + 4} for run in runs("lora", [86.0, 87.0])]
+    with pytest.raises(UserError, match="in common: seed 1, 2 and 5, 6"):
+        compare(frame(*ours, *late), "adalora", "lora")
 
 
 def test_sides():

@@ -1,1 +1,0 @@
-"""The report's page, as a Jinja template with its style and script."""
