@@ -14,10 +14,9 @@ FORMAT ?= table
 ARGS ?=
 RUNS ?= results/runs
 OUT ?=
-TABLES := glue squad summarization ablations increlora pocket pocket-tuning pocket-lower-rates
 CELLS = --only '$(ONLY)' $(if $(SEEDS),--seeds '$(SEEDS)') $(ARGS)
 
-.PHONY: help bench check-device demo list watch tables report compare $(TABLES:%=reproduce-%) test test-docs test-slow test-slurm lint types setup clean
+.PHONY: help bench check-device demo list watch tables report compare test test-docs test-slow test-slurm lint types setup clean
 
 define HELP
 make check-device          whether this machine trains as it should, in a minute or two: precisions, resume, memory
@@ -64,7 +63,7 @@ demo: $(READY)
 list: $(READY)
 	@$(PY) scripts/reproduce.py list $(WHAT) --format $(FORMAT) $(CELLS)
 
-$(TABLES:%=reproduce-%): reproduce-%: $(READY)
+reproduce-%: $(READY)
 	@$(PY) scripts/reproduce.py run $* --workers $(WORKERS) --launcher $(LAUNCHER) --slurm '$(SLURM)' $(if $(DETACH),--detach) $(CELLS)
 
 watch: $(READY)

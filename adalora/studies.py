@@ -24,7 +24,7 @@ class Task(BaseModel, extra="forbid"):
 class Grid(BaseModel, extra="forbid"):
     """A comparison: every combination of each part's choices, with every seed."""
 
-    records: Annotated[str, Field(pattern=r"^[a-z-]+$")]  # a folder beside the file
+    records: Annotated[str, Field(pattern=r"^[a-z0-9_-]+$")]  # a folder beside the file
     seeds: Annotated[list[NonNegativeInt], Field(min_length=1)]
     parts: Annotated[list[Annotated[list[Choices], Field(min_length=1)]], Field(min_length=1)]
 
@@ -52,7 +52,10 @@ class Study(BaseModel, extra="forbid"):
 
 def read_study(folder: Path) -> Study:
     """Read the study in a folder. Raises `UserError` if its file can't be read or isn't valid."""
-    return read_yaml(folder / FILE, Study).model_copy(update={"folder": folder})
+    study = read_yaml(folder / FILE, Study).model_copy(update={"folder": folder})
+    if folder.resolve().name not in study.grids:
+        raise UserError(f"{folder / FILE} needs a grid {folder.resolve().name}, for the runs that count")
+    return study
 
 
 def read_studies(root: Path = RESULTS) -> dict[str, Study]:

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, ConfigDict
 
@@ -35,8 +35,31 @@ class Side:
 
 
 @dataclass(frozen=True)
+class Modules:
+    """A group of modules: by short names (`model.targets`), or half of the layers."""
+
+    maps: Sequence[str] = ()
+    half: Literal["upper", "lower"] | None = None
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    def __post_init__(self) -> None:
+        if bool(self.maps) == bool(self.half):
+            raise ValueError("give either maps or half")
+
+    @property
+    def name(self) -> str:
+        """The group in words."""
+        return f"{self.half} half" if self.half else "+".join(self.maps)
+
+
+@dataclass(frozen=True)
 class Claim:
-    """A statement, and the cells that it is about. `more` and `less` select modules for `kind: ranks`."""
+    """A statement, and the cells that it is about.
+
+    `more` and `less` select modules for `kind: ranks`. `limit` is the largest ratio for `kind: cost`; without it the
+    largest that `table` prints.
+    """
 
     id: str
     statement: str
@@ -50,8 +73,9 @@ class Claim:
     over: Literal["each", "average"] = "each"
     metrics: Sequence[str] = ()  # metrics of a task; empty: the table's, averaged
     step: Literal["last", "best"] = "last"
-    more: dict[str, Any] = field(default_factory=dict)
-    less: dict[str, Any] = field(default_factory=dict)
+    more: Modules | None = None
+    less: Modules | None = None
+    limit: float | None = None
     ranks: Mapping[str, str] = field(default_factory=dict, repr=False)  # LoRA's, by budget
 
     __pydantic_config__ = ConfigDict(extra="forbid")
@@ -61,6 +85,8 @@ class Claim:
             raise ValueError(f"{self.id}: one side has no budget: give the claim budgets, or each side a budget")
         if (self.kind == "ranks") != bool(self.more and self.less):
             raise ValueError(f"{self.id}: kind: ranks needs both more and less, and other kinds take neither")
+        if self.kind == "cost" and self.table is None and self.limit is None:
+            raise ValueError(f"{self.id}: kind: cost needs a table or a limit for the ratio")
 
     def pairs(self) -> Iterator[tuple[Side, Side]]:
         """The two sides of every comparison, with their budgets."""

@@ -48,8 +48,14 @@ def side_of(text: str, methods: set[str]) -> Side:
     """
     method, _, rest = text.partition(" ")
     if method in methods:
-        given = re.findall(r"([\w.]+)=(\[[^\]]*\]|[^,\s]+)", rest)
-        return Side(text, method, variant({key: yaml.safe_load(value) for key, value in given}))
+        pattern = r"([\w.]+)=(\[[^\]]*\]|[^,\s]+)"
+        try:
+            given = {key: yaml.safe_load(value) for key, value in re.findall(pattern, rest)}
+            if re.sub(pattern, "", rest).strip(" ,"):
+                raise ValueError
+        except (yaml.YAMLError, ValueError) as error:
+            raise UserError(f"{text!r}: give options as '{method} importance=magnitude, init_rank=2'") from error
+        return Side(text, method, variant(given))
     if re.fullmatch(r"[0-9a-f]{7,40}(-dirty)?", text):
         return Side(text, commit=text)
     allowed = nearest(method, methods)
@@ -81,8 +87,9 @@ def compare(frame: pd.DataFrame, a: str, b: str) -> tuple[pd.DataFrame, list[str
         scores = [side.runs["last"].to_dict() for side in (first, second)]
         both = sorted(scores[0].keys() & scores[1].keys())
         if not both:
-            seeds = " and ".join(", ".join(map(str, side)) for side in scores)
-            alone.append(f"{cell_name(cell)}: no seed in common ({seeds})")
+            seeds = " and ".join(", ".join(map(str, side)) or "none" for side in scores)
+            told = "; ".join([f"no seed in common: {seeds}", *first.notes, *second.notes])
+            alone.append(f"{cell_name(cell)}: {told}")
             continue
         rows.append({
             "model": cell[0], "cell": cell_name(cell), "metric": first.runs["headline"].iloc[0],
@@ -133,7 +140,7 @@ def comparison_text(rows: pd.DataFrame, a: str, b: str) -> str:
                 span(row.found.interval), str(row.found.n), probability(row.p),
                 ", ".join(filter(None, [probability(row.found.smallest_p), "too few" if few else ""])),
             ])  # fmt: skip
-            lines += [[f"  {note}", *[""] * 8] for note in row.notes]
+            lines += [[f"- {note}", *[""] * 8] for note in row.notes]
     columns = ["cell", "metric", a, b, "difference", "95 %", "n", "p (Holm)", "least p"]
     text = grid(pd.DataFrame(lines, columns=columns), "simple")
     few = f"too few: whatever they are, so few seeds can't reach p = {ALPHA}"

@@ -52,7 +52,7 @@ class Logs:
 def over_seeds(lines: pd.DataFrame, key: str, scale: float = 1.0) -> pd.DataFrame:
     """`x` (the step), and `mean`, `low` and `high` (range of the seeds) of a key, at steps that all runs have."""
     if key not in lines:
-        return pd.DataFrame()
+        return pd.DataFrame(columns=["x", "mean", "low", "high"])
     known = lines.dropna(subset=[key])
     found = (scale * known.set_index("step")[key]).groupby(level="step").agg(["mean", "min", "max", "count"])
     whole = found[found["count"] == known["path"].nunique()]

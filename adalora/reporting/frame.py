@@ -65,10 +65,10 @@ def read(*roots: Path) -> tuple[pd.DataFrame, list[str]]:
     """
     rows: list[dict[str, Any]] = []
     skipped: list[str] = []
+    seen: dict[tuple[Any, ...], str] = {}
     for root in roots:
         if not root.is_dir():
             raise UserError(f"{root}: no such folder: give the runs' with --runs FOLDER")
-        seen: dict[tuple[str, ...], str] = {}
         files = {*root.rglob(NAME), *root.rglob(RECORDS)}
         for path in sorted(files, key=lambda path: path.relative_to(root).as_posix()):
             place = path.relative_to(root).as_posix()
@@ -80,13 +80,18 @@ def read(*roots: Path) -> tuple[pd.DataFrame, list[str]]:
                 continue
             name = f"seed{result.seed}-{result.key}"
             same = (result.key, result.task["name"], result.method["name"], budget_of(result))
+            before = seen.get((root, *same)) or seen.get((result.commit, *same))  # another root may be another commit's
             if own.name != name and not own.name.endswith(f"-{name}.json"):
                 skipped.append(f"{place}: says seed {result.seed} and key {result.key}, but lies in {own.name}")
-            elif same in seen:
-                skipped.append(f"{place}: the same run as {seen[same]}")
+            elif before:
+                skipped.append(f"{place}: the same run as {before}")
             else:
-                rows += rows_of(own, result)
-                seen[same] = place
+                try:
+                    rows += list(rows_of(own, result))
+                except (KeyError, TypeError) as error:
+                    skipped.append(f"{place}: it lacks something that tables need ({error})")
+                    continue
+                seen[root, *same] = seen[result.commit, *same] = place
     return frame_of(rows), skipped
 
 

@@ -116,16 +116,22 @@ def gather(*roots: Path) -> Findings:
     """Read all results below the roots and sort them. Records of a study are also judged by its claims.
 
     Args:
-        roots: run folders, or folders of records.
+        roots: run folders, folders of records, or folders of studies.
 
     Raises:
         UserError: a folder is missing or has no runs, or published numbers can't be read.
     """
-    paper, claims, texts = read_paper(), read_claims(PAPER), read_yaml(PAPER / "pages.yaml", Pages)
     frame, skipped = read(*roots)
     if frame.empty:
         told = f" ({len(skipped)} skipped, the first {skipped[0]})" if skipped else ""
         raise UserError(f"{', '.join(map(str, roots))} holds no finished run for a table{told}: run train.py first")
+    places = dict.fromkeys(place for root in roots for place in (root.resolve(), root.resolve().parent))
+    return findings(frame, skipped, [read_study(place) for place in places if (place / STUDY).is_file()])
+
+
+def findings(frame: pd.DataFrame, skipped: Sequence[str], studies: Sequence[Study]) -> Findings:
+    """Sort runs into pages, and judge the papers' claims and those of studies by them. Raises `UserError`."""
+    paper, claims, texts = read_paper(), read_claims(PAPER), read_yaml(PAPER / "pages.yaml", Pages)
     ours, others = frame[frame["applies"]], frame[~frame["applies"]]
     cells = summarise(ours, [column for page in texts.pages.values() for part in page.parts for column in part.all()])
     left = [f"Left out: {len(skipped)} result.json, {'; '.join(skipped)}."] if skipped else []
@@ -139,7 +145,6 @@ def gather(*roots: Path) -> Findings:
         documents[name] = Document(page.title, about, sections, [*page.notes, texts.variants, *lines, *left])
     sections = packaged(others)
     lines = warned_of(sections)
-    studies = [read_study(root.parent) for root in roots if (root.parent / STUDY).is_file()]
     lines += [line for study in studies for line in collapsed_runs(others, study)]
     title = "Runs that the papers' numbers don't apply to"
     documents["packaged"] = Document(title, [texts.packaged, texts.about], sections, [*lines, *left])
@@ -233,7 +238,8 @@ def columns_of(runs: pd.DataFrame) -> list[Column]:
     """The columns of a task that isn't in a paper: its metrics on each evaluation split, headline first."""
     task = runs["result"].iloc[0].task
     names = dict.fromkeys([*runs["headline"], *runs["metric"]])
-    own = [name for name in names if any(name == each or name.startswith(f"{each}_") for each in task["metrics"])]
+    metrics = task.get("metrics", [task["headline"]])
+    own = [name for name in names if any(name == each or name.startswith(f"{each}_") for each in metrics)]
     return [Column(task["name"], name, f"{task['name']} {name}") for name in own]
 
 

@@ -4,25 +4,29 @@ table, claims and report.
 The template has `study`, and a `Records` for the name of each grid. It draws figures with `draw(name, figure)`.
 """
 
+import re
+import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 from statistics import mean, median, stdev
+from typing import Any
 
 import pandas as pd
-from jinja2 import Environment, StrictUndefined, TemplateError, TemplateSyntaxError
+from jinja2 import Environment, StrictUndefined, TemplateSyntaxError
 from matplotlib.figure import Figure
 
 from adalora.errors import UserError
 from adalora.files import READ_ONLY, write_text
+from adalora.options import written
 from adalora.reading import read_text, reason
 from adalora.reporting import figures
 from adalora.reporting.claims import Claim, read_claims
 from adalora.reporting.columns import title_of
 from adalora.reporting.curves import Logs, over_seeds, rank_grids
 from adalora.reporting.frame import collapsed, frame_of, heads, read
-from adalora.reporting.pages import gather
+from adalora.reporting.pages import findings
 from adalora.reporting.report import commits, write_report
 from adalora.reporting.tables import probability, signed, span, write_tables
 from adalora.reporting.verdicts import Part, Verdict, judge
@@ -46,6 +50,7 @@ class Records:
     recorded: pd.DataFrame  # every run
     frame: pd.DataFrame
     verdicts: Mapping[str, Verdict]  # by claim
+    logs: Logs
 
     @property
     def all(self) -> pd.DataFrame:
@@ -169,12 +174,12 @@ class Records:
 
     def curves(self, titles: Sequence[str]) -> Figure:
         """The mean score of every evaluation over minutes: a panel a task."""
-        logs, panels = Logs(), {}
+        panels = {}
         for name, task in self.study.tasks.items():
             lines = []
             for title in titles:
                 runs = self.of(title, name)
-                points = over_seeds(logs.of(runs, "metrics.jsonl"), f"eval/{runs['headline'].iloc[0]}", 100)
+                points = over_seeds(self.logs.of(runs, "metrics.jsonl"), f"eval/{runs['headline'].iloc[0]}", 100)
                 minutes = points["x"] * self.step_seconds(title, name) / 60
                 lines.append(points.assign(x=minutes, low=points["mean"], high=points["mean"], name=title))
             panels[task.title] = pd.concat(lines)
@@ -182,29 +187,55 @@ class Records:
 
 
 def records(study: Study, name: str, claims: Sequence[Claim]) -> tuple[Records, list[str]]:
-    """The records of a grid, and a line for each invalid one."""
+    """The records of a grid, and a line for each that is invalid, isn't of the grid, or is of a cell that has one."""
     grid, folder = study.grids[name], study.records(name)
     frame, skipped = read(folder) if folder.is_dir() else (frame_of([]), [])
-    cells = len(grid.cells())
+    runs, cells = heads(frame), grid.cells()
+    found = pd.Series([next((i for i, c in enumerate(cells) if of_cell(run, c)), None) for run in runs.itertuples()])
+    found.index = runs.index
+    strange = runs[found.isna() | ~runs["seed"].isin(grid.seeds)]
+    counted = runs.drop(strange.index).assign(cell=found)
+    twice = counted[counted.duplicated(["cell", "seed"])]
+    skipped = [*skipped, *(f"{path.name}: it isn't a run of {name}" for path in strange["path"])]
+    skipped += [f"{path.name}: its cell has another record" for path in twice["path"]]
+    counted = counted.drop(twice.index)
+    frame = frame[frame["path"].isin(counted["path"])].copy()
     frame["title"] = [  # without options of training: a grid's rates don't make methods
         title_of(method, frozenset(option for option in own if option[0].startswith("method.")))
         for method, own in zip(frame["method"], frame["own"], strict=True)
     ]
-    counted = frame[frame["seed"].isin(grid.seeds) & frame["task"].isin(list(study.tasks))]
-    return complete(study, grid.seeds, cells, counted, claims), [f"skipped {line}" for line in skipped]
+    return complete(study, grid.seeds, len(cells), frame, claims), [f"skipped {line}" for line in skipped]
+
+
+def of_cell(run: Any, cell: Sequence[str]) -> bool:
+    """Whether a run has a cell's task, method and options, and no other options of the method."""
+    given = dict(option.split("=", 1) for option in cell)
+    if (run.task, run.method) != (given.get("task"), given.get("method")):
+        return False
+    known = [(run.options[key], text) for key, text in given.items() if key in run.options]
+    same = all(written(value) == text or number(text) == value for value, text in known)
+    return same and all(key in given for key, _ in run.own if key.startswith("method."))
+
+
+def number(text: str) -> float | None:
+    """A number, also as 1e-2, which YAML takes for a text."""
+    try:
+        return float(text)
+    except ValueError:
+        return None
 
 
 def complete(study: Study, seeds: Sequence[int], cells: int, frame: pd.DataFrame, claims: Sequence[Claim]) -> Records:
     """The seeds that have all cells, and the verdicts over them."""
     found = heads(frame).groupby("seed").size()
-    whole = frame[frame["seed"].isin(found.index[found >= cells])]
+    whole = frame[frame["seed"].isin(found.index[found == cells])]
     verdicts = {verdict.claim.id: verdict for verdict in judge(claims, whole, None)}
-    return Records(study, seeds, cells * len(seeds), frame, whole, verdicts)
+    return Records(study, seeds, cells * len(seeds), frame, whole, verdicts, Logs())
 
 
 def write_pages(folder: Path) -> tuple[list[Path], list[str]]:
-    """Write all pages of the study in `folder`. Claims and report are written once all seeds of its first grid of that
-    name are complete.
+    """Write all pages of the study in `folder`. Claims and report are of complete seeds only: they are written, and
+    those of before removed, by whether the grid with the study's name has all.
 
     Returns:
         The files, and warnings.
@@ -218,19 +249,22 @@ def write_pages(folder: Path) -> tuple[list[Path], list[str]]:
         grids[name], told = records(study, name, claims)
         lines += told
     text, drawn = render(study, grids, claims)
-    written = [folder / "README.md"]
-    write_text(written[0], text, READ_ONLY)
+    files = [folder / name for name in ("README.md", *drawn)]
     for name, figure in drawn.items():
         figures.save(figure, folder / name, READ_ONLY)
-        written.append(folder / name)
-    main = grids[folder.name]
+    write_text(files[0], text, READ_ONLY)
+    main = grids[folder.resolve().name]
+    if not main.complete:
+        for name in ("claims.md", "claims.csv", "claims.tex", "report.html"):
+            (folder / name).unlink(missing_ok=True)
     if main.seeds:
-        findings = gather(study.records(folder.name))
-        written += write_tables(findings, folder, claims=main.complete)
-        lines += findings.warnings
+        found = findings(main.recorded, [], [study])
+        files += write_tables(found, folder, claims=main.complete)
+        lines += found.warnings
         if main.complete:
-            written.append(write_report(findings, folder)[0])
-    return written, list(dict.fromkeys(lines))
+            files.append(write_report(found, folder)[0])
+    lines += [f"no curve of {fault}" for grid in grids.values() for fault in grid.logs.faults]
+    return files, list(dict.fromkeys(lines))
 
 
 def render(study: Study, grids: Mapping[str, Records], claims: Sequence[Claim]) -> tuple[str, dict[str, Figure]]:
@@ -238,6 +272,8 @@ def render(study: Study, grids: Mapping[str, Records], claims: Sequence[Claim]) 
     drawn: dict[str, Figure] = {}
 
     def draw(name: str, figure: Figure) -> str:
+        if not re.fullmatch(r"[\w-]+\.svg", name) or not isinstance(figure, Figure):
+            raise ValueError(f"draw needs a name as ranks.svg and a figure, not {name}")
         drawn[name] = figure
         return name
 
@@ -263,6 +299,8 @@ def render(study: Study, grids: Mapping[str, Records], claims: Sequence[Claim]) 
         text = environment.from_string(template).render(study=study, grids=grids)
     except TemplateSyntaxError as error:
         raise UserError(f"{study.folder / PAGE}, line {error.lineno}: {error.message}") from error
-    except (TemplateError, LookupError) as error:
-        raise UserError(f"{study.folder / PAGE} asks for something that isn't there: {reason(error)}") from error
+    except Exception as error:  # whatever the template's expressions raise
+        frames = traceback.extract_tb(error.__traceback__)
+        line = next((frame.lineno for frame in reversed(frames) if frame.filename == "<template>"), "?")
+        raise UserError(f"{study.folder / PAGE}, line {line}: {type(error).__name__}: {reason(error)}") from error
     return text.rstrip() + "\n", drawn

@@ -10,7 +10,7 @@ import pandas as pd
 
 from adalora.paths import layer_of, matches
 from adalora.published import NO_BUDGET, Key, Published, scores
-from adalora.reporting.claims import Claim, Side
+from adalora.reporting.claims import Claim, Modules, Side
 from adalora.reporting.columns import GLUE, title_of
 from adalora.reporting.pairs import Seeds, Settings, pair, settings
 from adalora.resultfile import Result
@@ -145,7 +145,8 @@ def parts_of(claim: Claim, cells: Cells, paper: Paper | None) -> Iterator[Part]:
         for task in claim.tasks
         for metrics in [[metric] for metric in claim.metrics] or [metrics_of(claim, task, paper, cells)]
     ]
-    limit = max((each[-1] for each in wanted if each[-1] is not None), default=None) if claim.kind == "cost" else None
+    printed = [each[-1] for each in wanted if each[-1] is not None]
+    limit = claim.limit or max(printed, default=None) if claim.kind == "cost" else None
     for one, other, task, metrics, published in wanted:
         if published is None and paper is not None:
             continue
@@ -191,12 +192,13 @@ def rank_part(claim: Claim, task: str, side: Side, cells: Cells) -> Part:
     """A comparison of the mean realised ranks of two groups of modules, paired by seed."""
     runs, _, notes = pair(cells.of(task, side), cells.of(task, side)) or (None, None, [])
     results = {} if runs is None else runs.runs["result"].to_dict()
+    assert claim.more is not None and claim.less is not None
     more, less = (
         {seed: rank for seed, run in results.items() if (rank := mean_rank(run, group)) is not None}
         for group in (claim.more, claim.less)
     )
     part = compared(side, side, [task], more, less, notes, None)
-    groups = f"{group_name(claim.more)} - {group_name(claim.less)}"
+    groups = f"{claim.more.name} - {claim.less.name}"
     return replace(part, sides=title_of(side.method, side.variant), groups=groups)
 
 
@@ -252,23 +254,18 @@ def published_difference(
     return statistics.mean(differences) if differences else None
 
 
-def group_name(group: Mapping[str, Any]) -> str:
-    """A group of modules in words."""
-    return f"{group['half']} half" if "half" in group else "+".join(group["maps"])
-
-
-def mean_rank(run: Result, group: Mapping[str, Any]) -> float | None:
+def mean_rank(run: Result, group: Modules) -> float | None:
     """The mean realised rank of a group of modules, given by short names or by half of the layers; None if the run has
     none of them."""
     targets: Mapping[str, str] = run.model.get("targets", {})
     ranks = {path: rank for path, rank in run.ranks.items() if any(matches(path, p) for p in targets.values())}
-    if "half" in group:
+    if group.half:
         layers = {path: layer_of(path) for path in ranks}
         depth = {stack: 1 + max(n for s, n in layers.values() if s == stack) for stack, _ in layers.values()}
-        upper = group["half"] == "upper"
+        upper = group.half == "upper"
         chosen = [path for path, (stack, n) in layers.items() if (2 * n >= depth[stack]) == upper]
     else:
-        patterns = [targets[name] for name in group["maps"] if name in targets]
+        patterns = [targets[name] for name in group.maps if name in targets]
         chosen = [path for path in ranks for pattern in patterns if matches(path, pattern)]
     return statistics.mean(ranks[path] for path in chosen) if chosen else None
 

@@ -61,6 +61,9 @@ GOOD = {"id": "x", "statement": "s", "place": "p", "one": {"method": "adalora"},
         ({"kind": "rank"}, "0.kind: input should be 'scores', 'ranks' or 'cost'"),
         ({"budgets": []}, "x: one side has no budget"),
         ({"kind": "ranks"}, "kind: ranks needs both more and less"),
+        ({"kind": "cost"}, "kind: cost needs a table or a limit"),
+        ({"kind": "ranks", "more": {"map": ["query"]}}, "0.more.map: unexpected keyword argument"),
+        ({"kind": "ranks", "more": {"half": "uper"}}, "0.more.half: input should be 'upper' or 'lower'"),
     ],
 )
 def test_a_wrong_claim_is_one_line(tmp_path, change, message):

@@ -5,6 +5,7 @@ from scipy import stats
 
 from adalora.errors import UserError
 from adalora.reporting.compare import compare, comparison_text, side_of
+from adalora.reporting.frame import read
 from adalora.variant import variant
 from tests.programs import error_of, run
 from tests.reporting.forged import MINILM, frame, make, put
@@ -110,6 +111,18 @@ def test_what_differs_is_named_where_nothing_is_common():
     late = [run | {"seed": run["seed"] + 4} for run in runs("lora", [86.0, 87.0])]
     with pytest.raises(UserError, match="in common: seed 1, 2 and 5, 6"):
         compare(frame(*ours, *late), "adalora", "lora")
+
+
+@pytest.mark.parametrize("text", ["adalora x=[1", "adalora importance='", "adalora foo: ["])
+def test_options_that_cannot_be_read_are_one_line(text):
+    with pytest.raises(UserError, match="give options as 'adalora importance=magnitude"):
+        side_of(text, {"adalora"})
+
+
+def test_the_same_folder_twice_counts_once(tmp_path):
+    folder = put(tmp_path, *runs("adalora", [87.0, 88.0]), *runs("lora", [86.0, 86.5]))
+    once, (twice, skipped) = read(folder)[0], read(folder, folder)
+    assert len(once) == len(twice) and len(skipped) == 4 and "the same run as" in skipped[0]
 
 
 def test_sides():

@@ -28,18 +28,21 @@ OPTIONS = {
     "SVD-LoRA": {"method__init_rank": 2, "method__target_rank": 2.0},
     "LoRA": {"method__rank": 2},
 }
+RATES = {"SVD-LoRA": {"r8": 1e-2, "mrpc": 3e-3, "stsb": 1e-2, "cola": 3e-3}}  # where study.yaml gives one
+LOWER = {"AdaLoRA": {"mrpc": 3e-3, "stsb": 1e-3}, "SVD-LoRA": {"mrpc": 1e-3, "stsb": 3e-3},
+         "LoRA": {"mrpc": 3e-4, "stsb": 3e-4}}  # fmt: skip
 ABOVE = {"AdaLoRA": 2.0, "SVD-LoRA": 2.0, "LoRA": 0.0}  # points
 PLANNED = range(1, 7)
 
 
-def record(method, task, seed, lr=1e-3):
+def record(method, task, seed, lr=None):
     """A run at 80 % plus the method's advantage, with noise shared by all methods of a seed."""
     shift = {"AdaLoRA": 0.1, "SVD-LoRA": -0.1, "LoRA": 0.0}[method] * (-1) ** seed  # AdaLoRA and SVD-LoRA are alike
     value = (80 + ABOVE[method] + shift + seed / 10) / 100
     run = forged(
         task=task, method="lora" if method == "LoRA" else "adalora", budget="custom", seed=seed, last=value, best=value,
         model__name="deberta_minilm", model__title="MiniLM", model__comparable=False, model__targets=TARGETS,
-        budget__params=82_944, precision="bf16", training__lr=lr,
+        budget__params=82_944, precision="bf16", training__lr=lr or RATES.get(method, {}).get(task, 1e-3),
         recipe__values={}, recipe__total_steps=3900, recipe__source="ours", recipe__protocol="ours",
         key=f"{METHODS.index(method):05}{TASKS.index(task):02}{seed:03}",
         seconds=780.0 if method == "AdaLoRA" else 390.0,
@@ -148,11 +151,11 @@ def test_lower_rates_are_shown_with_the_other_tasks_as_counted(tmp_path):
     folder = make_study(tmp_path, seeds=(1, 2))
     assert "With lower learning rates" not in page(folder)[1]
     for method, task, seed in itertools.product(METHODS, ("mrpc", "stsb"), (1, 2)):
-        write(folder / "lower-rates", record(method, task, seed, lr=3e-4))
+        write(folder / "lower-rates", record(method, task, seed, LOWER[method][task]))
     text = page(folder)[1]
     section = text.partition("With lower learning rates")[2].partition("\n## ")[0]
     assert "(12 of 36 runs are recorded)" in section
-    assert "| STS-B | AdaLoRA | 0.0003 | 82.00 | 82.30 | 82.15 |" in section
+    assert "| STS-B | AdaLoRA | 0.001 | 82.00 | 82.30 | 82.15 |" in section
     assert "| AdaLoRA - LoRA, STS-B | +2.00 |" in section
     assert "| AdaLoRA - LoRA, mean of R8, MRPC, STS-B, CoLA (the other tasks as counted) | +2.00 |" in section
     assert "as a mean over the four tasks: AdaLoRA - LoRA +2.00 points" in text
@@ -241,8 +244,13 @@ def test_a_damaged_record_is_named(tmp_path):
 def test_mistakes_in_a_study_are_one_line(tmp_path):
     folder = make_study(tmp_path, seeds=(1,))
     (folder / "page.md.j2").write_text("{{ found.nothing }}\n")
-    with pytest.raises(UserError, match=r"page.md.j2 asks for something that isn't there: 'found' is undefined"):
+    with pytest.raises(UserError, match=r"page.md.j2, line 1: UndefinedError: 'found' is undefined"):
         write_pages(folder)
+    for text in ("{{ 1 / 0 }}", '{{ "%.2f" | format("x") }}', '{{ draw("x.txt", 3) }}', '{{ grids["x"].scores }}'):
+        (folder / "page.md.j2").write_text(f"\n{text}\n")
+        with pytest.raises(UserError, match="page.md.j2, line 2: "):
+            write_pages(folder)
+    assert not (folder / "README.md").exists()
     (folder / "page.md.j2").write_text("\n{% if %}\n")
     with pytest.raises(UserError, match=r"page.md.j2, line 2: Expected an expression"):
         write_pages(folder)
@@ -252,6 +260,28 @@ def test_mistakes_in_a_study_are_one_line(tmp_path):
     (folder / "claims.yaml").unlink()
     with pytest.raises(UserError, match=r"claims.yaml is missing"):
         write_pages(folder)
+
+
+def test_records_that_are_not_of_the_grid_or_twice_do_not_count(tmp_path):
+    folder = make_study(tmp_path, seeds=(1, 2), planned=(1, 2), without=[("LoRA", "mrpc", 1)])
+    write(folder / "runs", record("LoRA", "mrpc", 3))  # another seed
+    write(
+        folder / "runs", record("LoRA", "mrpc", 1, lr=5e-3) | {"key": "00000000aa"}
+    )  # no rate of its own: of the grid
+    write(folder / "runs", record("LoRA", "mrpc", 2) | {"key": "00000000bb"})  # its cell has a record
+    write(
+        folder / "runs", record("SVD-LoRA", "mrpc", 1, lr=5e-3) | {"key": "00000000cc"}
+    )  # another rate than the grid's
+    (folder / "runs/mrpc-lora-seed1-00000000aa.json").unlink()
+    found, text, lines = page(folder)
+    assert found.seeds == [2] and "Interim: 1 of 2 seeds" in text
+    told = "\n".join(lines)
+    assert "mrpc-lora-seed3" in told and "it isn't a run of pocket" in told
+    assert "mrpc-adalora-seed1-00000000cc.json: it isn't a run of pocket" in told
+    assert "its cell has another record" in told and len(lines) == 3
+    (folder / "claims.md").write_text("of before")
+    write_pages(folder)
+    assert not (folder / "claims.md").exists()
 
 
 TOY = {

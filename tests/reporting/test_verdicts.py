@@ -210,3 +210,13 @@ def test_increlora_is_judged_at_the_best_step():
     for run, best in zip(ours, (0.9, 0.91, 0.92), strict=True):
         run["best"]["accuracy"] = best
     assert part(claim, ours, theirs)[1].found.mean == pytest.approx(6.0)
+
+
+def test_a_cost_claim_has_a_limit_of_its_own_where_no_table_prints_one():
+    claim = Claim("x", "s", "p", Side("adalora"), ["sst2"], [Side("lora")], ["0.08%"], kind="cost",
+                  metrics=["minutes_per_epoch"], limit=1.2)  # fmt: skip
+    for minutes, state in ((11.0, "holds"), (30.0, "fails")):
+        (found,) = judge([claim], frame(*timed("adalora", minutes), *timed("lora", 10.0)), None)
+        assert found.parts[0].state == state
+    with pytest.raises(ValueError, match="needs a table or a limit"):
+        replace(claim, limit=None)

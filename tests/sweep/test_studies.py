@@ -26,7 +26,7 @@ grids:
 """
 
 
-def study(folder, text, name="one"):
+def study(folder, text, name="small"):
     (folder / name).mkdir()
     (folder / name / FILE).write_text(text)
     return read_studies(folder)
@@ -38,7 +38,7 @@ def settings(grid):
 
 def test_a_grid_has_every_combination_of_its_choices(tmp_path):
     found = study(tmp_path, GRIDS)["small"]
-    assert found.records("small") == tmp_path / "one" / "runs"
+    assert found.records("small") == tmp_path / "small" / "runs"
     assert found.grids["small"].seeds == [7, 8]
     assert [" ".join(cell) for cell in found.grids["small"].cells()] == [
         "experiment=pocket task=r8 method=adalora",
@@ -48,11 +48,14 @@ def test_a_grid_has_every_combination_of_its_choices(tmp_path):
     ]
 
 
-def test_two_studies_have_grids_of_other_names(tmp_path):
+def test_two_studies_have_grids_of_other_names_and_one_of_their_own(tmp_path):
     study(tmp_path, GRIDS)
-    assert list(study(tmp_path, GRIDS.replace("small:", "large:"), "two")) == ["small", "large"]
-    with pytest.raises(UserError, match=r"two/study.yaml has a grid small, and .*one/study.yaml too: rename one"):
-        (tmp_path / "two" / FILE).write_text(GRIDS)
+    assert list(study(tmp_path, GRIDS.replace("small:", "large:"), "large")) == ["large", "small"]
+    (tmp_path / "large" / FILE).write_text(GRIDS)
+    with pytest.raises(UserError, match=r"large/study.yaml needs a grid large, for the runs that count"):
+        read_studies(tmp_path)
+    (tmp_path / "large" / FILE).write_text(GRIDS + GRIDS.partition("grids:")[2].replace("small:", "large:"))
+    with pytest.raises(UserError, match=r"small/study.yaml has a grid small, and .*large/study.yaml too: rename one"):
         read_studies(tmp_path)
 
 
