@@ -18,7 +18,7 @@ from adalora import processes
 from adalora.config import register, validated
 from adalora.config.mistakes import check_arguments, explained
 from adalora.config.usage import usage
-from adalora.errors import Busy, Interrupted, UserError
+from adalora.errors import BUSY, Busy, Interrupted, UserError
 from adalora.files import unwritable
 from adalora.places import CONF
 from adalora.signals import hand_on
@@ -50,9 +50,9 @@ def main(tree: DictConfig) -> float | None:
 
             outcome = run(config, [*config_flags(sys.argv[1:]), *job.overrides.task])
     except UserError as error:
-        kind = "busy" if sweeping and isinstance(error, Busy) else "error"
+        kind = "busy" if isinstance(error, Busy) else "error"
         outcome = {kind: str(error)}
-        tell(f"{kind}: {' '.join(job.overrides.task) + ': ' if sweeping else ''}{error}")
+        tell(f"{kind if sweeping else 'error'}: {' '.join(job.overrides.task) + ': ' if sweeping else ''}{error}")
         if tree.debug:
             traceback.print_exc()
     except Interrupted as stop:
@@ -67,8 +67,8 @@ def main(tree: DictConfig) -> float | None:
         traceback.print_exc()
     if sweeping:
         note_job(job.runtime.output_dir, job.overrides.task, outcome)
-    elif "error" in outcome:
-        sys.exit(1)
+    elif code := {"error": 1, "busy": BUSY}.get(next(iter(outcome))):
+        sys.exit(code)
     return outcome["last"][outcome["task"]["headline"]] if "last" in outcome else None
 
 

@@ -1,5 +1,7 @@
 """The exceptions that end a run in an orderly way."""
 
+BUSY = 75  # exit code if another process is working on the run (EX_TEMPFAIL)
+
 
 class UserError(Exception):
     """A problem that the user can fix. The message names it and the remedy.
@@ -10,6 +12,10 @@ class UserError(Exception):
 
 class Busy(UserError):
     """Another process is working on the same run."""
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM to a sweep, which ends it as Ctrl-C does."""
 
 
 class LostProcess(UserError):

@@ -19,8 +19,7 @@ def stop_signals() -> Iterator[list[int]]:
             raise KeyboardInterrupt
         received.append(number)
 
-    handled = [signal.SIGINT, signal.SIGTERM, *(number for number in SCHEDULER if callable(signal.getsignal(number)))]
-    before = {number: signal.signal(number, note) for number in handled}
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM, *SCHEDULER)}
     try:
         yield received
     finally:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
-from adalora.errors import UserError
+from adalora.errors import Terminated, UserError
 
 
 class Parser(argparse.ArgumentParser):
@@ -38,6 +38,6 @@ def exit_code(main: Callable[[], int], stopped: str = "stopped, nothing is half 
         return 1
     except BrokenPipeError:
         return 0
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         print(f"\n{stopped}", file=sys.stderr)
-        return 130
+        return 143 if isinstance(error, Terminated) else 130

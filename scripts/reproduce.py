@@ -22,8 +22,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it runs 
 from adalora.errors import UserError
 from adalora.studies import Study, read_studies
 from adalora.sweep.cells import cells_of, chosen, command, extended
-from adalora.sweep.launchers import Launcher, Local, Slurm
 from adalora.sweep.published import TABLES, Setting, published
+from adalora.sweep.slurm import Slurm
 from scripts.options import Parser, exit_code
 
 
@@ -44,14 +44,14 @@ class Wanted(NamedTuple):
 
 def wanted(what: str) -> Wanted:
     """Find a table or study. Raises `UserError` if there is none of that name, or it can't be read."""
+    if what in (*TABLES, "all"):
+        return Wanted(*published(what), [1, 2, 3, 4, 5])
     studies = read_studies()
     if what in studies:
         study, grid = studies[what], studies[what].grids[what]
         settings = [Setting(what, tuple(cell)) for cell in grid.cells()]
         return Wanted(settings, [], grid.seeds, study, study.records(what))
-    if what not in (*TABLES, "all"):
-        raise UserError(f"WHAT={what}: allowed are {', '.join((*TABLES, *studies))}, all (the papers' tables)")
-    return Wanted(*published(what), [1, 2, 3, 4, 5])
+    raise UserError(f"WHAT={what}: allowed are {', '.join((*TABLES, *studies))}, all (the papers' tables)")
 
 
 def show_list(args: argparse.Namespace) -> int:
@@ -81,8 +81,9 @@ def run(args: argparse.Namespace) -> int:
         raise UserError("SLURM= and DETACH= are for jobs: add LAUNCHER=slurm")
     if args.launcher == "slurm" and args.workers > 1:
         raise UserError("WORKERS= is for this machine: with LAUNCHER=slurm give SLURM='array_parallelism=2'")
-    launcher = Slurm(args.slurm.split(), not args.detach) if args.launcher == "slurm" else Local(args.workers)
-    check(launcher)
+    launcher = Slurm(args.slurm.split(), not args.detach) if args.launcher == "slurm" else args.workers
+    if isinstance(launcher, Slurm):
+        check(launcher)
     asked = wanted(args.what)
     if asked.records and args.out:
         raise UserError(f"--out is for a paper's tables: the pages of {args.what} are written beside its records")
@@ -105,6 +106,8 @@ def run(args: argparse.Namespace) -> int:
 
 def show_page(args: argparse.Namespace) -> int:
     """Write a study's pages from its records, without running anything."""
+    if args.overrides:
+        raise UserError(f"{args.overrides[0]}: page takes no options: it is made from the records")
     asked = wanted(args.what)
     if asked.study is None:
         raise UserError(f"WHAT={args.what}: only a study has pages of its own: {', '.join(read_studies())}")
@@ -118,17 +121,13 @@ def show_page(args: argparse.Namespace) -> int:
     return 0
 
 
-def check(launcher: Launcher) -> None:
-    """Reject a launcher that can't work on this machine. Raises `UserError`."""
-    if isinstance(launcher, Local):
-        if launcher.workers > 1 and find_spec("hydra_plugins.hydra_joblib_launcher") is None:
-            raise UserError("WORKERS=2 and more need hydra-joblib-launcher: pip install -e '.[launchers]'")
-        return
+def check(slurm: Slurm) -> None:
+    """Reject SLURM where it can't work. Raises `UserError`."""
     if find_spec("hydra_plugins.hydra_submitit_launcher") is None:
         raise UserError("LAUNCHER=slurm needs hydra-submitit-launcher: pip install -e '.[launchers]'")
     if which("sbatch") is None:
         raise UserError("LAUNCHER=slurm: there is no sbatch here; run it on a login node of the cluster")
-    for option in launcher.options:
+    for option in slurm.options:
         if "=" not in option:
             raise UserError(f"SLURM={option}: give options of conf/hydra/launcher/slurm.yaml, as SLURM='partition=gpu'")
 

@@ -20,7 +20,7 @@ from adalora.reporting.frame import heads, read
 from adalora.resultfile import read_finished
 from adalora.runfolder import read_state, read_status
 from adalora.sweep.records import record_of
-from adalora.sweep.states import last_lines, scan
+from adalora.sweep.states import last_step, scan
 from adalora.tracking import Log
 from adalora.training import checkpoint
 from tests.damage import JSON, WHOLE, field_damages
@@ -142,13 +142,13 @@ def test_a_log_gives_what_can_be_read(finished, name):
         (finished / name).read_bytes() + b"\xff\n" + b"[" * 100_000 + b"\n" + "\n".join(lines).encode()
     )
     assert Log(finished / name).lines() == whole
-    last_lines(finished)
+    last_step(finished)
     for damage in trials(finished / name, whole=WHOLE):
         try:
             Log(finished / name).lines()
         except Damaged as error:
             assert is_one_line(error), damage
-        last_lines(finished)
+        last_step(finished)
 
 
 def test_nan_survives(tmp_path):

@@ -14,7 +14,7 @@ from tests.test_readme import COMMANDS, OFFLINE
 
 pytestmark = pytest.mark.slow  # make test-docs
 PARTS = (
-    "adalora", "tasks", "conf", "scripts", "hydra_plugins", "results/paper", "results/pocket", "train.py", "Makefile",
+    "adalora", "tasks", "conf", "scripts", "results/paper", "results/pocket", "train.py", "Makefile",
     "pyproject.toml", "constraints.txt", "assets.txt",
 )  # fmt: skip
 FIRST = next(command for command in OFFLINE if "ONLY=" in command)  # makes the runs that the others read

@@ -21,7 +21,7 @@ def checkout(tmp_path_factory):
     """A copy of the checkout, and a shell's environment in it: a venv over this one, which keeps what pip installs."""
     folder = tmp_path_factory.mktemp("extending") / "checkout"
     folder.mkdir()
-    for name in ("adalora", "tasks", "conf", "scripts", "hydra_plugins", "train.py"):
+    for name in ("adalora", "tasks", "conf", "scripts", "train.py"):
         (shutil.copytree if (ROOT / name).is_dir() else shutil.copy)(ROOT / name, folder / name)
     (folder / "results").mkdir()
     (folder / "results/paper").symlink_to(ROOT / "results/paper")

@@ -11,7 +11,7 @@ from adalora.lock import held
 from adalora.reading import Damaged, read_lines
 from adalora.resultfile import RECORDS, Result, read_result
 from adalora.runfolder import FAILED, read_status
-from adalora.sweep.queue import queued
+from adalora.sweep.slurm import queued
 
 StateName = Literal["running", "done", "queued", "failed", "interrupted", "died", "missing"]
 ORDER: tuple[StateName, ...] = ("running", "done", "failed", "interrupted", "died")  # of several, the first counts
@@ -130,16 +130,10 @@ def state_of(folders: Sequence[Folder], content: Content | None = None, job: str
     return State("missing")
 
 
-def last_lines(folder: Path) -> tuple[int, Mapping[str, float]]:
-    """The last logged step of a run, and its last evaluation."""
-    step, evaluation = 0, dict[str, float]()
+def last_step(folder: Path) -> int:
+    """The last logged step of a run."""
     try:
         lines, _ = read_lines(folder / "metrics.jsonl", TAIL)
     except Damaged:
-        return step, evaluation
-    for _, line in reversed(lines):
-        step = max(step, line.step)
-        if found := {name: value for name, value in line.numbers.items() if name.startswith("eval/")}:
-            evaluation = {name.removeprefix("eval/"): value for name, value in found.items()}
-            break
-    return step, evaluation
+        return 0
+    return max((line.step for _, line in lines), default=0)

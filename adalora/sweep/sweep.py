@@ -13,12 +13,11 @@ from adalora.progress.terminal import console
 from adalora.sweep.cells import Cell
 from adalora.sweep.check import check_disk, contents
 from adalora.sweep.estimate import Estimate, estimator
-from adalora.sweep.launchers import Launcher, Local, Slurm
 from adalora.sweep.listing import duration
 from adalora.sweep.live import Line, View, Watched
-from adalora.sweep.queue import SWEEPS
+from adalora.sweep.local import Outcome, run_cells
 from adalora.sweep.records import Recorder
-from adalora.sweep.rounds import Sweep
+from adalora.sweep.slurm import SWEEPS, Slurm, follow, submit
 from adalora.sweep.states import states
 
 Written = tuple[list[Path], list[str]]  # files, and warnings
@@ -27,7 +26,7 @@ Written = tuple[list[Path], list[str]]  # files, and warnings
 def sweep(
     cells: Sequence[Cell],
     left: Sequence[str],
-    launcher: Launcher,
+    launcher: int | Slurm,
     report: Callable[[Path], Written],
     records: Path | None = None,
 ) -> int:
@@ -36,7 +35,7 @@ def sweep(
     Args:
         cells: the cells.
         left: lines about requested settings that aren't among the cells.
-        launcher: how to launch the runs.
+        launcher: how many runs at once on this machine, or SLURM's options.
         report: writes the tables or pages for the runs below a run root.
         records: folder for records of the runs, written as they finish; recorded cells count as done.
 
@@ -69,7 +68,7 @@ def sweep(
     theirs = ("queued", "running") if isinstance(launcher, Slurm) else ("queued",)
     left_alone = Counter(state.name for state in before.values() if state.name in theirs)
     todo = [cell for cell in able if before[cell.id].name not in ("done", *theirs)]
-    workers = len(todo) if isinstance(launcher, Slurm) else launcher.workers
+    workers = len(todo) if isinstance(launcher, Slurm) else launcher
     seconds = sum(estimates[cell.id].seconds for cell in todo)
     disk = check_disk(root, {cell.id: estimates[cell.id].plan.cost for cell in todo}, workers)
     done = sum(state.name == "done" for state in before.values())
@@ -78,7 +77,7 @@ def sweep(
     if todo:
         say(f"{len(todo)} to run, {where(launcher)}: about {duration(seconds)} one after another; {disk}")
 
-    failed: dict[str, str] = {}
+    outcomes: dict[str, Outcome] = {}
     if todo:
         folder = root / SWEEPS / f"{datetime.now():%Y-%m-%d_%H-%M-%S-%f}-{os.getpid()}"
         lines = [Line(cell.id, name_of(cell), estimates[cell.id].seconds, content[cell.id]) for cell in able]
@@ -91,22 +90,20 @@ def sweep(
                     view.look()
                     recorder.look()
 
-                running = Sweep(folder, launcher, look)
                 try:
-                    running.run(todo)
+                    if isinstance(launcher, Slurm):
+                        outcomes = by_slurm(todo, launcher, folder, look)
+                    else:
+                        outcomes = run_cells(todo, launcher, folder, look)
                 finally:
                     recorder.look(always=True)
-                    if running.jobs and len(running.outcomes) < len(todo):
-                        say(outliving(running.jobs))
                 view.look(always=True)
-        if len(running.outcomes) < len(todo):
+        if isinstance(launcher, Slurm) and not launcher.wait:
             return 1 if unable else 0
-        failed = running.failed()
         for cell in todo:
-            if cell.id in failed:
-                say(f"failed: {cell.command}: {failed[cell.id]}")
-            if cell.id in running.busy():
-                say(f"skipped, running in another process: {cell.command}")
+            if (outcome := outcomes[cell.id]).kind != "done":
+                say(f"{outcome.kind}: {cell.command}: {outcome.reason}")
+    failed = [cell for cell, outcome in outcomes.items() if outcome.kind in ("failed", "stopped")]
     try:
         files, warnings = report(root)
     except UserError as error:
@@ -120,17 +117,32 @@ def sweep(
     return 1 if failed or unable else 0
 
 
-def where(launcher: Launcher) -> str:
-    """How the runs are launched, in words."""
-    return f"{launcher.workers} at once" if isinstance(launcher, Local) else "each a SLURM job"
-
-
-def outliving(jobs: Sequence[str]) -> str:
-    """What the user can do about jobs that outlive the sweep."""
-    return (
+def by_slurm(cells: Sequence[Cell], slurm: Slurm, folder: Path, look: Callable[[], None]) -> dict[str, Outcome]:
+    """Submit all cells, and wait for their jobs unless `slurm` says not to; their outcomes, then."""
+    root, ids = folder.parents[1], {cell.id: None for cell in cells}
+    jobs = submit(cells, slurm, folder)
+    told = (
         f"SLURM has the jobs ({', '.join(jobs)}): make watch follows them, scancel {' '.join(jobs)} ends them, and the "
         "same command submits what is missing and writes the tables"
     )
+    if not slurm.wait:
+        say(told)
+        return {}
+    try:
+        follow(lambda: any(state.name in ("queued", "running") for state in states(root, ids).values()), look)
+    except BaseException:
+        say(told)
+        raise
+    found: dict[str, Outcome] = {}
+    for cell, state in states(root, ids).items():
+        kind = state.name if state.name == "done" or state.name == "failed" else "stopped"
+        found[cell] = Outcome(kind, state.reason or state.name)
+    return found
+
+
+def where(launcher: int | Slurm) -> str:
+    """Where the runs are, in words."""
+    return "each a SLURM job" if isinstance(launcher, Slurm) else f"{launcher} at once"
 
 
 def say(text: str) -> None:

@@ -1,6 +1,6 @@
-"""Assign threads and a GPU to each worker of a sweep, and end workers with their parent.
+"""Assign threads and a GPU to each of several runs on a machine, and end runs with the process that started them.
 
-`conf/hydra/launcher/workers.yaml` sets `ADALORA_WORKERS`; a sweep's rounds set `ADALORA_SWEEP`.
+`conf/hydra/launcher/workers.yaml` sets `ADALORA_WORKERS`; a sweep sets `ADALORA_SWEEP`.
 """
 
 import functools
@@ -10,7 +10,6 @@ import re
 import signal
 import threading
 import time
-from collections.abc import Sequence
 
 WORKERS = "ADALORA_WORKERS"  # number of workers
 SWEEP = "ADALORA_SWEEP"  # pid of the sweep that started train.py
@@ -19,24 +18,38 @@ THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAYON_
 
 
 def share_machine() -> None:
-    """Restrict this process to its share if it is one of several workers. Call before importing torch.
+    """Restrict this process to its share if it is one of the joblib launcher's. Call before importing torch.
 
     The number of threads can change the last bits of a result, so compare runs to the bit only with equal shares.
     """
     if WORKERS not in os.environ:
         return
     end_with(os.getppid())
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    threads = threads_of(int(os.environ[WORKERS]), cores)
-    os.environ |= dict.fromkeys(THREADS, str(threads))
+    number = re.search(r"\d+$", multiprocessing.current_process().name)  # `LokyProcess-3`, from 1
+    os.environ |= share(int(number[0]) - 1 if number else 0, int(os.environ[WORKERS]))
 
     import torch
 
-    torch.set_num_threads(threads)
-    count = torch.cuda.device_count()
-    if count > 1:
-        visible = os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(count)))
-        os.environ["CUDA_VISIBLE_DEVICES"] = gpu_of(multiprocessing.current_process().name, visible.split(","))
+    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+
+
+def share(slot: int, workers: int) -> dict[str, str]:
+    """The environment of one of several processes: its threads, and its GPU, round-robin.
+
+    Args:
+        slot: its number, from 0.
+        workers: how many there are; -1: one a core.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    threads = str(max(1, cores // workers) if workers > 0 else 1)
+    found = dict.fromkeys(THREADS, threads)
+
+    import torch
+
+    if (count := torch.cuda.device_count()) > 1:
+        visible = (os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(count)))).split(",")
+        found["CUDA_VISIBLE_DEVICES"] = visible[slot % len(visible)]
+    return found
 
 
 def end_with_sweep() -> None:
@@ -59,14 +72,3 @@ def end_with(parent: int) -> None:
             time.sleep(LOOK_EVERY)
 
     threading.Thread(target=look, daemon=True).start()
-
-
-def threads_of(workers: int, cores: int) -> int:
-    """Threads per worker, at least one; -1 means one worker per core."""
-    return max(1, cores // workers) if workers > 0 else 1
-
-
-def gpu_of(worker: str, gpus: Sequence[str]) -> str:
-    """The GPU of a worker, assigned round-robin by the number in its name (`LokyProcess-3`)."""
-    number = re.search(r"\d+$", worker)
-    return gpus[(int(number[0]) - 1) % len(gpus) if number else 0]

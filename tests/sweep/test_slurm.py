@@ -7,7 +7,6 @@ import time
 
 import pytest
 
-from adalora.sweep.queue import jobs_of
 from tests.programs import Program, error_of, run
 
 pytestmark = [
@@ -90,7 +89,7 @@ def test_preempted_and_timed_out_a_sweep_ends_in_a_serial_one_s_bits(sweep, tiny
     again = sweep("--launcher", "slurm", "--slurm", SMALL, *long, "--detach").ended(60)  # submits nothing twice
     assert again.code == 0, again.stderr
     assert "queued already" in again.stdout
-    assert len(list((tmp_path / "runs/.multirun").glob("*/round-*"))) == 1
+    assert len(list((tmp_path / "runs/.multirun").glob("*/array-*"))) == 1
     for signal in signals:  # it would signal the job again, once that runs again
         signal.wait(120)
     while process.poll() is None:  # SLURM holds what was queued again back for two minutes
@@ -101,7 +100,7 @@ def test_preempted_and_timed_out_a_sweep_ends_in_a_serial_one_s_bits(sweep, tiny
     assert done.code == 0, done.stdout + done.stderr
     assert set(listed(tiny_run + long, tmp_path / "runs")) == {"done"}
     for job in told:
-        (folder,) = (tmp_path / "runs/.multirun").glob(f"*/round-1/.submitit/{job}")
+        (folder,) = (tmp_path / "runs/.multirun").glob(f"*/array-1/.submitit/{job}")
         output = "".join(path.read_text() for path in folder.glob("*_log.*"))
         assert "resuming from the checkpoint of step" in output
         assert "the same command resumes from there" in output
@@ -118,7 +117,7 @@ def checkpoints(tmp_path):
 
 def started(tmp_path, job):
     """Whether a job is training."""
-    logs = (tmp_path / "runs/.multirun").glob(f"*/round-*/.submitit/{job}/*_log.out")
+    logs = (tmp_path / "runs/.multirun").glob(f"*/array-*/.submitit/{job}/*_log.out")
     texts = [log.read_text() for log in logs]
     return any(" 250/" in text and " 750/" not in text for text in texts)
 
@@ -127,8 +126,7 @@ def test_submitted_and_left_it_is_queued_until_the_jobs_end(sweep, tiny_run, tmp
     submitted = sweep("--launcher", "slurm", "--slurm", SMALL + " array_parallelism=1", "--detach").ended(120)
     assert submitted.code == 0, submitted.stderr
     assert "make watch follows them, scancel" in submitted.stdout
-    (place,) = (tmp_path / "runs/.multirun").glob("*/round-1")
-    assert len(jobs_of(place)) == 6
+    assert len(list((tmp_path / "runs/.multirun").glob("*/array-1/.submitit/[0-9]*_[0-9]"))) == 6
     assert listed(tiny_run, tmp_path / "runs").count("queued") >= 4
     subprocess.run(["scancel", "--me"], check=True)
     until(lambda: not jobs())

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from adalora.sweep.states import Content, last_lines, scan, state_of
+from adalora.sweep.states import Content, last_step, scan, state_of
 from tests.reporting.forged import make as forged
 
 
@@ -75,7 +75,7 @@ def test_damaged_files_are_no_runs(tmp_path, run):
 
 def test_progress_is_read_from_the_end_of_the_log(run):
     folder = run("a", "running")
-    assert last_lines(folder) == (0, {})
+    assert last_step(folder) == 0
     lines = [{"step": 5, "eval/accuracy": 0.5}, {"step": 6, "train/loss": 1.0}]
     (folder / "metrics.jsonl").write_text("\n".join(map(json.dumps, lines)) + '\n{"step": 7, "tr')
-    assert last_lines(folder) == (6, {"accuracy": 0.5})
+    assert last_step(folder) == 6

@@ -4,12 +4,13 @@ import json
 import os
 import signal
 import time
+from pathlib import Path
 
 import pytest
 
 from adalora.lock import held, locked
 from adalora.runfolder import read_status
-from adalora.sweep.worker import gpu_of, threads_of
+from adalora.sweep.worker import share
 from tests.programs import Program, error_of, newest_step, run
 
 
@@ -18,11 +19,11 @@ def sweep(tiny_run, tmp_path):
     """`sweep("--seeds", "1")` starts `scripts/reproduce.py run` over SST-2's LoRA and AdaLoRA cells at 0.3M."""
     started = []
 
-    def start(*args, seeds="1,2"):
+    def start(*args, seeds="1,2", **environment):
         process = Program(
             "scripts/reproduce.py", "run", "glue", "--seeds", seeds,
             "--only", "task=sst2 method=lora,adalora budget=0.3M", "--out", tmp_path / "tables",
-            *tiny_run, *args, COLUMNS="200",
+            *tiny_run, *args, COLUMNS="200", **environment,
         )  # fmt: skip
         started.append(process)
         return process
@@ -62,38 +63,40 @@ LONG = ("training.max_steps=600", "training.checkpoint_steps=20", "training.eval
 
 
 @pytest.mark.slow
-def test_a_sweep_whose_workers_are_killed_goes_on_and_ends_as_a_serial_one(sweep, tmp_path):
-    runs, serial = tmp_path / "runs", tmp_path / "serial"
-    process = sweep("--workers", "2", *LONG)
-    while process.poll() is None and newest_step(runs) == 0:
+def test_killed_processes_are_started_again_and_all_ends_as_alone(sweep, tmp_path):
+    """Twelve cells, three of their processes killed, then the sweep itself; the bits are those of single runs with the
+    same threads."""
+    runs, serial, seeds = tmp_path / "runs", tmp_path / "serial", "1,2,3,4,5,6"
+    process, killed = sweep("--workers", "2", *LONG, seeds=seeds), {}
+    while process.poll() is None and len(killed) < 3:
+        for folder, pid in at_work(runs).items():
+            if folder not in killed and newest_step(folder) > 0 and len(killed) < 3:
+                killed[folder] = pid
+                os.kill(pid, signal.SIGKILL)
         time.sleep(0.05)
-    for pid in at_work(runs).values():  # a worker: joblib then ends the whole batch
-        os.kill(pid, signal.SIGKILL)
-        break
-    while process.poll() is None and not list(runs.glob(".multirun/*/round-2")):
+    while process.poll() is None and len(list(runs.rglob("result.json"))) < 6:
         time.sleep(0.05)
-    time.sleep(8)
-    assert process.poll() is None, process.ended()
     process.kill()  # and everything at once
     process.ended()
-    code, output = ended(sweep("--workers", "2", *LONG))
+    code, output = ended(sweep("--workers", "2", *LONG, seeds=seeds))
     assert code == 0, output
-    assert "0 of 4 cells failed" in output
+    assert "0 of 12 cells failed" in output
     before = {path: path.stat().st_mtime_ns for path in runs.rglob("result.json")}
-    code, output = ended(sweep("--workers", "2", *LONG))
+    code, output = ended(sweep("--workers", "2", *LONG, seeds=seeds))
     assert code == 0
-    assert "4 cells, 4 done" in output
+    assert "12 cells, 12 done" in output
     assert before == {path: path.stat().st_mtime_ns for path in runs.rglob("result.json")}
     assert "subset" in (tmp_path / "tables/packaged.md").read_text()
 
-    code, output = ended(sweep(*LONG, f"run_root={serial}"))
+    threads = str(max(1, len(os.sched_getaffinity(0)) // 2))
+    code, output = ended(sweep(*LONG, f"run_root={serial}", seeds=seeds, OMP_NUM_THREADS=threads))
     assert code == 0, output
     assert results(runs) == results(serial)
-    assert len(results(runs)) == 4
+    assert len(results(runs)) == 12
 
 
 @pytest.mark.slow
-def test_a_cell_that_takes_down_two_workers_counts_as_failed_and_the_rest_is_done(sweep, tmp_path):
+def test_a_cell_whose_process_dies_twice_has_failed_and_the_rest_is_done(sweep, tmp_path):
     runs = tmp_path / "runs"
     process = sweep("--workers", "2", *LONG, seeds="1")
     killed = set()
@@ -110,6 +113,32 @@ def test_a_cell_that_takes_down_two_workers_counts_as_failed_and_the_rest_is_don
     assert list(results(runs)) == [("lora", 1)]
     listed = run("scripts/reproduce.py", "watch", "--runs", runs)
     assert "1 done, 1 failed of 2" in listed.stdout
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
+def test_a_stopped_sweep_leaves_checkpoints_and_no_process(sweep, tmp_path, number):
+    """The runs get one SIGTERM from the sweep, and save."""
+    runs = tmp_path / "runs"
+    process = sweep("--workers", "2", "training.max_steps=20000", "training.checkpoint_steps=20", seeds="1")
+    while process.poll() is None and sum(newest_step(folder) > 0 for folder in at_work(runs)) < 2:
+        time.sleep(0.05)
+    pids = list(at_work(runs).values())
+    os.kill(process.pid, number)
+    done = process.ended(15)
+    assert done.code == 128 + number and "the same command resumes" in done.stderr
+    assert not [pid for pid in pids if Path(f"/proc/{pid}").exists()]
+    assert {read_status(path.parent).status for path in runs.glob("[!.]*/*/*/*/*/status")} == {"interrupted"}
+    (log,) = runs.glob(".multirun/*/0001-*.txt")
+    assert "the same command resumes from there" in log.read_text()
+
+
+@pytest.mark.slow
+def test_two_sweeps_at_once_share_the_cells(sweep, tmp_path):
+    both = [sweep(*LONG) for _ in range(2)]
+    done = [ended(process) for process in both]
+    assert 0 in {code for code, _ in done}
+    assert len(results(tmp_path / "runs")) == 4  # none ran twice
+    assert any("busy: python train.py" in output or "done" in output for _, output in done)
 
 
 @pytest.mark.parametrize("workers", ["1", pytest.param("2", marks=pytest.mark.slow)])
@@ -141,7 +170,7 @@ def test_a_cell_that_somebody_else_is_at_work_on_is_left_and_one_that_fails_does
     with locked(folder):
         code, output = ended(sweep(*short, seeds="1,2"))
     assert code == 1
-    assert output.count("skipped, running in another process: ") == 1
+    assert output.count("busy: python train.py") == 1
     assert output.count("failed: python train.py") == 1
     assert "are damaged" in output
     assert sorted(results(runs)) == [("adalora", 1), ("adalora", 2), ("lora", 1), ("lora", 2)]
@@ -164,14 +193,19 @@ def test_two_multiruns_of_the_same_moment_have_folders_of_their_own(tiny_run, tm
     assert [len(list(folder.rglob("outcome.json"))) for folder in sweeps] == [1, 1]
 
 
-def test_a_list_of_runs_that_cannot_be_read_is_one_line(tmp_path):
-    (tmp_path / "cells.json").write_text("{")
-    done = run("train.py", "--multirun", "hydra/sweeper=cells", f"hydra.sweeper.file={tmp_path}/cells.json",
-               f"run_root={tmp_path}")  # fmt: skip
-    assert "cells.json is damaged (invalid JSON" in error_of(done)
+def test_a_run_that_another_process_works_on_ends_with_its_own_code(tiny_run, tmp_path):
+    short = ("method=lora", "training.max_steps=2")
+    assert run("train.py", *tiny_run, *short).code == 0
+    (folder,) = (tmp_path / "runs").glob("*/*/lora/*/*")
+    (folder / "result.json").unlink()
+    with locked(folder):
+        done = run("train.py", *tiny_run, *short)
+    assert done.code == 75 and "another process" in done.stderr
 
 
-def test_workers_share_cores_and_take_gpus_in_turn():
-    assert [threads_of(workers, 8) for workers in (1, 2, 3, 16, -1)] == [8, 4, 2, 1, 1]
-    assert [gpu_of(f"LokyProcess-{i}", ["4", "5"]) for i in (1, 2, 3)] == ["4", "5", "4"]
-    assert gpu_of("MainProcess", ["4", "5"]) == "4"
+def test_several_runs_share_cores_and_take_gpus_in_turn(monkeypatch):
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: range(8), raising=False)
+    assert [share(0, workers)["OMP_NUM_THREADS"] for workers in (1, 2, 3, 16, -1)] == ["8", "4", "2", "1", "1"]
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5")
+    assert [share(slot, 4)["CUDA_VISIBLE_DEVICES"] for slot in range(3)] == ["4", "5", "4"]
