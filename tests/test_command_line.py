@@ -138,7 +138,8 @@ def test_two_processes_do_not_work_in_one_folder(tiny_run, tmp_path):
     first = Program("train.py", *args)
     while first.poll() is None and newest_step(tmp_path / "runs") == 0:
         time.sleep(0.05)
-    assert "is working on" in error_of(run("train.py", *args))
+    done = run("train.py", *args)
+    assert done.code == 75 and done.stderr.count("\n") == 1 and "is working on" in done.stderr
     first.kill()
 
 

@@ -10,7 +10,9 @@ import torch
 from torch import nn
 
 from adalora.config.schema import Config
+from adalora.studies import read_studies
 from adalora.sweep.cells import compose
+from adalora.sweep.published import TABLES
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -129,8 +131,7 @@ def test_every_target_exists(command):
     targets = [text for text in command[1:] if "=" not in text]
     makefile = (ROOT / "Makefile").read_text()
     (phony,) = re.findall(r"^\.PHONY: (.*)$", makefile, flags=re.M)
-    (tables,) = re.findall(r"^TABLES := (.*)$", makefile, flags=re.M)
-    known = {*phony.split(), *(f"reproduce-{table}" for table in tables.split())}
+    known = {*phony.split(), *(f"reproduce-{name}" for name in (*TABLES, *read_studies()))}
     assert set(targets) <= known, targets
 
 

@@ -193,16 +193,6 @@ def test_two_multiruns_of_the_same_moment_have_folders_of_their_own(tiny_run, tm
     assert [len(list(folder.rglob("outcome.json"))) for folder in sweeps] == [1, 1]
 
 
-def test_a_run_that_another_process_works_on_ends_with_its_own_code(tiny_run, tmp_path):
-    short = ("method=lora", "training.max_steps=2")
-    assert run("train.py", *tiny_run, *short).code == 0
-    (folder,) = (tmp_path / "runs").glob("*/*/lora/*/*")
-    (folder / "result.json").unlink()
-    with locked(folder):
-        done = run("train.py", *tiny_run, *short)
-    assert done.code == 75 and "another process" in done.stderr
-
-
 def test_several_runs_share_cores_and_take_gpus_in_turn(monkeypatch):
     monkeypatch.setattr("os.sched_getaffinity", lambda _: range(8), raising=False)
     assert [share(0, workers)["OMP_NUM_THREADS"] for workers in (1, 2, 3, 16, -1)] == ["8", "4", "2", "1", "1"]
