@@ -20,6 +20,7 @@ from matplotlib.figure import Figure
 from adalora.errors import UserError
 from adalora.files import READ_ONLY, write_text
 from adalora.options import written
+from adalora.published import size_of
 from adalora.reading import read_text, reason
 from adalora.reporting import figures
 from adalora.reporting.claims import Claim, read_claims
@@ -212,8 +213,12 @@ def of_cell(run: Any, cell: Sequence[str]) -> bool:
     given = dict(option.split("=", 1) for option in cell)
     if (run.task, run.method) != (given.get("task"), given.get("method")):
         return False
-    known = [(run.options[key], text) for key, text in given.items() if key in run.options]
-    same = all(written(value) == text or number(text) == value for value, text in known)
+    budget = run.result.budget
+    values = run.options | {"model": run.result.model["name"]}
+    if budget["name"] != "any":  # a method without one ignores it
+        values |= {"budget": budget["name"], "budget.params": budget["params"]}
+    known = [(values[key], text) for key, text in given.items() if key in values]
+    same = all(value in (size_of(text), number(text)) or written(value) == text for value, text in known)
     return same and all(key in given for key, _ in run.own if key.startswith("method."))
 
 

@@ -13,11 +13,12 @@ from adalora.errors import UserError
 from adalora.places import RESULTS
 from adalora.reading import sealed
 from adalora.reporting.claims import read_claims
-from adalora.reporting.study import records, render, write_pages
+from adalora.reporting.frame import heads
+from adalora.reporting.study import of_cell, records, render, write_pages
 from adalora.reporting.tables import signed, span
 from adalora.studies import read_study
+from tests.reporting.forged import frame, with_options
 from tests.reporting.forged import make as forged
-from tests.reporting.forged import with_options
 
 POCKET = RESULTS / "pocket"
 METHODS, TASKS = ("AdaLoRA", "SVD-LoRA", "LoRA"), ("r8", "mrpc", "stsb", "cola")
@@ -282,6 +283,30 @@ def test_records_that_are_not_of_the_grid_or_twice_do_not_count(tmp_path):
     (folder / "claims.md").write_text("of before")
     write_pages(folder)
     assert not (folder / "claims.md").exists()
+
+
+@pytest.mark.parametrize(
+    "cell, same",
+    [
+        ("task=rte method=adalora budget=0.3M", True),
+        ("task=rte method=adalora budget=0.16%", True),  # another name of that size
+        ("task=rte method=adalora budget=1.2M", False),
+        ("task=rte method=lora budget=0.3M", False),
+        ("task=rte method=adalora training.lr=1.2e-3 method.alpha=32 precision=fp32", True),
+        ("task=rte method=adalora training.lr=1e-3", False),
+        ("task=rte method=adalora model=deberta_minilm", False),
+        ("task=rte method=adalora method.beta1=0.5", False),
+    ],
+)
+def test_a_record_belongs_to_the_cell_with_its_options(cell, same):
+    (run,) = heads(frame(forged())).itertuples()
+    assert of_cell(run, cell.split()) is same
+
+
+def test_a_method_option_that_the_cell_does_not_give_makes_another_cell():
+    (run,) = heads(frame(forged(method__init_rank=2, method__target_rank=2.0))).itertuples()
+    assert not of_cell(run, ["task=rte", "method=adalora"])
+    assert of_cell(run, ["task=rte", "method=adalora", "method.init_rank=2", "method.target_rank=2"])
 
 
 TOY = {
