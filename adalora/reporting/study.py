@@ -23,7 +23,7 @@ from adalora.options import written
 from adalora.published import size_of
 from adalora.reading import read_text, reason
 from adalora.reporting import figures
-from adalora.reporting.claims import Claim, read_claims
+from adalora.reporting.claims import FILE, Claim, read_claims
 from adalora.reporting.columns import title_of
 from adalora.reporting.curves import Logs, over_seeds, rank_grids
 from adalora.reporting.frame import collapsed, frame_of, heads, read
@@ -249,6 +249,9 @@ def write_pages(folder: Path) -> tuple[list[Path], list[str]]:
         UserError: a file can't be read or written, or the template has a mistake.
     """
     study, claims = read_study(folder), read_claims(folder)
+    for claim in claims:
+        if unknown := sorted(set(claim.tasks) - study.tasks.keys()):
+            raise UserError(f"{folder / FILE}: {claim.id} names the task {unknown[0]}, which study.yaml doesn't have")
     grids, lines = {}, []
     for name in study.grids:
         grids[name], told = records(study, name, claims)
@@ -262,6 +265,9 @@ def write_pages(folder: Path) -> tuple[list[Path], list[str]]:
     if not main.complete:
         for name in ("claims.md", "claims.csv", "claims.tex", "report.html"):
             (folder / name).unlink(missing_ok=True)
+    else:
+        unrun = [name for name, verdict in main.verdicts.items() if not verdict.run]
+        lines += [f"{name} has no run: check its methods, options, budgets and metrics" for name in unrun]
     if main.seeds:
         found = findings(main.recorded, [], [study])
         files += write_tables(found, folder, claims=main.complete)

@@ -66,18 +66,8 @@ def plan_table(plans: Sequence[dict[str, Any]]) -> Any:
 
     table = Table(box=None, title="planned")
     for column in (
-        "model",
-        "task",
-        "method",
-        "seed",
-        "setting",
-        "budget",
-        "adapter kept",
-        "deviation",
-        "peak",
-        "head",
-        "steps",
-    ):
+        "model", "task", "method", "seed", "setting", "budget", "adapter kept", "deviation", "peak", "head", "steps",
+    ):  # fmt: skip
         words = column in ("model", "task", "method", "setting")
         table.add_column(column, justify="left" if words else "right", overflow="fold")
     for plan in plans:

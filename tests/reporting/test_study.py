@@ -258,6 +258,10 @@ def test_mistakes_in_a_study_are_one_line(tmp_path):
     (folder / "page.md.j2").unlink()
     with pytest.raises(UserError, match=r"page.md.j2.*: restore it"):
         write_pages(folder)
+    text = (folder / "claims.yaml").read_text()
+    (folder / "claims.yaml").write_text(text.replace("mrpc", "mrcp", 1))
+    with pytest.raises(UserError, match=r"claims.yaml: pocket-primary names the task mrcp, which study.yaml doesn't"):
+        write_pages(folder)
     (folder / "claims.yaml").unlink()
     with pytest.raises(UserError, match=r"claims.yaml is missing"):
         write_pages(folder)
@@ -346,6 +350,9 @@ def test_a_second_study_is_a_folder_without_python(tmp_path):
     assert "SoRA - BitFit, RTE: +2.50 (-3.85 to +8.85), open;\n87.5, collapsed 0" in text  # 2.5 -+ 12.706 * 0.5
     assert {path.name for path in files} >= {"README.md", "ranks.svg", "glue.md", "claims.md", "report.html"}
     assert "**toy-one: open**" in (folder / "claims.md").read_text()
+    claims = (folder / "claims.yaml").read_text()
+    (folder / "claims.yaml").write_text(claims + claims.replace("toy-one", "toy-two").replace("0.3M", "0.4M"))
+    assert "toy-two has no run: check its methods, options, budgets and metrics" in write_pages(folder)[1]
 
 
 def test_the_committed_page_says_what_its_records_say(committed):
