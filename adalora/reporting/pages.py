@@ -24,7 +24,7 @@ from adalora.variant import Variant, describe
 KEY = ["method", "budget", "variant"]  # of a row's published numbers
 
 
-class Part(BaseModel, extra="forbid"):
+class Printed(BaseModel, extra="forbid"):
     """One published table."""
 
     table: str  # name in results/paper
@@ -43,7 +43,7 @@ class Page(BaseModel, extra="forbid"):
 
     title: str
     about: str
-    parts: list[Part]
+    parts: list[Printed]
     whole: bool = False
     notes: list[str] = []
 
@@ -160,7 +160,7 @@ def warned_of(sections: Sequence[Section]) -> list[str]:
     return list(dict.fromkeys(line for section in sections for line in warnings_of(section.runs)))
 
 
-def beside(page: Page, part: Part, ours: pd.DataFrame, cells: pd.DataFrame, paper: Paper) -> Section:
+def beside(page: Page, part: Printed, ours: pd.DataFrame, cells: pd.DataFrame, paper: Paper) -> Section:
     """A published table: our runs of its rows (or of all rows, if the page is `whole`), and its rows without runs."""
     columns, theirs = part.all(), paper.get(part.table, {})
     printed = published_frame(theirs)[KEY].drop_duplicates()

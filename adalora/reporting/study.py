@@ -218,11 +218,11 @@ def of_cell(run: Any, cell: Sequence[str]) -> bool:
     if budget["name"] != "any":  # a method without one ignores it
         values |= {"budget": budget["name"], "budget.params": budget["params"]}
     known = [(values[key], text) for key, text in given.items() if key in values]
-    same = all(value in (size_of(text), number(text)) or written(value) == text for value, text in known)
+    same = all(value in (size_of(text), as_number(text)) or written(value) == text for value, text in known)
     return same and all(key in given for key, _ in run.own if key.startswith("method."))
 
 
-def number(text: str) -> float | None:
+def as_number(text: str) -> float | None:
     """A number, also as 1e-2, which YAML takes for a text."""
     try:
         return float(text)

@@ -50,7 +50,7 @@ def run_cells(cells: Sequence[Cell], workers: int, folder: Path, look: Callable[
         KeyboardInterrupt: stopped by Ctrl-C, or by SIGTERM (`Terminated`).
     """
     left = deque(cells)
-    logs = {cell.id: folder / f"{number:04}-{name_of(cell)}.txt" for number, cell in enumerate(cells, start=1)}
+    logs = {cell.id: folder / f"{number:04}-{file_name(cell)}.txt" for number, cell in enumerate(cells, start=1)}
     running: dict[int, tuple[Cell, subprocess.Popen[bytes]]] = {}  # by slot
     outcomes: dict[str, Outcome] = {}
     deaths: Counter[str] = Counter()
@@ -111,7 +111,7 @@ def outcome(cell: Cell, code: int, log: Path) -> Outcome:
     return Outcome("failed", said) if code else Outcome("done")
 
 
-def name_of(cell: Cell) -> str:
+def file_name(cell: Cell) -> str:
     """A file name."""
     return re.sub(r"[^\w.=-]+", "-", " ".join(cell.overrides))[:150]
 

@@ -80,7 +80,7 @@ def submit(cells: Sequence[Cell], slurm: Slurm, folder: Path) -> list[str]:
     """
     import submitit
 
-    options = launcher(slurm.options)
+    options = launcher_options(slurm.options)
     limit = options.pop("max_num_timeout")
     own = {name: value for name, value in options.items() if not name.startswith("_") and name != "submitit_folder"}
     shared = ("timeout_min", "cpus_per_task", "gpus_per_node", "tasks_per_node", "mem_gb", "nodes", "name",
@@ -103,7 +103,7 @@ def submit(cells: Sequence[Cell], slurm: Slurm, folder: Path) -> list[str]:
     return found
 
 
-def launcher(options: Sequence[str]) -> dict[str, Any]:
+def launcher_options(options: Sequence[str]) -> dict[str, Any]:
     """The options of conf/hydra/launcher/slurm.yaml, with some set. Raises `UserError`."""
     import hydra
     from hydra.core.global_hydra import GlobalHydra

@@ -25,31 +25,40 @@ def share_machine() -> None:
     if WORKERS not in os.environ:
         return
     end_with(os.getppid())
-    number = re.search(r"\d+$", multiprocessing.current_process().name)  # `LokyProcess-3`, from 1
-    os.environ |= share(int(number[0]) - 1 if number else 0, int(os.environ[WORKERS]))
+    workers = int(os.environ[WORKERS])
+    os.environ |= threads(workers)  # numpy's and torch's libraries read it when they are loaded
 
     import torch
 
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+    number = re.search(r"\d+$", multiprocessing.current_process().name)  # `LokyProcess-3`, from 1
+    os.environ |= gpu(int(number[0]) - 1 if number else 0)
 
 
 def share(slot: int, workers: int) -> dict[str, str]:
-    """The environment of one of several processes: its threads, and its GPU, round-robin.
+    """The environment of one of several processes: its threads and its GPU.
 
     Args:
         slot: its number, from 0.
         workers: how many there are; -1: one a core.
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    threads = str(max(1, cores // workers) if workers > 0 else 1)
-    found = dict.fromkeys(THREADS, threads)
+    return threads(workers) | gpu(slot)
 
+
+def threads(workers: int) -> dict[str, str]:
+    """The environment that gives each of some processes its threads, at least one."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return dict.fromkeys(THREADS, str(max(1, cores // workers) if workers > 0 else 1))
+
+
+def gpu(slot: int) -> dict[str, str]:
+    """The environment that gives a process its GPU, round-robin, if there are several."""
     import torch
 
-    if (count := torch.cuda.device_count()) > 1:
-        visible = (os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(count)))).split(",")
-        found["CUDA_VISIBLE_DEVICES"] = visible[slot % len(visible)]
-    return found
+    if (count := torch.cuda.device_count()) < 2:
+        return {}
+    visible = (os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(count)))).split(",")
+    return {"CUDA_VISIBLE_DEVICES": visible[slot % len(visible)]}
 
 
 def end_with_sweep() -> None:

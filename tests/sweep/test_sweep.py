@@ -138,7 +138,6 @@ def test_two_sweeps_at_once_share_the_cells(sweep, tmp_path):
     done = [ended(process) for process in both]
     assert 0 in {code for code, _ in done}
     assert len(results(tmp_path / "runs")) == 4  # none ran twice
-    assert any("busy: python train.py" in output or "done" in output for _, output in done)
 
 
 @pytest.mark.parametrize("workers", ["1", pytest.param("2", marks=pytest.mark.slow)])
