@@ -55,28 +55,28 @@ help:
 	@echo "$$HELP"
 
 check-device: $(READY)
-	@$(PY) scripts/check_device.py
+	@$(PY) -m scripts.check_device
 
 demo: $(READY)
 	$(PY) train.py model=deberta_minilm task=r8 budget=0.3M method=adalora
 
 list: $(READY)
-	@$(PY) scripts/reproduce.py list $(WHAT) --format $(FORMAT) $(CELLS)
+	@$(PY) -m scripts.reproduce list $(WHAT) --format $(FORMAT) $(CELLS)
 
 reproduce-%: $(READY)
-	@$(PY) scripts/reproduce.py run $* --workers $(WORKERS) --launcher $(LAUNCHER) --slurm '$(SLURM)' $(if $(DETACH),--detach) $(CELLS)
+	@$(PY) -m scripts.reproduce run $* --workers $(WORKERS) --launcher $(LAUNCHER) --slurm '$(SLURM)' $(if $(DETACH),--detach) $(CELLS)
 
 watch: $(READY)
-	@$(PY) scripts/reproduce.py watch --runs '$(RUNS)'
+	@$(PY) -m scripts.reproduce watch --runs '$(RUNS)'
 
 tables: $(READY)
-	@$(PY) scripts/tables.py --runs '$(RUNS)' $(if $(OUT),--out '$(OUT)')
+	@$(PY) -m scripts.tables --runs '$(RUNS)' $(if $(OUT),--out '$(OUT)')
 
 report: $(READY)
-	@$(PY) scripts/report.py --runs '$(RUNS)' $(if $(OUT),--out '$(OUT)')
+	@$(PY) -m scripts.report --runs '$(RUNS)' $(if $(OUT),--out '$(OUT)')
 
 compare: $(READY)
-	@$(PY) scripts/compare.py '$(A)' '$(B)' --runs '$(RUNS)'
+	@$(PY) -m scripts.compare '$(A)' '$(B)' --runs '$(RUNS)'
 
 bench: $(READY)
 	@$(PY) -m scripts.bench $(ARGS)

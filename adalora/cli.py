@@ -19,11 +19,11 @@ from adalora.config import register, validated
 from adalora.config.mistakes import check_arguments, explained
 from adalora.config.usage import usage
 from adalora.errors import BUSY, Busy, Interrupted, UserError
-from adalora.files import unwritable
+from adalora.files.writing import unwritable
 from adalora.places import CONF
-from adalora.signals import hand_on
 from adalora.sweep.multirun import note_job
 from adalora.sweep.worker import end_with_sweep, share_machine
+from adalora.training.signals import hand_on
 
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # makes cuBLAS deterministic
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
@@ -42,11 +42,11 @@ def main(tree: DictConfig) -> float | None:
         share_machine()
         config = validated(tree, job.overrides.task)
         if config.dry_run:
-            from adalora.dryrun import dry_run  # skips the imports that only training needs
+            from adalora.run.dry_run import dry_run  # skips the imports that only training needs
 
             outcome = dry_run(config)
         else:
-            from adalora.run import run
+            from adalora.run.run import run
 
             outcome = run(config, [*config_flags(sys.argv[1:]), *job.overrides.task])
     except UserError as error:
@@ -61,7 +61,7 @@ def main(tree: DictConfig) -> float | None:
         sys.exit(128 + stop.signal)
     except Exception as error:
         if not sweeping:
-            processes.first_to_tell()  # the traceback says it; the other processes, which lose this one, say nothing
+            processes.first_to_report()  # the traceback says it; the other processes, which lose this one, say nothing
             raise
         outcome = {"error": f"{type(error).__name__}: {error}"}
         traceback.print_exc()
@@ -84,12 +84,12 @@ def config_flags(arguments: Sequence[str]) -> list[str]:
 
 def tell(line: str) -> None:
     """Print one line, from one of the run's processes only."""
-    if processes.first_to_tell():
+    if processes.first_to_report():
         print(line, file=sys.stderr)
 
 
 def command() -> None:
-    """`train.py`, and `adalora-train` of an installed wheel."""
+    """What `train.py` does."""
     if {"--help", "-h"} & set(sys.argv):  # Hydra's own help scans every group twice, which takes seconds
         try:
             print(usage(sys.argv[1:]))

@@ -1,7 +1,19 @@
-"""Ranks of the processes that torchrun or accelerate start for one run."""
+"""The processes that torchrun or accelerate start for one run: their ranks, and what they tell each other.
+
+Composing options needs the ranks, so torch is only imported where tensors are exchanged.
+"""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from adalora.errors import LostProcess
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from torch.distributed import Work
 
 
 def count() -> int:
@@ -24,7 +36,7 @@ def local_rank() -> int:
     return int(os.environ.get("LOCAL_RANK", "0"))
 
 
-def first_to_tell() -> bool:
+def first_to_report() -> bool:
     """Whether this process is the first of the run to report its end, so that only one line is printed.
 
     The processes agree through their launcher's store. Without one, rank 0 reports.
@@ -34,8 +46,71 @@ def first_to_tell() -> bool:
     from torch import distributed
 
     try:
-        place = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
-        store = distributed.TCPStore(*place, is_master=False, timeout=timedelta(seconds=5))
-        return store.add(f"adalora/told/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", 1) == 1
+        host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+        store = distributed.TCPStore(host, port, is_master=False, timeout=timedelta(seconds=5))
+        return store.add(f"adalora/reported/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", 1) == 1
     except (KeyError, distributed.DistError):
         return rank() == 0 or distributed.is_initialized()  # rank 0 hosted the store and is gone
+
+
+def several() -> bool:
+    """Whether the run has several processes, connected by torch.distributed."""
+    from torch import distributed
+
+    return distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1
+
+
+def average(tensor: "Tensor") -> None:
+    """Average a tensor over all processes, in place; a no-op for one process."""
+    if several():
+        from torch import distributed
+
+        distributed.all_reduce(tensor)
+        tensor /= distributed.get_world_size()
+
+
+class Agreement:
+    """Let all processes act on a request of any of them after the same step.
+
+    With one process that is immediate. With several it is one step later: the CPUs exchange the flags while the next
+    step is computed, so no device waits.
+
+    Args:
+        size: number of flags per process.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.sent: list[int] | Tensor = [0] * size
+        self.work: Work | None = None
+
+    def __call__(self, *wanted: int) -> list[int]:
+        """The maximum of each flag over the processes, as of the previous call."""
+        if not several():
+            return list(wanted)
+        import torch
+
+        if self.work is not None:
+            self.work.wait()
+        agreed = list(map(int, self.sent))
+        self.sent = torch.tensor(wanted)
+        self.work = torch.distributed.all_reduce(self.sent, torch.distributed.ReduceOp.MAX, async_op=True)
+        return agreed
+
+
+@contextmanager
+def noticing_loss() -> Iterator[None]:
+    """Translate the error that a lost peer causes.
+
+    Raises:
+        LostProcess: another process is gone.
+    """
+    from torch import distributed
+
+    try:
+        yield
+    except (RuntimeError, distributed.DistError) as error:
+        if several() and (isinstance(error, distributed.DistError) or "gloo" in str(error)):
+            raise LostProcess(
+                "another process of this run ended: the same command resumes from the last checkpoint, if there is one"
+            ) from error
+        raise

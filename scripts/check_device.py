@@ -12,16 +12,14 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it runs uninstalled, as train.py does
-
 import torch
 from rich.console import Console
 from rich.table import Table
 
 from adalora.errors import UserError
-from adalora.memory import GIB, machine
-from adalora.plan import make_plan
-from adalora.resultfile import read_result
+from adalora.planning.memory import GIB, machine
+from adalora.planning.plan import make_plan
+from adalora.records.record import read_result
 from adalora.sweep.cells import compose
 from adalora.sweep.estimate import SHARE, rate
 from adalora.sweep.listing import duration

@@ -1,14 +1,12 @@
 """Compare two methods, or two commits, over all common cells:
 
-python scripts/compare.py adalora lora
-python scripts/compare.py "adalora" "adalora importance=magnitude"
-python scripts/compare.py 830f1b7 46709ab --runs results/runs other/runs
+python -m scripts.compare adalora lora
+python -m scripts.compare "adalora" "adalora importance=magnitude"
+python -m scripts.compare 830f1b7 46709ab --runs results/runs other/runs
 """
 
 import sys
 from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it runs uninstalled, as train.py does
 
 from scripts.options import Parser, exit_code
 

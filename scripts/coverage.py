@@ -1,16 +1,12 @@
 """Simulate the coverage of the intervals and the false-positive rate of the tests (docs/statistics.md):
 
-python scripts/coverage.py
+python -m scripts.coverage
 """
 
 import argparse
-import sys
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import numpy as np
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it runs uninstalled, as train.py does
 
 from adalora.statistics.over_tasks import bootstrap
 from adalora.statistics.paired import ALPHA, sign_flip, stratified_interval

@@ -1,39 +1,38 @@
 """Export a finished run as a PEFT adapter, a plain model, or a model card:
 
-python scripts/export.py RUN to=peft out=FOLDER              # adapter_config.json, adapter_model.safetensors, head
-python scripts/export.py RUN to=peft out=FOLDER type=lora    # AdaLoRA's triplets as LoRA of each map's rank
-python scripts/export.py RUN to=merged out=FOLDER            # weights with the increments in them, and the tokenizer
-python scripts/export.py RUN to=card out=FOLDER              # README.md only; the others write it too
-python scripts/export.py RUN to=peft out=FOLDER push=USER/NAME   # and upload the folder to the hub
+python -m scripts.export RUN --to peft --out FOLDER               # with the head
+python -m scripts.export RUN --to peft --form lora --out FOLDER   # AdaLoRA's triplets as LoRA of each module's rank
+python -m scripts.export RUN --to merged --out FOLDER             # weights with the increments in them
+python -m scripts.export RUN --to card --out FOLDER               # README.md only; the others write it too
 
-python scripts/export.py RUN to=peft out=FOLDER model.path=FOLDER   # if the backbone isn't where it was
-
-RUN is a run folder, results/runs/.../seed<n>-<key>. FOLDER must be new or empty (to=card: without README.md).
+RUN is a run folder, results/runs/.../seed<n>-<key>.
 """
 
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it runs uninstalled, as train.py does
-
-from adalora.errors import UserError
+from scripts.options import Parser, exit_code
 
 
 def main() -> int:
     """Export, and print the folder."""
-    arguments = sys.argv[1:]
-    if not arguments or {"-h", "--help"} & set(arguments):
-        print(__doc__)
-        return 0
-    try:
-        from adalora.export.command import export
+    parser = Parser(description="Export a finished run.", allow_abbrev=False)
+    parser.add_argument("run", metavar="RUN", type=Path, help="a run folder, results/runs/.../seed<n>-<key>")
+    parser.add_argument("--to", required=True, choices=("peft", "merged", "card"),
+                        help="a PEFT adapter, a plain model with merged weights, or a model card")  # fmt: skip
+    parser.add_argument("--out", required=True, type=Path, help="a new or empty folder; for a card, without README.md")
+    parser.add_argument("--form", choices=("auto", "lora"), default="auto",
+                        help="lora: AdaLoRA's triplets as LoRA of each module's rank (%(default)s)")  # fmt: skip
+    parser.add_argument("--push", metavar="USER/NAME", help="also upload the folder to the hub")
+    parser.add_argument("--model-path", metavar="FOLDER", help="the backbone, if it isn't where it was")
+    args = parser.parse_args()
 
-        print(export(arguments))
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    from adalora.export.command import export
+
+    export(args.run.expanduser(), args.to, args.out.expanduser(), args.form, args.push, args.model_path)
+    print(args.out)
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(exit_code(main))

@@ -1,13 +1,10 @@
 """Write the tables, and a report as one HTML file:
 
-python scripts/report.py
-python scripts/report.py --runs FOLDER --out FOLDER
+python -m scripts.report
+python -m scripts.report --runs FOLDER --out FOLDER
 """
 
 import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it runs uninstalled, as train.py does
 
 from scripts.options import Parser, add_places, exit_code, out_of
 

@@ -1,11 +1,11 @@
 """Run a published table, or a study, from one command:
 
-python scripts/reproduce.py list glue --only "task=rte method=adalora"
-python scripts/reproduce.py list glue --format commands model=deberta_minilm training.max_steps=100
-python scripts/reproduce.py run glue --seeds 1,2,3 --workers 2
-python scripts/reproduce.py run pocket --workers 2
-python scripts/reproduce.py page pocket
-python scripts/reproduce.py watch
+python -m scripts.reproduce list glue --only "task=rte method=adalora"
+python -m scripts.reproduce list glue --format commands model=deberta_minilm training.max_steps=100
+python -m scripts.reproduce run glue --seeds 1,2,3 --workers 2
+python -m scripts.reproduce run pocket --workers 2
+python -m scripts.reproduce page pocket
+python -m scripts.reproduce watch
 
 Options of train.py may follow anywhere; they apply to all cells.
 """
@@ -17,10 +17,8 @@ from pathlib import Path
 from shutil import which
 from typing import NamedTuple
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it runs uninstalled, as train.py does
-
 from adalora.errors import UserError
-from adalora.studies import Study, read_studies
+from adalora.records.studies import Study, read_studies
 from adalora.sweep.cells import cells_of, chosen, command, extended
 from adalora.sweep.published import TABLES, Setting, published
 from adalora.sweep.slurm import Slurm

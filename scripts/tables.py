@@ -1,13 +1,10 @@
 """Write tables of all finished runs, next to the published numbers of the same variants:
 
-python scripts/tables.py
-python scripts/tables.py --runs FOLDER --out FOLDER
+python -m scripts.tables
+python -m scripts.tables --runs FOLDER --out FOLDER
 """
 
 import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it runs uninstalled, as train.py does
 
 from scripts.options import Parser, add_places, exit_code, out_of
 

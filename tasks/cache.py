@@ -9,8 +9,8 @@ import datasets
 import pyarrow as pa
 from transformers import PreTrainedTokenizerBase
 
-from adalora.files import CHOOSE, new_folder, sha256, write_json
-from adalora.reading import Damaged, read_json
+from adalora.files.reading import Damaged, read_json
+from adalora.files.writing import CHOOSE, new_folder, sha256, write_json
 from tasks.discovery import create
 from tasks.options import Task
 

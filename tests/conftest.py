@@ -210,7 +210,7 @@ def composed_once(overrides):
 @pytest.fixture
 def start():
     """`start(overrides)` runs one experiment in this process, as train.py does; returns its run folder's path."""
-    from adalora.run import run
+    from adalora.run.run import run
 
     register()
 

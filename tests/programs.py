@@ -39,7 +39,7 @@ class Program:
     """A running program: `Program("train.py", "task=rte", HF_HUB_OFFLINE="1")`. It leads a session of its own.
 
     Args:
-        script: below the repository's root.
+        script: a file below the repository's root, or a module, as `scripts.tables`.
         cwd: its working folder, the root if None.
         environment: added to this process's; None removes a variable.
         before: called in the process before the script starts.
@@ -47,7 +47,7 @@ class Program:
 
     def __init__(self, script, *arguments, cwd=None, before=None, **environment):
         self.folder = Path(tempfile.mkdtemp(prefix="program-"))
-        argv = [str(ROOT / script), *map(str, arguments)]
+        argv = [str(ROOT / script) if script.endswith(".py") else script, *map(str, arguments)]
         self.process = SERVER.Process(
             target=execute, args=(argv, os.environ | environment, str(cwd or ROOT), self.folder, before)
         )
@@ -85,10 +85,13 @@ def execute(argv, environment, cwd, folder, before):
     os.environ.update({name: value for name, value in environment.items() if value is not None})
     signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored if the tests run in the background of a shell
     sys.argv = argv
-    sys.path[0] = str(Path(argv[0]).parent)
+    sys.path[0] = str(ROOT)
     if before is not None:
         before()
-    runpy.run_path(argv[0], run_name="__main__")
+    if argv[0].endswith(".py"):
+        runpy.run_path(argv[0], run_name="__main__")
+    else:
+        runpy.run_module(argv[0], run_name="__main__", alter_sys=True)
 
 
 def run(script, *arguments, **how):

@@ -25,6 +25,6 @@ def test_bits_are_compared(tmp_path):
 
 @pytest.mark.slow
 def test_this_machine_is_as_it_should_be():
-    done = run("scripts/check_device.py")
+    done = run("scripts.check_device")
     assert done.code == 0, done.stderr
     assert "all checks passed" in done.stdout

@@ -84,7 +84,7 @@ def test_the_budget_is_solved_for_the_method(output):
 def test_both_methods_have_a_row_of_the_task(output, checkout):
     heading, median, *_ = of(output, "grep").splitlines()
     assert re.match(r"\| \*\*gated_lora \[.*\]\*\* ", heading) and median.startswith("| median (n) ")
-    printed = of(output, "python scripts/tables.py")
+    printed = of(output, "python -m scripts.tables")
     assert "reviews accuracy" in printed and "gated_lora [" in printed
     page = (checkout[0] / "results/tables/packaged.md").read_text()
     assert "## reviews, MiniLM-L6" in page

@@ -164,12 +164,12 @@ def test_a_rank_of_another_size_names_the_budget_that_has_it():
 
 def lose_a_file():
     """A mistake of ours: a file that isn't there."""
-    import adalora.run
+    import adalora.run.run
 
     def read(config, overrides):
         raise FileNotFoundError(errno.ENOENT, "No such file or directory", "x")
 
-    adalora.run.run = read
+    adalora.run.run.run = read
 
 
 def test_an_error_of_ours_keeps_its_traceback(tiny_run):

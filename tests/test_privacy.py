@@ -6,7 +6,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from tests.programs import run
-from tests.test_tracking import Offline
+from tests.progress.test_tracking import Offline
 
 KEY = "a" * 40
 

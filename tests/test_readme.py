@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from adalora.config.schema import Config
-from adalora.studies import read_studies
+from adalora.records.studies import read_studies
 from adalora.sweep.cells import compose
 from adalora.sweep.published import TABLES
 
@@ -40,9 +40,9 @@ OFFLINE = {  # run as shown by tests/test_documented_commands.py
     "python train.py task=rte budget=0.3M method=adalora dry_run=true",
     "python train.py task=rte method=adalora dry_run=true",
     "python train.py model=deberta_minilm task=r8 budget=0.3M method=adalora",
-    "python scripts/export.py RUN to=peft out=FOLDER",
-    "python scripts/export.py RUN to=merged out=FOLDER",
-    "python scripts/export.py RUN to=card out=FOLDER",
+    "python -m scripts.export RUN --to peft --out FOLDER",
+    "python -m scripts.export RUN --to merged --out FOLDER",
+    "python -m scripts.export RUN --to card --out FOLDER",
     'make reproduce-glue ONLY="task=rte,mrpc method=adalora,lora" SEEDS=1,2,3 WORKERS=2 '
     'ARGS="model=deberta_minilm training.max_steps=100 data_root=FOLDER"',
 }

@@ -21,8 +21,8 @@ from adalora.backbones.graft import graft
 from adalora.backbones.normaliser import with_own_normaliser
 from adalora.backbones.options import GENERIC, Model, differences
 from adalora.errors import UserError
-from adalora.files import CHOOSE, write_json
-from adalora.reading import Damaged, library_reads, read_dict, read_json
+from adalora.files.reading import Damaged, library_reads, read_dict, read_json
+from adalora.files.writing import CHOOSE, write_json
 from adalora.sources.hub import Needs, cached, fetch
 from adalora.sources.packaged import checksum, packaged_folder
 

@@ -29,7 +29,7 @@ TRAINING_LENGTHS = ("warmup_steps", "eval_steps")
 @dataclass
 class Budget:
     """A number of adapter parameters without the head: `params`, or the count of mean rank `rank` over all linear maps
-    of the backbone (converted to `params` in budget.py)."""
+    of the backbone (converted to `params` in `adalora/planning/budget.py`)."""
 
     name: str = option(MISSING, folder_name)
     params: int | None = option(MISSING, positive)
@@ -117,7 +117,7 @@ class PlannedTraining(Training):
 
 @dataclass
 class WandbOptions:
-    """How a run is filed in wandb. None: wandb's environment variable, else our default (tracking.py)."""
+    """How a run is filed in wandb. None: wandb's environment variable, else ours (`adalora/progress/tracking.py`)."""
 
     project: str | None = MISSING
     entity: str | None = MISSING

@@ -1,9 +1,9 @@
-"""The command of `scripts/export.py`."""
+"""Export a finished run."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import httpx2
 import transformers
@@ -14,72 +14,59 @@ from adalora.errors import UserError
 from adalora.export import merged, peft
 from adalora.export.card import base_of, card
 from adalora.export.trained import Trained, load_run
-from adalora.files import CHOOSE, new_folder, writing
+from adalora.files.writing import CHOOSE, new_folder, writing
 
 CARD = "README.md"
-ELSEWHERE = CHOOSE.format("out")
-OPTIONS = ("to", "out", "type", "push", "model.path")
-ALLOWED = {"to": ("peft", "merged", "card"), "type": ("auto", "lora")}
+ELSEWHERE = CHOOSE.format("--out")
+To = Literal["peft", "merged", "card"]
 
 
-def export(arguments: Sequence[str]) -> str:
-    """Run `RUN to=... out=... [type=...] [push=...] [model.path=...]` and return a line for the user.
+def export(
+    run: Path, to: To, out: Path, form: peft.Form = "auto", push: str | None = None, backbone: str | None = None
+) -> None:
+    """Write an export of a run into folder `out`, with a model card.
+
+    Args:
+        run: the run folder.
+        to: a PEFT adapter, a plain model with merged weights, or the card alone.
+        out: a folder that is new or empty; for the card, one without README.md.
+        form: `lora` exports AdaLoRA's triplets as LoRA.
+        push: a repository on the hub to upload the folder to.
+        backbone: the folder of the run's backbone, if that isn't where it was.
 
     Raises:
-        UserError: the arguments are wrong, or the run can't be exported; the message says why.
+        UserError: the run can't be exported, or a folder or the hub can't be written; the message says why.
     """
-    run, options = parsed(arguments)
-    out, to = Path(options["out"]).expanduser(), options["to"]
     taken = out / CARD if to == "card" else out
     if taken.is_file() or (to != "card" and out.is_dir() and any(out.iterdir())):
-        raise UserError(f"out={options['out']}: {taken} already exists, choose another folder")
-    if "push" in options:
-        with reaching(options["push"], "nothing is exported") as api:
+        raise UserError(f"--out {out}: {taken} already exists, choose another folder")
+    if push is not None:
+        with reaching(push, "nothing is exported") as api:
             api.whoami()
     transformers.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
-    trained = load_run(run, options.get("model.path"))
-    text = card(trained, to, options.get("push", options["out"] if to != "card" else str(run)))
+    trained = load_run(run, backbone)
+    text = card(trained, to, push or str(run if to == "card" else out))
     if to == "card":
         with writing(out, ELSEWHERE):
             out.mkdir(parents=True, exist_ok=True)
             (out / CARD).write_text(text, encoding="utf-8")
     else:
         with new_folder(out, remedy=ELSEWHERE) as place:
-            write(place, trained, to, options)
+            write(place, trained, to, form)
             (place / CARD).write_text(text, encoding="utf-8")
-    if "push" in options:
-        with reaching(options["push"], f"the export is in {out}") as api:
-            api.create_repo(options["push"], exist_ok=True)
-            api.upload_folder(repo_id=options["push"], folder_path=str(out))
-    return str(out)
+    if push is not None:
+        with reaching(push, f"the export is in {out}") as api:
+            api.create_repo(push, exist_ok=True)
+            api.upload_folder(repo_id=push, folder_path=str(out))
 
 
-def parsed(arguments: Sequence[str]) -> tuple[Path, dict[str, str]]:
-    """Parse the run folder and the options. Raises `UserError`."""
-    runs = [argument for argument in arguments if "=" not in argument]
-    if len(runs) != 1:
-        raise UserError(f"give one run folder, not {len(runs)} (--help shows how)")
-    options = {"type": "auto"} | dict(a.split("=", 1) for a in arguments if "=" in a)
-    for name in options:
-        if name not in OPTIONS:
-            raise UserError(f"there is no option {name}: allowed are {', '.join(OPTIONS)}")
-    for name in ("to", "out"):
-        if not options.get(name):
-            raise UserError(f"{name}= is missing (--help shows how)")
-    for name, values in ALLOWED.items():
-        if options[name] not in values:
-            raise UserError(f"{name}={options[name]}: allowed are {', '.join(values)}")
-    return Path(runs[0]).expanduser(), options
-
-
-def write(place: Path, trained: Trained, to: str, options: dict[str, str]) -> None:
+def write(place: Path, trained: Trained, to: To, form: peft.Form) -> None:
     """Write the export's files, except the card."""
     model, method, config = trained.model, trained.method, trained.config
     if to == "merged":
         merged.save(place, model, method)
     else:
-        form: peft.Form = "lora" if options["type"] == "lora" else "auto"
         peft.save(place, model, method, config.model.head, base_of(config), config.task.peft_type, form)
         base: Any = model
         base.config.save_pretrained(place)  # for the class names, which PEFT's files lack
@@ -94,5 +81,5 @@ def reaching(repo: str, kept: str) -> Iterator[HfApi]:
     except (HfHubHTTPError, HFValidationError, httpx2.HTTPError, OSError) as error:
         reason = " ".join(str(error).split())
         raise UserError(
-            f"push={repo}: {reason}; {kept}: log in with `hf auth login`, or use `hf upload` later"
+            f"--push {repo}: {reason}; {kept}: log in with `hf auth login`, or use `hf upload` later"
         ) from error

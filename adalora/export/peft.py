@@ -69,7 +69,7 @@ def adapter(model: nn.Module, method: Method, form: Form) -> Adapter:
         return triplets(method)
     name = method.config.name
     if not maps:
-        raise UserError(f"{name} adds no increment to a linear map, so PEFT has no format for it: try to=merged")
+        raise UserError(f"{name} adds no increment to a linear map, so PEFT has no format for it: try --to merged")
     return low_rank(maps, name)
 
 
@@ -79,13 +79,13 @@ def low_rank(maps: dict[str, AdaptedLinear], name: str) -> Adapter:
     ranks: dict[str, int] = {}
     for path, module in maps.items():
         if (factors := module.low_rank_factors()) is None:
-            raise UserError(f"{name}'s increment has no low-rank factors, which PEFT's LoRA needs: use to=merged")
+            raise UserError(f"{name}'s increment has no low-rank factors, which PEFT's LoRA needs: use --to merged")
         if rank := factors[0].shape[0]:
             ranks[path] = rank
             for part, tensor in zip(("lora_A", "lora_B"), factors, strict=True):
                 tensors[f"{PREFIX}{path}.{part}.weight"] = tensor
     if not ranks:
-        raise UserError("every map has rank 0, so the adapter is empty: use to=merged")
+        raise UserError("every map has rank 0, so the adapter is empty: use --to merged")
     highest = max(ranks.values())
     others = {path: rank for path, rank in ranks.items() if rank != highest}
     config = peft.LoraConfig(

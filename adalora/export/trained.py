@@ -10,17 +10,17 @@ from omegaconf import OmegaConf
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
-from adalora.adapter import load_adapter
 from adalora.backbones.load import Weights, load_tokenizer, locate
 from adalora.backbones.options import Model
-from adalora.build import build_model
-from adalora.cell import MODEL_OPTIONS
 from adalora.config.schema import Budget, PlannedTraining, Recipe, Resolved, WandbOptions
 from adalora.errors import UserError
+from adalora.files.reading import Damaged, library_reads, read_text
+from adalora.methods.adapter import load_adapter
 from adalora.methods.discovery import METHODS
 from adalora.methods.protocol import Method
-from adalora.reading import Damaged, library_reads, read_text
-from adalora.resultfile import read_finished
+from adalora.planning.cell import MODEL_OPTIONS
+from adalora.records.record import read_finished
+from adalora.training.build import build_model
 from tasks.discovery import TASKS
 from tasks.discovery import create as create_task
 from tasks.options import Task

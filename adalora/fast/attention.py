@@ -30,7 +30,7 @@ from transformers.models.deberta_v2.modeling_deberta_v2 import (
 )
 
 from adalora.backbones.position_query import TokenQueryAttention
-from adalora.tensors import compute_type
+from adalora.methods.tensors import compute_type
 
 biases: WeakTensorKeyDictionary = WeakTensorKeyDictionary()  # cache of bias masks: all layers use the same one
 

@@ -18,7 +18,7 @@ from adalora.methods.melora.layer import MELoRALinear
 from adalora.methods.mora.layer import MoRALinear
 from adalora.methods.prilora.layer import WatchedLinear
 from adalora.methods.sora.layer import GatedLinear
-from adalora.tensors import compute_type, own_dtype
+from adalora.methods.tensors import compute_type, own_dtype
 
 
 class FastLinear(AdaptedLinear):

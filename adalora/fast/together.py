@@ -14,7 +14,7 @@ from adalora.methods.adalora.layer import AdaLoRA
 from adalora.methods.lora.layer import LoRA
 from adalora.methods.low_rank import by_shape, stacks
 from adalora.methods.protocol import Method
-from adalora.tensors import compute_type
+from adalora.methods.tensors import compute_type
 
 Pairs = list[tuple[Tensor, Tensor]]
 

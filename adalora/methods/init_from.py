@@ -14,10 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from adalora.errors import UserError
+from adalora.files.reading import Damaged
 from adalora.methods.options import MethodConfig, Shapes, given
 from adalora.methods.saved_adapter import CONFIG, REMEDY, TENSORS, SavedAdapter
-from adalora.reading import Damaged
-from adalora.tensors import read_tensors
+from adalora.methods.tensors import read_tensors
 
 PREFIX = "base_model.model."
 FACTORS = {"lora_A", "lora_B", "lora_E"}

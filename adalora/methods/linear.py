@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from adalora.errors import UserError
-from adalora.tensors import compute_type, own_dtype
+from adalora.methods.tensors import compute_type, own_dtype
 
 M = TypeVar("M", bound=nn.Module)
 Undo = tuple[Callable[[], None], ...]

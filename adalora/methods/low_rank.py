@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from adalora.methods.linear import AdaptedLinear
-from adalora.tensors import own_dtype
+from adalora.methods.tensors import own_dtype
 
 
 class LowRankLinear(AdaptedLinear):

@@ -154,7 +154,7 @@ def given(config: MethodConfig, name: str) -> Any:
     if value is None and name in config.lengths:
         raise UserError(f"method.{name} is unset: {type(config).__name__}(...).planned(total_steps) fills the lengths")
     if value is None:
-        raise UserError(f"method.{name} is unset: set it, or solve it from a budget (adalora.budget.solve)")
+        raise UserError(f"method.{name} is unset: set it, or solve it from a budget (adalora.planning.budget.solve)")
     return value
 
 

@@ -9,8 +9,8 @@ from typing import Annotated, Any
 from pydantic import BaseModel, Field, FiniteFloat, PositiveInt
 
 from adalora.errors import UserError
+from adalora.files.reading import read_dict
 from adalora.options import require
-from adalora.reading import read_dict
 
 CONFIG, TENSORS = "adapter_config.json", "adapter_model.safetensors"
 REMEDY = "method.init_from needs a folder that PEFT saved"

@@ -9,8 +9,8 @@ from rich.table import Table
 from rich.text import Text
 
 from adalora.backbones.options import Model
-from adalora.files import writing
-from adalora.paths import target_grid
+from adalora.files.writing import writing
+from adalora.module_paths import target_grid
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

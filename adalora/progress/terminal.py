@@ -11,11 +11,11 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
-from adalora.budget import Choice
 from adalora.options import written
-from adalora.plan import Plan
+from adalora.planning.budget import Choice
+from adalora.planning.plan import Plan
 from adalora.progress.heatmap import rank_table
-from adalora.tracking import destination
+from adalora.progress.tracking import destination
 
 console = Console(highlight=False, markup=False)  # paths and titles may contain brackets
 if not console.is_terminal:
@@ -145,7 +145,4 @@ def following(overrides: Sequence[str], method: str) -> list[str]:
 
 def started_as(script: str) -> str:
     """How train.py was started, so that a command runs where it is printed."""
-    name = Path(script).name
-    if name == "adalora-train":
-        return name
-    return f"python {shlex.quote(script) if name == 'train.py' else 'train.py'}"
+    return f"python {shlex.quote(script) if Path(script).name == 'train.py' else 'train.py'}"

@@ -5,10 +5,10 @@ import io
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from adalora.progress.tracking import Wandb
 from adalora.reporting.frame import heads
 from adalora.reporting.pages import Findings
 from adalora.reporting.verdicts import VERDICTS
-from adalora.tracking import Wandb
 
 
 def track(findings: Findings, page: Path, files: Sequence[Path], warn: Callable[[str], None]) -> None:

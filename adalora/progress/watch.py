@@ -24,15 +24,15 @@ from rich.progress import (
 from rich.text import Text
 
 from adalora.errors import Interrupted, UserError
-from adalora.paths import target_grid
-from adalora.plan import Plan
+from adalora.module_paths import target_grid
+from adalora.planning.plan import Plan
 from adalora.progress.heatmap import rank_figure
 from adalora.progress.terminal import console
-from adalora.provenance import peak_memory_mb
-from adalora.published import model_of, read_paper, scores, scores_of
-from adalora.resultfile import Result
-from adalora.tracking import Log, Wandb
-from adalora.variant import Run, variant_of
+from adalora.progress.tracking import Log, Wandb
+from adalora.records.provenance import peak_memory_mb
+from adalora.records.published import model_of, read_paper, scores, scores_of
+from adalora.records.record import Result
+from adalora.records.variant import Run, variant_of
 from tasks.task_type import Samples
 
 TOLD_EVERY = 30  # seconds between lines in a slow evaluation without a progress bar

@@ -6,9 +6,9 @@ from typing import Any
 
 import pandas as pd
 
+from adalora.records.variant import Variant
 from adalora.reporting.columns import AVERAGE, GLUE, Column, title_of
 from adalora.statistics.seeds import summary
-from adalora.variant import Variant
 
 ROW = ["method", "budget", "name", "title", "variant"]
 """What a table has a row for."""

@@ -9,9 +9,9 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, ConfigDict
 
 from adalora.errors import UserError
-from adalora.published import lora_ranks, read_all, size_of
-from adalora.reading import read_yaml
-from adalora.variant import Variant, variant
+from adalora.files.reading import read_yaml
+from adalora.records.published import lora_ranks, read_all, size_of
+from adalora.records.variant import Variant, variant
 
 FILE = "claims.yaml"
 

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from adalora.variant import Variant, describe
+from adalora.records.variant import Variant, describe
 
 
 class Column(NamedTuple):

@@ -10,12 +10,12 @@ import yaml
 
 from adalora.errors import UserError
 from adalora.options import nearest
+from adalora.records.variant import Variant, variant
 from adalora.reporting.columns import title_of
 from adalora.reporting.frame import SETTING, heads
 from adalora.reporting.pairs import single
 from adalora.reporting.tables import grid, number, probability, signed, span
 from adalora.statistics.paired import ALPHA, holm, paired, paired_over_tasks
-from adalora.variant import Variant, variant
 
 CELL = ["model", "task", "budget", *SETTING, "rows"]
 

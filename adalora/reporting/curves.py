@@ -6,9 +6,9 @@ from typing import Any
 
 import pandas as pd
 
-from adalora.paths import layer_of, matches
-from adalora.reading import Damaged, read_lines
-from adalora.resultfile import damaged
+from adalora.files.reading import Damaged, read_lines
+from adalora.module_paths import layer_of, matches
+from adalora.records.record import damaged
 
 POINTS = 60  # most points of a curve: more can't be seen at the figures' size
 

@@ -12,7 +12,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from adalora.files import write_text
+from adalora.files.writing import write_text
 
 COLOURS = [
     "#0072B2",

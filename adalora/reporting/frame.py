@@ -9,11 +9,11 @@ from typing import Any
 import pandas as pd
 
 from adalora.errors import UserError
-from adalora.published import model_of, scores_of
-from adalora.reading import Damaged
+from adalora.files.reading import Damaged
+from adalora.records.published import model_of, scores_of
+from adalora.records.record import NAME, RECORDS, Result, read_result
+from adalora.records.variant import Variant, describe, frozen, length_of, variant_of
 from adalora.reporting.columns import TASK_SETS, title_of
-from adalora.resultfile import NAME, RECORDS, Result, read_result
-from adalora.variant import Variant, describe, frozen, length_of, variant_of
 
 PLACE = ["model", "comparable", "subset", "task", "method", "budget"]
 """Runs that differ in one of these are in different rows or tables."""

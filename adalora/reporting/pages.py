@@ -9,17 +9,17 @@ import pandas as pd
 from pydantic import BaseModel
 
 from adalora.errors import UserError
+from adalora.files.reading import read_yaml
 from adalora.places import PAPER
-from adalora.published import BART, CONTRASTS, MODEL, Difference, Key, Published, model_of, read_paper, scores
-from adalora.reading import read_yaml
+from adalora.records.published import BART, CONTRASTS, MODEL, Difference, Key, Published, model_of, read_paper, scores
+from adalora.records.studies import FILE as STUDY
+from adalora.records.studies import Study, read_study
+from adalora.records.variant import Variant, describe
 from adalora.reporting.cells import CELL, ROW, contrasts, minus, summarise
 from adalora.reporting.claims import read_claims
 from adalora.reporting.columns import TASK_SETS, Column, position, title_of
 from adalora.reporting.frame import collapsed, heads, read, warnings_of
 from adalora.reporting.verdicts import Paper, Verdict, judge, judge_elsewhere
-from adalora.studies import FILE as STUDY
-from adalora.studies import Study, read_study
-from adalora.variant import Variant, describe
 
 KEY = ["method", "budget", "variant"]  # of a row's published numbers
 

@@ -10,13 +10,13 @@ import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from matplotlib.figure import Figure as Drawing
 
+from adalora.records.record import portable
 from adalora.reporting import figures, tables
 from adalora.reporting.columns import Column
 from adalora.reporting.curves import Logs, adaptive, by_module, over_seeds, rank_grids
 from adalora.reporting.frame import heads, versions_of
 from adalora.reporting.pages import Findings, Section
 from adalora.reporting.verdicts import VERDICTS
-from adalora.resultfile import portable
 from adalora.statistics.over_tasks import improvement, interquartile_means, mean_ranks
 
 HERE = Path(__file__).parent / "templates"

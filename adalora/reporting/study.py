@@ -18,10 +18,11 @@ from jinja2 import Environment, StrictUndefined, TemplateSyntaxError
 from matplotlib.figure import Figure
 
 from adalora.errors import UserError
-from adalora.files import READ_ONLY, write_text
+from adalora.files.reading import read_text, reason
+from adalora.files.writing import READ_ONLY, write_text
 from adalora.options import written
-from adalora.published import size_of
-from adalora.reading import read_text, reason
+from adalora.records.published import size_of
+from adalora.records.studies import Study, read_study
 from adalora.reporting import figures
 from adalora.reporting.claims import FILE, Claim, read_claims
 from adalora.reporting.columns import title_of
@@ -33,7 +34,6 @@ from adalora.reporting.tables import probability, signed, span, write_tables
 from adalora.reporting.verdicts import Part, Verdict, judge
 from adalora.statistics.agreement import mean_correlation
 from adalora.statistics.over_tasks import Estimate
-from adalora.studies import Study, read_study
 
 PAGE = "page.md.j2"
 

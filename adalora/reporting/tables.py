@@ -13,7 +13,7 @@ from typing import Any
 
 import pandas as pd
 
-from adalora.files import write_text
+from adalora.files.writing import write_text
 from adalora.reporting.columns import reach
 from adalora.reporting.pages import Document, Findings, Section
 from adalora.reporting.verdicts import VERDICTS

@@ -8,12 +8,12 @@ from typing import Any
 
 import pandas as pd
 
-from adalora.paths import layer_of, matches
-from adalora.published import NO_BUDGET, Key, Published, scores
+from adalora.module_paths import layer_of, matches
+from adalora.records.published import NO_BUDGET, Key, Published, scores
+from adalora.records.record import Result
 from adalora.reporting.claims import Claim, Modules, Side
 from adalora.reporting.columns import GLUE, title_of
 from adalora.reporting.pairs import Seeds, Settings, pair, settings
-from adalora.resultfile import Result
 from adalora.statistics.paired import ALPHA, Paired, Scores, holm, paired, paired_over_tasks, seeds_needed
 
 VERDICTS = ("reproduced", "partly", "not reproduced", "undecided", "not run")

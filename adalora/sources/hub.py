@@ -38,8 +38,8 @@ from pydantic import BaseModel, Field
 
 from adalora import processes
 from adalora.errors import UserError
-from adalora.files import unwritable
-from adalora.reading import reason
+from adalora.files.reading import reason
+from adalora.files.writing import unwritable
 
 Kind = Literal["model", "dataset"]
 Needs = Mapping[str, Sequence[Sequence[str]]]

@@ -5,7 +5,7 @@ from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from pathlib import Path
 
 from adalora.errors import UserError
-from adalora.files import sha256
+from adalora.files.writing import sha256
 from adalora.sources.options import Package
 
 

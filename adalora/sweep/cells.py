@@ -10,13 +10,13 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException
 from joblib import Parallel, delayed
 
-from adalora.cell import cell_id
 from adalora.config import register, validated
 from adalora.config.mistakes import check_arguments, explained
 from adalora.config.recipes import aliases
 from adalora.config.schema import Config
 from adalora.errors import UserError
 from adalora.places import CONF
+from adalora.planning.cell import cell_id
 from adalora.sweep.published import Setting
 
 ALONE = 8  # up to so many settings are composed in this process: starting another takes a second
@@ -29,7 +29,7 @@ class Cell:
     table: str
     overrides: tuple[str, ...]  # of the train.py command
     config: Config = field(repr=False)
-    id: str  # adalora/cell.py
+    id: str  # adalora/planning/cell.py
 
     @property
     def command(self) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from adalora.backbones.load import locate
 from adalora.errors import UserError
-from adalora.plan import Cost
+from adalora.planning.plan import Cost
 from adalora.sources.hub import all_of
 from adalora.sweep.cells import Cell
 from adalora.sweep.states import Content

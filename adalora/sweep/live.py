@@ -13,10 +13,10 @@ from rich.table import Table
 from rich.text import Text
 
 from adalora.errors import UserError
-from adalora.files import write_json
-from adalora.lock import held
+from adalora.files.lock import held
+from adalora.files.reading import Damaged, read_json
+from adalora.files.writing import write_json
 from adalora.progress.terminal import console
-from adalora.reading import Damaged, read_json
 from adalora.sweep.listing import duration
 from adalora.sweep.slurm import SWEEPS
 from adalora.sweep.states import WAITING, Content, State, StateName, last_step, states

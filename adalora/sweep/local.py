@@ -19,7 +19,7 @@ from typing import Literal
 
 from adalora.errors import BUSY, Terminated
 from adalora.places import ROOT
-from adalora.runfolder import note_failure
+from adalora.run.folder import note_failure
 from adalora.sweep.cells import Cell
 from adalora.sweep.worker import SWEEP, share
 

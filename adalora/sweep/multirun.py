@@ -12,8 +12,8 @@ from typing import Any
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
-from adalora.files import write_json
-from adalora.reading import Damaged, read_json
+from adalora.files.reading import Damaged, read_json
+from adalora.files.writing import write_json
 
 OUTCOME = "outcome.json"
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from adalora.options import written
 from adalora.places import PAPER
-from adalora.published import DATASETS, identity, lora_ranks, named, read_all
-from adalora.variant import Variant
+from adalora.records.published import DATASETS, identity, lora_ranks, named, read_all
+from adalora.records.variant import Variant
 
 TABLES = {  # name on the command line -> tables of the papers
     "glue": ("AdaLoRA-T1",),

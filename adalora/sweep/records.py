@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from adalora.files import READ_ONLY, temporary, write_json, writing
-from adalora.reading import Damaged, read_lines, sealed
-from adalora.resultfile import Result, damaged, portable, read_finished
+from adalora.files.reading import Damaged, read_lines, sealed
+from adalora.files.writing import READ_ONLY, temporary, write_json, writing
+from adalora.records.record import Result, damaged, portable, read_finished
 from adalora.sweep.states import Content, State, scan, state_of
 
 EVERY = 10.0  # seconds between looks at the run folders

@@ -17,9 +17,9 @@ from typing import Any
 from pydantic import BaseModel
 
 from adalora.errors import UserError
-from adalora.files import write_json
+from adalora.files.reading import Damaged, read_json
+from adalora.files.writing import write_json
 from adalora.places import ROOT
-from adalora.reading import Damaged, read_json
 from adalora.sweep.cells import Cell
 
 SWEEPS = ".multirun"  # below the run root: one folder per sweep

@@ -7,10 +7,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from adalora.lock import held
-from adalora.reading import Damaged, read_lines
-from adalora.resultfile import RECORDS, Result, read_result
-from adalora.runfolder import FAILED, read_status
+from adalora.files.lock import held
+from adalora.files.reading import Damaged, read_lines
+from adalora.records.record import RECORDS, Result, read_result
+from adalora.run.folder import FAILED, read_status
 from adalora.sweep.slurm import queued
 
 StateName = Literal["running", "done", "queued", "failed", "interrupted", "died", "missing"]

@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 
 from adalora.errors import UserError
-from adalora.lock import locked
+from adalora.files.lock import locked
 from adalora.progress.terminal import console
 from adalora.sweep.cells import Cell
 from adalora.sweep.check import check_disk, contents

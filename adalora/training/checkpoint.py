@@ -16,10 +16,10 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from adalora.errors import UserError
-from adalora.files import new_folder, sha256, write_json
+from adalora.files.reading import Damaged, read_json, sealed
+from adalora.files.writing import new_folder, sha256, write_json
 from adalora.methods.protocol import Method
-from adalora.reading import Damaged, read_json, sealed
-from adalora.tensors import read_tensors
+from adalora.methods.tensors import read_tensors
 
 KEPT = 2
 TENSORS, STATE = "state.safetensors", "state.json"

@@ -22,15 +22,15 @@ from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerBase
 
 from adalora.config.schema import Resolved
-from adalora.distributed import Agreement, average
 from adalora.errors import Interrupted, UserError
 from adalora.methods.protocol import Method
-from adalora.signals import stop_signals
+from adalora.processes import Agreement, average
 from adalora.training import checkpoint
 from adalora.training.batches import LengthGroups
 from adalora.training.checkpoint import Progress
 from adalora.training.evaluate import evaluate
 from adalora.training.optimizer import set_lr
+from adalora.training.signals import stop_signals
 from adalora.training.stability import Guard
 from tasks.task_type import Split, TaskType
 
@@ -63,7 +63,7 @@ class Watcher(Protocol):
 
 @dataclass
 class Setup:
-    """Everything that the loop needs, built by run.py."""
+    """Everything that the loop needs, built by `adalora/run/run.py`."""
 
     config: Resolved
     accelerator: Accelerator

@@ -16,8 +16,8 @@ from accelerate import Accelerator
 from torch import Tensor
 from torch.optim import Optimizer
 
-from adalora.distributed import several
 from adalora.errors import UserError
+from adalora.processes import several
 
 MOST_SKIPPED = (
     30  # overflows in a row: they take the scale from torch's initial 65536 to 6e-5 (fairseq stops below 1e-4)

@@ -18,10 +18,10 @@ import torch
 from rich.console import Console
 
 from adalora.errors import UserError
-from adalora.files import write_text
+from adalora.files.writing import write_text
 from adalora.places import ROOT
-from adalora.provenance import commit, hardware, versions
-from scripts.bench import evaluation, growth, plain, startup, step, summarization
+from adalora.records.provenance import commit, hardware, versions
+from scripts.bench import checkpointing, evaluation, growth, plain, startup, step, summarization
 from scripts.bench.page import write_page
 from scripts.options import Parser, exit_code
 
@@ -35,7 +35,7 @@ def main() -> int:
         "parts",
         nargs="*",
         metavar="PART",
-        help="some of step, startup, evaluation, summarization, growth, plain, page (default: all)",
+        help="some of step, startup, evaluation, summarization, growth, plain, checkpointing, page (default: all)",
     )
     parser.add_argument("--rounds", type=int, default=3, help="measurements of every side (%(default)s)")
     parser.add_argument("--rows", type=int, default=32, help="rows of a training batch (%(default)s)")
@@ -52,6 +52,7 @@ def main() -> int:
         "summarization": lambda: summarization.measure(fewer, args.precision),
         "growth": lambda: growth.measure(fewer),
         "plain": lambda: plain.measure(5 * args.rounds, args.precision),
+        "checkpointing": lambda: checkpointing.measure(args.rounds, args.precision),
         "step": lambda: step.measure(args.rounds, args.rows, args.precision, args.against),
     }
     parts = args.parts or [*measures, "page"]

@@ -1,4 +1,4 @@
-"""One side of a benchmark as a process: reads and answers lines of JSON.
+"""One side of a benchmark as a process, started in the measured checkout: reads and answers lines of JSON.
 
 {"side": "ours", "method": "adalora", ...}          build it; the answer describes it
 {"do": "step", "lengths": [31, 40, 38]}             one optimizer step on rows of these lengths
@@ -13,11 +13,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path.cwd()))  # the measured checkout: another one has its own copy of this file
-
 from torch import nn
 
-from adalora.provenance import commit, hardware, versions
+from adalora.records.provenance import commit, hardware, versions
 from scripts.bench.side import Side
 from scripts.bench.summarizer import Summarizer
 

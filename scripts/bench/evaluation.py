@@ -13,8 +13,8 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from transformers import Trainer, TrainingArguments
 
-from adalora.build import adapt, build_accelerator
 from adalora.training.batches import ByLength, evaluation_size, loader
+from adalora.training.build import adapt, build_accelerator
 from scripts.bench import lengths as bench_lengths
 from scripts.bench.side import Side, fresh, resolved
 from tasks.batches import predict

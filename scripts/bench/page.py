@@ -8,7 +8,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from matplotlib.figure import Figure
 
-from adalora.files import write_text
+from adalora.files.writing import write_text
 from adalora.places import ROOT
 from scripts.bench import evaluation, growth, startup, step, summarization
 

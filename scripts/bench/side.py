@@ -19,11 +19,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import PreTrainedModel
 
 from adalora.backbones.load import architecture, model_class
-from adalora.build import adapt
 from adalora.config.schema import Resolved
-from adalora.plan import make_plan
-from adalora.provenance import peak_memory_mb
+from adalora.planning.plan import make_plan
+from adalora.records.provenance import peak_memory_mb
 from adalora.sweep.cells import compose
+from adalora.training.build import adapt
 from tasks.classification.task_type import task_loss
 
 TOTAL = 1000  # planned steps, so that the measured ones prune: t_i < t < T - t_f

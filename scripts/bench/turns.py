@@ -13,20 +13,20 @@ from typing import Any
 from adalora.errors import UserError
 from adalora.places import ROOT
 
-CONTENDER = Path("scripts", "bench", "contender.py")
+CONTENDER = "scripts.bench.contender"
 
 
 class Contender:
     """A connection to contender.py, run from `checkout`."""
 
     def __init__(self, name: str, spec: Mapping[str, Any], checkout: Path = ROOT) -> None:
-        if not (checkout / CONTENDER).is_file():
-            raise UserError(f"{checkout} has no {CONTENDER}: give a checkout that has the benchmark")
+        if not (checkout / "scripts/bench/contender.py").is_file():
+            raise UserError(f"{checkout} has no scripts/bench/contender.py: give a checkout that has the benchmark")
         self.name = name
         # an unread pipe would fill up and block the process
         self.said = tempfile.TemporaryFile("w+")  # noqa: SIM115 - closed with the process
         self.process = subprocess.Popen(
-            [sys.executable, str(CONTENDER)], cwd=checkout, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            [sys.executable, "-m", CONTENDER], cwd=checkout, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
             stderr=self.said, text=True,
         )  # fmt: skip
         self.send(spec)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from adalora.files import write_json
+from adalora.files.writing import write_json
 from tasks.squad.answers import Answers
 
 

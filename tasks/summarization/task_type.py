@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from transformers import DataCollatorForSeq2Seq, PreTrainedTokenizerBase
 
-from adalora.files import write_text
+from adalora.files.writing import write_text
 from tasks.batches import collator
 from tasks.data import spread
 from tasks.summarization.generate import generate

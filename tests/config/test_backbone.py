@@ -6,7 +6,7 @@ import pytest
 
 from adalora.config.backbone import source_name
 from adalora.errors import UserError
-from adalora.plan import make_plan
+from adalora.planning.plan import make_plan
 
 BASE = {  # microsoft/deberta-v3-base's config.json
     "model_type": "deberta-v2", "attention_probs_dropout_prob": 0.1, "hidden_act": "gelu", "hidden_dropout_prob": 0.1,

@@ -18,7 +18,7 @@ from adalora.config.mistakes import explained
 from adalora.config.recipes import aliases, protocols, recipes
 from adalora.errors import UserError
 from adalora.methods.discovery import METHODS
-from adalora.plan import make_plan
+from adalora.planning.plan import make_plan
 
 CONF = Path(__file__).parents[2] / "conf"
 GROUPS = ("model", "task", "method", "budget", "recipe")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from adalora.plan import make_plan
+from adalora.planning.plan import make_plan
 
 FIFTH = 5
 GLUE = ("cola", "mrpc", "stsb")

@@ -11,7 +11,7 @@ import pytest
 from adalora.config.lengths import fit_lengths
 from adalora.config.schema import Resolved
 from adalora.errors import UserError
-from adalora.plan import make_plan
+from adalora.planning.plan import make_plan
 
 ROOT = Path(__file__).parents[2]
 GLUE = {"CoLA", "MNLI", "MRPC", "QNLI", "QQP", "RTE", "SST-2", "STS-B"}

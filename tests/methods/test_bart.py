@@ -7,7 +7,6 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from adalora.budget import shapes_of
 from adalora.errors import UserError
 from adalora.methods.adalora.options import AdaLoRAConfig
 from adalora.methods.bitfit.options import BitFitConfig
@@ -17,6 +16,7 @@ from adalora.methods.houlsby.options import HoulsbyConfig
 from adalora.methods.linear import AdaptedLinear, merge, merged, unmergeable
 from adalora.methods.lora.options import LoRAConfig
 from adalora.methods.pfeiffer.options import PfeifferConfig
+from adalora.planning.budget import shapes_of
 from adalora.training.optimizer import build_optimizer
 from tests.tiny import bart, targets_of, trained, wake
 

@@ -8,12 +8,12 @@ from torch import nn
 
 from adalora.backbones.load import blank
 from adalora.backbones.targets import target_modules
-from adalora.budget import shapes_of
 from adalora.errors import UserError
 from adalora.methods.increlora.layer import GrowingLinear, IncreLoRA
 from adalora.methods.increlora.options import Growth, IncreLoRAConfig
 from adalora.methods.increlora.stack import Stack
 from adalora.methods.linear import merge, merged
+from adalora.planning.budget import shapes_of
 from adalora.training.optimizer import set_lr
 
 T = 30

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from adalora.adapter import load_adapter, save_adapter
 from adalora.errors import UserError
+from adalora.methods.adapter import load_adapter, save_adapter
 from adalora.methods.discovery import create
 from adalora.methods.lora_mini.layer import LoRAMiniLinear
 from adalora.methods.lora_mini.options import LoRAMiniConfig

@@ -9,9 +9,9 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from adalora.adapter import load_adapter, save_adapter
 from adalora.errors import UserError
 from adalora.fast import speed_up
+from adalora.methods.adapter import load_adapter, save_adapter
 from adalora.methods.discovery import create
 from adalora.methods.linear import AdaptedLinear, merge
 from adalora.methods.lorta.options import LoRTAConfig

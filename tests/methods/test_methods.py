@@ -8,7 +8,6 @@ import torch
 from torch import nn
 
 from adalora.backbones.position_query import bypass_position_query
-from adalora.budget import shapes_of
 from adalora.errors import UserError
 from adalora.methods.adalora.layer import SVDLinear
 from adalora.methods.adalora.options import AdaLoRAConfig
@@ -21,6 +20,7 @@ from adalora.methods.lora.layer import LoRALinear
 from adalora.methods.lora.options import LoRAConfig
 from adalora.methods.pfeiffer.layer import PfeifferBlock
 from adalora.methods.pfeiffer.options import PfeifferConfig
+from adalora.planning.budget import shapes_of
 from tests.methods.matrix import BOTTLENECK, CONFIGS, LINEAR
 from tests.tiny import INPUTS, bart, classifier, targets_of, trained, wake
 

@@ -5,7 +5,6 @@ import torch
 from torch import nn
 
 from adalora.backbones.position_query import base_only
-from adalora.budget import shapes_of, solve
 from adalora.config.schema import Budget
 from adalora.errors import UserError
 from adalora.methods.adalora.options import AdaLoRAConfig
@@ -13,6 +12,7 @@ from adalora.methods.discovery import create
 from adalora.methods.peft.injection import blank_maps
 from adalora.methods.peft.options import PEFTConfig
 from adalora.methods.peft.tuners import TUNERS
+from adalora.planning.budget import shapes_of, solve
 from tests.tiny import INPUTS, classifier, targets_of, trained, wake
 
 SMALL = {  # settings that fit maps of 32 and 64

@@ -19,7 +19,7 @@ from adalora.methods.discovery import create
 from adalora.methods.linear import AdaptedLinear, merge
 from adalora.methods.prilora.options import PRILoRAConfig, linear_ranks
 from adalora.methods.sora.options import SoRAConfig
-from adalora.paths import layer_of
+from adalora.module_paths import layer_of
 from tests.tiny import bart, classifier, targets_of
 
 CONF = Path(__file__).parents[2] / "conf"

@@ -18,7 +18,7 @@ def narrow(monkeypatch):
     console = Console(width=60, highlight=False, markup=False, record=True, force_terminal=True)
     for module in (terminal, watch):
         monkeypatch.setattr(module, "console", console)
-    monkeypatch.setattr("adalora.run.console", console)
+    monkeypatch.setattr("adalora.run.run.console", console)
     return console
 
 
@@ -93,7 +93,6 @@ def test_the_bar_moves_every_step_and_shows_its_speed(tmp_path, narrow):
     [
         ("train.py", "python train.py"),
         ("/my runs/train.py", "python '/my runs/train.py'"),
-        ("/usr/bin/adalora-train", "adalora-train"),
         ("-c", "python train.py"),
     ],
 )

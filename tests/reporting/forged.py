@@ -9,14 +9,14 @@ from pathlib import Path
 
 import yaml
 
+from adalora.files.reading import adapter, sealed
 from adalora.methods.discovery import METHODS
-from adalora.origins import Known, decided, fixed_by_form, origins
 from adalora.places import CONF
-from adalora.plan import make_plan
-from adalora.reading import adapter, sealed
+from adalora.planning.origins import Known, decided, fixed_by_form, origins
+from adalora.planning.plan import make_plan
+from adalora.records.record import SCHEMA, UNCOUNTED, ModelPart, Result, TaskPart
 from adalora.reporting.columns import GLUE
 from adalora.reporting.frame import frame_of, rows_of
-from adalora.resultfile import SCHEMA, UNCOUNTED, ModelPart, Result, TaskPart
 
 MINILM = {"name": "deberta_minilm", "title": "MiniLM_L6 & co", "comparable": False}
 METRICS = {task: [column.metric for column in GLUE if column.task == task] for task in {c.task for c in GLUE}}

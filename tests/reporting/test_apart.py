@@ -22,7 +22,7 @@ pages, _ = write_pages(Path("results/pocket"))  # with tables, claims and report
 rows, _ = compare(gather(Path("results/pocket/runs")).frame, "adalora init_rank=2, target_rank=2", "lora")
 (out / "compared").write_text("\\n".join(f"{row.cell} {row.found.mean}" for row in rows.itertuples()))
 """
-GONE = ("methods", "config", "sweep", "backbones", "training", "cell.py", "origins.py")
+GONE = ("methods", "config", "sweep", "backbones", "training", "planning", "run")
 
 
 def written(place, runs):

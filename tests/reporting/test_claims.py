@@ -7,7 +7,7 @@ import yaml
 
 from adalora.errors import UserError
 from adalora.places import PAPER
-from adalora.published import read_paper
+from adalora.records.published import read_paper
 from adalora.reporting.claims import read_claims
 from adalora.reporting.frame import frame_of
 from adalora.reporting.verdicts import judge

@@ -4,9 +4,9 @@ import pytest
 from scipy import stats
 
 from adalora.errors import UserError
+from adalora.records.variant import variant
 from adalora.reporting.compare import compare, comparison_text, side_of
 from adalora.reporting.frame import read
-from adalora.variant import variant
 from tests.programs import error_of, run
 from tests.reporting.forged import MINILM, frame, make, put
 
@@ -72,17 +72,17 @@ def test_a_mistake_is_one_line(a, b, message):
 
 def test_the_command_says_it_in_one_line(tmp_path):
     put(tmp_path, *runs("adalora", [87.0]))
-    assert "'adalroa': give a method" in error_of(run("scripts/compare.py", "adalroa", "lora", "--runs", tmp_path))
+    assert "'adalroa': give a method" in error_of(run("scripts.compare", "adalroa", "lora", "--runs", tmp_path))
 
 
 def test_the_command_line(tmp_path):
     folder = put(tmp_path, *runs("adalora", [87.0, 88.0]), *runs("lora", [86.0, 86.5]),
                  *runs("adalora", [87.0, 88.0], "mrpc"), *runs("lora", [86.0, 86.5], "mrpc"))  # fmt: skip
-    done = run("scripts/compare.py", "adalora", "lora", "--runs", folder)
+    done = run("scripts.compare", "adalora", "lora", "--runs", folder)
     assert (done.code, done.stderr) == (0, "")
     for part in ("rte, 0.3M, fp32", "+1.25", "least p", "mean of 2 cells", "DeBERTaV3-base"):
         assert part in done.stdout
-    assert "nowhere: no such folder" in error_of(run("scripts/compare.py", "lora", "full", "--runs", "nowhere"))
+    assert "nowhere: no such folder" in error_of(run("scripts.compare", "lora", "full", "--runs", "nowhere"))
 
 
 def test_variants_and_few_seeds_are_shown():

@@ -137,13 +137,13 @@ def test_the_same_runs_give_the_same_page(tmp_path):
 
 def test_the_command_line(tmp_path):
     root = put(tmp_path / "runs", make())  # without logs
-    done = run("scripts/report.py", "--runs", root, "--out", tmp_path / "out", "--tracking", "none")
+    done = run("scripts.report", "--runs", root, "--out", tmp_path / "out", "--tracking", "none")
     assert done.code == 0, done.stderr
     assert {path.suffix for path in (tmp_path / "out").iterdir()} == {".html", ".md", ".csv", ".tex"}
     assert "no such file" in done.stderr
     (tmp_path / "file").write_text("")
-    assert "can't be written" in error_of(run("scripts/report.py", "--runs", root, "--out", tmp_path / "file"))
-    assert "no such folder" in error_of(run("scripts/report.py", "--runs", tmp_path / "gone"))
+    assert "can't be written" in error_of(run("scripts.report", "--runs", root, "--out", tmp_path / "file"))
+    assert "no such folder" in error_of(run("scripts.report", "--runs", tmp_path / "gone"))
     with pytest.raises(UserError, match="holds no finished run"):
         gather(tmp_path / "out")
 
@@ -163,7 +163,7 @@ def interrupt_at_the_claims():
 def test_ctrl_c_leaves_one_line_and_nothing_half_written(tmp_path):
     forge(tmp_path / "runs")
     arguments = ("--runs", tmp_path / "runs", "--out", tmp_path / "out", "--tracking", "none")
-    done = Program("scripts/report.py", *arguments, before=interrupt_at_the_claims).ended()
+    done = Program("scripts.report", *arguments, before=interrupt_at_the_claims).ended()
     assert done.code == 130
     assert done.stderr.strip().endswith("stopped, nothing is half written") and "Traceback" not in done.stderr
     assert {path.suffix for path in (tmp_path / "out").iterdir()} == {".md", ".csv", ".tex"}

@@ -8,10 +8,10 @@ import sys
 import pytest
 
 from adalora.places import ROOT
+from adalora.records.record import SCHEMA
 from adalora.reporting.frame import heads, read
 from adalora.reporting.pages import gather
 from adalora.reporting.tables import write_tables
-from adalora.resultfile import SCHEMA
 from tests.reporting.forged import lines_of, make, put
 
 

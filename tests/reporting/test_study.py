@@ -10,13 +10,13 @@ import pytest
 import yaml
 
 from adalora.errors import UserError
+from adalora.files.reading import sealed
 from adalora.places import RESULTS
-from adalora.reading import sealed
+from adalora.records.studies import read_study
 from adalora.reporting.claims import read_claims
 from adalora.reporting.frame import heads
 from adalora.reporting.study import of_cell, records, render, write_pages
 from adalora.reporting.tables import signed, span
-from adalora.studies import read_study
 from tests.reporting.forged import frame, with_options
 from tests.reporting.forged import make as forged
 

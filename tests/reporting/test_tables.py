@@ -8,14 +8,14 @@ from rich.console import Console
 
 from adalora.errors import UserError
 from adalora.places import PAPER
-from adalora.published import read_paper, scores
+from adalora.records.published import read_paper, scores
+from adalora.records.variant import variant
 from adalora.reporting.cells import average
 from adalora.reporting.columns import GLUE
 from adalora.reporting.frame import heads, read
 from adalora.reporting.pages import gather
 from adalora.reporting.tables import mean_of, write_tables
 from adalora.sweep.multirun import run_table
-from adalora.variant import variant
 from tests.programs import error_of, run
 from tests.reporting.forged import BART, METRICS, MINILM, lines_of, make, put
 
@@ -184,7 +184,7 @@ def test_a_multiruns_table_has_a_row_per_job(tmp_path):
 
 
 def call(*arguments):
-    return run("scripts/tables.py", *arguments)
+    return run("scripts.tables", *arguments)
 
 
 def test_the_command_line(tmp_path):

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from adalora.places import PAPER as FOLDER
-from adalora.published import read_paper
+from adalora.records.published import read_paper
 from adalora.reporting.claims import Claim, Side, read_claims
 from adalora.reporting.verdicts import judge
 from tests.reporting.forged import frame, make

@@ -6,12 +6,12 @@ import shutil
 import pytest
 
 from adalora.errors import UserError
-from adalora.files import sha256
-from adalora.reading import sealed
+from adalora.files.reading import sealed
+from adalora.files.writing import sha256
+from adalora.records.record import read_result
 from adalora.reporting.curves import Logs
 from adalora.reporting.frame import heads
 from adalora.reporting.pages import gather
-from adalora.resultfile import read_result
 from adalora.sweep.records import Recorder, keep_records
 from adalora.sweep.states import Content, states
 from tests.programs import run

@@ -1,4 +1,4 @@
-"""scripts/reproduce.py as a person runs it."""
+"""scripts.reproduce as a person runs it."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from tests.programs import error_of, run
 
 def reproduce(*args, **environment):
     """Run the script to its end."""
-    return run("scripts/reproduce.py", *args, **environment)
+    return run("scripts.reproduce", *args, **environment)
 
 
 def test_the_list_needs_neither_weights_nor_data_nor_network(tmp_path):

@@ -14,7 +14,7 @@ pytestmark = [
     pytest.mark.skipif(shutil.which("sinfo") is None, reason="no SLURM here (see docs/clusters.md)"),
 ]
 SMALL = "gpus_per_node=null cpus_per_task=1 mem_gb=1 timeout_min=10"
-TABLE = ("scripts/reproduce.py", "run", "glue", "--only", "task=sst2 method=lora,adalora budget=0.3M")
+TABLE = ("scripts.reproduce", "run", "glue", "--only", "task=sst2 method=lora,adalora budget=0.3M")
 
 
 @pytest.fixture(autouse=True)
@@ -64,7 +64,7 @@ def until(true, seconds=120):
 
 def listed(tiny_run, root):
     """The states in `make list`."""
-    done = run("scripts/reproduce.py", "list", *TABLE[2:], "--seeds", "1,2,3", *tiny_run, f"run_root={root}",
+    done = run("scripts.reproduce", "list", *TABLE[2:], "--seeds", "1,2,3", *tiny_run, f"run_root={root}",
                COLUMNS="300")  # fmt: skip
     assert done.code == 0, done.stderr
     return [line.split()[0] for line in done.stdout.splitlines()[1:7]]

@@ -4,8 +4,8 @@ import pytest
 
 from adalora.errors import UserError
 from adalora.places import RESULTS
+from adalora.records.studies import FILE, read_studies, read_study
 from adalora.reporting.study import records
-from adalora.studies import FILE, read_studies, read_study
 from adalora.sweep.cells import cells_of
 from adalora.sweep.published import Setting
 from adalora.sweep.sweep import name_of

@@ -8,20 +8,20 @@ from pathlib import Path
 
 import pytest
 
-from adalora.lock import held, locked
-from adalora.runfolder import read_status
+from adalora.files.lock import held, locked
+from adalora.run.folder import read_status
 from adalora.sweep.worker import share
 from tests.programs import Program, error_of, newest_step, run
 
 
 @pytest.fixture
 def sweep(tiny_run, tmp_path):
-    """`sweep("--seeds", "1")` starts `scripts/reproduce.py run` over SST-2's LoRA and AdaLoRA cells at 0.3M."""
+    """`sweep("--seeds", "1")` starts `scripts.reproduce run` over SST-2's LoRA and AdaLoRA cells at 0.3M."""
     started = []
 
     def start(*args, seeds="1,2", **environment):
         process = Program(
-            "scripts/reproduce.py", "run", "glue", "--seeds", seeds,
+            "scripts.reproduce", "run", "glue", "--seeds", seeds,
             "--only", "task=sst2 method=lora,adalora budget=0.3M", "--out", tmp_path / "tables",
             *tiny_run, *args, COLUMNS="200", **environment,
         )  # fmt: skip
@@ -111,7 +111,7 @@ def test_a_cell_whose_process_dies_twice_has_failed_and_the_rest_is_done(sweep, 
     assert len(killed) == 2, output
     assert "its process died 2 times" in output
     assert list(results(runs)) == [("lora", 1)]
-    listed = run("scripts/reproduce.py", "watch", "--runs", runs)
+    listed = run("scripts.reproduce", "watch", "--runs", runs)
     assert "1 done, 1 failed of 2" in listed.stdout
 
 
@@ -177,7 +177,7 @@ def test_a_cell_that_somebody_else_is_at_work_on_is_left_and_one_that_fails_does
 
 def test_missing_data_end_a_sweep_before_it_starts_and_are_named_at_once(tmp_path):
     message = error_of(
-        run("scripts/reproduce.py", "run", "all", "--only", "task=rte,squad_v2 method=full", "--seeds", "1",
+        run("scripts.reproduce", "run", "all", "--only", "task=rte,squad_v2 method=full", "--seeds", "1",
             f"run_root={tmp_path}/runs", "--out", tmp_path / "tables", HF_HOME=f"{tmp_path}/empty")
     )  # fmt: skip
     for part in ("microsoft/deberta-v3-base", "nyu-mll/glue", "rajpurkar/squad_v2", "data_root=FOLDER"):

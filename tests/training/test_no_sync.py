@@ -5,8 +5,8 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from adalora.allocation import prune
 from adalora.fast import speed_up
+from adalora.methods.allocation import prune
 from adalora.methods.discovery import create
 from tasks.classification.task_type import task_loss
 from tests.methods.matrix import CONFIGS

@@ -10,15 +10,15 @@ import pytest
 import torch
 from torch.amp import GradScaler
 
-from adalora import run
-from adalora.build import build_accelerator
 from adalora.errors import UserError
+from adalora.run import run
 from adalora.training import checkpoint, loop
 from adalora.training.batches import LengthGroups
+from adalora.training.build import build_accelerator
 from adalora.training.stability import MOST_SKIPPED, Guard
 from tasks.classification.task_type import Classification
 from tests.methods.matrix import run_of
-from tests.test_run import STATELESS_LAST, read
+from tests.run.test_run import STATELESS_LAST, read
 
 STEPS = 16  # and a few skipped: within the 24 batches of an epoch
 

@@ -29,9 +29,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from adalora.allocation import Importance, Schedule, prune
 from adalora.errors import UserError
 from adalora.methods.adalora.options import AdaLoRAConfig
+from adalora.methods.allocation import Importance, Schedule, prune
 from adalora.methods.linear import replace_modules
 from adalora.methods.low_rank import LowRankLinear, alike, by_shape, gram_distance, stacks
 from adalora.methods.options import given

@@ -30,14 +30,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from adalora.allocation import Importance
 from adalora.errors import UserError
+from adalora.methods.allocation import Importance
 from adalora.methods.increlora.options import IncreLoRAConfig
 from adalora.methods.increlora.stack import Stack
 from adalora.methods.linear import replace_modules
 from adalora.methods.low_rank import LowRankLinear, alike
 from adalora.methods.protocol import Method
-from adalora.tensors import own_dtype
+from adalora.methods.tensors import own_dtype
 
 SILENT = 1e-5  # E of the reserve (released code)
 

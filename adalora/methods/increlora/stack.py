@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from adalora.distributed import average
-from adalora.tensors import own_dtype
+from adalora.methods.tensors import own_dtype
+from adalora.processes import average
 
 
 class Stack:

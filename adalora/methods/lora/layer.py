@@ -25,7 +25,7 @@ from adalora.methods.lora.options import LoRAConfig
 from adalora.methods.low_rank import LowRankLinear, by_shape, stacks
 from adalora.methods.options import given
 from adalora.methods.protocol import Method
-from adalora.tensors import own_dtype
+from adalora.methods.tensors import own_dtype
 
 
 class LoRALinear(LowRankLinear):

@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Self
 
 from adalora.methods.options import Count, RankConfig, Shapes, given
+from adalora.module_paths import layer_of
 from adalora.options import at_least, not_negative, one_of, option, positive, require, share
-from adalora.paths import layer_of
 
 
 class Grid(NamedTuple):

@@ -29,12 +29,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, distributed, nn
 
-from adalora.distributed import several
 from adalora.methods.linear import replace_modules
 from adalora.methods.low_rank import LowRankLinear, alike
 from adalora.methods.options import given
 from adalora.methods.prilora.options import PRILoRAConfig
 from adalora.methods.protocol import Method
+from adalora.processes import several
 
 MASKS = ("attention_mask", "decoder_attention_mask")  # of the model's arguments
 IGNORED = -100  # the library's label for padding

@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 from typing import ClassVar, Self
 
 from adalora.methods.options import Count, PlacedConfig, Shapes, given
+from adalora.module_paths import layer_of
 from adalora.options import at_least, not_negative, option, positive, require, share
-from adalora.paths import layer_of
 
 
 @dataclass

@@ -28,8 +28,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from adalora.allocation import Schedule
 from adalora.errors import UserError
+from adalora.methods.allocation import Schedule
 from adalora.methods.linear import replace_modules
 from adalora.methods.low_rank import LowRankLinear
 from adalora.methods.options import given

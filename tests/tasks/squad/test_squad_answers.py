@@ -9,12 +9,12 @@ import pyarrow as pa
 import pytest
 
 from adalora.errors import UserError
-from scripts.bench_squad import reference, written
 from tasks.squad.answers import find_answers
 from tasks.squad.predictions import n_best_answers, write_predictions
 from tasks.squad.rows import SCHEMA
 from tasks.squad.scores import scores
 from tasks.squad.windows import windows
+from tests.tasks.squad.reference import reference, written
 
 
 def by_hand(*contexts, lengths=None):

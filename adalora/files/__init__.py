@@ -1,0 +1,1 @@
+"""Write files whole, read them with distrust, lock them."""

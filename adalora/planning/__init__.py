@@ -1,0 +1,1 @@
+"""Plan a run: the size for a budget, its cost, and what identifies it."""

@@ -1,0 +1,71 @@
+"""A cell: one run identified by its options, before weights and data are known.
+
+A run's key (`adalora/run/folder.py`) also hashes the content of weights and data, so one cell can have several run
+folders.
+"""
+
+import hashlib
+import json
+import math
+from dataclasses import asdict
+from typing import Any
+
+from adalora.config.lengths import fit_lengths
+from adalora.config.schema import Config, Resolved, Training
+from adalora.records.record import UNCOUNTED
+
+MODEL_OPTIONS = ("targets", "head", "attention", "classifier_dropout", "pos_query_base_only")  # besides the weights
+
+
+def cell_id(config: Config) -> str:
+    """Hash the options that change the numbers, with lengths scaled for the official row counts, to ten hex digits.
+
+    Paths, tracking, device and logging don't count. A size is a number of parameters or a rank, and the size that a
+    budget has of its own for this model and method; its name doesn't count. Methods without a size have none.
+
+    Raises:
+        UserError: the lengths don't fit into the training.
+    """
+    training, method, _ = fit_lengths(config, config.method, official_steps(config), official_eval_rows(config))
+    options = scored_options(Resolved.of(config, config.backbone, method, config.budget, training))
+    options["model"]["name"] = config.model.name
+    options["task"] |= {"eval_split": config.task.eval_split, "eval_rows": config.task.eval_rows}
+    budget = config.budget
+    own = budget.settings.get(config.model.name, {}).get(method.name, {})
+    options["budget"] = [budget.params, budget.rank, own] if method.has_budget else None
+    return digest(options)
+
+
+def steps_of(training: Training, rows: int) -> int:
+    """T: the optimizer steps of training on `rows` rows."""
+    return training.max_steps or math.ceil(training.epochs * math.ceil(rows / training.batch_size))
+
+
+def official_steps(config: Config) -> int:
+    """T on the official training split, or the recipe's if `conf/task` has no row count."""
+    training, rows = config.training, config.task.rows.get(config.task.train_split)
+    return steps_of(training, rows) if rows else training.max_steps or config.recipe.total_steps or 1
+
+
+def official_eval_rows(config: Config) -> int:
+    """Rows evaluated on the official splits."""
+    task = config.task
+    rows = [task.rows.get(split, 0) for split in ([task.eval_split] if task.eval_split else task.eval_splits)]
+    return sum(min(count, task.eval_rows or count) for count in rows)
+
+
+def scored_options(config: Resolved) -> dict[str, Any]:
+    """The options that change a run's numbers; paths, tracking, device and budget names don't."""
+    return {
+        "model": {name: getattr(config.model, name) for name in MODEL_OPTIONS},
+        "task": {name: getattr(config.task, name) for name in config.task.scored},
+        "method": asdict(config.method),
+        "training": {key: value for key, value in asdict(config.training).items() if key not in UNCOUNTED},
+        "seed": config.seed,
+        "precision": config.precision,
+    } | ({} if config.fast else {"fast": False})
+
+
+def digest(options: dict[str, Any]) -> str:
+    """Hash options to ten hex digits."""
+    return hashlib.sha256(json.dumps(options, sort_keys=True).encode()).hexdigest()[:10]

@@ -1,0 +1,203 @@
+"""Plan a run and its cost from options, row counts and the backbone's shapes, without weights or data."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+from transformers import PreTrainedModel
+
+from adalora.backbones.load import blank, check_length
+from adalora.backbones.position_query import position_queries
+from adalora.backbones.targets import target_modules
+from adalora.config.lengths import fit_lengths
+from adalora.config.recipes import departures
+from adalora.config.schema import Config, Resolved
+from adalora.errors import UserError
+from adalora.methods.discovery import create
+from adalora.methods.init_from import InitialAdapter, check_initial, read_initial
+from adalora.methods.options import MethodConfig, Shapes
+from adalora.options import require
+from adalora.planning.budget import Choice, Setting, shapes_of, solve
+from adalora.planning.cell import steps_of
+from adalora.planning.memory import Machine, evaluation_memory, fitted, machine, training_memory
+from tasks.discovery import create as create_task
+
+LOGS = 5e6  # bytes for a run's logs, wandb's offline files and figures (ours, a guess)
+REASON = 2**40  # bytes that no device has (ours)
+CARD_ONLY = (
+    "scripts.export can make neither a PEFT adapter nor a merged model of this run, as its query adapter skips "
+    "positions (D-posq); with model.pos_query_base_only=false it can"
+)
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Estimated cost of a run."""
+
+    tokens: int  # tokens of the longest row
+    mean_tokens: float  # tokens of a row on average
+    flops: float  # per training step at the mean length: forward, and backward down to the lowest adapter
+    memory: float  # bytes at the maximum length: weights; trained parameters, gradients, moments; activations
+    disk: float  # bytes on disk after the run
+    checkpoints: float  # additional bytes on disk during the run
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a plan needs besides the options."""
+
+    rows: Mapping[str, int]  # rows by split, for training and evaluation
+    built: PreTrainedModel  # the backbone with its head, without weights
+    initial: InitialAdapter | None  # the adapter given by `method.init_from`
+    machine: Machine  # the device
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A resolved run."""
+
+    config: Resolved
+    setting: Setting
+    shapes: dict[str, tuple[int, int]]  # of the adapted maps
+    rows: int
+    steps_per_epoch: int
+    notes: list[str]
+    cost: Cost
+    departures: dict[str, tuple[Any, Any]]  # options that differ from the recipe: (its value, the value used)
+
+    @property
+    def total_steps(self) -> int:
+        """T, the optimizer steps of the training."""
+        return self.config.training.total_steps
+
+    def summary(self) -> dict[str, Any]:
+        """A summary for tables of plans: setting, exact counts, deviation from the budget."""
+        setting = self.setting
+        return {
+            "model": self.config.model.name,
+            "task": self.config.task.name,
+            "method": self.config.method.name,
+            "seed": self.config.seed,
+            "setting": self.config.method.describe(),
+            "budget": {"name": setting.budget, "params": setting.params, "deviation": setting.deviation},
+            "parameters": asdict(setting.counts),
+            "steps": self.total_steps,
+        }
+
+
+def make_plan(options: Config, rows: Mapping[str, int], folder: Path | None = None) -> Plan:
+    """Read the architecture (from `folder`, if given) and the adapter to start from, and `resolve`.
+
+    Raises:
+        UserError: a file is missing or damaged, or the run isn't possible."""
+    built = blank(options.backbone, create_task(options.task).outputs, folder)
+    return resolve(options, Facts(rows, built, read_initial(options.method), machine(options.device)))
+
+
+def resolve(options: Config, facts: Facts) -> Plan:
+    """Resolve everything that the options leave open: maps, size for the budget, T and lengths. A pure function.
+
+    Raises:
+        UserError: the budget, a rank, a length or the memory isn't possible.
+    """
+    model, task, built, initial = options.backbone, options.task, facts.built, facts.initial
+    if model.pos_query_base_only and model.model_type != "deberta-v2":
+        raise UserError(f"model.pos_query_base_only=true is for DeBERTa: {model.title} has no relative positions")
+    check_length(model, built.config, task.max_length)
+    shapes = shapes_of(target_modules(built, model))
+    method = options.method
+    if initial is not None:
+        method = method.from_rank(initial.rank)
+        require(
+            not model.pos_query_base_only,
+            "method.init_from: PEFT adapts the relative-position query too, set model.pos_query_base_only=false",
+        )
+        check_initial(initial, method, model.head, built, shapes)
+    setting = solve(model, method, options.budget, built, shapes)
+    check_rank(setting.config, shapes)
+
+    train_rows = facts.rows[task.train_split]
+    total_steps = steps_of(options.training, train_rows)
+    eval_rows = sum(facts.rows.values()) - train_rows
+    training, method, scaled = fit_lengths(options, setting.config, total_steps, eval_rows)
+    method.check(shapes, total_steps)
+    budget = replace(options.budget, params=setting.params, rank=None, settings={})
+    config = Resolved.of(options, model, method, budget, training)
+    trained = setting.counts.total
+    micro, evaluated, sized = fitted(
+        training,
+        facts.machine,
+        lambda rows: training_memory(config, built, trained, rows),
+        lambda rows: evaluation_memory(config, built, rows),
+    )
+    training = replace(training, micro_batches=micro, eval_batch_size=evaluated)
+    config = replace(config, training=training)
+    cost = estimate(config, built, trained, facts.machine.processes)
+    if cost.memory > REASON:
+        raise UserError(
+            f"a step of {config.training.batch_size} rows of {cost.tokens} tokens needs about "
+            f"{cost.memory / 2**40:.2g} TiB: raise training.micro_batches, or lower task.max_length"
+        )
+    notes = []
+    if scaled:
+        notes.append(f"lengths scaled from {options.recipe.total_steps} to {total_steps} steps: {', '.join(scaled)}")
+    notes.extend(sized)
+    adapted = dict(setting.config.adapted(shapes))
+    if model.pos_query_base_only and create(method).increments and adapted.keys() & set(position_queries(built)):
+        notes.append(CARD_ONLY)
+    if setting.choice == Choice.FIXED:
+        notes.append(f"{method.name} has no choice of budget: {budget.name} is ignored")
+    return Plan(
+        config,
+        setting,
+        adapted,
+        train_rows,
+        math.ceil(train_rows / training.batch_size),
+        notes,
+        cost,
+        departures(options),
+    )
+
+
+def check_rank(method: MethodConfig, shapes: Shapes) -> None:
+    """Reject a rank larger than the smaller side of the adapted maps. Raises `UserError`."""
+    if method.rank_of_maps is None:
+        return
+    rank, most = getattr(method, method.rank_of_maps), min(map(min, shapes.values()))
+    if rank is not None and rank > most:
+        raise UserError(
+            f"method.{method.rank_of_maps}={rank:g} is more than {most}, the smaller side of the adapted maps: "
+            "lower it, or the budget"
+        )
+
+
+def estimate(config: Resolved, built: PreTrainedModel, trained: int, processes: int) -> Cost:
+    """Estimate FLOPs, memory per process, and disk space.
+
+    A product with a weight of N entries costs 2 N FLOPs per token forward, 2 N for the gradient of its input, and 2 N
+    more if the weight is trained. A decoder's weights see the target's tokens. A checkpoint holds the trained
+    parameters, AdamW's two moments and at most two averages of the same size; three checkpoints exist while one is
+    being written.
+    """
+    sizes: Any = built.config
+    hidden, layers = sizes.hidden_size, sizes.num_hidden_layers
+    task, tokens, batch = config.task, config.task.max_length, config.training.batch_size
+    mean, target = task.mean_tokens
+    weights = linear_weights(built)
+    decoder = linear_weights(built.get_decoder()) if sizes.is_encoder_decoder else 0
+    per_weight = 6 if trained > weights else 4
+    attention = layers * 4 * hidden * mean  # attention scores and their product with the values, per token
+    passes = 3  # forward, and twice that backward
+    if config.training.activation_checkpointing:  # forward again, for activation checkpointing
+        per_weight, passes = per_weight + 2, passes + 1
+    flops = batch * (mean * (per_weight * (weights - decoder) + passes * attention) + target * per_weight * decoder)
+    memory = training_memory(config, built, trained, -(-batch // config.training.micro_batches // processes))
+    return Cost(tokens, mean, float(flops), memory, 4.0 * trained + LOGS, 3 * 4 * 5.0 * trained)
+
+
+def linear_weights(module: nn.Module) -> int:
+    """Number of weights in all linear maps."""
+    return sum(m.weight.numel() for m in module.modules() if isinstance(m, nn.Linear))

@@ -1,0 +1,1 @@
+"""Records of runs, published numbers, and what tells them apart."""

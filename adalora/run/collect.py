@@ -1,0 +1,77 @@
+"""Collect the result of a run, with everything needed to judge and repeat it."""
+
+from dataclasses import asdict
+
+from accelerate import Accelerator
+
+from adalora.backbones.load import Weights
+from adalora.methods.protocol import Method
+from adalora.planning.cell import MODEL_OPTIONS
+from adalora.planning.plan import Plan
+from adalora.records.provenance import commit, hardware, peak_memory_mb, versions
+from adalora.records.record import SCHEMA, Option, Result
+from adalora.run.folder import RunFolder
+from adalora.training.checkpoint import Progress
+from tasks.data import Data
+
+
+def record(
+    plan: Plan,
+    weights: Weights,
+    data: Data,
+    folder: RunFolder,
+    method: Method,
+    progress: Progress,
+    accelerator: Accelerator,
+    command: list[str],
+    options: dict[str, Option],
+) -> Result:
+    """Collect the result of a finished run."""
+    config, counts = plan.config, plan.setting.counts
+    peak, kept = method.peak(), method.kept()
+    peak, kept = (counts.peak if peak is None else peak), (counts.kept if kept is None else kept)
+    headline = config.task.metric_name(config.task.headline, data.eval_splits[0])
+    return Result(
+        schema=SCHEMA,
+        key=folder.key,
+        cell=folder.cell,
+        model={
+            "name": config.model.name,
+            "title": config.model.title,
+            "comparable": config.model.comparable,
+            "origin": weights.origin,
+            "digest": weights.digest,
+            "files": weights.files,
+            **{name: getattr(config.model, name) for name in MODEL_OPTIONS},
+        },
+        task={
+            **{name: getattr(config.task, name) for name in config.task.scored},
+            "origin": data.origin,
+            "subset": data.subset,
+            "notes": data.notes,
+            "digest": data.digest,
+            "rows": data.rows,
+            "train_split": data.train_split,
+            "headline": headline,
+            "direction": config.task.direction,
+        },
+        method=asdict(config.method),
+        budget={"name": plan.setting.budget, "params": config.budget.params, "deviation": plan.setting.deviation},
+        recipe={name: getattr(config.recipe, name) for name in ("name", "protocol", "source")},
+        options=options,
+        seed=config.seed,
+        precision=config.precision,
+        last=progress.last,
+        last_step=progress.step,
+        best=progress.best,
+        best_step=progress.best_step,
+        parameters={"peak": peak, "kept": kept, "head": counts.head, "total": peak + counts.head},
+        ranks=method.ranks(),
+        seconds=round(progress.seconds, 2),
+        peak_memory_mb=peak_memory_mb(accelerator.device),
+        training=asdict(config.training),
+        command=command,
+        versions=versions(),
+        commit=commit(),
+        hardware=hardware(accelerator.device) | {"processes": accelerator.num_processes},
+    )

@@ -1,0 +1,22 @@
+"""A dry run: print the plan of an experiment without importing what only training needs."""
+
+from typing import Any
+
+from adalora import processes
+from adalora.backbones.load import glance
+from adalora.config.schema import Config
+from adalora.planning.plan import make_plan
+from adalora.progress.terminal import console, show_plan
+
+
+def dry_run(config: Config) -> dict[str, Any]:
+    """Print the plan and return a summary. Raises `UserError` for anything that the run would refuse."""
+    console.quiet = processes.rank() > 0
+    rows = config.task.rows
+    if not rows:  # count the files' rows if none are declared
+        from tasks.data import load_data
+
+        rows = load_data(config.task, config.data_root).rows
+    plan = make_plan(config, rows)
+    show_plan(plan, glance(config.model, config.cache_dir))
+    return plan.summary()

@@ -1,0 +1,90 @@
+"""Every method in every form of export, on DeBERTa and BART: the run's own logits, or one line with the reason."""
+
+from contextlib import ExitStack
+
+import pytest
+import torch
+from peft import PeftModel
+from transformers import AutoConfig, AutoModelForSeq2SeqLM, AutoModelForSequenceClassification, AutoTokenizer
+
+from adalora.backbones.position_query import base_only
+from adalora.errors import UserError
+from adalora.export.command import export
+from adalora.export.trained import load_run
+from adalora.methods.linear import AdaptedLinear
+from tests.methods.matrix import ROWS, run_of
+from tests.tiny import INPUTS
+
+ON_BART = ("adalora", "lora", "increlora", "lorta", "mora", "full", "peft method.type=ADALORA method.config.init_r=4")
+BASES = {"deberta": AutoModelForSequenceClassification, "bart": AutoModelForSeq2SeqLM}
+TEXTS = {"input_ids": torch.tensor([[2, 5, 6, 3], [2, 8, 3, 0]]), "decoder_input_ids": torch.tensor([[3, 7], [3, 9]])}
+
+
+def pairs():
+    """Every method on both backbones; on BART some of them by default, the others among the slow tests."""
+    for method in (name for name, row in ROWS.items() if row.exports):
+        yield method, "deberta"
+        yield pytest.param(method, "bart", marks=[] if method in ON_BART else pytest.mark.slow)
+
+
+def without_increments(model, inputs):
+    """The logits of a model with the trained head and the backbone's original maps."""
+    with ExitStack() as stack:
+        for module in model.modules():
+            if isinstance(module, AdaptedLinear):
+                stack.enter_context(base_only(module))
+        return model(**inputs).logits
+
+
+@pytest.mark.parametrize(("method", "backbone"), pairs())
+def test_an_export_gives_the_run_s_logits_or_says_why_there_is_none(
+    start, tiny_run, summaries, tiny_model, tiny_bart, tmp_path, method, backbone
+):
+    no_peft, no_merged = ROWS[method].no_peft, ROWS[method].no_merged
+    base = {"deberta": tiny_model, "bart": tiny_bart}[backbone]
+    own = [*tiny_run, "model.pos_query_base_only=false"] if backbone == "deberta" else [*summaries, "task.eval_rows=1"]
+    run = start(
+        [
+            *own,
+            *run_of(method, backbone),
+            "training.max_steps=10",
+            "training.log_steps=10",
+            "training.eval_steps=10",
+        ]
+    )
+    trained = load_run(run)
+    if method == "increlora":
+        assert set(trained.method.ranks().values()) != {1}
+    inputs = INPUTS if backbone == "deberta" else TEXTS
+    ours = trained.model(**inputs).logits
+
+    def close(other):
+        return torch.allclose(other.eval()(**inputs).logits, ours, rtol=0, atol=1e-5)
+
+    def exported(to):
+        out = tmp_path / to
+        export(run, to, out)
+        text = (out / "README.md").read_text()
+        assert "- Weights: of the last step, 10" in text
+        return out
+
+    def refused(to, reason):
+        with pytest.raises(UserError, match=reason):
+            export(run, to, tmp_path / to)
+        assert not (tmp_path / to).exists()
+
+    exported("card")
+    if no_peft:
+        refused("peft", no_peft)
+    else:
+        out = exported("peft")
+        plain = BASES[backbone].from_pretrained(base, config=AutoConfig.from_pretrained(out), dtype=torch.float32)
+        assert close(PeftModel.from_pretrained(plain, out))
+        if not method.startswith("peft"):  # whose layers are PEFT's own
+            assert not torch.allclose(without_increments(trained.model, inputs), ours, rtol=0, atol=1e-3)
+    if no_merged:
+        refused("merged", no_merged)
+    else:
+        out = exported("merged")
+        assert close(BASES[backbone].from_pretrained(out))
+        assert AutoTokenizer.from_pretrained(out)("a good film")["input_ids"][0] == 2

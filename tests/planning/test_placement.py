@@ -1,0 +1,48 @@
+"""The counts in docs/placement.md are those of the code, on models built without weights."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from adalora.backbones.load import blank
+from adalora.backbones.targets import target_modules
+from adalora.methods.discovery import METHODS, create
+from adalora.planning.budget import shapes_of, trained_in_place
+
+TABLE = (Path(__file__).parents[2] / "docs/placement.md").read_text()
+ROWS = re.findall(r"^\| (\w+) \| (\S+) \| ([\d,]+) \| ([\d,]+) \|$", TABLE, flags=re.M)
+MODELS = ["deberta_v3_base", "bart_large"]
+CASES = [
+    (row[0], row[1], model, row[2 + i]) for row in ROWS for i, model in enumerate(["deberta_v3_base", "bart_large"])
+]
+
+
+def test_every_method_of_the_first_table_has_counts():
+    placed = {method for method in METHODS if f"| {method} | both |" in TABLE or f"| {method} | BART |" in TABLE}
+    assert placed == {row[0] for row in ROWS} >= {"adalora", "lora", "houlsby", "pfeiffer", "bitfit", "full"}
+
+
+@pytest.mark.parametrize("method, setting, model, printed", CASES)
+def test_a_count_is_the_code_s(compose, method, setting, model, printed):
+    options = [f"method.{setting}"] if "=" in setting else []
+    if method == "adalora":
+        options.append("method.init_rank=12")
+    config = compose(f"model={model}", f"method={method}", *options)
+    built = blank(config.backbone, 2)
+    shapes = shapes_of(target_modules(built, config.backbone))
+    counted = (
+        config.method.count(shapes).kept
+        if config.method.has_budget
+        else trained_in_place(create(config.method), built, shapes, config.backbone.head)
+    )
+    assert f"{counted:,}" == printed
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("method", ["houlsby", "pfeiffer"])
+def test_the_maps_of_the_first_table_are_the_adapters_own(compose, method, model):
+    config = compose(f"model={model}", f"method={method}")
+    kind = {"deberta-v2": "DeBERTa", "bart": "BART"}[config.backbone.model_type]
+    (maps,) = re.findall(rf"^\| {method} \| {kind} \| ([^|]+) \|", TABLE, flags=re.M)
+    assert set(maps.split(", ")) == set(config.backbone.targets)

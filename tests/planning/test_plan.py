@@ -1,0 +1,220 @@
+"""Options and facts become a plan: nothing is modified, and what can't run is an error."""
+
+import subprocess
+import sys
+from copy import deepcopy
+from dataclasses import FrozenInstanceError
+
+import pytest
+
+from adalora.backbones.load import blank
+from adalora.backbones.targets import target_modules
+from adalora.errors import UserError
+from adalora.methods.adalora.options import AdaLoRAConfig
+from adalora.methods.discovery import METHODS, create
+from adalora.methods.increlora.options import IncreLoRAConfig
+from adalora.methods.prilora.options import PRILoRAConfig
+from adalora.methods.sora.options import SoRAConfig
+from adalora.planning.memory import GIB, Machine
+from adalora.planning.plan import Facts, make_plan, resolve
+from adalora.progress.terminal import console, show_plan
+from adalora.run.dry_run import dry_run
+
+
+def shape(model):
+    """What a model is, and what of it is trained."""
+    return [(name, type(module)) for name, module in model.named_modules()], [
+        (name, p.shape, p.requires_grad) for name, p in model.named_parameters()
+    ]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_resolving_changes_neither_options_nor_facts(compose, method):
+    options = compose("task=rte", f"method={method}", "method.modules=[query]" if method == "lora" else "seed=1")
+    facts = Facts(options.task.rows, blank(options.backbone, 2), None, Machine("a GPU", 80 * GIB, 1))
+    before, built = deepcopy(options), shape(facts.built)
+    plan = resolve(options, facts)
+    assert options == before
+    assert shape(facts.built) == built
+    assert resolve(options, facts) == plan
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_plan_leaves_no_length_and_no_size_open(compose, method):
+    plan = make_plan(options := compose("task=rte", f"method={method}"), options.task.rows)
+    assert all(getattr(plan.config.method, name) is not None for name in plan.config.method.lengths)
+    assert plan.config.training.warmup_steps == (100 if method == "increlora" else 200)  # the scripts'
+    assert plan.config.training.total_steps == plan.total_steps == 3900
+    assert plan.config.budget.params == 331_776
+    assert plan.config.model.head == ["pooler", "classifier"]
+    with pytest.raises(FrozenInstanceError):
+        plan.config.seed = 2
+
+
+def test_the_backbone_has_the_maps_that_the_method_adapts(compose):
+    options = compose("task=rte", "method=lora", "method.modules=[query,value]")
+    assert len(options.model.targets) == 6  # as typed
+    plan = make_plan(options, options.task.rows)
+    assert list(plan.config.model.targets) == ["query", "value"]
+    assert len(plan.shapes) == 24
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (
+            ["model=deberta_minilm", "task=rte", "task.max_length=600"],
+            r"task\.max_length=600 is more than the 512 positions",
+        ),
+        (
+            ["method=lora", "method.rank=900", "budget=custom", "budget.params=149_299_200"],
+            r"method\.rank=900 is more than 768, the smaller side of the adapted maps",
+        ),
+        (
+            ["method=adalora", "method.target_rank=700", "budget=custom", "budget.params=116_000_000"],
+            r"method\.init_rank=1050 is more than 768",
+        ),
+        (["task.max_length=100_000"], r"needs about [\d.e+]+ TiB: raise training\.micro_batches, or lower"),
+        (["training.max_steps=4", "method.final_steps=4"], r"leave none of the 4 training steps for pruning"),
+    ],
+)
+def test_a_dry_run_refuses_what_can_t_run(compose, overrides, message):
+    options = compose(*overrides)
+    with pytest.raises(UserError, match=message):
+        make_plan(options, options.task.rows)
+
+
+def test_of_several_processes_the_first_prints_the_plan(compose, monkeypatch, capsys):
+    monkeypatch.setattr(console, "quiet", False)
+    options = compose("task=rte", "method=lora")
+    for rank, printed in (("1", False), ("0", True)):
+        monkeypatch.setenv("RANK", rank)
+        dry_run(options)
+        assert bool(capsys.readouterr().out) is printed
+
+
+SIZELESS = ("full", "bitfit", "peft")
+
+
+def attach(compose, method):
+    """Attach a method to DeBERTaV3-base without weights, as one's own loop does."""
+    backbone = compose("task=rte", f"method={method.config.name}").backbone
+    model = blank(backbone, 2).requires_grad_(False)
+    method.attach(model, target_modules(model, backbone), total_steps=10)
+
+
+@pytest.mark.parametrize("name", [name for name in METHODS if name not in SIZELESS])
+def test_a_method_without_its_size_says_so(compose, name):
+    """No budget has filled the options."""
+    with pytest.raises(UserError, match=r"method\.\w+ is unset: set it, or solve it from a budget"):
+        attach(compose, create(METHODS[name]().planned(10)))
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        AdaLoRAConfig(init_rank=4, target_rank=2),
+        SoRAConfig(max_rank=4, target_rank=2),
+        PRILoRAConfig(mean_rank=2),
+        IncreLoRAConfig(target_rank=2),
+    ],
+    ids=lambda config: config.name,
+)
+def test_a_method_without_its_lengths_says_how_to_fill_them(compose, config):
+    with pytest.raises(UserError, match=r"method\.\w+ is unset: \w+Config\(\.\.\.\)\.planned\(total_steps\)"):
+        attach(compose, create(config))
+    attach(compose, create(config.planned(10)))
+
+
+def test_a_plan_names_what_differs_from_the_recipe(compose):
+    def differing(*overrides):
+        options = compose("task=rte", *overrides)
+        return make_plan(options, options.task.rows).departures
+
+    assert differing() == {}
+    assert differing("training.max_steps=100") == {}  # lengths that scale are the recipe's
+    assert differing("training.lr=1e-3", "method.alpha=32", "model.classifier_dropout=0.1") == {
+        "training.lr": (1.2e-3, 1e-3),
+        "model.classifier_dropout": (0.2, 0.1),
+    }
+    # set by the user, so it stays at any T, though it is the recipe's at 3900 steps
+    assert differing("method.initial_steps=600") == {"method.initial_steps": (600, 600)}
+    # the recipe's own lengths changed, and the T that they belong to
+    assert differing("recipe.lengths.warmup_steps=50") == {"training.warmup_steps": (200, 50)}
+    assert differing("recipe.total_steps=null") == {"recipe.total_steps": (3900, None)}
+    # IncreLoRA's own warm-up and, at this budget, the other script's top_h
+    assert differing("method=increlora", "budget=1.2M") == {}
+    assert differing("method=increlora", "budget=1.2M", "method.top_h=5") == {"method.top_h": (9, 5)}
+    assert differing("method=sora", "training.lr=1e-5") == {}  # no recipe has one
+
+
+def test_the_shown_plan_gives_every_value_of_the_recipe_with_its_source(compose, capsys):
+    options = compose("task=mnli", "method=increlora", "budget=1.2M", "training.lr=1e-5")
+    show_plan(make_plan(options, options.task.rows), "path")
+    text = " ".join(capsys.readouterr().out.split())
+    assert "add_rank=1, alpha=16, dropout=0, initial_steps=1000, interval=1000, orthogonality=0.1, top_h=18" in text
+    assert "method: FeiyuZhang98/IncreLoRA NLU/scripts/rank=8/run_mnli.sh add_rank=1" in text
+    assert "eval_steps=1000, lr=0.0005 training: arXiv 2303.10512 Table 8" in text
+    assert "warmup_steps=1000, weight_decay=0" in text
+    assert "differs training.lr=1e-05 (recipe: 0.0005)" in text
+
+
+@pytest.fixture(scope="module")
+def planned_on(compose):
+    """`planned_on(80, "task=xsum", ...)`: the plan for a GPU of so many GiB."""
+    built = {}
+
+    def go(memory, *overrides, processes=1):
+        options = compose(*overrides)
+        model = options.backbone.name
+        if model not in built:
+            built[model] = blank(options.backbone, 2)
+        return resolve(options, Facts(options.task.rows, built[model], None, Machine("a GPU", memory * GIB, processes)))
+
+    return go
+
+
+XSUM = ("task=xsum", "method=lora", "budget=2.20%")
+
+
+def test_a_step_that_may_not_fit_is_said_with_the_remedy(planned_on):
+    plan = planned_on(80, *XSUM)
+    assert 100 < plan.cost.memory / GIB < 115  # 64 rows of 768 tokens in fp32
+    (note,) = [note for note in plan.notes if "a GPU" in note]
+    assert note == "a step may need 107 GiB, a GPU has 80: set training.micro_batches=2 (or auto) if it runs out"
+    assert plan.config.training.micro_batches == 1  # what was asked for
+    assert not any("a GPU" in note for note in planned_on(141, *XSUM).notes)
+    assert not any("a GPU" in note for note in planned_on(80, *XSUM, "precision=bf16").notes)
+
+
+@pytest.mark.parametrize(
+    ("memory", "processes", "expected"), [(141, 1, 1), (80, 1, 2), (40, 1, 4), (16, 1, 16), (40, 4, 1)]
+)
+def test_auto_takes_the_fewest_passes_that_fit(planned_on, memory, processes, expected):
+    plan = planned_on(memory, *XSUM, "training.micro_batches=auto", processes=processes)
+    assert plan.config.training.micro_batches == expected
+    assert plan.cost.memory <= 0.9 * memory * GIB
+    more = planned_on(memory, *XSUM, f"training.micro_batches={expected // 2 or 1}", processes=processes)
+    assert expected == 1 or more.cost.memory > 0.9 * memory * GIB
+
+
+def test_auto_refuses_what_cannot_fit(planned_on):
+    with pytest.raises(UserError, match=r"a step of one row needs about [\d.]+ GiB, but a GPU has 2: set training"):
+        planned_on(2, *XSUM, "training.micro_batches=auto")
+
+
+def test_an_evaluation_is_as_large_as_fits(planned_on):
+    asked = ("task=mnli", "method=lora", "training.eval_batch_size=auto")
+    sizes = [planned_on(memory, *asked).config.training.eval_batch_size for memory in (8, 24, 80)]
+    assert sizes == sorted(sizes)
+    assert sizes[0] < 128 < sizes[-1]
+    notes = planned_on(8, "task=mnli", "method=lora", "training.micro_batches=auto").notes
+    assert f"an evaluation may need more than a GPU has: set training.eval_batch_size={sizes[0]} (or auto)" in notes
+
+
+@pytest.mark.slow
+def test_a_dry_run_imports_nothing_that_only_training_needs():
+    heavy = ("datasets", "evaluate", "sklearn", "pandas", "wandb", "peft", "matplotlib")
+    code = f"import sys, adalora.cli, adalora.run.dry_run; print(*(name for name in {heavy} if name in sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ""

@@ -1,0 +1,234 @@
+"""Whole runs on a tiny real model: results, repetition, resumption."""
+
+import json
+import shutil
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from adalora.backbones.load import load_model, locate
+from adalora.backbones.targets import target_modules
+from adalora.errors import Interrupted, UserError
+from adalora.methods.adalora.options import AdaLoRAConfig
+from adalora.methods.adapter import load_adapter
+from adalora.methods.discovery import create
+from adalora.training import checkpoint, loop
+from tasks.classification import task_type as classification
+from tests.conftest import UNEQUAL, Killed
+from tests.methods.matrix import RUNS, run_of
+
+STATELESS_LAST = [pytest.param(name, marks=[pytest.mark.slow] if row.stateless else []) for name, row in RUNS.items()]
+"""Rows for a test of what a step leaves behind; those without anything are among the slow tests."""
+
+
+def read(folder):
+    """A run's result without what may differ between two equal runs."""
+    result = json.loads((folder / "result.json").read_text())
+    for name in UNEQUAL:
+        del result[name]
+    log = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return result, log, (folder / "adapter" / "adapter.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize(
+    "method, precision",
+    [pytest.param(method, "fp32", marks=[pytest.mark.slow] if row.stateless else []) for method, row in RUNS.items()]
+    + [
+        pytest.param(method, "bf16", marks=[] if method in ("adalora", "full", "increlora") else pytest.mark.slow)
+        for method, row in RUNS.items()
+        if row.bf16
+    ],
+)
+def test_a_run_learns_and_writes_everything(start, tiny_run, method, precision):
+    folder = start(
+        [
+            *tiny_run,
+            *run_of(method),
+            f"precision={precision}",
+            "seed=2",  # of seeds 1 to 6, LoRA ends below on one and MELoRA on two
+            "training.epochs=15",
+            "training.eval_steps=30",
+            *RUNS[method].learns,
+        ]
+    )
+    result, log, _ = read(folder)
+    assert result["last"]["accuracy"] >= 0.9
+    assert result["best"]["accuracy"] >= result["last"]["accuracy"]
+    assert result["last_step"] == result["training"]["total_steps"] == log[-1]["step"]
+    assert json.loads((folder / "status").read_text())["status"] == "done"
+    assert (folder / "config.yaml").exists()
+    assert not (folder / "checkpoint").exists()
+    assert result["task"]["subset"] is True
+    assert all("train/loss" in line or "eval/accuracy" in line for line in log)
+
+
+def test_twice_the_same_command_twice_the_same_bits(start, tiny_run, tmp_path):
+    first = start([*tiny_run, "method=adalora"])
+    second = start([*tiny_run, "method=adalora", f"run_root={tmp_path}/again"])
+    assert first.name == second.name
+    assert read(first) == read(second)  # the other methods: whole and resumed, below
+
+
+def test_a_finished_run_is_not_repeated(start, tiny_run):
+    folder = start([*tiny_run, "method=lora"])
+    before = (folder / "result.json").stat().st_mtime_ns
+    assert start([*tiny_run, "method=lora"]) == folder
+    assert (folder / "result.json").stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize("method", STATELESS_LAST)
+def test_resumed_runs_end_in_the_same_bits(start, killed, tiny_run, tmp_path, method):
+    args = [
+        *tiny_run,
+        *run_of(method),
+        "training.checkpoint_steps=5",
+        "training.log_steps=3",
+        "training.eval_steps=7",
+    ]
+    whole = start([*args, f"run_root={tmp_path}/whole"])
+    killed(args, 6, 12, 21)
+    assert read(start(args)) == read(whole)
+
+
+def test_a_damaged_checkpoint_costs_only_the_steps_since_the_one_before(start, tiny_run, tmp_path, monkeypatch, capsys):
+    args = [*tiny_run, "method=adalora", "training.checkpoint_steps=5"]
+    whole = start([*args, f"run_root={tmp_path}/whole"])
+    original = checkpoint.save
+
+    def dies(folder, step, tensors, state):
+        original(folder, step, tensors, state)
+        if step == 15:
+            path = folder / "step-00000015" / checkpoint.TENSORS
+            damaged = bytearray(path.read_bytes())
+            damaged[-1] ^= 1
+            path.write_bytes(damaged)
+            raise Killed
+
+    monkeypatch.setattr(checkpoint, "save", dies)
+    with pytest.raises(Killed):
+        start(args)
+    monkeypatch.setattr(checkpoint, "save", original)
+    assert read(start(args)) == read(whole)
+    output = capsys.readouterr().out
+    assert "step-00000015 is damaged" in output
+    assert "resuming from the checkpoint of step 10" in output
+
+
+def test_checkpoints_come_by_time(start, killed, tiny_run, tmp_path):
+    """Every step here. In what number of steps a minute comes makes no difference to the numbers."""
+    whole = start([*tiny_run, "method=adalora", "training.log_steps=4", f"run_root={tmp_path}/whole"])
+    args = [*tiny_run, "method=adalora", "training.checkpoint_minutes=1e-9", "training.log_steps=4"]
+    killed(args, 8)
+    assert sorted(path.name for path in tmp_path.rglob("step-*")) == ["step-00000006", "step-00000007"]
+    assert read(start(args))[1:] == read(whole)[1:]
+
+
+def test_a_checkpoint_is_due_every_so_many_minutes(monkeypatch):
+    times = iter([1000.0, 1060.0, 1119.9, 1120.0, 1121.0, 1239.9, 1240.5])
+    monkeypatch.setattr(loop.time, "monotonic", lambda: next(times))
+    clock = loop.Clock(minutes=2)
+    assert [clock.due() for _ in range(6)] == [False, False, True, False, False, True]
+
+
+def test_all_checkpoints_damaged_says_what_to_do(tmp_path):
+    checkpoint.save(tmp_path / "checkpoint", 5, {"a": torch.ones(3)}, {})
+    (tmp_path / "checkpoint" / "step-00000005" / checkpoint.STATE).write_text("{")
+    with pytest.raises(UserError, match=r"damaged.*remove the folder"):
+        checkpoint.load(tmp_path / "checkpoint")
+
+
+def test_ctrl_c_saves_and_the_same_command_goes_on(start, tiny_run, tmp_path, monkeypatch):
+    import os
+    import signal
+
+    args = [*tiny_run, "method=adalora"]
+    whole = start([*args, f"run_root={tmp_path}/whole"])
+    original = loop.log
+
+    def presses(parts, window, progress):
+        original(parts, window, progress)
+        if progress.step == 10:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(loop, "log", presses)
+    with pytest.raises(Interrupted, match="stopped after step 10"):
+        start(args)
+    monkeypatch.setattr(loop, "log", original)
+    (status,) = (tmp_path / "runs").rglob("status")
+    assert json.loads(status.read_text())["status"] == "interrupted"
+    assert read(start(args)) == read(whole)
+
+
+@pytest.mark.parametrize(
+    ("change", "same"),
+    [
+        ("seed=2", False),
+        ("precision=bf16", False),
+        ("fast=false", False),
+        ("fast=true", True),
+        ("training.lr=0.01", False),
+        ("method.alpha=8", False),
+        ("training.eval_steps=7", False),
+        ("training.log_steps=7", True),
+        ("training.checkpoint_steps=7", True),
+        ("training.checkpoint_minutes=1", True),
+        ("debug=true", True),
+    ],
+)
+def test_the_key_changes_with_the_numbers_only(start, tiny_run, tmp_path, change, same):
+    short = [*tiny_run, "method=lora", "training.max_steps=1"]
+    key = start(short).name.split("-")[1]
+    other = start([*short, change, f"run_root={tmp_path}/other"]).name.split("-")[1]
+    assert (key == other) is same
+
+
+def test_the_key_follows_the_rows_not_the_place(start, tiny_run, tiny_data, tmp_path):
+    short = [*tiny_run, "method=lora", "training.max_steps=1"]
+    moved = tmp_path / "moved"
+    shutil.copytree(tiny_data, moved)
+    assert start(short).name == start([*short, f"task.data_dir={moved}", f"run_root={tmp_path}/b"]).name
+
+
+def test_nan_ends_the_run_as_failed(start, tiny_run, tmp_path, monkeypatch):
+    args = [*tiny_run, "method=lora"]
+    original = classification.task_loss
+    monkeypatch.setattr(classification, "task_loss", lambda logits, labels: original(logits, labels) * float("nan"))
+    with pytest.raises(UserError, match=r"NaN or infinite at step 1.*lower training\.lr"):
+        start(args)
+    (status,) = (tmp_path / "runs").rglob("status")
+    found = json.loads(status.read_text())
+    assert found["status"] == "failed"
+    assert "NaN" in found["reason"]
+
+
+def test_micro_batches_change_nothing_but_rounding(start, tiny_run, tiny_model, tmp_path):
+    """Also on the short step at an epoch's end (96 rows, 20 a step), dropout off."""
+    args = [*tiny_run, "method=lora", "training.epochs=2", "training.batch_size=20", "training.log_steps=1"]
+    still = tmp_path / "still"
+    shutil.copytree(tiny_model, still)
+    config = json.loads((still / "config.json").read_text())
+    config |= {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    (still / "config.json").write_text(json.dumps(config))
+    args.append(f"model.path={still}")
+    whole = read(start([*args, f"run_root={tmp_path}/one"]))[1]
+    parts = read(start([*args, "training.micro_batches=4", f"run_root={tmp_path}/four"]))[1]
+    for one, four in zip(whole, parts, strict=True):
+        assert four == pytest.approx(one, rel=1e-3, abs=1e-5)
+
+
+def test_a_saved_adapter_gives_the_same_model(start, tiny_run, compose):
+    folder = start([*tiny_run, "method=adalora"])
+    config = compose(*tiny_run, "method=adalora")
+    model = load_model(config.backbone, locate(config.model, config.cache_dir), 2).requires_grad_(False)
+    saved = json.loads((folder / "adapter" / "adapter.json").read_text())
+    create(AdaLoRAConfig(**saved["method"])).attach(model, target_modules(model, config.backbone), total_steps=24)
+    for name in config.backbone.head:
+        model.get_submodule(name).requires_grad_(True)
+    assert load_adapter(folder / "adapter", model)["ranks"] == saved["ranks"]
+    tensors = load_file(folder / "adapter" / "adapter.safetensors")
+    parameters = dict(model.named_parameters())
+    assert all(torch.equal(parameters[name], tensor) for name, tensor in tensors.items())
+    for name, rank in saved["ranks"].items():
+        assert tensors[f"{name}.lora_E"].count_nonzero() == rank
+    assert sum(saved["ranks"].values()) == round(saved["method"]["target_rank"] * 12)
