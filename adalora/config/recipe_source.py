@@ -1,6 +1,6 @@
-"""Provide the rows of `conf/recipes` to Hydra as configs, created on demand.
+"""Provide the rows of `conf/recipe/tables` to Hydra as configs, created on demand.
 
-Hydra's ConfigStore would copy them all in every composition: 0.2 s per setting instead of 0.12.
+Hydra's ConfigStore would copy them all in every composition, which takes 2.3 times as long.
 """
 
 from functools import cache
@@ -38,7 +38,7 @@ class RecipeSource(ConfigSource):
         return config_path in ("", *GROUPS)
 
     def is_config(self, config_path: str) -> bool:
-        return config_path.partition("/")[0] in GROUPS and config_path.removesuffix(".yaml") in rows()
+        return config_path.rpartition("/")[0] in GROUPS and config_path.removesuffix(".yaml") in rows()
 
     def available(self) -> bool:
         return True

@@ -1,4 +1,4 @@
-"""The published hyperparameters: tables in `conf/recipes`, one file per source and backbone.
+"""The published hyperparameters: tables in `conf/recipe/tables`, one file per source and backbone.
 
 A file is a list of blocks. A column has its option's name, which determines the section: `recipe.lengths` for lengths
 in steps, `PLACES` (`training` for its fields), else `method`. `total_steps` is the T that the lengths belong to.
@@ -31,15 +31,15 @@ from adalora.methods.options import MethodConfig
 from adalora.options import nearest, require
 from adalora.places import CONF
 
-FOLDER, BUDGETS = CONF / "recipes", CONF / "budget"
+RECIPES, TABLES, BUDGETS = CONF / "recipe", CONF / "recipe/tables", CONF / "budget"
 PLACES = {
     "classifier_dropout": "model",
     "pos_query_base_only": "model",
     "max_length": "task",
     "total_steps": "recipe",
 } | {option.name: "training" for option in fields(Training)}
-DIFFS = ("official_scripts", "pocket")  # recipes that are a diff over `paper`
-GROUPS = ("_protocol", "_recipe", "_recipe_at")  # Hydra groups: per task, per method, per method and budget
+GROUPS = tuple(f"recipe/tables/{name}" for name in ("protocol", "method", "budget"))
+"""Hydra groups of the rows: of a task, of a method on it, and of that at a budget."""
 
 
 class Stated(NamedTuple):
@@ -68,20 +68,20 @@ class Block:
 def nodes() -> Iterator[tuple[str, str, dict[str, Any]]]:
     """Group, name and config of every row, for the defaults list of `conf/config.yaml`.
 
-    The groups are `_protocol` with `<recipe>-<model>-<task>`, `_recipe` with `-<method>` after that, and `_recipe_at`
-    with `-<budget>` after that, under each of the budget's names.
+    The groups are `GROUPS`. The names are `<recipe>-<model>-<task>`, with `-<method>` after that, and with `-<budget>`
+    after that, under each of the budget's names. Every recipe but `paper` is a diff over it.
 
     Raises:
         UserError: a table can't be read, or a column isn't an option.
     """
     protocol, paper = protocols(), recipes("paper")
-    for name in ("paper", *DIFFS):
+    of_task, of_method, at_budget = GROUPS
+    for name in sorted(path.stem for path in RECIPES.glob("*.yaml")):
         for (model, task), row in merged(protocol, changes(name)).items():
-            yield "_protocol", f"{name}-{model}-{task}", node(row, "protocol", None)
-        rows = merged(paper, recipes(name)) if name in DIFFS else paper
-        for (model, task, method, budget), row in rows.items():
+            yield of_task, f"{name}-{model}-{task}", node(row, "protocol", None)
+        for (model, task, method, budget), row in merged(paper, recipes(name)).items():
             cell = f"{name}-{model}-{task}-{method}"
-            group, key = ("_recipe", cell) if budget is None else ("_recipe_at", f"{cell}-{budget}")
+            group, key = (of_method, cell) if budget is None else (at_budget, f"{cell}-{budget}")
             yield group, key, node(row, "source", method)
 
 
@@ -91,7 +91,7 @@ def protocols() -> dict[tuple[str, str], Row]:
     for (model, task), (block, row) in table.items():
         if block.like is not None:
             there = (block.like, task) in table
-            require(there, f"conf/recipes: {model} is like {block.like}, which has no row {task}")
+            require(there, f"conf/recipe/tables: {model} is like {block.like}, which has no row {task}")
             others = {column: entry for column, entry in table[block.like, task][1].items() if column != "source"}
             borrowed = {column: Stated(entry.value, block.published) for column, entry in others.items()}
             table[model, task] = block, borrowed | row
@@ -135,7 +135,7 @@ def merged(rows: dict[Any, Row], over: dict[Any, Row]) -> dict[Any, Row]:
 
 def blocks(name: str) -> Iterator[tuple[str, Block]]:
     """Read the blocks of the tables named `name`, each with its file's backbone. Raises `UserError`."""
-    for path in sorted(FOLDER.glob(f"{name}-*.yaml")):
+    for path in sorted(TABLES.glob(f"{name}-*.yaml")):
         try:
             for entry in cast(list[Any], OmegaConf.to_container(OmegaConf.load(path))):
                 block = Block(**entry)
@@ -146,7 +146,7 @@ def blocks(name: str) -> Iterator[tuple[str, Block]]:
                 _ = dict(rows_of(block))  # raises TypeError
                 yield path.stem.removeprefix(f"{name}-"), block
         except (OmegaConfBaseException, YAMLError, UnicodeDecodeError, TypeError) as error:
-            raise UserError(f"conf/recipes/{path.name} can't be read: {' '.join(str(error).split())}") from error
+            raise UserError(f"conf/recipe/tables/{path.name} can't be read: {' '.join(str(error).split())}") from error
 
 
 def rows_of(block: Block) -> Iterator[tuple[str, Row]]:
@@ -165,7 +165,7 @@ def stated(value: Any, block: Block) -> Stated:
 def node(row: Row, source: str, method: str | None) -> dict[str, Any]:
     """Convert a row to a config, with its source at `recipe.<source>`. Raises `UserError`."""
     if method is not None and method not in METHODS:
-        raise UserError(f"conf/recipes: no method is called '{method}', allowed are {nearest(method, METHODS)}")
+        raise UserError(f"conf/recipe/tables: no method is called '{method}', allowed are {nearest(method, METHODS)}")
     config = MethodConfig if method is None else METHODS[method]
     options = [option.name for option in fields(config)]
     lengths: dict[str, int] = {}
@@ -181,7 +181,7 @@ def node(row: Row, source: str, method: str | None) -> dict[str, Any]:
         if place == "method" and column not in options:
             allowed = nearest(column, [*PLACES, *options])
             raise UserError(
-                f"conf/recipes: {column} isn't an option of {method or 'all methods'}, allowed are {allowed}"
+                f"conf/recipe/tables: {column} isn't an option of {method or 'all methods'}, allowed are {allowed}"
             )
         if column in (*TRAINING_LENGTHS, *config.lengths):
             lengths[column] = value

@@ -17,7 +17,7 @@ from tasks.discovery import TASKS
 @cache  # once: a sweep composes hundreds of settings in one process
 def register() -> None:
     """Register the schemas (`schema` for the tree, `_schema`, `_<method>` or `_<type of task>` in each group), methods
-    without a file in conf/method, and the rows of `conf/recipes`."""
+    without a file in conf/method, and the rows of `conf/recipe/tables`."""
     store = ConfigStore.instance()
     store.store(name="schema", node=Config)
     for group, node in {"model": Model, "budget": Budget, "recipe": Recipe}.items():

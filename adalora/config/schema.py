@@ -53,8 +53,8 @@ class Recipe:
     """The published hyperparameters that are used, and their sources.
 
     `lengths` are optimizer steps at T = `total_steps`, by option name, for options of training and method that are null
-    (lengths.py). Without `total_steps` they hold at any T. `values` records what the tables in conf/recipes say, by
-    option key, separately for `protocol` and `source`, and `published` whether a value is published for the method,
+    (lengths.py). Without `total_steps` they hold at any T. `values` records what the tables in conf/recipe/tables say,
+    by option key, separately for `protocol` and `source`, and `published` whether a value is published for the method,
     task and backbone; they don't set anything.
     """
 
@@ -63,8 +63,8 @@ class Recipe:
     lengths: dict[str, int] = MISSING
     values: dict[str, dict[str, Any]] = field(default_factory=dict)
     published: dict[str, bool] = field(default_factory=dict)
-    protocol: str | None = MISSING  # set by conf/recipes/protocol-<model>.yaml
-    source: str | None = MISSING  # set by conf/recipes/<recipe>-<model>.yaml
+    protocol: str | None = None  # set by conf/recipe/tables/protocol-<model>.yaml
+    source: str | None = None  # set by conf/recipe/tables/<recipe>-<model>.yaml
 
     def __post_init__(self) -> None:
         check_options(self, "recipe")

@@ -159,7 +159,7 @@ def test_every_row_of_the_tables_belongs_to_a_cell():
         assert task in known["task"]
         assert method in known["method"]
         assert budget is None or budget in known["budget"]
-    files = {path.stem for path in (CONF / "recipes").iterdir()}
+    files = {path.stem for path in (CONF / "recipe/tables").iterdir()}
     assert files <= {f"{name}-{model}" for name in ("protocol", *known["recipe"]) for model in known["model"]}
 
 
@@ -220,14 +220,14 @@ def test_a_protocol_sets_its_lengths_together(compose, model, task):
 )
 def test_a_damaged_table_is_named(tmp_path, monkeypatch, text, message):
     (tmp_path / "paper-deberta_v3_base.yaml").write_text(text)
-    monkeypatch.setattr(tables, "FOLDER", tmp_path)
+    monkeypatch.setattr(tables, "TABLES", tmp_path)
     with pytest.raises(UserError, match=message):
         list(tables.nodes())
 
 
 def test_a_protocol_has_no_options_of_one_method(tmp_path, monkeypatch):
     (tmp_path / "protocol-deberta_v3_base.yaml").write_text("- rows: {rte: {alpha: 1}}")
-    monkeypatch.setattr(tables, "FOLDER", tmp_path)
+    monkeypatch.setattr(tables, "TABLES", tmp_path)
     with pytest.raises(UserError, match="alpha isn't an option of all methods"):
         list(tables.nodes())
     (tmp_path / "protocol-deberta_v3_base.yaml").write_text("- {like: deberta_v9, rows: {rte: {}}}")
