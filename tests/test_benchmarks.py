@@ -15,8 +15,8 @@ def test_the_page_says_what_the_figures_say():
     assert PAGE.read_text() == rendered(read_all(ROOT / "results" / "bench"))
 
 
-def test_the_allocation_takes_as_many_operations_whatever_the_maps_and_ranks():
-    costs = [allocation(maps, rank, repeats=1) for maps, rank in ((2, 2), (16, 2), (2, 8))]
+def test_the_allocation_takes_as_many_operations_whatever_the_modules_and_ranks():
+    costs = [allocation(modules, rank, repeats=1) for modules, rank in ((2, 2), (16, 2), (2, 8))]
     assert all(cost["regulariser"]["operations"] == costs[0]["regulariser"]["operations"] > 0 for cost in costs)
     assert all(cost["allocation"]["operations"] == costs[0]["allocation"]["operations"] > 0 for cost in costs)
 

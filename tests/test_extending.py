@@ -69,12 +69,12 @@ def test_the_page_has_a_name_for_every_file():
 
 def test_the_method_s_options_are_shown(output):
     text = of(output, "python train.py method=gated_lora --help")
-    assert "method=gated_lora: W x + g B A x, with one gate g a map." in text
+    assert "method=gated_lora: W x + g B A x, with one gate g a module." in text
     assert re.search(r"method\.init_gate=1 +g at the start", text)
 
 
 def test_the_budget_is_solved_for_the_method(output):
-    """At 0.3M on DeBERTaV3-base: rank 2 at 72 maps, and a gate each."""
+    """At 0.3M on DeBERTaV3-base: rank 2 at 72 modules, and a gate each."""
     text = of(output, "python train.py method=gated_lora task=rte")
     assert "gated_lora: rank 2, gated" in text
     assert "331,848 at the end (+0.0%)" in text

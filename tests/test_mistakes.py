@@ -113,7 +113,7 @@ def test_a_gpu_that_is_not_there(tiny_run):
     assert "device=cuda, but torch sees no GPU" in fails(*tiny_run, "device=cuda", CUDA_VISIBLE_DEVICES="")
 
 
-def test_a_model_without_the_named_maps(tiny_run):
+def test_a_model_without_the_named_modules(tiny_run):
     line = fails(*tiny_run, "model.targets.query='deberta.encoder.layer.{layer}.attention.self.q'")
     assert "model.targets.query=deberta.encoder.layer.{layer}.attention.self.q isn't in every layer" in line
 

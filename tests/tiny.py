@@ -22,7 +22,7 @@ INPUTS = {
 
 
 class Chain(nn.Module):
-    """Linear maps with tanh between them, as in the golden trajectories; frozen."""
+    """Linear layers with tanh between them, as in the golden trajectories; frozen."""
 
     def __init__(self, dims):
         super().__init__()
@@ -54,7 +54,7 @@ def bart(width=16, layers=2, **options):
 
 
 def targets_of(model, config):
-    """The maps of `model` that a composed configuration adapts, whatever the sizes of its backbone."""
+    """The modules of `model` that a composed configuration adapts, whatever the sizes of its backbone."""
     backbone = config.backbone
     backbone.path = "tiny"
     return target_modules(model, backbone)
@@ -90,5 +90,5 @@ def training(lr, warmup_steps=0, weight_decay=0.0, max_grad_norm=None):
 
 
 def increment(module, x):
-    """What an adapted map adds to W x + b."""
+    """What an adapted module adds to W x + b."""
     return module(x) - module.base(x)

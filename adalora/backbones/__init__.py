@@ -1,1 +1,1 @@
-"""Backbones: find and load weights, and select the maps that are adapted."""
+"""Backbones: find and load weights, and select the modules that are adapted."""

@@ -15,7 +15,7 @@ GENERIC = {"deberta-v2": "deberta", "bart": "bart"}
 
 @dataclass
 class Model:
-    """A backbone: its weights, and the maps that are adapted. `Config.backbone` adds the task's head."""
+    """A backbone: its weights, and the modules that are adapted. `Config.backbone` adds the task's head."""
 
     name: str = option(MISSING, folder_name)
     title: str = MISSING  # name in results
@@ -50,7 +50,7 @@ class Model:
         for name in modules:
             require(
                 name in self.targets,
-                f"method.modules: {name} isn't a map of {self.title}, allowed are {', '.join(self.targets)}",
+                f"method.modules: {name} isn't a module of {self.title}, allowed are {', '.join(self.targets)}",
             )
         targets = {name: path for name, path in self.targets.items() if name in modules}
         return replace(self, targets=targets)

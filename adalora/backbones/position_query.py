@@ -20,7 +20,7 @@ SPLIT = (
 
 
 def position_queries(model: nn.Module) -> list[str]:
-    """Paths of the query maps that also project positions."""
+    """Paths of the query modules that also project positions."""
     return [f"{path}.query_proj" for path, m in model.named_modules() if isinstance(m, DisentangledSelfAttention)]
 
 
@@ -51,13 +51,13 @@ class TokenQueryAttention(DisentangledSelfAttention):
 
 
 def base_of(query: Any) -> Callable[[Tensor], Tensor] | None:
-    """W x + b of an adapted map, ours or PEFT's; None for a plain one."""
+    """W x + b of an adapted module, ours or PEFT's; None for a plain one."""
     return query.base_layer.forward if hasattr(query, "base_layer") else getattr(query, "base", None)
 
 
 @contextmanager
 def base_only(query: Any) -> Iterator[None]:
-    """Compute W x + b only, in an adapted map."""
+    """Compute W x + b only, in an adapted module."""
     query.forward = base_of(query)
     try:
         yield

@@ -1,4 +1,4 @@
-"""Select the adapted maps of a backbone by explicit names."""
+"""Select the adapted modules of a backbone by explicit names."""
 
 from torch import nn
 
@@ -7,13 +7,13 @@ from adalora.errors import UserError
 
 
 def target_modules(model: nn.Module, config: Model) -> dict[str, nn.Linear]:
-    """The linear maps named in `config.targets`, as module path -> module, layer by layer.
+    """The linear layers named in `config.targets`, as module path -> module, layer by layer.
 
     The paper adapts six matrices per layer: query, key, value, the two FFN matrices, and (in the scripts, but not in
     Section 4) the attention output. That makes 72 on DeBERTaV3-base (D-targets, D-head).
 
     Raises:
-        UserError: a path is missing or not a linear map, or a layer lacks one.
+        UserError: a path is missing or not a linear layer, or a layer lacks one.
     """
     modules = dict(model.named_modules())
     targets: dict[str, nn.Linear] = {}
@@ -26,7 +26,7 @@ def target_modules(model: nn.Module, config: Model) -> dict[str, nn.Linear]:
         for path in present:
             module = modules[path]
             if not isinstance(module, nn.Linear):
-                raise UserError(f"model.targets names {path}, which is a {type(module).__name__}, not a linear map")
+                raise UserError(f"model.targets names {path}, which is a {type(module).__name__}, not a linear layer")
             targets[path] = module
         layer += 1
     for name, path in config.targets.items():

@@ -28,8 +28,8 @@ TRAINING_LENGTHS = ("warmup_steps", "eval_steps")
 
 @dataclass
 class Budget:
-    """A number of adapter parameters without the head: `params`, or the count of mean rank `rank` over all linear maps
-    of the backbone (converted to `params` in `adalora/planning/budget.py`)."""
+    """A number of adapter parameters without the head: `params`, or the count of mean rank `rank` over all linear
+    layers of the backbone (converted to `params` in `adalora/planning/budget.py`)."""
 
     name: str = option(MISSING, folder_name)
     params: int | None = option(MISSING, positive)
@@ -168,7 +168,7 @@ class Config:
 
     @property
     def backbone(self) -> Model:
-        """The model options with the task's head and the maps that the method adapts as targets. Raises `UserError`."""
+        """The model options with the task's head, and as targets what the method adapts. Raises `UserError`."""
         model, served = self.model, self.task.models.get(self.model.model_type)
         if served is None:
             raise UserError(

@@ -94,4 +94,11 @@ def ranks(found: dict[str, int]) -> list[str]:
     """Table of realised ranks, if the method has ranks."""
     if not found:
         return []
-    return ["## Realised ranks", "", "| map | rank |", "|---|---|", *(f"| {p} | {r} |" for p, r in found.items()), ""]
+    return [
+        "## Realised ranks",
+        "",
+        "| module | rank |",
+        "|---|---|",
+        *(f"| {p} | {r} |" for p, r in found.items()),
+        "",
+    ]

@@ -1,7 +1,7 @@
 """Export an adapter for `peft.PeftModel.from_pretrained`.
 
-A method whose maps have `low_rank_factors()` becomes PEFT's LoRA: y = W x + B A x with the scale folded into B, so
-alpha = rank in `alpha_pattern` and `rank_pattern`; maps of rank 0 are left out. AdaLoRA stays AdaLoRA, with the
+A method whose modules have `low_rank_factors()` becomes PEFT's LoRA: y = W x + B A x with the scale folded into B, so
+alpha = rank in `alpha_pattern` and `rank_pattern`; modules of rank 0 are left out. AdaLoRA stays AdaLoRA, with the
 surviving triplets and a boolean pattern from which PEFT infers the number of slots. Runs of `method=peft` use PEFT's
 own format. The head is included as `modules_to_save`.
 """
@@ -60,24 +60,24 @@ def save(
 
 def adapter(model: nn.Module, method: Method, form: Form) -> Adapter:
     """PEFT's config and tensors, without the head. Raises `UserError`."""
-    maps = {path: module for path, module in model.named_modules() if isinstance(module, AdaptedLinear)}
-    if (maps or isinstance(method, PEFT)) and (reason := unmergeable(model)):
+    modules = {path: module for path, module in model.named_modules() if isinstance(module, AdaptedLinear)}
+    if (modules or isinstance(method, PEFT)) and (reason := unmergeable(model)):
         raise UserError(f"PEFT can't express this adapter: {reason}")
     if isinstance(method, PEFT):
         return own(method)
     if isinstance(method, AdaLoRA) and method.triplets and form == "auto":
         return triplets(method)
     name = method.config.name
-    if not maps:
-        raise UserError(f"{name} adds no increment to a linear map, so PEFT has no format for it: try --to merged")
-    return low_rank(maps, name)
+    if not modules:
+        raise UserError(f"{name} adds no increment to a linear layer, so PEFT has no format for it: try --to merged")
+    return low_rank(modules, name)
 
 
-def low_rank(maps: dict[str, AdaptedLinear], name: str) -> Adapter:
-    """PEFT's LoRA, with each map's own rank."""
+def low_rank(modules: dict[str, AdaptedLinear], name: str) -> Adapter:
+    """PEFT's LoRA, with each module's own rank."""
     tensors: dict[str, Tensor] = {}
     ranks: dict[str, int] = {}
-    for path, module in maps.items():
+    for path, module in modules.items():
         if (factors := module.low_rank_factors()) is None:
             raise UserError(f"{name}'s increment has no low-rank factors, which PEFT's LoRA needs: use --to merged")
         if rank := factors[0].shape[0]:
@@ -85,7 +85,7 @@ def low_rank(maps: dict[str, AdaptedLinear], name: str) -> Adapter:
             for part, tensor in zip(("lora_A", "lora_B"), factors, strict=True):
                 tensors[f"{PREFIX}{path}.{part}.weight"] = tensor
     if not ranks:
-        raise UserError("every map has rank 0, so the adapter is empty: use --to merged")
+        raise UserError("every module has rank 0, so the adapter is empty: use --to merged")
     highest = max(ranks.values())
     others = {path: rank for path, rank in ranks.items() if rank != highest}
     config = peft.LoraConfig(

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from adalora.fast import attention, dropout, maps
+from adalora.fast import attention, dropout, linear
 from adalora.fast.together import FastAdaLoRA, FastLoRA, FormedFactors, FormedProducts, Together
 from adalora.methods.adalora.layer import AdaLoRA
 from adalora.methods.lora.layer import LoRA
@@ -17,10 +17,10 @@ from adalora.methods.protocol import Method
 
 Swaps = Mapping[type, type]
 """Classes, and the subclasses that take their place."""
-TOGETHER: Mapping[type, type[Together]] = dict.fromkeys(maps.FORMED.values(), FormedFactors) | {
-    maps.FastLoRTALinear: FormedProducts
+TOGETHER: Mapping[type, type[Together]] = dict.fromkeys(linear.FORMED.values(), FormedFactors) | {
+    linear.FastLoRTALinear: FormedProducts
 }
-"""Maps that share results, and what computes them."""
+"""Modules that share results, and what computes them."""
 METHODS: Swaps = {AdaLoRA: FastAdaLoRA, LoRA: FastLoRA}
 
 
@@ -32,7 +32,7 @@ def speed_up(model: nn.Module, method: Method, exact_attention: bool = True) -> 
         method: the method.
         exact_attention: replace DeBERTa's attention too, and compute a classifier's last layer for one token.
     """
-    swap(model, maps.SWAPS | dropout.SWAPS)
+    swap(model, linear.SWAPS | dropout.SWAPS)
     if exact_attention:
         swap(model, attention.SWAPS)
         if not method.reads_inputs:

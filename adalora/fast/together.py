@@ -1,6 +1,6 @@
-"""Results that many maps share, computed once per forward pass of the model, so that their gradients are summed once.
+"""Results that many modules share, computed once per forward pass, so that their gradients are summed once.
 
-Outside a forward pass (in a merge, or if a submodule is called alone) each map computes its own.
+Outside a forward pass (in a merge, or if a submodule is called alone) each module computes its own.
 """
 
 from collections.abc import Iterator, Sequence
@@ -20,7 +20,7 @@ Pairs = list[tuple[Tensor, Tensor]]
 
 
 class Together:
-    """What `modules`, all maps of `model`, compute together. Each refers to it as `together`."""
+    """What `modules`, all modules of `model`, compute together. Each refers to it as `together`."""
 
     def __init__(self, model: nn.Module, modules: Sequence[Any]) -> None:
         self.modules = modules
@@ -39,11 +39,11 @@ class Together:
         return self.__dict__ | dict.fromkeys(("current", "last", "kept"))
 
     def results(self) -> Any:
-        """What the maps share."""
+        """What the modules share."""
         raise NotImplementedError
 
     def start_pass(self, model: nn.Module, args: tuple[Any, ...]) -> None:
-        """Forward pre-hook of the model. It does nothing while the maps are merged."""
+        """Forward pre-hook of the model. It does nothing while the modules are merged."""
         if not self.modules[0].is_merged:
             self.current = self.results()
             if torch.is_grad_enabled():
@@ -62,7 +62,7 @@ class FormedProducts(Together):
 
 
 class FormedFactors(Together):
-    """The factors of every map, in a few operations per shape."""
+    """The factors of every module, in a few operations per shape."""
 
     kept: Any = None  # the last pass's stacks, and when they were made
 
@@ -119,7 +119,7 @@ class FastLoRA(Reuse, LoRA):
 
 
 def shared_by(model: nn.Module) -> list[Together]:
-    """What the maps of `model` compute together."""
+    """What the modules of `model` compute together."""
     return list(dict.fromkeys(found for m in model.modules() if (found := getattr(m, "together", None)) is not None))
 
 

@@ -3,7 +3,7 @@
     up(act(down(h))),   down: W_d (m, d), b_d (m),   up: W_u (d, m), b_u (d)
 
 All weights ~ N(0, 0.02^2), biases 0: close to the identity but not equal to it, as the released model-wide
-initialisation leaves them (docs/deviations.md: D-bottleneck-init). The block's own maps and LayerNorms stay frozen
+initialisation leaves them (docs/deviations.md: D-bottleneck-init). The block's own modules and LayerNorms stay frozen
 (D-bottleneck-norm). Parameters per bottleneck: 2 m d + m + d. docs/placement.md shows every position.
 """
 
@@ -47,7 +47,7 @@ def bottleneck(d: int, like: Tensor, config: BottleneckConfig) -> tuple[nn.Linea
 
 
 def fresh_linear(d_in: int, d_out: int, like: Tensor, std: float) -> nn.Linear:
-    """Create a linear map with `like`'s dtype and device, weight ~ N(0, std^2) and bias 0."""
+    """Create a linear layer with `like`'s dtype and device, weight ~ N(0, std^2) and bias 0."""
     linear = nn.utils.skip_init(nn.Linear, d_in, d_out, dtype=like.dtype, device=like.device)
     nn.init.normal_(linear.weight, std=std)
     nn.init.zeros_(linear.bias)
@@ -59,7 +59,7 @@ class BottleneckMethod(Method[BottleneckConfig]):
 
     increments = False  # non-linear: see UNMERGEABLE
     block: ClassVar[type[BottleneckBlock]]  # in DeBERTa: replaces `....output` for the target `....output.dense`
-    in_bart: ClassVar[type[nn.Module]]  # in BART: replaces the map ...
+    in_bart: ClassVar[type[nn.Module]]  # in BART: replaces the module ...
     at_norm: ClassVar[bool] = False  # ... or the LayerNorm after it
 
     def attach(self, model: nn.Module, targets: Mapping[str, nn.Linear], total_steps: int) -> None:
@@ -70,7 +70,7 @@ class BottleneckMethod(Method[BottleneckConfig]):
         """The path of the module to replace, and the class of its replacement.
 
         Raises:
-            UserError: the map isn't followed by a known residual and LayerNorm.
+            UserError: the module isn't followed by a known residual and LayerNorm.
         """
         parent = target.rpartition(".")[0]
         if all(hasattr(model.get_submodule(parent), part) for part in PARTS):
@@ -80,11 +80,11 @@ class BottleneckMethod(Method[BottleneckConfig]):
             if layer != target and isinstance(model.get_submodule(layer), BartEncoderLayer | BartDecoderLayer):
                 return (f"{layer}.{norm_after(site)}" if self.at_norm else target), self.in_bart
         raise UserError(
-            f"{self.config.name} can't be placed at {target}: the targets must be the dense maps of blocks of "
-            f"{', '.join(PARTS)}, or the output maps of layers of BART"
+            f"{self.config.name} can't be placed at {target}: the targets must be `dense` of blocks of "
+            f"{', '.join(PARTS)}, or the output layers of BART"
         )
 
 
 def norm_after(site: str) -> str:
-    """The LayerNorm of a BART layer that is applied to the residual plus a map's output."""
+    """The LayerNorm of a BART layer that is applied to the residual plus a module's output."""
     return "final_layer_norm" if site in FFN else site.replace(".out_proj", "_layer_norm")

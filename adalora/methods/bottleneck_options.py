@@ -9,25 +9,25 @@ from adalora.options import at_least, option, positive, require
 
 ATTENTION = ("attention.output.dense", "self_attn.out_proj", "encoder_attn.out_proj")
 FFN = ("output.dense", "fc2")
-"""Path endings of output maps that are followed by residual and LayerNorm, in DeBERTa and BART."""
+"""Path endings of output modules that are followed by residual and LayerNorm, in DeBERTa and BART."""
 
 
 @dataclass
 class BottleneckConfig(PlacedConfig):
-    """A bottleneck after each of the maps `modules`; None: the positions of the method's paper."""
+    """A bottleneck after each of `modules`; None: the positions of the method's paper."""
 
     after_attention: ClassVar[bool] = True  # by default, besides the FFN
 
     width: int | None = option(None, at_least(1), help="m, width of the bottleneck; null: from the budget")
     init_std: float = option(
-        0.02, positive, help="standard deviation of both maps, biases 0: the model-wide rule of the released code"
+        0.02, positive, help="standard deviation of both weights, biases 0: the model-wide rule of the released code"
     )
 
     def places(self, targets: Mapping[str, str]) -> list[str]:
         allowed = [name for name, path in targets.items() if path.endswith(ATTENTION + FFN)]
         require(
             bool(allowed),
-            f"method={self.name}: none of these maps is followed by a residual and LayerNorm: {', '.join(targets)}",
+            f"method={self.name}: none of these modules is followed by a residual and LayerNorm: {', '.join(targets)}",
         )
         for name in self.modules or []:
             require(

@@ -1,7 +1,7 @@
 """Start from a PEFT adapter instead of fresh values (`method.init_from`).
 
 The model computes PEFT's function from the first step: B (LoRA) or lambda (AdaLoRA) absorbs a difference in scale.
-Every map gets all of its slots; those missing from the adapter are fresh and have no effect (B or lambda is 0). So
+Every module gets all of its slots; those missing from the adapter are fresh and have no effect (B or lambda is 0). So
 AdaLoRA's budget starts from the slots that exist and ends at b_T. PEFT's own resume keeps only the surviving slots but
 subtracts from all, which prunes too many (docs/deviations.md: D-start).
 """
@@ -36,13 +36,13 @@ class InitialAdapter:
     """An adapter to start from."""
 
     adapter: SavedAdapter
-    maps: dict[str, dict[str, Tensor]]  # factors by map
+    modules: dict[str, dict[str, Tensor]]  # factors by module
     rest: dict[str, Tensor]  # everything else (the head), by parameter name
 
     @property
     def rank(self) -> int:
-        """The highest rank of any map; for AdaLoRA the initial rank."""
-        return max(map(self.adapter.rank, self.maps), default=1)
+        """The highest rank of any module; for AdaLoRA the initial rank."""
+        return max(map(self.adapter.rank, self.modules), default=1)
 
 
 def read_initial(config: MethodConfig) -> InitialAdapter | None:
@@ -51,7 +51,7 @@ def read_initial(config: MethodConfig) -> InitialAdapter | None:
         return None
     path = adapter.folder / TENSORS
     tensors = read_tensors(path, REMEDY)
-    maps: dict[str, dict[str, Tensor]] = {}
+    modules: dict[str, dict[str, Tensor]] = {}
     rest = {}
     for key, tensor in tensors.items():
         if not (tensor.is_floating_point() and tensor.isfinite().all()):
@@ -61,10 +61,10 @@ def read_initial(config: MethodConfig) -> InitialAdapter | None:
         if last in FACTORS:
             if tensor.ndim != 2:
                 raise Damaged(path, f"{key} is of shape {tuple(tensor.shape)}, not a matrix", REMEDY)
-            maps.setdefault(place, {})[last] = tensor
+            modules.setdefault(place, {})[last] = tensor
         else:
             rest[key.removeprefix(PREFIX)] = tensor
-    return InitialAdapter(adapter, maps, rest)
+    return InitialAdapter(adapter, modules, rest)
 
 
 def check_initial(
@@ -73,12 +73,12 @@ def check_initial(
     """Reject an adapter of another base or task, by its shapes.
 
     Raises:
-        UserError: it adapts a map that this run doesn't, has other shapes or a higher rank, or has unknown tensors.
+        UserError: it adapts a module that this run doesn't, has other shapes or a higher rank, or has unknown tensors.
     """
     where = f"method.init_from={initial.adapter.folder}"
-    slots = given(config, config.rank_of_maps or "rank")
+    slots = given(config, config.rank_option or "rank")
     names = FACTORS if initial.adapter.options["peft_type"] == "ADALORA" else FACTORS - {"lora_E"}
-    for path, factors in initial.maps.items():
+    for path, factors in initial.modules.items():
         if path not in shapes:
             raise UserError(f"{where} adapts {path}, which this run doesn't: the model or method.modules differ")
         if factors.keys() != names:
@@ -118,7 +118,7 @@ def load_initial(config: MethodConfig, model: nn.Module) -> None:
     """Load the checked adapter, if there is one, into `model`, which has the method attached."""
     if (initial := read_initial(config)) is None:
         return
-    for path, factors in initial.maps.items():
+    for path, factors in initial.modules.items():
         module: Any = model.get_submodule(path)
         rank = factors["lora_A"].shape[0]
         module.lora_A[:rank] = factors["lora_A"].to(module.lora_A)

@@ -1,4 +1,4 @@
-"""A frozen linear map with a trained increment, and merging."""
+"""A frozen linear layer with a trained increment, and merging."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -13,14 +13,14 @@ from adalora.methods.tensors import compute_type, own_dtype
 
 M = TypeVar("M", bound=nn.Module)
 Undo = tuple[Callable[[], None], ...]
-"""What merging calls besides replacing a map: hooks are removed, shared parameters dropped."""
+"""What merging calls besides replacing a module: hooks are removed, shared parameters dropped."""
 
 
 class AdaptedLinear(nn.Linear):
     """W x + b plus an increment, with the frozen W (d_out, d_in) and b (d_out) of the layer it replaces.
 
-    The base keeps its parameter names, so state dicts still fit. A method's map defines `forward`, and `delta_weight`
-    for merging. `frozen` names parameters of the increment that aren't trained but are saved with the adapter. Merging
+    The base keeps its parameter names, so state dicts still fit. A method defines `forward`, and `delta_weight` for
+    merging. `frozen` names parameters of the increment that aren't trained but are saved with the adapter. Merging
     calls `undo`, which takes back what else the method did to the model.
     """
 
@@ -88,14 +88,14 @@ def check_mergeable(model: nn.Module) -> None:
 
 
 def merge(model: nn.Module) -> None:
-    """Replace every adapted map by a plain one with the weight W + delta W.
+    """Replace every adapted module by a plain one with the weight W + delta W.
 
     Raises:
         UserError: a part that can't be merged, with `unmergeable`'s reason.
     """
-    adapted = adapted_maps(model)
+    adapted = adapted_modules(model)
     for path, plain in replace_modules(model, adapted, folded).items():
-        adapted[path].weight = plain.weight  # so that whoever still has the map doesn't keep W in memory
+        adapted[path].weight = plain.weight  # so that whoever still has the old module doesn't keep W in memory
     for undo in dict.fromkeys(undo for module in adapted.values() for undo in module.undo):
         undo()
 
@@ -107,30 +107,30 @@ def merged(model: nn.Module) -> Iterator[None]:
     use them inside it only.
 
     The output is equal up to rounding. Dropout on the increments' inputs is skipped, so don't train inside the block.
-    It takes a second copy of the adapted weights: in fp32 0.34 GB on DeBERTaV3-base (72 maps), 1.41 GB on BART-large
+    It takes a second copy of the adapted weights: in fp32 0.34 GB on DeBERTaV3-base (72 modules), 1.41 GB on BART-large
     (192). A nested `merged` does nothing.
 
     Raises:
         UserError: a module can't be merged. Check `unmergeable` first, and evaluate unmerged.
     """
-    maps = [module for module in adapted_maps(model).values() if not module.is_merged]
+    modules = [module for module in adapted_modules(model).values() if not module.is_merged]
     try:
-        for module in maps:
+        for module in modules:
             module.forward = folded(module, compute_type(module.weight)).forward  # type: ignore[assignment, method-assign]
         yield
     finally:
-        for module in maps:
+        for module in modules:
             vars(module).pop("forward", None)
 
 
-def adapted_maps(model: nn.Module) -> dict[str, AdaptedLinear]:
-    """Every adapted map by path. Raises `UserError` if one can't be merged."""
+def adapted_modules(model: nn.Module) -> dict[str, AdaptedLinear]:
+    """Every adapted module by path. Raises `UserError` if one can't be merged."""
     check_mergeable(model)
     return {path: module for path, module in model.named_modules() if isinstance(module, AdaptedLinear)}
 
 
 def folded(module: AdaptedLinear, dtype: torch.dtype | None = None) -> nn.Linear:
-    """A plain map with W + delta W, computed in W's dtype regardless of autocast, as `dtype`; None: W's."""
+    """A plain module with W + delta W, computed in W's dtype regardless of autocast, as `dtype`; None: W's."""
     W, b = module.weight, module.bias
     plain = nn.Linear(module.in_features, module.out_features, b is not None, device="meta")
     with torch.inference_mode(False), torch.no_grad(), own_dtype(W):

@@ -11,7 +11,7 @@ from adalora.methods.tensors import own_dtype
 
 
 class LowRankLinear(AdaptedLinear):
-    """A map whose increment is s B diag(d) A dropout(x): A (r, d_in), d (r), B (d_out, r) from `slots`, s = `scale`.
+    """A module whose increment is s B diag(d) A dropout(x): A (r, d_in), d (r), B (d_out, r) from `slots`, s = `scale`.
 
     A method's `forward` states it in full. Merging, export and adalora/fast use what is here.
     """
@@ -22,7 +22,7 @@ class LowRankLinear(AdaptedLinear):
     dropout: float
 
     def observed(self, y: Tensor, x: Tensor, z: Tensor) -> Tensor:
-        """y. A method may look at it, at the map's input x, and at z, the increment's."""
+        """y. A method may look at it, at the module's input x, and at z, the increment's."""
         return y
 
     def slots(self) -> tuple[Tensor, Tensor | None, Tensor]:

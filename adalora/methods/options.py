@@ -29,7 +29,7 @@ class MethodConfig:
     """
 
     lengths: ClassVar[tuple[str, ...]] = ()  # fields in optimizer steps: they scale with T
-    rank_of_maps: ClassVar[str | None] = None  # the option with the (mean) rank of the maps
+    rank_option: ClassVar[str | None] = None  # the option with the (mean) rank of the modules
     default_lr: ClassVar[float] = 1e-3  # training.lr if conf/method/<name>.yaml gives none (ours)
 
     name: str = "?"
@@ -110,7 +110,7 @@ class MethodConfig:
 
 @dataclass
 class PlacedConfig(MethodConfig):
-    """Options of a method that adapts a choice of the backbone's linear maps (D-modules)."""
+    """Options of a method that adapts a choice of the backbone's linear layers (D-modules)."""
 
     modules: list[str] | None = option(None, help="short names of model.targets, such as [query,value]; null: all")
 
@@ -119,7 +119,7 @@ class PlacedConfig(MethodConfig):
         require(self.modules != [], "method.modules=[]: give at least one of model.targets, or null for all")
 
     def places(self, targets: Mapping[str, str]) -> list[str] | None:
-        """The adapted maps, a subset of `model.targets` (short name -> path); None for all.
+        """The adapted modules, a subset of `model.targets` (short name -> path); None for all.
 
         Raises:
             UserError: the method can't adapt one of `modules`.

@@ -32,8 +32,8 @@ class Method(ABC, Generic[Options]):
     that `attach` inserts), a proximal step (`after_step`), and per-group hyperparameters (`groups`).
     """
 
-    increments: ClassVar[bool] = True  # whether it adds an increment to the maps' weights
-    reads_inputs: ClassVar[bool] = False  # whether it uses the maps' inputs, besides their gradients
+    increments: ClassVar[bool] = True  # whether it adds an increment to the modules' weights
+    reads_inputs: ClassVar[bool] = False  # whether it uses the modules' inputs, besides their gradients
 
     def __init__(self, config: Options) -> None:
         self.config = config
@@ -83,7 +83,7 @@ class Method(ABC, Generic[Options]):
         return {}
 
     def merge(self, model: nn.Module) -> None:
-        """Merge the increments into the base weights and restore plain maps.
+        """Merge the increments into the base weights and restore plain modules.
 
         Raises:
             UserError: a module can't be merged.

@@ -54,13 +54,13 @@ class SavedAdapter:
     options: dict[str, Any]
 
     def rank(self, path: str) -> int:
-        """PEFT's rank of map `path`; for AdaLoRA the initial rank."""
+        """PEFT's rank of module `path`; for AdaLoRA the initial rank."""
         if self.options["peft_type"] == "ADALORA":
             return self.options["init_r"]
         return self._matched("rank_pattern", path, self.options["r"])
 
     def scale(self, path: str) -> float:
-        """The factor with which PEFT scales the increment of map `path`."""
+        """The factor with which PEFT scales the increment of module `path`."""
         if self.options["peft_type"] == "ADALORA":  # uses the initial rank, even after pruning
             return self.options["lora_alpha"] / (self.options["init_r"] + 1e-5)
         alpha, rank = self._matched("alpha_pattern", path, self.options["lora_alpha"]), self.rank(path)

@@ -69,8 +69,8 @@ def head_size(model: nn.Module, head: list[str]) -> int:
 
 
 def in_parameters(budget: Budget, built: nn.Module) -> int:
-    """The budget in parameters. A mean rank r is r (d_in + d_out) summed over all linear maps of the backbone, without
-    head and output layer, whether or not the method adapts them."""
+    """The budget in parameters. A mean rank r is r (d_in + d_out) summed over the backbone's linear layers, adapted or
+    not, without head and output layer."""
     if budget.params is not None:
         return budget.params
     assert budget.rank is not None, "a budget has one of the two"
@@ -137,7 +137,7 @@ def filled(config: MethodConfig, values: dict[str, Any]) -> MethodConfig:
 
 
 def at_rank(method: MethodConfig, rank: float, params: int, shapes: Shapes) -> MethodConfig | None:
-    """The setting of mean rank `rank`, if the method has a mean rank and adapts all maps that make up `params`. Its
+    """The setting of mean rank `rank`, if the method has a mean rank and adapts all modules that make up `params`. Its
     scalars (AdaLoRA's singular values) are not counted."""
     if round(rank * sum(map(sum, method.adapted(shapes).values()))) != params:
         return None

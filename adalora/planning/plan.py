@@ -61,7 +61,7 @@ class Plan:
 
     config: Resolved
     setting: Setting
-    shapes: dict[str, tuple[int, int]]  # of the adapted maps
+    shapes: dict[str, tuple[int, int]]  # of the adapted modules
     rows: int
     steps_per_epoch: int
     notes: list[str]
@@ -98,7 +98,7 @@ def make_plan(options: Config, rows: Mapping[str, int], folder: Path | None = No
 
 
 def resolve(options: Config, facts: Facts) -> Plan:
-    """Resolve everything that the options leave open: maps, size for the budget, T and lengths. A pure function.
+    """Resolve everything that the options leave open: modules, size for the budget, T and lengths. A pure function.
 
     Raises:
         UserError: the budget, a rank, a length or the memory isn't possible.
@@ -163,13 +163,13 @@ def resolve(options: Config, facts: Facts) -> Plan:
 
 
 def check_rank(method: MethodConfig, shapes: Shapes) -> None:
-    """Reject a rank larger than the smaller side of the adapted maps. Raises `UserError`."""
-    if method.rank_of_maps is None:
+    """Reject a rank larger than the smaller side of the adapted modules. Raises `UserError`."""
+    if method.rank_option is None:
         return
-    rank, most = getattr(method, method.rank_of_maps), min(map(min, shapes.values()))
+    rank, most = getattr(method, method.rank_option), min(map(min, shapes.values()))
     if rank is not None and rank > most:
         raise UserError(
-            f"method.{method.rank_of_maps}={rank:g} is more than {most}, the smaller side of the adapted maps: "
+            f"method.{method.rank_option}={rank:g} is more than {most}, the smaller side of the adapted modules: "
             "lower it, or the budget"
         )
 
@@ -199,5 +199,5 @@ def estimate(config: Resolved, built: PreTrainedModel, trained: int, processes: 
 
 
 def linear_weights(module: nn.Module) -> int:
-    """Number of weights in all linear maps."""
+    """Number of weights in all linear layers."""
     return sum(m.weight.numel() for m in module.modules() if isinstance(m, nn.Linear))

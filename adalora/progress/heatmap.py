@@ -1,4 +1,4 @@
-"""Heat maps of realised ranks, layer by map: in the terminal and as a figure (the paper's Figure 3)."""
+"""Heat maps of realised ranks, layer by module: in the terminal and as a figure (the paper's Figure 3)."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def rank_table(model: Model, ranks: Mapping[str, int]) -> Table:
-    """A terminal heat map with one row per layer and one column per map."""
+    """A terminal heat map with one row per layer and one column per module."""
     columns, rows = target_grid(model.targets, list(ranks))
     highest = max(ranks.values())
     table = Table(title=f"realised ranks ({sum(ranks.values())} in {len(ranks)} modules)", box=None)

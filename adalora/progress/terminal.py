@@ -43,7 +43,7 @@ def show_plan(plan: Plan, weights: str) -> None:
     table.add_column(overflow="fold")
     params = config.budget.params or 0
     deviation = plan.setting.deviation
-    table.add_row("model", f"{config.model.title}, {len(plan.shapes)} adapted maps")
+    table.add_row("model", f"{config.model.title}, {len(plan.shapes)} adapted modules")
     table.add_row("weights", weights)
     table.add_row("task", f"{config.task.title}, {plan.rows:,} training rows, up to {config.task.max_length} tokens")
     table.add_row("method", f"{config.method.name}: {method.describe()}")

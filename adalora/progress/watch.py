@@ -173,7 +173,7 @@ class Watch:
         except UserError as error:
             self.say(f"no comparison with the paper in wandb: {error}")
         if rows := self._rank_rows():
-            self.wandb.table(result.last_step, "ranks/over_time", ("step", "layer", "map", "module", "rank"), rows)
+            self.wandb.table(result.last_step, "ranks/over_time", ("step", "layer", "name", "module", "rank"), rows)
         if samples is not None:
             self.wandb.table(result.last_step, "samples/predictions", samples.columns, samples.rows)
 
@@ -209,7 +209,7 @@ class Watch:
         self.wandb.image(step, "ranks/heatmap", lambda: rank_figure(model, ranks, title, highest))
 
     def _rank_rows(self) -> list[tuple[int, int, str, str, int]]:
-        """Step, layer, map, module and rank of every module at every evaluation."""
+        """Step, layer, short name, path and rank of every module at every evaluation."""
         lines = self.ranks.lines()
         if not lines:
             return []

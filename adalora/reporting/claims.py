@@ -38,19 +38,19 @@ class Side:
 class Modules:
     """A group of modules: by short names (`model.targets`), or half of the layers."""
 
-    maps: Sequence[str] = ()
+    modules: Sequence[str] = ()
     half: Literal["upper", "lower"] | None = None
 
     __pydantic_config__ = ConfigDict(extra="forbid")
 
     def __post_init__(self) -> None:
-        if bool(self.maps) == bool(self.half):
-            raise ValueError("give either maps or half")
+        if bool(self.modules) == bool(self.half):
+            raise ValueError("give either modules or half")
 
     @property
     def name(self) -> str:
         """The group in words."""
-        return f"{self.half} half" if self.half else "+".join(self.maps)
+        return f"{self.half} half" if self.half else "+".join(self.modules)
 
 
 @dataclass(frozen=True)

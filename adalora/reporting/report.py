@@ -161,7 +161,7 @@ def allocated(section: Section) -> Iterator[tuple[str, str, pd.DataFrame]]:
             yield label, task, runs
 
 
-def rank_maps(section: Section, logs: Logs) -> Iterator[Figure]:
+def rank_figures(section: Section, logs: Logs) -> Iterator[Figure]:
     """Realised ranks, layer by module, as in the paper's Figure 3: one figure per cell and stack of layers."""
     for name, task, runs in allocated(section):
         grids = rank_grids(runs)
@@ -201,7 +201,7 @@ def allocation(section: Section, logs: Logs) -> Iterator[Figure]:
 
 
 ALBUMS = {
-    "Learning curves": learning_curves, "Metric against budget": against_size, "Realised ranks": rank_maps,
+    "Learning curves": learning_curves, "Metric against budget": against_size, "Realised ranks": rank_figures,
     "Ranks over time": ranks_over_time, "Budget and threshold": allocation,
 }  # fmt: skip
 

@@ -265,7 +265,7 @@ def mean_rank(run: Result, group: Modules) -> float | None:
         upper = group.half == "upper"
         chosen = [path for path, (stack, n) in layers.items() if (2 * n >= depth[stack]) == upper]
     else:
-        patterns = [targets[name] for name in group.maps if name in targets]
+        patterns = [targets[name] for name in group.modules if name in targets]
         chosen = [path for path in ranks for pattern in patterns if matches(path, pattern)]
     return statistics.mean(ranks[path] for path in chosen) if chosen else None
 

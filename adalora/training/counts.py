@@ -19,7 +19,7 @@ def check_start(model: nn.Module, optimizer: Optimizer, method: Method, declared
         optimizer: over all trained parameters, head included.
         method: whose declaration is checked.
         declared: the plan's counts.
-        shapes: of the adapted maps.
+        shapes: of the adapted modules.
 
     Raises:
         UserError: naming both numbers.

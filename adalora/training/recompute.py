@@ -10,7 +10,7 @@ from adalora.fast.together import again, shared_by
 def recompute_activations(model: PreTrainedModel) -> None:
     """Turn on activation checkpointing in the layers of `model`, which has the method attached.
 
-    Dropout draws the same masks again, so results don't change. What maps compute together
+    Dropout draws the same masks again, so results don't change. What modules compute together
     (adalora/fast/together.py) is computed outside of the layers and not again with them.
     """
     shared = shared_by(model)

@@ -28,8 +28,8 @@ def main() -> None:
         resource.setrlimit(resource.RLIMIT_DATA, (spec["limit_mib"] << 20,) * 2)
     side = Summarizer(spec) if spec.get("task") == "xsum" else Side(spec)
     facts: dict[str, Any] = {"hardware": hardware(side.device), "versions": versions(), "commit": commit(Path.cwd())}
-    maps = [m for m in side.model.modules() if isinstance(m, nn.Linear) and not m.weight.requires_grad]
-    facts["frozen"] = sum(m.weight.numel() for m in maps)
+    modules = [m for m in side.model.modules() if isinstance(m, nn.Linear) and not m.weight.requires_grad]
+    facts["frozen"] = sum(m.weight.numel() for m in modules)
     answers = [facts | {"trained": sum(p.numel() for p in side.trained)}]
     while True:
         print(json.dumps(answers.pop()), file=out, flush=True)

@@ -13,17 +13,17 @@ from adalora.methods.adalora.options import AdaLoRAConfig
 from adalora.methods.discovery import METHODS, create
 from scripts.bench.side import FIRST, TOTAL, Operations, Side
 
-MAPS, RANKS = (36, 72, 144, 288, 1008), (2, 4, 8, 16, 32)
+MODULES, RANKS = (36, 72, 144, 288, 1008), (2, 4, 8, 16, 32)
 # a quarter of DeBERTaV3-base's layers; tokens and rows per batch; mean rank
 USUAL = {"layers": 3, "length": 64, "rows": 8, "rank": 8}
 GROWN = {"layers": (3, 6, 12), "length": (32, 128, 256), "rows": (2, 32), "rank": (2, 32)}
 
 
 def measure(repeats: int) -> dict[str, Any]:
-    """Measure the allocation by number of maps (rank 4) and by rank (72 maps), a step by everything that affects it,
-    and steps of all methods."""
+    """Measure the allocation by number of modules (rank 4) and by rank (72 modules), a step by everything that affects
+    it, and steps of all methods."""
     return {
-        "maps": {n: allocation(n, 4, repeats) for n in MAPS},
+        "modules": {n: allocation(n, 4, repeats) for n in MODULES},
         "ranks": {r: allocation(72, r, repeats) for r in RANKS},
         "steps": {what: {n: step(repeats, **USUAL | {what: n}) for n in values} for what, values in GROWN.items()},
         "methods": methods(repeats),
@@ -48,10 +48,10 @@ def of_layers(layers: int) -> list[str]:
     return [f"model.config.num_hidden_layers={layers}"]
 
 
-def allocation(maps: int, rank: int, repeats: int) -> dict[str, Any]:
-    """Measure what AdaLoRA adds to a step on `maps` maps of 768 x 768: the regulariser with its gradient, on the stacks
-    of the forward pass, and scoring and pruning."""
-    linears = {str(i): nn.Linear(768, 768, device="meta") for i in range(maps)}
+def allocation(modules: int, rank: int, repeats: int) -> dict[str, Any]:
+    """Measure what AdaLoRA adds to a step on so many modules of 768 x 768: the regulariser with its gradient, on the
+    stacks of the forward pass, and scoring and pruning."""
+    linears = {str(i): nn.Linear(768, 768, device="meta") for i in range(modules)}
     for linear in linears.values():  # the base weights aren't used, so they are expanded from one number
         linear.weight = nn.Parameter(torch.zeros(1, 1).expand(768, 768), requires_grad=False)
         linear.bias = nn.Parameter(torch.zeros(768), requires_grad=False)

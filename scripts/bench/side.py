@@ -89,7 +89,7 @@ class Side:
         embeddings.register_forward_hook(lambda module, inputs, out: out.requires_grad_(True))
 
     def peft(self, config: Resolved) -> None:
-        """PEFT's method with the same name, ranks and maps, used as documented."""
+        """PEFT's method with the same name, ranks and modules, used as documented."""
         from peft import AdaLoraConfig, LoraConfig, get_peft_model
 
         self.model.requires_grad_(False)

@@ -25,14 +25,14 @@ def test_values_of_every_type_and_no_help_are_shown(monkeypatch):
         """Of one's own."""
 
         name: str = "own"
-        maps: list[str] = option(["a", "b"])
+        modules: list[str] = option(["a", "b"])
         on: bool = option(False, help="why")
         rate: float = 1e-6
 
     monkeypatch.setitem(METHODS, "own", Own)
     lines = usage.usage(["method=own"]).splitlines()
     assert lines[:5] == [
-        "method=own: Of one's own.", "", "  method.maps=[a,b]", "  method.on=false    why", "  method.rate=1e-06",
+        "method=own: Of one's own.", "", "  method.modules=[a,b]", "  method.on=false    why", "  method.rate=1e-06",
     ]  # fmt: skip
 
 

@@ -108,12 +108,12 @@ def test_adalora_only_prunes(compose):
         ),
         (
             ["method.modules=[query,valu]"],
-            r"method\.modules: valu isn't a map of DeBERTaV3-base, allowed are query, key",
+            r"method\.modules: valu isn't a module of DeBERTaV3-base, allowed are query, key",
         ),
         (["method=lora", "method.modules=[]"], r"method\.modules=\[\]: give at least one"),
         (
             ["method=lora", "model=bart_large", "method.modules=[query]"],
-            r"query isn't a map of BART-large.*encoder\.query",
+            r"query isn't a module of BART-large.*encoder\.query",
         ),
         (["method=houlsby", "method.width=0"], r"method\.width=0: at least 1"),
         (["method=pfeiffer", "method.init_std=0"], r"method\.init_std=0: must be positive"),
@@ -142,7 +142,7 @@ def test_a_wrong_option_of_an_ablation_or_adapter_is_named(compose, overrides, m
         (["method=mora", "method.dropout=1"], r"method\.dropout=1: must lie in \[0, 1\)"),
         (["method=melora", "method.minis=0"], r"method\.minis=0: at least 1 is needed"),
         (["method=melora", "method.alpha=-1"], r"method\.alpha=-1: must be positive"),
-        (["method=melora", "method.modules=[quary]"], r"quary isn't a map of DeBERTaV3-base"),
+        (["method=melora", "method.modules=[quary]"], r"quary isn't a module of DeBERTaV3-base"),
         (["method=lorta", "method.heads=0"], r"method\.heads=0: at least 1 is needed"),
         (["method=lorta", "method.head_side=left"], r"method\.head_side=left: allowed are as_released, output_for_qkv"),
         (

@@ -21,7 +21,7 @@ SAME = "model.pos_query_base_only=false"
 
 
 def without_rank(folder, path):
-    """Take a map's rank away in a run's adapter: its lambda is 0 everywhere."""
+    """Take a module's rank away in a run's adapter: its lambda is 0 everywhere."""
     file = folder / "adapter" / "adapter.safetensors"
     tensors = load_file(file)
     tensors[f"{path}.lora_E"].zero_()
@@ -58,7 +58,7 @@ ZERO = "deberta.encoder.layer.1.attention.self.key_proj"
 
 
 @pytest.mark.parametrize("kind", ["auto", "lora"])
-def test_adalora_with_a_map_of_rank_0_in_peft(start, tiny_run, tmp_path, kind):
+def test_adalora_with_a_module_of_rank_0_in_peft(start, tiny_run, tmp_path, kind):
     run = start([*tiny_run, SAME, "method=adalora"])
     without_rank(run, ZERO)
     out = tmp_path / "out"

@@ -28,7 +28,7 @@ def pairs():
 
 
 def without_increments(model, inputs):
-    """The logits of a model with the trained head and the backbone's original maps."""
+    """The logits of a model with the trained head and the backbone's original modules."""
     with ExitStack() as stack:
         for module in model.modules():
             if isinstance(module, AdaptedLinear):

@@ -10,7 +10,7 @@ from adalora.fast.attention import SWAPS, bias, distance_buckets, read_first_tok
 from adalora.methods.adalora.options import AdaLoRAConfig
 from adalora.methods.discovery import create
 
-MAPS = ("attention.self.query_proj", "attention.self.key_proj", "attention.self.value_proj")
+MODULES = ("attention.self.query_proj", "attention.self.key_proj", "attention.self.value_proj")
 
 
 def pair(length, adapted=True, base_only=False, **options):
@@ -29,7 +29,7 @@ def pair(length, adapted=True, base_only=False, **options):
         if adapted:
             model.requires_grad_(False)
             method = create(AdaLoRAConfig(init_rank=2, target_rank=1).planned(10))
-            paths = [f"deberta.encoder.layer.{i}.{path}" for i in range(2) for path in MAPS]
+            paths = [f"deberta.encoder.layer.{i}.{path}" for i in range(2) for path in MODULES]
             method.attach(model, {path: model.get_submodule(path) for path in paths}, 10)
             with torch.no_grad():
                 for parameter in model.parameters():

@@ -26,11 +26,11 @@ BATCHES = {
 def sides(folder, compose, name, backbone, dtype):
     """The same model plain and sped up, each with its method; without dropout."""
     config = replace(CONFIGS[name], **BUSY.get(name, {}))
-    maps = compose("task=sst2" if backbone == "deberta" else "model=bart_large", f"method={config.name}")
+    modules = compose("task=sst2" if backbone == "deberta" else "model=bart_large", f"method={config.name}")
     for fast in (False, True):
         model = (classifier(folder) if backbone == "deberta" else bart()).to(dtype)
         method = create(config.fitted(model.config).planned(STEPS))
-        method.attach(model, targets_of(model, maps), STEPS)
+        method.attach(model, targets_of(model, modules), STEPS)
         wake(model)
         torch._foreach_mul_([p.data for p in trained(model)], 0.3)
         if fast:
@@ -70,7 +70,7 @@ def test_trajectories_are_the_same(tiny_model, compose, name):
 
 
 def fast_chain(name, **options):
-    """A sped-up model of three maps, and its method."""
+    """A sped-up model of three modules, and its method."""
     torch.manual_seed(0)
     model = Chain([8, 8, 8, 6])
     method = create(replace(CONFIGS[name], **options).planned(STEPS))
@@ -97,7 +97,7 @@ def test_a_second_call_changes_nothing():
     assert (len(model._forward_pre_hooks), len(model._forward_hooks)) == hooks == (1, 1)
 
 
-def test_each_map_keeps_its_own_scale():
+def test_each_module_keeps_its_own_scale():
     model, _, x = fast_chain("lora")
     model.layers[1].scale /= 2
     with merged(model):

@@ -1,4 +1,4 @@
-"""The product of a map with a low-rank increment: values and gradients against autograd, and cast weights."""
+"""The product of a module with a low-rank increment: values and gradients against autograd, and cast weights."""
 
 from copy import deepcopy
 
@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from adalora.fast import speed_up
-from adalora.fast.maps import low_rank_linear
+from adalora.fast.linear import low_rank_linear
 from adalora.fast.together import FormedFactors
 from adalora.methods.discovery import create
 from adalora.methods.linear import merge, merged
@@ -53,7 +53,7 @@ def test_values_and_gradients_are_those_of_the_plain_products(dropped, bias, tra
 
 
 def toy(name, fast=True):
-    """A model of three maps, its method, and its input."""
+    """A model of three modules, its method, and its input."""
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(8, 8), nn.Tanh(), nn.Linear(8, 6), nn.Tanh(), nn.Linear(6, 8)).requires_grad_(False)
     method = create(CONFIGS[name].planned(10))
@@ -90,7 +90,7 @@ def test_a_merged_model_has_no_hook_left(name):
     torch.testing.assert_close(model(x), expected)
 
 
-def test_nothing_is_formed_while_the_maps_are_merged(monkeypatch):
+def test_nothing_is_formed_while_the_modules_are_merged(monkeypatch):
     model, _, x = toy("adalora")
     formed = []
     monkeypatch.setattr(FormedFactors, "results", lambda self: formed.append(1))

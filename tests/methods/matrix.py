@@ -23,7 +23,7 @@ from adalora.methods.pfeiffer.options import PfeifferConfig
 from adalora.methods.prilora.options import PRILoRAConfig
 from adalora.methods.sora.options import SoRAConfig
 
-NO_MAP = r"adds no increment to a linear map, so PEFT has no format for it: try --to merged"
+NO_MAP = r"adds no increment to a linear layer, so PEFT has no format for it: try --to merged"
 SQUARE = r"mora's increment has no low-rank factors, which PEFT's LoRA needs: use --to merged"
 NON_LINEAR = r"bottleneck with a non-linearity.*keep the adapter beside the base"
 

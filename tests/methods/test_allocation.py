@@ -69,7 +69,7 @@ def test_importance_against_the_equations_entry_by_entry():
 
 
 def attached(**options):
-    """AdaLoRA on two unlike linear maps, ten steps."""
+    """AdaLoRA on two unlike linear layers, ten steps."""
     torch.manual_seed(0)
     net = nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 3)).double().requires_grad_(False)
     method = AdaLoRA(AdaLoRAConfig(**{"init_rank": 3, "target_rank": 1.5, **options}).planned(10))

@@ -15,11 +15,11 @@ LABELS, STEPS, KINDS = torch.tensor([0, 1]), 5, ("nothing", "model", "loop")
 BUSY = {"lora": {"orthogonality": 0.1}, "increlora": {"target_rank": 3, "initial_steps": 1, "interval": 2}}
 
 
-def train(folder, config, maps, dtype, fast, autocast):
+def train(folder, config, modules, dtype, fast, autocast):
     """Train with autocast around `nothing`, the `model` or the `loop`. Returns losses, terms and parameters."""
     model = classifier(folder).to(dtype).train()
     method = create(config.planned(STEPS))
-    method.attach(model, targets_of(model, maps), STEPS)
+    method.attach(model, targets_of(model, modules), STEPS)
     wake(model)
     if fast:
         speed_up(model, method)
@@ -46,8 +46,8 @@ def train(folder, config, maps, dtype, fast, autocast):
 @pytest.mark.parametrize("name", CONFIGS)
 def test_a_loop_inside_autocast_trains_as_one_outside(tiny_model, compose, name, dtype, fast):
     config = replace(CONFIGS[name], **BUSY.get(name, {}))
-    maps = compose("task=sst2", f"method={config.name}")
-    alone, around_model, around_loop = (train(tiny_model, config, maps, dtype, fast, kind) for kind in KINDS)
+    modules = compose("task=sst2", f"method={config.name}")
+    alone, around_model, around_loop = (train(tiny_model, config, modules, dtype, fast, kind) for kind in KINDS)
     torch.testing.assert_close(around_loop[0][0], alone[0][0], rtol=0.1, atol=0.05)
     torch.testing.assert_close(around_loop[1][0], alone[1][0])  # the regulariser, in its parameters' precision
     for found, expected in zip(around_loop, around_model, strict=True):  # autograd's own products are bfloat16 there

@@ -115,7 +115,7 @@ def normalised(norm, x):
 
 
 @pytest.mark.parametrize("side", ["encoder", "decoder"])
-def test_houlsby_follows_each_map_before_residual_and_layernorm(model, attach, side):
+def test_houlsby_follows_each_module_before_residual_and_layernorm(model, attach, side):
     attach("houlsby")
     wake(model)
     layer = model.model.get_submodule(side).layers[1]
@@ -262,7 +262,7 @@ def test_folding_stays_in_full_precision_under_autocast(model, attach):
         assert torch.equal(layer(x), exact)
 
 
-def test_merging_matches_a_linear_map_written_out(model, attach):
+def test_merging_matches_a_linear_module_written_out(model, attach):
     attach("lora")
     wake(model)
     layer = model.model.decoder.layers[1].encoder_attn.k_proj

@@ -20,7 +20,7 @@ T = 30
 
 
 class Net(nn.Module):
-    """Three maps of two shapes, the first called twice; float64."""
+    """Three modules of two shapes, the first called twice; float64."""
 
     def __init__(self):
         super().__init__()
@@ -339,7 +339,7 @@ def test_what_is_left_open_ends_within_40_percent(rank, total_steps):
 
 
 def test_it_grows_on_bart(compose):
-    """192 maps of three shapes, the cross-attention's too, on a small sibling with BART's names."""
+    """192 modules of three shapes, the cross-attention's too, on a small sibling with BART's names."""
     from transformers import BartConfig, BartForConditionalGeneration
 
     full = shapes_of(

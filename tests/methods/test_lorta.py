@@ -21,7 +21,7 @@ FACTORS = ("A", "B", "C_h", "C_l", "C_m")
 
 
 class Net(nn.Module):
-    """Layers of q, k, v, o and, where `wide` is given, an FFN; every map sees the same input."""
+    """Layers of q, k, v, o and, where `wide` is given, an FFN; every module sees the same input."""
 
     def __init__(self, layers, d, wide=None):
         super().__init__()
@@ -105,7 +105,7 @@ def test_the_attention_by_its_cp_sum(rank, tokens, head_side):
 
 
 @pytest.mark.parametrize("rank", [2, 40])
-def test_ffn_maps_are_slices_by_their_cp_sum(rank):
+def test_ffn_modules_are_slices_by_their_cp_sum(rank):
     net = Net(2, 4, wide=12)
     method = attached(net, rank=rank, heads=2, alpha=3, modules=[*"qkvo", "up", "down"])
     assert (len(net.lorta.C_l), len(net.lorta.C_m)) == (2, 10)  # 4 + 3 + 3 squares a layer
@@ -113,7 +113,7 @@ def test_ffn_maps_are_slices_by_their_cp_sum(rank):
         4 + 2 + 2 + 2 + 10
     )
     with torch.no_grad():
-        for layer, maps in enumerate(net.layers):
+        for layer, modules in enumerate(net.layers):
             for name, start in (("up", 4), ("down", 7)):
                 squares = [
                     torch.tensor(
@@ -123,12 +123,12 @@ def test_ffn_maps_are_slices_by_their_cp_sum(rank):
                     for m in range(start, start + 3)
                 ]
                 expected = torch.cat(squares, 0 if name == "up" else 1)
-                torch.testing.assert_close(maps[name].delta_weight(), expected)
-                x = torch.randn(3, 5, maps[name].in_features, dtype=torch.float64)
-                torch.testing.assert_close(increment(maps[name], x), x @ expected.T)
+                torch.testing.assert_close(modules[name].delta_weight(), expected)
+                x = torch.randn(3, 5, modules[name].in_features, dtype=torch.float64)
+                torch.testing.assert_close(increment(modules[name], x), x @ expected.T)
 
 
-def test_without_modules_only_the_square_maps_are_adapted():
+def test_without_modules_only_the_square_modules_are_adapted():
     net = Net(2, 4, wide=12)
     method = attached(net, rank=2, heads=2)
     adapted = {path for path, module in net.targets().items() if isinstance(module, AdaptedLinear)}
@@ -240,7 +240,7 @@ def test_the_count_of_random_shapes(seed):
 @pytest.mark.parametrize(
     "shapes, options, message",
     [
-        ({"a": (6, 4)}, {}, r"adapts the square maps, but there are none"),
+        ({"a": (6, 4)}, {}, r"adapts the square modules, but there are none"),
         ({"a": (6, 6), "b": (6, 8)}, {"modules": ["a", "b"]}, r"can't split b of 6 x 8 into squares of 6"),
         ({"a": (4, 4), "b": (6, 6)}, {}, r"can't split b of 6 x 6 into squares of 4"),
         ({str(i): (6, 6) for i in range(4)}, {"heads": 4}, r"method\.heads=4 doesn't divide 6"),

@@ -121,7 +121,7 @@ def test_the_count_of_random_shapes_is_lora_s_whatever_the_minis(seed):
 
 
 def test_minis_that_don_t_divide_a_side_are_refused():
-    message = r"method\.minis=5 doesn't divide both sides of a map of 10 x 12"
+    message = r"method\.minis=5 doesn't divide both sides of a module of 10 x 12"
     with pytest.raises(UserError, match=message):
         MELoRAConfig(rank=1, minis=5).count({"a": (10, 12)})
     with pytest.raises(UserError, match=message):

@@ -77,11 +77,9 @@ class Block(nn.Module):
         self.requires_grad_(False)
 
 
-def test_a_bottleneck_refuses_a_map_outside_such_a_block():
+def test_a_bottleneck_refuses_a_module_outside_such_a_block():
     model = nn.Sequential(nn.Sequential(nn.Linear(4, 4)))
-    with pytest.raises(
-        UserError, match=r"pfeiffer can't be placed at 0\.0: .*LayerNorm, or the output maps of layers of BART"
-    ):
+    with pytest.raises(UserError, match=r"pfeiffer can't be placed at 0\.0: .*LayerNorm, or the output layers of BART"):
         create(PfeifferConfig(width=2)).attach(model, {"0.0": model[0][0]}, 10)
 
 
@@ -131,7 +129,7 @@ def test_the_count_is_the_number_of_trained_parameters(model, compose, name):
 
 
 @pytest.mark.parametrize("name", LINEAR)
-def test_merging_keeps_the_function_and_leaves_plain_maps(model, compose, name):
+def test_merging_keeps_the_function_and_leaves_plain_modules(model, compose, name):
     attach(model, name, compose)
     wake(model)
     before = model(**INPUTS).logits
@@ -161,13 +159,13 @@ def test_a_copy_of_a_model_whose_positions_skip_the_adapter_is_on_its_own(model,
 
 @pytest.mark.parametrize("name", LINEAR)
 def test_gradients_by_finite_differences(name):
-    """On a widening, a square and a narrowing map; LoRTA takes the square one, as one matrix of one layer."""
+    """On a widening, a square and a narrowing module; LoRTA takes the square one, as one matrix of one layer."""
     torch.manual_seed(0)
-    model = nn.ModuleDict({"maps": nn.Sequential(nn.Linear(8, 12), nn.Linear(12, 12), nn.Linear(12, 8))})
-    model.double().requires_grad_(False).forward = lambda x: model["maps"](x)
+    model = nn.ModuleDict({"modules": nn.Sequential(nn.Linear(8, 12), nn.Linear(12, 12), nn.Linear(12, 8))})
+    model.double().requires_grad_(False).forward = lambda x: model["modules"](x)
     config = replace(CONFIGS[name], matrices=1) if name == "lorta" else CONFIGS[name]
     create(config.planned(20)).attach(
-        model, {f"maps.{i}": linear for i, linear in enumerate(model["maps"])}, total_steps=20
+        model, {f"modules.{i}": linear for i, linear in enumerate(model["modules"])}, total_steps=20
     )
     wake(model)
     x = torch.randn(3, 2, 8, dtype=torch.float64, requires_grad=True)
@@ -193,7 +191,7 @@ def test_the_output_has_the_base_s_type_under_autocast_and_is_near_fp32_s(model,
 
 
 @pytest.mark.parametrize("name", LINEAR)
-def test_bart_s_maps_are_adapted_and_merge(compose, name):
+def test_bart_s_modules_are_adapted_and_merge(compose, name):
     model = bart()
     targets = targets_of(model, compose("model=bart_large"))
     shapes = shapes_of(targets)

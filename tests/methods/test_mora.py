@@ -83,7 +83,7 @@ def test_type_6_reaches_full_rank_and_type_1_the_side():
     assert torch.linalg.matrix_rank(layer(96, 96, rank=2, type=1).delta_weight()) == 20  # root of 384, rounded
 
 
-def test_type_6_leaves_most_inputs_of_a_narrowing_map_alone_and_type_1_none():
+def test_type_6_leaves_most_inputs_of_a_narrowing_module_alone_and_type_1_none():
     used = {kind: layer(64, 256, rank=1, narrowing_type=kind).delta_weight().any(0).sum() for kind in (None, 6, 1)}
     assert used == {None: 72, 6: 72, 1: 256}  # four blocks of 18 reach 64 outputs
     wide = layer(256, 64, rank=1, narrowing_type=1)  # widening: stays at type 6
@@ -111,7 +111,7 @@ def test_the_tables_move_with_the_model_and_are_in_no_state_dict():
     assert mora.float().cos.dtype == torch.float32
 
 
-def test_a_map_too_small_to_rotate_is_refused():
+def test_a_module_too_small_to_rotate_is_refused():
     with pytest.raises(UserError, match=r"8 x 1 is too small.*method\.type=1"):
         MoRAConfig(rank=1).count({"a": (8, 1)})
     assert MoRAConfig(rank=1, type=1).count({"a": (8, 1)}).peak == 1

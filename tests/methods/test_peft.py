@@ -9,13 +9,13 @@ from adalora.config.schema import Budget
 from adalora.errors import UserError
 from adalora.methods.adalora.options import AdaLoRAConfig
 from adalora.methods.discovery import create
-from adalora.methods.peft.injection import blank_maps
+from adalora.methods.peft.injection import blank_modules
 from adalora.methods.peft.options import PEFTConfig
 from adalora.methods.peft.tuners import TUNERS
 from adalora.planning.budget import shapes_of, solve
 from tests.tiny import INPUTS, classifier, targets_of, trained, wake
 
-SMALL = {  # settings that fit maps of 32 and 64
+SMALL = {  # settings that fit modules of 32 and 64
     "ADALORA": {"init_r": 3, "target_r": 2},
     "BOFT": {"boft_block_size": 4},
     "C3A": {"block_size": 8},
@@ -118,9 +118,9 @@ def test_a_budget_is_solved_for_the_knob_and_a_tuner_without_one_is_asked(compos
 
     def setting(kind, **options):
         model.head = []
-        maps = blank_maps(shapes)
-        maps.config = None  # nothing of it is left open by PEFT's tuners
-        return solve(model, PEFTConfig(type=kind, config=options), budget, maps, shapes)
+        modules = blank_modules(shapes)
+        modules.config = None  # nothing of it is left open by PEFT's tuners
+        return solve(model, PEFTConfig(type=kind, config=options), budget, modules, shapes)
 
     assert setting("VERA").config.config == {"r": 36}  # 4 (64 + 36) = 400
     assert setting("LORA", r=1, lora_alpha=3).config.config == {"r": 1, "lora_alpha": 3}
@@ -128,7 +128,9 @@ def test_a_budget_is_solved_for_the_knob_and_a_tuner_without_one_is_asked(compos
     assert (plain.budget, plain.counts.peak, plain.deviation) == ("any", 4 * 64, None)
     with pytest.raises(UserError, match=r"oft_block_size 4 = 192 and OFT, oft_block_size 8 = 448"):
         setting("OFT")
-    with pytest.raises(UserError, match=r"method\.config\.oft_block_size=5: on these maps allowed are 2, 4, 8, 16, 32"):
+    with pytest.raises(
+        UserError, match=r"method\.config\.oft_block_size=5: on these modules allowed are 2, 4, 8, 16, 32"
+    ):
         setting("OFT", oft_block_size=5)
 
 
@@ -182,7 +184,7 @@ def test_ours_and_peft_s_adalora_prune_alike_step_by_step(tiny_model, compose):
 @pytest.mark.parametrize(
     "overrides, message",
     [
-        (["method.type=PROMPT_TUNING"], r"type=PROMPT_TUNING: not a PEFT tuner of linear maps, allowed are .*LORA"),
+        (["method.type=PROMPT_TUNING"], r"type=PROMPT_TUNING: not a PEFT tuner of linear layers, allowed are .*LORA"),
         (["method.type=LORRA"], r"allowed are LORA, "),
         (["method.config.rank=4"], r"there is no option method\.config\.rank: LORA has r"),
         (["method.config.r=four"], r"method\.config\.r=four: should be a valid integer"),
@@ -208,7 +210,7 @@ def test_an_option_needs_no_plus_and_may_have_one(compose):
     assert plain.method.config == {"r": 256}
 
 
-def test_what_peft_refuses_in_the_maps_is_one_line():
+def test_what_peft_refuses_in_the_modules_is_one_line():
     with pytest.raises(UserError, match=r"^method\.type=VBLORA: .*must be divisible by `vector_length` 256$"):
         PEFTConfig(type="VBLORA", config={"num_vectors": 4}).count({"a": (48, 48)})
 

@@ -280,7 +280,7 @@ def test_wrong_options_are_refused(values, message):
 
 
 def bart_targets(model):
-    """The maps of the committed configuration, in the three layers of `model`."""
+    """The modules of the committed configuration, in the three layers of `model`."""
     patterns = OmegaConf.load(CONF / "model/_bart.yaml").targets.values()
     paths = [pattern.format(layer=layer) for layer in range(3) for pattern in patterns]
     return {path: model.get_submodule(path) for path in paths}

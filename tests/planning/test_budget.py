@@ -21,11 +21,11 @@ def setting(compose, *overrides):
     )
 
 
-MAPS = {"deberta_v3_base": 72, "deberta_minilm": 36, "bart_large": 192, "bart_minilm": 96}
+MODULES = {"deberta_v3_base": 72, "deberta_minilm": 36, "bart_large": 192, "bart_minilm": 96}
 
 
-@pytest.mark.parametrize(("model", "targets"), MAPS.items())
-def test_the_number_of_adapted_maps(compose, model, targets):
+@pytest.mark.parametrize(("model", "targets"), MODULES.items())
+def test_the_number_of_adapted_modules(compose, model, targets):
     config = compose(f"model={model}")
     assert len(target_modules(blank(config.backbone, 2), config.backbone)) == targets
 
@@ -167,7 +167,7 @@ def test_mora_by_sharing(compose, rank, count):
 @pytest.mark.parametrize(
     ("budget", "rank", "count"), [("0.3M", 382, 331_576), ("0.6M", 764, 663_152), ("1.2M", 1529, 1_327_172)]
 )
-def test_lorta_on_all_six_maps(compose, budget, rank, count):
+def test_lorta_on_all_six_modules(compose, budget, rank, count):
     six = "method.modules=[query,key,value,attention.output,intermediate,output]"
     found = setting(compose, "method=lorta", six, f"budget={budget}")
     assert (found.config.rank, found.counts.kept) == (rank, count)
@@ -181,7 +181,7 @@ def test_lorta_on_bart_has_a_layer_an_attention_block(compose):
     assert six.counts.kept == six.config.rank * (1024 + 64 + 16 + 12 + 12)
 
 
-def test_lorta_s_plan_says_which_maps_it_adapts(compose):
+def test_lorta_s_plan_says_which_modules_it_adapts(compose):
     config = compose("task=rte", "method=lorta")
     plan = make_plan(config, config.task.rows)
     assert len(plan.shapes) == 48
@@ -212,9 +212,9 @@ def test_lora_mini_with_a_rank_set_by_hand_is_solved_for_its_subspaces(compose):
 
 
 def test_shapes_that_a_method_can_t_have_are_refused_before_loading(compose):
-    with pytest.raises(UserError, match=r"method\.minis=5 doesn't divide both sides of a map of 768 x 768"):
+    with pytest.raises(UserError, match=r"method\.minis=5 doesn't divide both sides of a module of 768 x 768"):
         setting(compose, "method=melora", "method.minis=5")
-    with pytest.raises(UserError, match=r"method\.inner_in=800 is more than a map of 768 x 768 has: at most 768"):
+    with pytest.raises(UserError, match=r"method\.inner_in=800 is more than a module of 768 x 768 has: at most 768"):
         setting(compose, "method=lora_mini", "method.inner_in=800")
     with pytest.raises(UserError, match=r"method\.heads=7 doesn't divide 768"):
         setting(compose, "method=lorta", "method.heads=7")
@@ -316,20 +316,20 @@ BART = {"0.13%": (1, 2), "0.26%": (2, 4), "1.10%": (8, 12), "2.20%": (16, 24)}
 
 @pytest.mark.parametrize(("budget", "rank", "initial"), [(name, *ranks) for name, ranks in BART.items()])
 def test_summarisation_budgets_are_ranks_on_any_bart(compose, budget, rank, initial):
-    for model, unit, maps in (("bart_large", 540_672, 192), ("bart_minilm", 101_376, 96)):
+    for model, unit, modules in (("bart_large", 540_672, 192), ("bart_minilm", 101_376, 96)):
         lora = setting(compose, f"model={model}", "method=lora", f"budget={budget}")
         assert (lora.config.rank, lora.counts.kept, lora.counts.head) == (rank, rank * unit, 0)
         adalora = setting(compose, f"model={model}", "method=adalora", f"budget={budget}")
         assert adalora.config.init_rank == (3 if (model, rank) == ("bart_minilm", 2) else initial)  # 1.5 times: ours
         assert adalora.config.target_rank == rank
-        assert abs(adalora.counts.kept - rank * unit) <= maps * rank
+        assert abs(adalora.counts.kept - rank * unit) <= modules * rank
         assert lora.choice == Choice.RANK
         for method in ("houlsby", "pfeiffer"):
             found = setting(compose, f"model={model}", f"method={method}", f"budget={budget}")
             assert abs(found.counts.kept - rank * unit) <= 0.05 * rank * unit
 
 
-def test_a_rank_is_of_all_maps_whichever_are_adapted(compose):
+def test_a_rank_is_of_all_modules_whichever_are_adapted(compose):
     lora = setting(compose, "model=bart_large", "method=lora", "method.modules=[cross.query]", "budget=0.26%")
     assert lora.config.rank == 2 * 540_672 // (12 * 2048)
 

@@ -41,8 +41,8 @@ def test_a_count_is_the_code_s(compose, method, setting, model, printed):
 
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("method", ["houlsby", "pfeiffer"])
-def test_the_maps_of_the_first_table_are_the_adapters_own(compose, method, model):
+def test_the_modules_of_the_first_table_are_the_adapters_own(compose, method, model):
     config = compose(f"model={model}", f"method={method}")
     kind = {"deberta-v2": "DeBERTa", "bart": "BART"}[config.backbone.model_type]
-    (maps,) = re.findall(rf"^\| {method} \| {kind} \| ([^|]+) \|", TABLE, flags=re.M)
-    assert set(maps.split(", ")) == set(config.backbone.targets)
+    (modules,) = re.findall(rf"^\| {method} \| {kind} \| ([^|]+) \|", TABLE, flags=re.M)
+    assert set(modules.split(", ")) == set(config.backbone.targets)

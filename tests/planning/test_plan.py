@@ -51,7 +51,7 @@ def test_a_plan_leaves_no_length_and_no_size_open(compose, method):
         plan.config.seed = 2
 
 
-def test_the_backbone_has_the_maps_that_the_method_adapts(compose):
+def test_the_backbone_has_the_modules_that_the_method_adapts(compose):
     options = compose("task=rte", "method=lora", "method.modules=[query,value]")
     assert len(options.model.targets) == 6  # as typed
     plan = make_plan(options, options.task.rows)
@@ -68,7 +68,7 @@ def test_the_backbone_has_the_maps_that_the_method_adapts(compose):
         ),
         (
             ["method=lora", "method.rank=900", "budget=custom", "budget.params=149_299_200"],
-            r"method\.rank=900 is more than 768, the smaller side of the adapted maps",
+            r"method\.rank=900 is more than 768, the smaller side of the adapted modules",
         ),
         (
             ["method=adalora", "method.target_rank=700", "budget=custom", "budget.params=116_000_000"],

@@ -16,7 +16,7 @@ from tests.programs import Program, error_of, run
 from tests.reporting.forged import MINILM, make, put
 
 SMALL = {f"model__{key}": value for key, value in MINILM.items()}
-MAPS = {name: f"deberta.encoder.layer.{{layer}}.{name}" for name in ("query", "value", "output")}
+MODULES = {name: f"deberta.encoder.layer.{{layer}}.{name}" for name in ("query", "value", "output")}
 CHROMIUM = next((path for path in map(Path, ("/usr/bin/chromium", "/usr/bin/chromium-browser")) if path.exists()), None)
 
 
@@ -26,8 +26,13 @@ def forge(root):
     for task in ("rte", "mrpc"):
         for seed in range(1, 9):
             noise = seed / 1000
-            ranks = {MAPS[name].format(layer=layer): 1 + layer + seed % 2 for name in MAPS for layer in range(3)}
-            ours = {"model__targets": MAPS, "recipe__values": {}, "method__alpha": 16.0, "method__orthogonality": 0.1}
+            ranks = {MODULES[name].format(layer=layer): 1 + layer + seed % 2 for name in MODULES for layer in range(3)}
+            ours = {
+                "model__targets": MODULES,
+                "recipe__values": {},
+                "method__alpha": 16.0,
+                "method__orthogonality": 0.1,
+            }
             runs.append(make(task, "adalora", seed=seed, last=0.88 + 2 * noise, **ours) | {"ranks": ranks})
             runs.append(make(task, "lora", seed=seed, last=0.86 + noise, recipe__values={}))
     runs.append(make("rte", "lora", seed=7, last=0.6, task__origin="<script>alert(1)</script>", **SMALL))

@@ -145,15 +145,15 @@ def test_another_length_is_no_variant_but_another_setting():
     assert part(RTE, ours, runs("lora", LORA[:2]), paper=None)[0] == "not run"
 
 
-MAPS = {
+MODULES = {
     name: f"deberta.encoder.layer.{{layer}}.{name}" for name in ("query", "key", "value", "attention.output",
                                                                  "intermediate", "output")
 }  # fmt: skip
 
 
 def ranked(seed, rank):
-    ranks = {MAPS[name].format(layer=layer): rank(name, layer) for name in MAPS for layer in range(4)}
-    (run,) = runs("adalora", [90.0], "mnli", "1.2M", first=seed, model__targets=MAPS)
+    ranks = {MODULES[name].format(layer=layer): rank(name, layer) for name in MODULES for layer in range(4)}
+    (run,) = runs("adalora", [90.0], "mnli", "1.2M", first=seed, model__targets=MODULES)
     return run | {"ranks": ranks}
 
 
@@ -170,7 +170,7 @@ def test_figure_3_is_a_statement_about_realised_ranks():
     assert part(ffn, found)[1].found.mean == 0
 
 
-def test_ranks_without_maps_are_no_statement():
+def test_ranks_without_modules_are_no_statement():
     (run,) = runs("adalora", [90.0], "mnli", "1.2M")
     assert part(CLAIMS["allocation-upper"], [run])[0] == "not run"
 

@@ -35,7 +35,7 @@ def test_equal_orders_agree_wholly_and_opposite_ones_not_at_all():
 
 @pytest.mark.parametrize("count", [5, 10])
 def test_the_interval_holds_the_truth_about_as_often_as_it_says(count):
-    """The maps are given and the seeds are drawn: 36 values with noise, the truth from 2,000 of them."""
+    """The modules are given and the seeds are drawn: 36 values with noise, the truth from 2,000 of them."""
     rng = np.random.default_rng(0)
     common = rng.normal(size=36)
     seeds = lambda n: common + rng.normal(size=(n, 36))  # noqa: E731

@@ -18,7 +18,7 @@ def test_the_list_needs_neither_weights_nor_data_nor_network(tmp_path):
     lines = output.splitlines()
     assert sum(line.startswith("missing ") for line in lines) == 6
     (line,) = [line for line in lines if "method=adalora budget=1.2M" in line and "seed=2" in line]
-    assert "1,327,680" in line  # 72 maps at mean rank 8, d_in + d_out + 1 a rank
+    assert "1,327,680" in line  # 72 modules at mean rank 8, d_in + d_out + 1 a rank
     assert line.endswith(f"python train.py task=rte method=adalora budget=1.2M run_root={tmp_path} seed=2")
     assert "AdaLoRA-T1: 6 cells (6 missing); 23,400 steps" in output  # 6 x 3,900
 

@@ -15,7 +15,7 @@ from adalora.methods.sora.layer import SoRA
 from adalora.run import run
 
 HEAD = 32 * 32 + 32 + 32 * 2 + 2  # pooler and classifier of the tiny model
-RANK_1 = 8 * (32 + 32) + 4 * (32 + 64)  # 12 maps
+RANK_1 = 8 * (32 + 32) + 4 * (32 + 64)  # 12 modules
 
 
 @pytest.fixture

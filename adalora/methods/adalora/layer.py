@@ -39,7 +39,7 @@ from adalora.methods.protocol import Method
 
 
 class SVDLinear(LowRankLinear):
-    """One adapted map: `lora_A` = Q (r, d_in), `lora_E` = lambda (r, 1), `lora_B` = P (d_out, r)."""
+    """One adapted module: `lora_A` = Q (r, d_in), `lora_E` = lambda (r, 1), `lora_B` = P (d_out, r)."""
 
     def __init__(self, base: nn.Linear, config: AdaLoRAConfig) -> None:
         super().__init__(base)
@@ -61,7 +61,7 @@ class SVDLinear(LowRankLinear):
 
 
 class DoubletLinear(LowRankLinear):
-    """LoRA's map, y = W x + b + (alpha / r) B A dropout(x): `lora_A` = A (r, d_in), `lora_B` = B (d_out, r), B = 0."""
+    """As in LoRA, y = W x + b + (alpha / r) B A dropout(x): `lora_A` = A (r, d_in), `lora_B` = B (d_out, r), B = 0."""
 
     def __init__(self, base: nn.Linear, config: AdaLoRAConfig) -> None:
         super().__init__(base)

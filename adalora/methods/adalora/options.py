@@ -17,7 +17,7 @@ class AdaLoRAConfig(PlacedConfig):
     """W x + alpha / (init_rank + 1e-5) P diag(lambda) Q x, with triplets pruned to a shared budget."""
 
     lengths: ClassVar[tuple[str, ...]] = ("initial_steps", "final_steps", "mask_interval")
-    rank_of_maps: ClassVar[str | None] = "init_rank"
+    rank_option: ClassVar[str | None] = "init_rank"
 
     name: str = "adalora"
     init_rank: int | None = option(

@@ -2,7 +2,7 @@
 
     h = dropout(dense(x)),   out = LayerNorm(h + up(silu(down(h))) + residual)
 
-They follow the output map of every attention and of the FFN: two per encoder layer, three per decoder layer
+They follow the output module of every attention and of the FFN: two per encoder layer, three per decoder layer
 (methods/bottleneck.py has the initialisation). The original also trains the LayerNorms; the released code doesn't
 (docs/deviations.md: D-bottleneck-norm). In BART dropout belongs to the layer and comes after the bottleneck instead of
 before it (D-houlsby-bart):
@@ -21,7 +21,7 @@ from adalora.methods.bottleneck_options import BottleneckConfig
 
 
 class HoulsbyBlock(BottleneckBlock):
-    """The bottleneck between the dense map and the residual."""
+    """The bottleneck between the dense module and the residual."""
 
     def forward(self, x: Tensor, residual: Tensor) -> Tensor:
         """(..., d_in) and (..., d) -> (..., d)."""
@@ -31,7 +31,7 @@ class HoulsbyBlock(BottleneckBlock):
 
 
 class HoulsbyLinear(nn.Linear):
-    """h + up(silu(down(h))) with h = W x + b, where W (d, d_in) and b (d) are those of the map it replaces."""
+    """h + up(silu(down(h))) with h = W x + b, where W (d, d_in) and b (d) are those of the module it replaces."""
 
     unmergeable = UNMERGEABLE
 

@@ -43,7 +43,7 @@ SILENT = 1e-5  # E of the reserve (released code)
 
 
 class GrowingLinear(LowRankLinear):
-    """An adapted map: `rank` active slots, followed by the reserve's.
+    """An adapted module: `rank` active slots, followed by the reserve's.
 
     Each factor is a list of chunks along the slots, one per growth, because AdamW has one step count and learning rate
     per tensor and each growth needs its own. `lora_A` (g, d_in) and `lora_B` (d_out, g) cover all slots, `lora_E` (g,

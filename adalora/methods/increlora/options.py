@@ -59,7 +59,7 @@ class IncreLoRAConfig(PlacedConfig):
     """W x + alpha / (rank + 1e-5) B diag(E) A x, with ranks grown to a shared budget."""
 
     lengths: ClassVar[tuple[str, ...]] = ("initial_steps", "interval")
-    rank_of_maps: ClassVar[str | None] = "target_rank"
+    rank_option: ClassVar[str | None] = "target_rank"
 
     name: str = "increlora"
     init_rank: int = option(1, at_least(1), help="initial rank of every module (paper, Section 3.2; every script)")

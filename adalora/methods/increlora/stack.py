@@ -1,4 +1,4 @@
-"""IncreLoRA's maps of one shape as stacks, for their scores and their regulariser."""
+"""IncreLoRA's modules of one shape as stacks, for their scores and their regulariser."""
 
 import math
 from collections.abc import Sequence

@@ -29,7 +29,7 @@ from adalora.methods.tensors import own_dtype
 
 
 class LoRALinear(LowRankLinear):
-    """One adapted map: `lora_A` (r, d_in), `lora_B` (d_out, r)."""
+    """One adapted module: `lora_A` (r, d_in), `lora_B` (d_out, r)."""
 
     def __init__(self, base: nn.Linear, config: LoRAConfig) -> None:
         super().__init__(base)
@@ -48,7 +48,7 @@ class LoRALinear(LowRankLinear):
 
 
 class LoRA(Method[LoRAConfig]):
-    """LoRA with the same rank at every map."""
+    """LoRA with the same rank at every module."""
 
     def attach(self, model: nn.Module, targets: Mapping[str, nn.Linear], total_steps: int) -> None:
         self.modules = replace_modules(model, targets, lambda base: LoRALinear(base, self.config))

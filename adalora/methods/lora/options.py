@@ -12,7 +12,7 @@ from adalora.options import not_negative, one_of, option, positive, share
 class LoRAConfig(RankConfig):
     """W x + (alpha / rank) B A x."""
 
-    rank_of_maps: ClassVar[str | None] = "rank"
+    rank_option: ClassVar[str | None] = "rank"
 
     name: str = "lora"
     alpha: float = option(

@@ -9,7 +9,7 @@ as in LoRA of rank r.
 A_out has orthonormal rows and B_out orthonormal columns (`outer` = "gaussian": N(0, 1/d_in) and
 N(0, 1/d_out)), drawn in fp32 on the CPU from the run's seed; A_in is Kaiming uniform, +- 1/sqrt(a);
 B_in = 0. The frozen factors are saved with the adapter, which makes it larger; a checkpoint holds their checksum.
-Parameters: sum of r (a + b). The frozen a d_in + b d_out entries per map aren't counted in a budget.
+Parameters: sum of r (a + b). The frozen a d_in + b d_out entries per module aren't counted in a budget.
 
 Neither the code nor the paper's full text was available: D-mini-outer, D-mini-sizes (docs/deviations.md).
 """
@@ -29,7 +29,7 @@ from adalora.methods.protocol import Method
 
 
 class LoRAMiniLinear(LowRankLinear):
-    """One adapted map: `lora_A_inner` (r, a), `lora_B_inner` (b, r); frozen `lora_A_outer` (a, d_in),
+    """One adapted module: `lora_A_inner` (r, a), `lora_B_inner` (b, r); frozen `lora_A_outer` (a, d_in),
     `lora_B_outer` (d_out, b)."""
 
     frozen = ("lora_A_outer", "lora_B_outer")
@@ -68,7 +68,7 @@ def frozen(tensor: Tensor) -> nn.Parameter:
 
 
 class LoRAMini(Method[LoRAMiniConfig]):
-    """LoRA-Mini, with the same inner sizes at every map."""
+    """LoRA-Mini, with the same inner sizes at every module."""
 
     def attach(self, model: nn.Module, targets: Mapping[str, nn.Linear], total_steps: int) -> None:
         self.modules = replace_modules(model, targets, lambda base: LoRAMiniLinear(base, self.config))
@@ -89,7 +89,7 @@ class LoRAMini(Method[LoRAMiniConfig]):
             )
 
     def _checksum(self) -> Tensor:
-        """Sums of the frozen factors, two per map."""
+        """Sums of the frozen factors, two per module."""
         outers = [p for module in self.modules.values() for p in (module.lora_A_outer, module.lora_B_outer)]
         return torch.stack([p.detach().double().sum() for p in outers])
 

@@ -40,7 +40,7 @@ class LoRAMiniConfig(PlacedConfig):
 
     def sized(self, size: int, shapes: Shapes) -> Self:
         """Fill in what is unset: r = `size` if a and b are set; a = b = r - 1 + `size` if r is; else a = b = `size` and
-        r is half of that (ours). r is limited by a and b, and those by the maps' sides."""
+        r is half of that (ours). r is limited by a and b, and those by the modules' sides."""
         least = min(map(min, shapes.values()))
         if self.inner_in and self.inner_out:
             return replace(self, rank=min(size, self.inner_in, self.inner_out))
@@ -57,11 +57,11 @@ class LoRAMiniConfig(PlacedConfig):
         return Count(total, total)
 
     def check_fits(self, d_out: int, d_in: int) -> None:
-        """Raises `UserError` if the subspaces are larger than a map's sides."""
+        """Raises `UserError` if the subspaces are larger than a module's sides."""
         for key, wide, d in (("inner_in", self.inner_in, d_in), ("inner_out", self.inner_out, d_out)):
             require(
                 wide is None or wide <= d,
-                f"method.{key}={wide} is more than a map of {d_out} x {d_in} has: at most {d}",
+                f"method.{key}={wide} is more than a module of {d_out} x {d_in} has: at most {d}",
             )
 
     def describe(self) -> str:

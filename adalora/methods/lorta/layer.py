@@ -12,11 +12,11 @@ All heads together are one matrix K (r, d) with K[:, h] = diag(C_h[h]) B that ev
 
     delta_lm = s A diag(c_lm) K,   c_lm = C_l[l] * C_m[m]
 
-so a map can cost as much as one of LoRA of rank r (adalora/fast/maps.py).
+so a module can cost as much as one of LoRA of rank r (adalora/fast/linear.py).
 
 A ~ U(+- 1/sqrt(r)), B = 0, C ~ U(+- sqrt(6 / ((1 + 5 s0^2) r))) with s0 = `init_scale` (released code).
-Matrices are numbered in the order of the backbone's maps, M per layer, so each attention block of BART counts as a
-layer. Maps that aren't d x d, which the authors skip, are split into d x d slices, one matrix each (D-lorta-slices).
+Matrices are numbered in the order of the backbone's modules, M per layer, so each attention block of BART counts as a
+layer. Modules that aren't d x d, which the authors skip, are split into d x d slices, one matrix each (D-lorta-slices).
 Parameters: r (d + d_h + H + L + M).
 """
 
@@ -34,7 +34,7 @@ from adalora.methods.protocol import Method
 
 
 class Factors(nn.Module):
-    """The factors of all maps: `A` (d, r), `B` (r, d_h), `C_h` (H, r), `C_l` (L, r), `C_m` (M, r)."""
+    """The factors of all modules: `A` (d, r), `B` (r, d_h), `C_h` (H, r), `C_l` (L, r), `C_m` (M, r)."""
 
     def __init__(self, grid: Grid, config: LoRTAConfig, like: Tensor) -> None:
         super().__init__()
@@ -56,7 +56,7 @@ class Factors(nn.Module):
 
 
 class LoRTALinear(AdaptedLinear):
-    """An adapted map of p x q slices, the first of which is number `first`. `shared` holds the model's factors, in a
+    """An adapted module of p x q slices, the first of which is number `first`. `shared` holds the model's factors, in a
     tuple so that they don't become a submodule."""
 
     def __init__(self, base: nn.Linear, factors: Factors, first: int, undo: Undo, config: LoRTAConfig) -> None:
@@ -100,7 +100,7 @@ def dense(left: Tensor, right: Tensor) -> Tensor:
 
 
 class LoRTA(Method[LoRTAConfig]):
-    """LoRTA: one CP tensor for all maps."""
+    """LoRTA: one CP tensor for all modules."""
 
     def attach(self, model: nn.Module, targets: Mapping[str, nn.Linear], total_steps: int) -> None:
         grid = self.config.grid({path: (base.out_features, base.in_features) for path, base in targets.items()})

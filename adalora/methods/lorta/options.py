@@ -10,7 +10,7 @@ from adalora.options import at_least, not_negative, one_of, option, positive, re
 
 
 class Grid(NamedTuple):
-    """The layout of the tensor: d, L, M, and the first slice of every map."""
+    """The layout of the tensor: d, L, M, and the first slice of every module."""
 
     d: int
     layers: int
@@ -20,7 +20,7 @@ class Grid(NamedTuple):
 
 @dataclass
 class LoRTAConfig(RankConfig):
-    """All updates as one CP tensor of rank `rank`. With `modules` null it covers the square maps: the attention's."""
+    """All updates as one CP tensor of rank `rank`. With `modules` null it covers the square ones: the attention's."""
 
     name: str = "lorta"
     modules: list[str] | None = option(
@@ -69,7 +69,7 @@ class LoRTAConfig(RankConfig):
         return Count(total, total)
 
     def adapted(self, shapes: Shapes) -> Shapes:
-        """The square maps, unless `modules` is set.
+        """The square modules, unless `modules` is set.
 
         Raises:
             UserError: there are none.
@@ -78,15 +78,16 @@ class LoRTAConfig(RankConfig):
             return shapes
         square = {path: shape for path, shape in shapes.items() if shape[0] == shape[1]}
         require(
-            bool(square), "method=lorta adapts the square maps, but there are none: choose others with method.modules"
+            bool(square),
+            "method=lorta adapts the square modules, but there are none: choose others with method.modules",
         )
         return square
 
     def grid(self, shapes: Shapes) -> Grid:
-        """Assign every map its place in the tensor.
+        """Assign every module its place in the tensor.
 
         Raises:
-            UserError: the maps' sides, `heads` and `matrices` are incompatible.
+            UserError: the modules' sides, `heads` and `matrices` are incompatible.
         """
         shapes = self.adapted(shapes)
         d = min(map(min, shapes.values()))
@@ -115,7 +116,7 @@ class LoRTAConfig(RankConfig):
                 require(
                     count % matrices == 0,
                     f"method=lorta takes {matrices} squares of {d} x {d} for a layer, but {stack}.{layer} has {count}: "
-                    "set method.matrices, or choose maps with method.modules",
+                    "set method.matrices, or choose modules with method.modules",
                 )
         return Grid(d, slices // matrices, matrices, first)
 

@@ -22,7 +22,7 @@ from adalora.methods.protocol import Method
 
 
 class MELoRALinear(AdaptedLinear):
-    """One adapted map: `lora_A` (n, r, d_in / n), `lora_B` (n, d_out / n, r).
+    """One adapted module: `lora_A` (n, r, d_in / n), `lora_B` (n, d_out / n, r).
 
     Raises:
         UserError: n doesn't divide both sides.
@@ -53,7 +53,7 @@ class MELoRALinear(AdaptedLinear):
 
 
 class MELoRA(Method[MELoRAConfig]):
-    """MELoRA: n mini LoRAs of equal rank at every map."""
+    """MELoRA: n mini LoRAs of equal rank at every module."""
 
     def attach(self, model: nn.Module, targets: Mapping[str, nn.Linear], total_steps: int) -> None:
         self.modules = replace_modules(model, targets, lambda base: MELoRALinear(base, self.config))

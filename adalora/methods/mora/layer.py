@@ -12,7 +12,7 @@ R_i rotates the pairs (j, j + s/2) of a block by i theta_j, theta_j = 10000^(-2j
 M R_i are c small matrices, and x only takes part in matrix products.
 
 An update of type 1 has rank <= s, one of type 6 up to min(d_in, d_out). If d_in > d_out, type 6 ignores all but about
-the first d_out inputs; `narrowing_type` = 1 uses type 1 for such maps.
+the first d_out inputs; `narrowing_type` = 1 uses type 1 for such modules.
 Parameters: sum of s^2.
 
 Deviations from paper and released code (docs/deviations.md): D-mora-side, D-mora-narrow, D-mora-tables.
@@ -31,7 +31,7 @@ from adalora.methods.protocol import Method
 
 
 class MoRALinear(AdaptedLinear):
-    """One adapted map: `mora_M` (s, s)."""
+    """One adapted module: `mora_M` (s, s)."""
 
     def __init__(self, base: nn.Linear, config: MoRAConfig) -> None:
         super().__init__(base)
@@ -83,7 +83,7 @@ def rotation(blocks: int, s: int) -> tuple[Tensor, Tensor]:
 
 
 class MoRA(Method[MoRAConfig]):
-    """MoRA: a square matrix with LoRA's parameter count at every map."""
+    """MoRA: a square matrix with LoRA's parameter count at every module."""
 
     def attach(self, model: nn.Module, targets: Mapping[str, nn.Linear], total_steps: int) -> None:
         replace_modules(model, targets, lambda base: MoRALinear(base, self.config))

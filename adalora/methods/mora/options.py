@@ -21,8 +21,8 @@ class MoRAConfig(RankConfig):
     narrowing_type: int | None = option(
         None,
         one_of(*TYPES),
-        help="type for maps with d_in > d_out; null: the same. 1 is ours: type 6 ignores most inputs of such a map "
-        "(72 % in the FFN's output map)",
+        help="type for modules with d_in > d_out; null: the same. 1 is ours: type 6 ignores most of their inputs "
+        "(72 % in the FFN's output)",
     )
     dropout: float = option(0.0, share, help="dropout on the input of f_comp")
 
@@ -31,15 +31,15 @@ class MoRAConfig(RankConfig):
         return Count(total, total)
 
     def type_of(self, d_out: int, d_in: int) -> int:
-        """The type, 1 or 6, for a map of this shape."""
+        """The type, 1 or 6, for a module of this shape."""
         return self.narrowing_type or self.type if d_in > d_out else self.type
 
     def side(self, d_out: int, d_in: int) -> int:
-        """s: the rounded square root of r (d_in + d_out), at most the map's smaller side, and even for type 6."""
+        """s: the rounded square root of r (d_in + d_out), at most the module's smaller side, and even for type 6."""
         s = min(int(math.sqrt((d_in + d_out) * given(self, "rank")) + 0.5), d_in, d_out)
         if self.type_of(d_out, d_in) == 6:
             s -= s % 2
-            require(s > 0, f"a map of {d_out} x {d_in} is too small for MoRA's rotation: use method.type=1")
+            require(s > 0, f"a module of {d_out} x {d_in} is too small for MoRA's rotation: use method.type=1")
         return s
 
     def describe(self) -> str:

@@ -1,4 +1,4 @@
-"""Inject a PEFT tuner into given maps, and count what it trains."""
+"""Inject a PEFT tuner into given modules, and count what it trains."""
 
 import functools
 import json
@@ -31,13 +31,13 @@ def inject(kind: str, config: Mapping[str, Any], model: nn.Module, targets: Sequ
 
 @functools.lru_cache(maxsize=256)  # the budget solver asks for many sizes, some twice
 def trained_parameters(kind: str, options: str, shapes: tuple[tuple[str, tuple[int, int]], ...]) -> int:
-    """Count what a tuner trains on maps of these shapes; `options` is JSON.
+    """Count what a tuner trains on modules of these shapes; `options` is JSON.
 
-    Maps of equal shape cost the same, so only one per shape is injected, unless the tuner shares parameters.
+    Modules of equal shape cost the same, so only one per shape is injected, unless the tuner shares parameters.
     """
     alone = {shape: path for path, shape in shapes}
     paths = [path for path, _ in shapes] if TUNERS[kind].shared else list(alone.values())
-    tree = blank_maps({path: shape for path, shape in shapes if path in set(paths)})
+    tree = blank_modules({path: shape for path, shape in shapes if path in set(paths)})
     with warnings.catch_warnings(action="ignore", category=UserWarning):  # the real injection repeats these warnings
         inject(kind, json.loads(options), tree, paths, total_steps=2**31)
     if TUNERS[kind].shared:
@@ -51,8 +51,8 @@ def trained(module: nn.Module) -> int:
     return sum(p.numel() for p in module.parameters() if p.requires_grad)
 
 
-def blank_maps(shapes: Shapes) -> nn.Module:
-    """A module with linear maps on the meta device at these paths."""
+def blank_modules(shapes: Shapes) -> nn.Module:
+    """A module with linear layers on the meta device at these paths."""
     root = nn.Module()
     for path, (d_out, d_in) in shapes.items():
         *parents, name = path.split(".")

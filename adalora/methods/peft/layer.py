@@ -1,7 +1,7 @@
-"""Any tuner of the PEFT library that adapts given linear maps, in the suite's loop.
+"""Any tuner of the PEFT library that adapts given linear layers, in the suite's loop.
 
-Maps, head, budget and schedule are the suite's; the maths is PEFT's, with PEFT's defaults for whatever `method.config`
-doesn't set (docs/deviations.md: D-peft). Parameters are counted by injecting the tuner into maps on the meta device.
+Modules, head, budget and schedule are the suite's; the maths is PEFT's, with its defaults for what `method.config`
+doesn't set (docs/deviations.md: D-peft). Parameters are counted by injecting the tuner into modules on the meta device.
 
 The allocator of PEFT's AdaLoRA is called where its documentation says, after the optimizer step and before zero_grad,
 with t from 0 (D-peft-t). Its orthogonality term is in the forward pass of a wrapper that this loop doesn't use, so it

@@ -32,7 +32,7 @@ class PEFTConfig(PlacedConfig):
         self.type = self.type.upper()
         require(
             self.type in TUNERS,
-            f"method.type={self.type}: not a PEFT tuner of linear maps, allowed are {nearest(self.type, TUNERS)}",
+            f"method.type={self.type}: not a PEFT tuner of linear layers, allowed are {nearest(self.type, TUNERS)}",
         )
         hints = get_type_hints(config_class(self.type))
         known = [name for name in hints if name not in OURS]
@@ -84,7 +84,7 @@ class PEFTConfig(PlacedConfig):
         sizes = kind.sizes(shapes)
         if value not in sizes:
             some = ", ".join(map(str, sizes[:12])) + (f", ... {sizes[-1]}" if len(sizes) > 12 else "")
-            raise UserError(f"method.config.{kind.knob}={value}: on these maps allowed are {some}")
+            raise UserError(f"method.config.{kind.knob}={value}: on these modules allowed are {some}")
         return sizes.index(value) + 1
 
     def sized(self, size: int, shapes: Shapes) -> Self:
@@ -93,7 +93,7 @@ class PEFTConfig(PlacedConfig):
         kind = TUNERS[self.type]
         sizes = kind.sizes(shapes)
         if not sizes or kind.knob is None:
-            raise UserError(f"method.type={self.type}: no {kind.knob} fits all of these maps")
+            raise UserError(f"method.type={self.type}: no {kind.knob} fits all of these modules")
         options = self.config | {kind.knob: sizes[min(size, len(sizes)) - 1]}
         if self.adaptive:
             target = options["target_r"]

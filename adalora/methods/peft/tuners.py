@@ -29,12 +29,12 @@ def inputs(shapes: Shapes) -> Sequence[int]:
 
 
 def sides(shapes: Shapes) -> Sequence[int]:
-    """Up to the smallest side of a map."""
+    """Up to the smallest side of a module."""
     return range(1, min(map(min, shapes.values())) + 1)
 
 
 def entries(shapes: Shapes) -> Sequence[int]:
-    """Up to the entries of the smallest map."""
+    """Up to the entries of the smallest module."""
     return range(1, min(d_out * d_in for d_out, d_in in shapes.values()) + 1)
 
 
@@ -59,7 +59,7 @@ class Tuner:
     """A tuner. `knob` is the option that sets the size, None for a fixed size; `sizes` are its values, fewest
     parameters first.
 
-    `shared`: maps share parameters, so a count needs all maps at once.
+    `shared`: modules share parameters, so a count needs all modules at once.
     `defaults`: options that PEFT would otherwise look up by architecture.
     """
 
@@ -98,7 +98,7 @@ TUNERS: dict[str, Tuner] = {
     "VERA": Tuner(),
     "WAVEFT": Tuner("n_frequency", entries),
 }
-"""The PEFT tuners that adapt given linear maps, can be counted on the meta device, and repeat to the bit."""
+"""The PEFT tuners that adapt given linear layers, can be counted on the meta device, and repeat to the bit."""
 
 OURS = {
     "peft_type", "task_type", "auto_mapping", "peft_version", "base_model_name_or_path", "revision", "inference_mode",
@@ -107,7 +107,7 @@ OURS = {
     "block_size_pattern", "bias", "feedforward_modules", "total_step", "runtime_config", "megatron_config",
     "megatron_core", "loftq_config", "eva_config", "corda_config", "lora_ga_config",
 }  # fmt: skip
-"""Options set by the suite (targets, head, T), or that would change more than the maps."""
+"""Options set by the suite (targets, head, T), or that would change more than the modules."""
 
 INITIAL = (True, False, "gaussian", "orthogonal")  # for LoRA; the others change the base or need data
 REFUSALS = (ValueError, TypeError, KeyError, AttributeError, AssertionError, ImportError, RuntimeError)

@@ -3,8 +3,8 @@
     h = dropout(dense(x)),   n = LayerNorm(h + residual)
     out = LayerNorm(h + up(relu(down(n))) + residual)
 
-One per layer, after the FFN's output map. Both LayerNorms are the same frozen module, and the inner skip starts at h,
-not at n (docs/deviations.md: D-pfeiffer-norm). methods/bottleneck.py has the initialisation. With s = h + residual, the
+One per layer, after the FFN's output. Both LayerNorms are the same frozen module, and the inner skip starts at h, not
+at n (docs/deviations.md: D-pfeiffer-norm). methods/bottleneck.py has the initialisation. With s = h + residual, the
 input of BART's LayerNorm, this is a function of s alone:
 
     out = LayerNorm(s + up(relu(down(LayerNorm(s)))))

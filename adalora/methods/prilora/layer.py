@@ -2,7 +2,7 @@
 
     y = W x + b + (alpha / r_l) B A dropout(x),   A (r_l, d_in), B (d_out, r_l)
 
-LoRA's layer with LoRA's initial values. All maps of layer l = 1 .. L have rank
+LoRA's layer with LoRA's initial values. All modules of layer l = 1 .. L have rank
 
     r_l = r_s + (r_f - r_s) (l - 1) / (L - 1),   r_s, r_f = mean_rank (1 -+ spread)
 
@@ -103,7 +103,7 @@ class InputNorms:
 
 
 class WatchedLinear(LowRankLinear):
-    """One adapted map: `lora_A` (r, d_in), `lora_B` (d_out, r). It records its inputs in training."""
+    """One adapted module: `lora_A` (r, d_in), `lora_B` (d_out, r). It records its inputs in training."""
 
     def __init__(self, base: nn.Linear, config: PRILoRAConfig, rank: int, position: int, inputs: InputNorms) -> None:
         super().__init__(base)

@@ -15,7 +15,7 @@ class PRILoRAConfig(PlacedConfig):
     """W x + (alpha / r_l) B A x, with ranks that grow with the layer and a pruned A."""
 
     lengths: ClassVar[tuple[str, ...]] = ("initial_steps", "mask_interval")
-    rank_of_maps: ClassVar[str | None] = "mean_rank"
+    rank_option: ClassVar[str | None] = "mean_rank"
 
     name: str = "prilora"
     mean_rank: float | None = option(

@@ -38,7 +38,7 @@ from adalora.methods.sora.options import SoRAConfig
 
 
 class GatedLinear(LowRankLinear):
-    """One adapted map: `lora_A` (r_max, d_in), `gate` (r_max), `lora_B` (d_out, r_max)."""
+    """One adapted module: `lora_A` (r_max, d_in), `gate` (r_max), `lora_B` (d_out, r_max)."""
 
     def __init__(self, base: nn.Linear, config: SoRAConfig) -> None:
         super().__init__(base)

@@ -15,7 +15,7 @@ class SoRAConfig(PlacedConfig):
     """W x + (alpha / max_rank) B diag(g) A x, with a sparse gate g."""
 
     lengths: ClassVar[tuple[str, ...]] = ("initial_steps", "final_steps")
-    rank_of_maps: ClassVar[str | None] = "max_rank"
+    rank_option: ClassVar[str | None] = "max_rank"
 
     name: str = "sora"
     max_rank: int | None = option(

@@ -1,4 +1,4 @@
-"""The methods' maps in fewer operations and fewer passes over memory: subclasses that replace their `forward`."""
+"""The methods' modules in fewer operations and fewer passes over memory: subclasses that replace their `forward`."""
 
 from typing import Any
 
@@ -24,11 +24,11 @@ from adalora.methods.tensors import compute_type, own_dtype
 class FastLinear(AdaptedLinear):
     """Replaces autocast's casts: W and b are cast once while they are frozen, and x once per use.
 
-    `together` (together.py) may hold results of the current forward pass that this map shares with others.
+    `together` (together.py) may hold results of the current forward pass that this module shares with others.
     """
 
     together: Any = None
-    index = 0  # among these maps
+    index = 0  # among these modules
     copies: Any = None  # what W and b were, the tensors themselves, and their copies
 
     def forward(self, x: Tensor) -> Tensor:
@@ -52,8 +52,8 @@ class FastLinear(AdaptedLinear):
 
 
 class FastLowRank(FastLinear, LowRankLinear):
-    """Replaces y = W x + b + B A z by one function with a gradient written by hand, and computes the factors of maps of
-    equal shape together."""
+    """Replaces y = W x + b + B A z by one function with a gradient written by hand, and computes the factors of modules
+    of equal shape together."""
 
     def forward(self, x: Tensor) -> Tensor:
         low = x.to(compute_type(x))
@@ -145,12 +145,12 @@ class FastLoRTALinear(FastLinear, LoRTALinear):
 
 
 def fast(kind: type, mixin: type) -> type:
-    """A subclass of a map, sped up by a mixin."""
+    """A subclass of a module, sped up by a mixin."""
     return type(f"Fast{kind.__name__}", (mixin, kind), {})
 
 
 FORMED = {kind: fast(kind, FastLowRank) for kind in (DoubletLinear, GatedLinear, LoRALinear, SVDLinear, WatchedLinear)}
-"""Maps of low rank with one tensor for each factor."""
+"""Modules of low rank with one tensor for each factor."""
 SWAPS = FORMED | {
     GrowingLinear: fast(GrowingLinear, FastLowRank),
     LoRAMiniLinear: FastLoRAMiniLinear,
