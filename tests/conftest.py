@@ -1,6 +1,5 @@
 """Shared fixtures: tiny real models and data."""
 
-import gc
 import json
 import os
 from copy import deepcopy
@@ -23,12 +22,6 @@ GOLDEN = Path(__file__).parent / "golden"
 CONF = Path(__file__).parents[1] / "conf"
 
 
-def pytest_collection_finish():
-    """Keep all that is imported out of further garbage collections: statsmodels' `multipletests` makes a full one."""
-    gc.collect()
-    gc.freeze()
-
-
 @pytest.fixture
 def golden():
     """`golden("adalora_a")`: the recorded arrays and their configuration."""
@@ -48,13 +41,14 @@ def compose():
     """
     register()
 
-    @cache  # a tenth of a second each
+    @cache
     def composed(overrides: tuple[str, ...]):
         groups = {override.partition("=")[0]: override.partition("=")[2] for override in overrides}
         if groups.get("model", "").startswith("bart") and "task" not in groups:
             overrides = (*overrides, "task=xsum")
+        tree = composed_tree(overrides)
         with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
-            return validated(hydra.compose("config", overrides=list(overrides)), overrides)
+            return validated(tree, overrides)
 
     return lambda *overrides: deepcopy(composed(overrides))
 
@@ -188,7 +182,7 @@ def summaries(articles, tiny_bart, tmp_path):
     ]  # fmt: skip
 
 
-PLACES = ("run_root", "cache_dir", "task.data_dir", "model.path")  # of a test's own, which decide nothing else
+PLACES = ("run_root", "cache_dir", "task.data_dir", "model.path", "method.init_from")  # of a test's own
 
 
 def composed_tree(overrides):

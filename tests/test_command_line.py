@@ -150,6 +150,7 @@ def test_a_folder_that_cannot_be_written(tiny_run, tmp_path):
     assert "run_root=" in message
 
 
+@pytest.mark.slow
 def test_a_wandb_run_is_left_offline_in_the_run_s_folder(tiny_run, tmp_path):
     args = [*tiny_run, "method=lora", "training.max_steps=3", "tracking=wandb"]
     done = run("train.py", *args, WANDB_API_KEY="", HOME=str(tmp_path))
@@ -157,6 +158,7 @@ def test_a_wandb_run_is_left_offline_in_the_run_s_folder(tiny_run, tmp_path):
     assert list((tmp_path / "runs").rglob("wandb/offline-run-*/*.wandb"))
 
 
+@pytest.mark.slow
 def test_a_terminal_without_the_title_s_characters(tmp_path):
     options = ["task=rte", "task.title='Films – é'", "dry_run=true"]
     code, output, error = interpreted(ROOT / "train.py", *options, cwd=tmp_path, PYTHONIOENCODING="ascii")

@@ -39,7 +39,10 @@ def settings(folder, mode):
 
 
 @pytest.mark.parametrize(("key", "mode"), [("environment", "offline"), ("netrc", "disabled")])
-@pytest.mark.parametrize("place", ["folder", "WANDB_MODE", "user settings", "WANDB_CONFIG_DIR"])
+@pytest.mark.parametrize(
+    "place",
+    ["folder", *(pytest.param(p, marks=pytest.mark.slow) for p in ("WANDB_MODE", "user settings", "WANDB_CONFIG_DIR"))],
+)
 def test_nothing_is_uploaded_against_the_user_s_setting(server, tiny_run, tmp_path, key, mode, place):
     url, requests = server
     home, here = tmp_path / "home", tmp_path / "here"

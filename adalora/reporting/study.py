@@ -8,6 +8,7 @@ import re
 import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import combinations
 from pathlib import Path
 from statistics import mean, median, stdev
@@ -53,7 +54,7 @@ class Records:
     verdicts: Mapping[str, Verdict]  # by claim
     logs: Logs
 
-    @property
+    @cached_property
     def all(self) -> pd.DataFrame:
         """Every recorded run, a row a run."""
         return heads(self.recorded)
@@ -68,12 +69,12 @@ class Records:
         """Whether all planned seeds have every cell, as a protocol's tests require."""
         return len(self.seeds) == len(self.planned)
 
-    @property
+    @cached_property
     def runs(self) -> pd.DataFrame:
         """The runs of complete seeds, by seed."""
         return heads(self.frame).sort_values("seed")
 
-    @property
+    @cached_property
     def scores(self) -> pd.DataFrame:
         """The scores, by seed and (task, title)."""
         return self.runs.pivot(index="seed", columns=["task", "title"], values="last")

@@ -90,6 +90,7 @@ def test_a_dry_run_knows_the_digest_once_it_is_kept(backbone):
     assert "unknown" in load.glance(model, cache)
 
 
+@pytest.mark.slow
 def test_reading_weights_prints_nothing(backbone):
     """In a process of its own, as a sweep's check is, which has not silenced transformers."""
     folder, _, cache = backbone

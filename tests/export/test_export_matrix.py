@@ -15,16 +15,19 @@ from adalora.methods.linear import AdaptedLinear
 from tests.methods.matrix import ROWS, run_of
 from tests.tiny import INPUTS
 
-ON_BART = ("adalora", "lora", "increlora", "lorta", "mora", "full", "peft method.type=ADALORA method.config.init_r=4")
+BY_DEFAULT = {
+    "deberta": ("adalora", "lora", "full", "pfeiffer", "mora", "increlora", "peft method.type=VERA"),
+    "bart": ("increlora", "peft method.type=ADALORA method.config.init_r=4"),
+}
 BASES = {"deberta": AutoModelForSequenceClassification, "bart": AutoModelForSeq2SeqLM}
 TEXTS = {"input_ids": torch.tensor([[2, 5, 6, 3], [2, 8, 3, 0]]), "decoder_input_ids": torch.tensor([[3, 7], [3, 9]])}
 
 
 def pairs():
-    """Every method on both backbones; on BART some of them by default, the others among the slow tests."""
+    """Every method on both backbones."""
     for method in (name for name, row in ROWS.items() if row.exports):
-        yield method, "deberta"
-        yield pytest.param(method, "bart", marks=[] if method in ON_BART else pytest.mark.slow)
+        for backbone, some in BY_DEFAULT.items():
+            yield pytest.param(method, backbone, marks=[] if method in some else pytest.mark.slow)
 
 
 def without_increments(model, inputs):

@@ -4,8 +4,11 @@ Counts, gradients, merging, bf16 and BART: test_methods.py. Learning, repetition
 test_stability.py. Exports: test_export_matrix.py. Two processes: test_data_parallel.py.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
 
 from adalora.methods.adalora.options import AdaLoRAConfig
 from adalora.methods.bitfit.options import BitFitConfig
@@ -37,7 +40,6 @@ class Row:
     reaches: Mapping[str, Sequence[str]] = field(default_factory=dict)  # a budget that it comes near, by backbone
     no_peft: str | None = None  # why there is no PEFT adapter of it
     no_merged: str | None = None  # why it can't be merged
-    stateless: bool = False  # keeps nothing from step to step: its resumption is a slow test
     bf16: bool = True  # learns in bf16 too
     exports: bool = True
 
@@ -47,9 +49,7 @@ ROWS = {  # by its options on the command line
     "adalora method.form=doublets": Row(AdaLoRAConfig(init_rank=3, target_rank=2, form="doublets")),
     "lora": Row(LoRAConfig(rank=3), ["training.lr=0.02", "method.alpha=16"]),
     "full": Row(FullConfig(), ["training.lr=0.01"], no_peft=NO_MAP),
-    "bitfit": Row(
-        BitFitConfig(), ["training.epochs=50", "training.lr=0.02"], no_peft=NO_MAP, stateless=True, bf16=False
-    ),
+    "bitfit": Row(BitFitConfig(), ["training.epochs=50", "training.lr=0.02"], no_peft=NO_MAP, bf16=False),
     "houlsby": Row(
         HoulsbyConfig(width=3),
         ["training.epochs=40", "training.lr=0.02", "budget.params=7000"],
@@ -62,7 +62,6 @@ ROWS = {  # by its options on the command line
         ["training.epochs=40", "training.lr=0.02"],
         no_peft=NO_MAP,
         no_merged=NON_LINEAR,
-        stateless=True,
         bf16=False,
     ),
     "sora": Row(SoRAConfig(max_rank=3, target_rank=2), ["training.epochs=30", "training.lr=0.02"]),
@@ -75,8 +74,8 @@ ROWS = {  # by its options on the command line
     ),
     "mora method.type=1": Row(MoRAConfig(rank=2, type=1), exports=False),
     "mora method.narrowing_type=1": Row(MoRAConfig(rank=2, narrowing_type=1), exports=False),
-    "melora": Row(MELoRAConfig(rank=2, minis=4), ["training.lr=0.02"], stateless=True, bf16=False),
-    "lorta": Row(LoRTAConfig(rank=5, heads=2), ["training.lr=0.05"], stateless=True),
+    "melora": Row(MELoRAConfig(rank=2, minis=4), ["training.lr=0.02"], bf16=False),
+    "lorta": Row(LoRTAConfig(rank=5, heads=2), ["training.lr=0.05"]),
     "lora_mini": Row(LoRAMiniConfig(rank=3, inner_in=5, inner_out=6), ["training.lr=0.02"], bf16=False),
     "increlora": Row(  # test_increlora.py has the growth
         IncreLoRAConfig(init_rank=2, target_rank=2), ["training.lr=0.03", "method.alpha=32"]
@@ -89,7 +88,6 @@ ROWS = {  # by its options on the command line
         None,
         ["training.epochs=40", "training.lr=0.05"],
         {"deberta": ["budget.params=3200"], "bart": ["budget.rank=null", "budget.params=4000"]},
-        stateless=True,
         bf16=False,
     ),
 }
@@ -97,6 +95,11 @@ CONFIGS = {name: row.config for name, row in ROWS.items() if row.config is not N
 RUNS = {name: row for name, row in ROWS.items() if row.learns is not None}
 LINEAR = [name for name, config in CONFIGS.items() if create(config).increments]
 BOTTLENECK = [name for name in CONFIGS if ROWS[name].no_merged == NON_LINEAR]
+
+
+def mostly_slow(names: Iterable[str], *keep: str) -> list[Any]:
+    """The names as parameters of a test; all but those to keep are among the slow tests."""
+    return [pytest.param(name, marks=[] if name in keep else pytest.mark.slow) for name in names]
 
 
 def run_of(name: str, backbone: str = "deberta") -> list[str]:

@@ -42,7 +42,11 @@ def train(folder, config, modules, dtype, fast, autocast):
 
 
 @pytest.mark.parametrize("fast", [False, True])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64], ids=str)
+@pytest.mark.parametrize(
+    "dtype",
+    [torch.float32, *(pytest.param(d, marks=pytest.mark.slow) for d in (torch.bfloat16, torch.float64))],
+    ids=str,
+)
 @pytest.mark.parametrize("name", CONFIGS)
 def test_a_loop_inside_autocast_trains_as_one_outside(tiny_model, compose, name, dtype, fast):
     config = replace(CONFIGS[name], **BUSY.get(name, {}))

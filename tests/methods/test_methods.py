@@ -161,11 +161,11 @@ def test_a_copy_of_a_model_whose_positions_skip_the_adapter_is_on_its_own(model,
 def test_gradients_by_finite_differences(name):
     """On a widening, a square and a narrowing module; LoRTA takes the square one, as one matrix of one layer."""
     torch.manual_seed(0)
-    model = nn.ModuleDict({"modules": nn.Sequential(nn.Linear(8, 12), nn.Linear(12, 12), nn.Linear(12, 8))})
-    model.double().requires_grad_(False).forward = lambda x: model["modules"](x)
+    model = nn.ModuleDict({"linears": nn.Sequential(nn.Linear(8, 12), nn.Linear(12, 12), nn.Linear(12, 8))})
+    model.double().requires_grad_(False).forward = lambda x: model["linears"](x)
     config = replace(CONFIGS[name], matrices=1) if name == "lorta" else CONFIGS[name]
     create(config.planned(20)).attach(
-        model, {f"modules.{i}": linear for i, linear in enumerate(model["modules"])}, total_steps=20
+        model, {f"linears.{i}": linear for i, linear in enumerate(model["linears"])}, total_steps=20
     )
     wake(model)
     x = torch.randn(3, 2, 8, dtype=torch.float64, requires_grad=True)

@@ -144,6 +144,7 @@ def test_an_offline_run_holds_all_that_a_dashboard_needs(start, tracked, capfd):
     assert written | {"train/skipped_steps"} == {name for name in NAMES if not name.startswith("paper/")}
 
 
+@pytest.mark.slow
 def test_wandb_changes_no_number(start, tracked, tmp_path):
     with_wandb = start(tracked)
     without = start([*tracked, "tracking=none", f"run_root={tmp_path}/without"])
@@ -153,6 +154,7 @@ def test_wandb_changes_no_number(start, tracked, tmp_path):
     assert not (without / "wandb").exists()
 
 
+@pytest.mark.slow
 def test_a_resumed_run_goes_on_in_the_same_wandb_run(start, killed, tracked, tmp_path):
     args = [*tracked, "training.checkpoint_steps=5"]
     whole = start([*args, f"run_root={tmp_path}/whole"])
@@ -171,6 +173,7 @@ def test_a_resumed_run_goes_on_in_the_same_wandb_run(start, killed, tracked, tmp
     assert second.table("ranks/over_time") == reference.table("ranks/over_time")
 
 
+@pytest.mark.slow
 def test_wandb_is_closed_with_the_process_s_exit_code(start, tracked, tmp_path, monkeypatch):
     original = loop.log
 
@@ -236,6 +239,7 @@ def test_the_config_holds_this_run_s_values_alone(start, tracked):
     assert not {"cache_dir", "run_root"} & set(re.findall(r'"key": "(\w+)"', text))
 
 
+@pytest.mark.slow
 def test_a_server_out_of_reach_leaves_an_offline_run(start, tracked, monkeypatch, capfd):
     import wandb
 
@@ -256,6 +260,7 @@ def test_a_server_out_of_reach_leaves_an_offline_run(start, tracked, monkeypatch
     assert Offline(folder).exit_code == 0
 
 
+@pytest.mark.slow
 def test_a_place_where_wandb_cannot_write(start, tracked, tmp_path, capfd):
     folder = start([*tracked, "tracking=none"])
     for path in ("result.json", "status"):

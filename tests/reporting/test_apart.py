@@ -4,12 +4,16 @@ import shutil
 import subprocess
 import sys
 
+import pytest
+
 from adalora.places import PAPER, RESULTS, ROOT
 from tests.reporting.forged import make, put
 
 WRITE = """
 import sys
 from pathlib import Path
+
+import pytest
 from adalora.reporting.compare import compare
 from adalora.reporting.pages import gather
 from adalora.reporting.study import write_pages
@@ -33,6 +37,7 @@ def written(place, runs):
     return {path.relative_to(place).as_posix(): path.read_bytes() for path in files}
 
 
+@pytest.mark.slow
 def test_without_options_and_methods_the_same_files_are_written(tmp_path):
     runs = [
         *(make(task, method, budget, seed, 0.8 + seed / 100, method__alpha=alpha)

@@ -139,6 +139,7 @@ def test_other_weights_subsets_and_r8_are_apart(tabulate):
     assert line["median_last"] == "86.2800"
 
 
+@pytest.mark.slow
 def test_the_same_input_gives_the_same_bytes(tmp_path):
     runs = [make(seed=seed, task=task, method=m) for m in ("adalora", "lora") for task in METRICS for seed in (1, 2)]
     first = put(tmp_path / "a", *runs)

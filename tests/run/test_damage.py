@@ -46,9 +46,9 @@ def is_one_line(error):
 
 
 def test_a_result_that_was_changed_anywhere_is_no_result(finished):
-    """The checksum detects a change in any field down to the third level."""
+    """The checksum detects a change in any field down to the second level."""
     file, whole, count = finished / "result.json", read_finished(finished), 0
-    for name in trials(file, depth=3):
+    for name in trials(file, depth=2):
         try:
             found = read_finished(finished)
         except Damaged as error:
@@ -61,7 +61,7 @@ def test_a_result_that_was_changed_anywhere_is_no_result(finished):
             frame, skipped = read(finished)
             assert len(heads(frame)) + len(skipped) <= 1
         scan(finished.parents[4])
-    assert count > 700
+    assert count > 100
 
 
 def test_without_its_checksum_a_result_is_still_typed(finished):

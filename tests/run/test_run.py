@@ -16,10 +16,9 @@ from adalora.methods.discovery import create
 from adalora.training import checkpoint, loop
 from tasks.classification import task_type as classification
 from tests.conftest import UNEQUAL, Killed
-from tests.methods.matrix import RUNS, run_of
+from tests.methods.matrix import RUNS, mostly_slow, run_of
 
-STATELESS_LAST = [pytest.param(name, marks=[pytest.mark.slow] if row.stateless else []) for name, row in RUNS.items()]
-"""Rows for a test of what a step leaves behind; those without anything are among the slow tests."""
+LEARNING = (("adalora", "fp32"), ("adalora", "bf16"), ("increlora", "fp32"), ("full", "fp32"), ("lora", "fp32"))
 
 
 def read(folder):
@@ -33,11 +32,10 @@ def read(folder):
 
 @pytest.mark.parametrize(
     "method, precision",
-    [pytest.param(method, "fp32", marks=[pytest.mark.slow] if row.stateless else []) for method, row in RUNS.items()]
-    + [
-        pytest.param(method, "bf16", marks=[] if method in ("adalora", "full", "increlora") else pytest.mark.slow)
+    [
+        pytest.param(method, precision, marks=[] if (method, precision) in LEARNING else pytest.mark.slow)
         for method, row in RUNS.items()
-        if row.bf16
+        for precision in ("fp32", *(["bf16"] if row.bf16 else []))
     ],
 )
 def test_a_run_learns_and_writes_everything(start, tiny_run, method, precision):
@@ -77,7 +75,7 @@ def test_a_finished_run_is_not_repeated(start, tiny_run):
     assert (folder / "result.json").stat().st_mtime_ns == before
 
 
-@pytest.mark.parametrize("method", STATELESS_LAST)
+@pytest.mark.parametrize("method", mostly_slow(RUNS, "adalora", "increlora", "prilora"))
 def test_resumed_runs_end_in_the_same_bits(start, killed, tiny_run, tmp_path, method):
     args = [
         *tiny_run,

@@ -259,7 +259,8 @@ def test_a_commit_that_moves_on_is_fetched(hub, monkeypatch):
     assert [(folder / "config.json").read_bytes() for folder in (before, after)] == [b"{}", b"[]"]
 
 
-@pytest.mark.parametrize("xet", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("xet", [False, True])
 def test_ctrl_c_in_a_download(tmp_path, xet):
     """The process ends by itself, whatever threads a library has."""
     files = {**MODEL, "config.json": b'{"model_type": "deberta-v2"}', "pytorch_model.bin": os.urandom(3_000_000)}

@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pytest
 from scipy import stats
+from statsmodels.stats.multitest import multipletests
 
 from adalora.statistics.paired import (
     EXACT,
@@ -96,6 +97,12 @@ def test_holm_by_hand():
     assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
     assert holm([0.5, 0.9]) == [1.0, 1.0]
     assert holm([]) == []
+
+
+def test_holm_is_statsmodels():
+    for n in (1, 2, 7, 40):
+        ps = np.random.default_rng(n).uniform(size=n).round(1) ** 2  # with ties
+        assert holm(ps) == multipletests(ps, method="holm")[1].tolist()
 
 
 def test_seeds_needed_is_cohens_table():

@@ -52,6 +52,7 @@ def test_rows_come_as_the_options_that_express_them():
         assert found[tuple(line.split())] == table.strip()
 
 
+@pytest.mark.slow
 def test_the_row_of_every_table_composes():
     """Each row with its first task, and each task with its first row; `make list WHAT=all` composes them all."""
     settings = published("all")[0]

@@ -140,7 +140,8 @@ def test_two_sweeps_at_once_share_the_cells(sweep, tmp_path):
     assert len(results(tmp_path / "runs")) == 4  # none ran twice
 
 
-@pytest.mark.parametrize("workers", ["1", pytest.param("2", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", ["1", "2"])
 def test_the_runs_of_a_killed_sweep_save_and_stop(sweep, tmp_path, workers):
     runs = tmp_path / "runs"
     process = sweep("--workers", workers, "training.max_steps=20000", "training.checkpoint_steps=20", seeds="1")

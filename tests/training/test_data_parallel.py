@@ -66,9 +66,10 @@ def test_two_processes_give_one_s_numbers(tiny_run, still_model, tmp_path, optio
         assert (two_tensors[name] - tensor).abs().max() <= 1e-4 * tensor.abs().max(), name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "method, saves",
-    [("adalora", "steps=10"), pytest.param("increlora", "minutes=0.005", marks=pytest.mark.slow)],
+    [("adalora", "steps=10"), ("increlora", "minutes=0.005")],
 )
 def test_stopped_and_killed_it_ends_in_the_same_bits(tiny_run, tmp_path, method, saves):
     """With dropout: every process goes on with its own. Also what a stop, a death and another number say."""

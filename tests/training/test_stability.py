@@ -17,8 +17,8 @@ from adalora.training.batches import LengthGroups
 from adalora.training.build import build_accelerator
 from adalora.training.stability import MOST_SKIPPED, Guard
 from tasks.classification.task_type import Classification
-from tests.methods.matrix import run_of
-from tests.run.test_run import STATELESS_LAST, read
+from tests.methods.matrix import RUNS, mostly_slow, run_of
+from tests.run.test_run import read
 
 STEPS = 16  # and a few skipped: within the 24 batches of an epoch
 
@@ -75,7 +75,7 @@ def of(method):
     return run_of(method)
 
 
-@pytest.mark.parametrize("method", STATELESS_LAST)
+@pytest.mark.parametrize("method", mostly_slow(RUNS, "adalora", "increlora"))
 def test_skipped_steps_are_as_if_their_batches_had_never_been(
     start, args, tmp_path, method, scalers, overflows, monkeypatch
 ):
@@ -101,7 +101,7 @@ def test_skipped_steps_are_as_if_their_batches_had_never_been(
     assert plain == result
 
 
-@pytest.mark.parametrize("method", STATELESS_LAST)
+@pytest.mark.parametrize("method", mostly_slow(RUNS, "adalora", "increlora"))
 def test_a_skipped_step_leaves_every_state_as_it_was(start, args, method, scalers, overflows, monkeypatch):
     before, compared = [], []
     skips, loss = Guard.skips, Classification.loss
@@ -142,6 +142,7 @@ def test_a_skipped_step_leaves_every_state_as_it_was(start, args, method, scaler
     assert len(compared) >= 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "method", ["adalora", "increlora", "prilora", "sora", "full"]
 )  # those that count steps, and one
