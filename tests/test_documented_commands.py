@@ -22,14 +22,14 @@ EXPECTED = {  # what a command prints; others only have to end well
     "make help": "make reproduce-glue",
     "make demo": "accuracy",
     "make list WHAT=glue": " cells (",
-    "make watch": "24 done of 24",
+    "make watch": "8 done of 8",
     "make compare A=adalora B=lora": "adalora",
 }
 
 
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory):
-    """A copy of the checkout, with this environment, tiny data in FOLDER and 24 finished runs."""
+    """A copy of the checkout, with this environment, tiny data in FOLDER and 8 finished runs."""
     here = tmp_path_factory.mktemp("checkout")
     for name in PARTS:  # times are copied too, so that make doesn't install again
         if (ROOT / name).is_dir():

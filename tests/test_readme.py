@@ -43,7 +43,7 @@ OFFLINE = {  # run as shown by tests/test_documented_commands.py
     "python -m scripts.export RUN --to peft --out FOLDER",
     "python -m scripts.export RUN --to merged --out FOLDER",
     "python -m scripts.export RUN --to card --out FOLDER",
-    'make reproduce-glue ONLY="task=rte,mrpc method=adalora,lora" SEEDS=1,2,3 WORKERS=2 '
+    'make reproduce-glue ONLY="task=rte,mrpc method=adalora,lora budget=0.3M" SEEDS=1,2 WORKERS=2 '
     'ARGS="model=deberta_minilm training.max_steps=100 data_root=FOLDER"',
 }
 ELSEWHERE = {"make test", "make check-device", ". .venv/bin/activate"}  # this run, test_check_device.py, every shell
