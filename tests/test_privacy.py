@@ -73,6 +73,7 @@ def test_nothing_is_uploaded_against_the_user_s_setting(server, tiny_run, tmp_pa
         assert not list(folder.glob("wandb/*run*"))
 
 
+@pytest.mark.slow
 def test_without_a_setting_credentials_decide(server, tiny_run, tmp_path):
     """The same server does get requests, so that the test above could fail."""
     url, requests = server

@@ -86,6 +86,7 @@ def test_every_experiment_composes_as_the_command_in_its_heading(compose, experi
     make_plan(config, config.task.rows)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", options("method"))
 def test_the_tiny_experiment_fits_every_method(compose, method):
     config = compose("experiment=tiny", "model=deberta_minilm", "task=rte", f"method={method}")
@@ -163,6 +164,7 @@ def test_every_row_of_the_tables_belongs_to_a_cell():
     assert files <= {f"{name}-{model}" for name in ("protocol", *known["recipe"]) for model in known["model"]}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ROWS)
 def test_a_row_is_in_force_in_its_cell(compose, name):
     """The first and the last task of each backbone and method."""
@@ -194,6 +196,7 @@ def test_a_row_is_in_force_in_its_cell(compose, name):
 LENGTHS = {"warmup_steps", "eval_steps"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model, task", PROTOCOLS)
 def test_a_protocol_sets_its_lengths_together(compose, model, task):
     row = PROTOCOLS[model, task]

@@ -32,7 +32,7 @@ def test_values_of_every_type_and_no_help_are_shown(monkeypatch):
     monkeypatch.setitem(METHODS, "own", Own)
     lines = usage.usage(["method=own"]).splitlines()
     assert lines[:5] == [
-        "method=own: Of one's own.", "", "  method.modules=[a,b]", "  method.on=false    why", "  method.rate=1e-06",
+        "method=own: Of one's own.", "", "  method.modules=[a,b]", "  method.on=false       why", "  method.rate=1e-06",
     ]  # fmt: skip
 
 

@@ -59,7 +59,7 @@ def test_named_budgets_are_the_paper_s_settings(compose, budget, rank, initial):
     assert adalora.counts.peak == initial * (165_888 + 72)
 
 
-@pytest.mark.parametrize(("budget", "rank"), [("0.3M", 2), ("0.6M", 4), ("1.2M", 8), ("0.08%", 1), ("0.65%", 8)])
+@pytest.mark.parametrize(("budget", "rank"), [("0.3M", 2), ("0.65%", 8)])
 def test_named_budgets_are_a_rank_of_every_relative(compose, budget, rank):
     found = {
         method: setting(compose, f"method={method}", f"budget={budget}").config
@@ -314,6 +314,7 @@ def test_lengths_that_leave_no_step_for_pruning_are_refused_before_loading(compo
 BART = {"0.13%": (1, 2), "0.26%": (2, 4), "1.10%": (8, 12), "2.20%": (16, 24)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("budget", "rank", "initial"), [(name, *ranks) for name, ranks in BART.items()])
 def test_summarisation_budgets_are_ranks_on_any_bart(compose, budget, rank, initial):
     for model, unit, modules in (("bart_large", 540_672, 192), ("bart_minilm", 101_376, 96)):

@@ -117,7 +117,7 @@ def test_an_offline_run_holds_all_that_a_dashboard_needs(start, tracked, capfd):
         == result["ranks"]
         == {name: rank for name, rank in lines(folder, "ranks.jsonl")[-1].items() if name != "step"}
     )
-    assert {(row["layer"], row["module"]) for row in table} >= {(0, "query"), (1, "output")}
+    assert {(row["layer"], row["name"]) for row in table} >= {(0, "query"), (1, "output")}
 
     samples = run.table("samples/predictions")
     assert list(samples[0]) == ["row", "text_1", "reference", "prediction", "right", "confidence"]

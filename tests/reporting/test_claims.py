@@ -62,7 +62,7 @@ GOOD = {"id": "x", "statement": "s", "place": "p", "one": {"method": "adalora"},
         ({"budgets": []}, "x: one side has no budget"),
         ({"kind": "ranks"}, "kind: ranks needs both more and less"),
         ({"kind": "cost"}, "kind: cost needs a table or a limit"),
-        ({"kind": "ranks", "more": {"module": ["query"]}}, "0.more.map: unexpected keyword argument"),
+        ({"kind": "ranks", "more": {"module": ["query"]}}, "0.more.module: unexpected keyword argument"),
         ({"kind": "ranks", "more": {"half": "uper"}}, "0.more.half: input should be 'upper' or 'lower'"),
     ],
 )

@@ -209,6 +209,7 @@ def opened(browser, report):
         context.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("width", "scheme"),
     [

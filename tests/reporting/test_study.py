@@ -215,6 +215,7 @@ def test_all_pages_are_written(tmp_path):
     assert "glue.md" not in {path.name for path in folder.iterdir()}
 
 
+@pytest.mark.slow
 def test_no_verdict_is_written_before_all_seeds_are_in(tmp_path):
     names = {path.name for path in write_pages(make_study(tmp_path, seeds=(1, 2)))[0]}
     assert {"README.md", "packaged.md"} <= names

@@ -64,6 +64,7 @@ def test_a_result_that_was_changed_anywhere_is_no_result(finished):
     assert count > 100
 
 
+@pytest.mark.slow
 def test_without_its_checksum_a_result_is_still_typed(finished):
     file = finished / "result.json"
     value = json.loads(file.read_text())
@@ -158,6 +159,7 @@ def test_nan_survives(tmp_path):
     assert (found["b"], found["c"]) == (float("inf"), 0.1)
 
 
+@pytest.mark.slow
 def test_a_configuration_is_read_or_named(finished):
     file = finished / "config.yaml"
     tree = yaml.safe_load(file.read_text())

@@ -87,7 +87,14 @@ def test_summaries_are_learnt_scored_and_kept(start, summaries, articles):
     assert "train: left out: 1 with an empty document" in result["task"]["notes"]
 
 
-@pytest.mark.parametrize("kind, method", [("squad", "adalora"), ("summaries", "adalora"), ("summaries", "houlsby")])
+RESUMED = [
+    ("summaries", "adalora"),
+    pytest.param("squad", "adalora", marks=pytest.mark.slow),
+    pytest.param("summaries", "houlsby", marks=pytest.mark.slow),
+]
+
+
+@pytest.mark.parametrize("kind, method", RESUMED)
 def test_resumed_runs_end_in_the_same_bits(start, killed, request, tmp_path, kind, method):
     """Although evaluation merges a summariser's adapters into the weights in between."""
     args = [*request.getfixturevalue(kind), f"method={method}", "training.checkpoint_steps=5", "training.log_steps=3"]

@@ -37,9 +37,9 @@ def found(root):
 @pytest.mark.parametrize(
     "options",
     [
-        ["method=lora", "training.batch_size=19"],
+        pytest.param(["method=lora", "training.batch_size=19"], marks=pytest.mark.slow),
         ["method=adalora", "training.batch_size=38", "training.epochs=8", "training.micro_batches=2"],
-        ["method=increlora", "training.batch_size=19"],
+        pytest.param(["method=increlora", "training.batch_size=19"], marks=pytest.mark.slow),
     ],
     ids=lambda options: options[0][7:],
 )
