@@ -26,7 +26,7 @@ make test                  the tests, offline; test-docs: the commands and code 
 
 make bench                 speed and memory beside PEFT's and transformers', in about ten minutes on two cores
 
-make list                  every cell of a published table: state, time, size, command; needs no weights, data or network
+make list                  every cell of a published table: status, time, size, command; needs no weights, data or network
 make reproduce-glue        run what is not done of Table 1, then write the tables; the same command resumes after a stop
 make reproduce-squad  reproduce-summarization  reproduce-ablations  reproduce-increlora
 make reproduce-pocket      AdaLoRA, LoRA and AdaLoRA without allocation, five seeds on packaged weights (results/pocket)

@@ -36,7 +36,7 @@ def main(tree: DictConfig) -> float | None:
     job = HydraConfig.get()
     sweeping = job.mode == RunMode.MULTIRUN
     outcome: dict[str, Any] = {"started": os.getpid()}
-    if sweeping:  # still there afterwards: the process died
+    if sweeping:  # what the file says if the process dies
         note_job(job.runtime.output_dir, job.overrides.task, outcome)
     try:
         share_machine()

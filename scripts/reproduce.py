@@ -65,10 +65,10 @@ def show_list(args: argparse.Namespace) -> int:
 
     from adalora.sweep.estimate import estimator
     from adalora.sweep.listing import listing
-    from adalora.sweep.states import states
+    from adalora.sweep.status import statuses
 
     root = Path(cells[0].config.run_root).expanduser()
-    found = states(root, {cell.id: None for cell in cells}, asked.records)
+    found = statuses(root, {cell.id: None for cell in cells}, asked.records)
     print("\n".join(listing(cells, found, estimator(root), asked.left + refused)))
     return 0
 
@@ -160,7 +160,7 @@ def parser() -> Parser:
         allow_abbrev=False,
     )
     verbs = top.add_subparsers(dest="verb", required=True, parser_class=Parser)
-    listed = verbs.add_parser("list", help="every cell: state, size, time, command", allow_abbrev=False)
+    listed = verbs.add_parser("list", help="every cell: status, size, time, command", allow_abbrev=False)
     listed.add_argument(
         "--format", choices=("table", "commands"), default="table", help="commands: train.py lines only"
     )

@@ -187,7 +187,8 @@ PLACES = ("run_root", "cache_dir", "task.data_dir", "model.path", "method.init_f
 
 def composed_tree(overrides):
     """Compose these overrides. Composing takes 0.4 s, so overrides that differ only in `PLACES` are composed once."""
-    places = [o for o in overrides if o.partition("=")[0] in PLACES and "=/" in o]
+    last = {o.partition("=")[0]: o for o in overrides}
+    places = [o for o in overrides if o.partition("=")[0] in PLACES and last[o.partition("=")[0]].partition("=/")[1]]
     tree = deepcopy(composed_once(tuple(o for o in overrides if o not in places)))
     for override in places:
         key, _, value = override.partition("=")

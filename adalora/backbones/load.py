@@ -42,7 +42,7 @@ SAFE = ("model.safetensors", "model-*-of-*.safetensors", "model.safetensors.inde
 PICKLED = ("pytorch_model.bin", "pytorch_model-*-of-*.bin", "pytorch_model.bin.index.json")
 CONFIG = ("config.json", "generation_config.json")
 NEEDS: Needs = {"config.json": [CONFIG], "tokenizer": [TOKENIZER], "weights": [SAFE, PICKLED]}
-Side: TypeAlias = Annotated[int, Field(ge=1, le=2**20)]
+Width: TypeAlias = Annotated[int, Field(ge=1, le=2**20)]
 Count: TypeAlias = Annotated[int, Field(ge=1, le=2**10)]
 
 
@@ -50,12 +50,12 @@ class Architecture(BaseModel):
     """Fields of config.json: sizes, which must be possible if they are given."""
 
     model_type: str
-    hidden_size: Side = 1
-    d_model: Side = 1
-    intermediate_size: Side = 1
-    encoder_ffn_dim: Side = 1
-    decoder_ffn_dim: Side = 1
-    max_position_embeddings: Side = 1
+    hidden_size: Width = 1
+    d_model: Width = 1
+    intermediate_size: Width = 1
+    encoder_ffn_dim: Width = 1
+    decoder_ffn_dim: Width = 1
+    max_position_embeddings: Width = 1
     vocab_size: Annotated[int, Field(ge=1, le=2**24)] = 1
     num_hidden_layers: Count = 1
     encoder_layers: Count = 1

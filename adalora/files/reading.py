@@ -86,7 +86,7 @@ def library_reads(path: Path, remedy: str) -> Iterator[None]:
         raise Damaged(path, reason(error), remedy) from error
 
 
-class Line(BaseModel, extra="allow"):
+class LogLine(BaseModel, extra="allow"):
     """A line of a run's log: the step, and numbers by name."""
 
     __pydantic_extra__: dict[str, float]
@@ -98,7 +98,7 @@ class Line(BaseModel, extra="allow"):
         return self.__pydantic_extra__
 
 
-def read_lines(path: Path, tail: int | None = None) -> tuple[list[tuple[str, Line]], int]:
+def read_lines(path: Path, tail: int | None = None) -> tuple[list[tuple[str, LogLine]], int]:
     """Read the valid lines of a log, each with its text, and count the invalid ones.
 
     Args:
@@ -119,7 +119,7 @@ def read_lines(path: Path, tail: int | None = None) -> tuple[list[tuple[str, Lin
     found = []
     for text in texts:
         try:
-            found.append((text.decode(), Line.model_validate_json(text, strict=True)))
+            found.append((text.decode(), LogLine.model_validate_json(text, strict=True)))
         except (ValidationError, ValueError):
             continue
     return found, len(texts) - len(found)

@@ -47,7 +47,7 @@ class Choice(Enum):
 
 
 @dataclass(frozen=True)
-class Setting:
+class Solution:
     """A method's size at a budget, on one model."""
 
     config: MethodConfig
@@ -79,7 +79,7 @@ def in_parameters(budget: Budget, built: nn.Module) -> int:
     return round(budget.rank * unit)
 
 
-def solve(model: Model, method: MethodConfig, budget: Budget, built: nn.Module, shapes: Shapes) -> Setting:
+def solve(model: Model, method: MethodConfig, budget: Budget, built: nn.Module, shapes: Shapes) -> Solution:
     """Choose the method's size for a budget. The built model may be on the meta device and isn't changed.
 
     On the paper's backbones its own settings are used, however far they are from the nominal count. Elsewhere the size
@@ -95,7 +95,7 @@ def solve(model: Model, method: MethodConfig, budget: Budget, built: nn.Module, 
         if adapter == 0:
             raise UserError(f"method={method.name} finds nothing to train in {model.title}: choose another method")
         counts = Counts(adapter, adapter, head)
-        return Setting(method, "any", params, counts, None, Choice.FIXED)
+        return Solution(method, "any", params, counts, None, Choice.FIXED)
 
     published = budget.settings.get(model.name, {}).get(method.name, {})
     if isinstance(method, PlacedConfig):
@@ -120,7 +120,7 @@ def solve(model: Model, method: MethodConfig, budget: Budget, built: nn.Module, 
         )
     if abs(deviation) > TOLERANCE and choice != Choice.BUDGET:
         raise UserError(refusal(method, budget.name, params, count, shapes, model))
-    return Setting(chosen, budget.name, params, Counts(count.peak, count.kept, head), deviation, choice)
+    return Solution(chosen, budget.name, params, Counts(count.peak, count.kept, head), deviation, choice)
 
 
 def trained_in_place(method: Method, built: nn.Module, shapes: Shapes, head: list[str]) -> int:

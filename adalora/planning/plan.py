@@ -20,13 +20,13 @@ from adalora.methods.discovery import create
 from adalora.methods.init_from import InitialAdapter, check_initial, read_initial
 from adalora.methods.options import MethodConfig, Shapes
 from adalora.options import require
-from adalora.planning.budget import Choice, Setting, shapes_of, solve
+from adalora.planning.budget import Choice, Solution, shapes_of, solve
 from adalora.planning.cell import steps_of
 from adalora.planning.memory import Machine, evaluation_memory, fitted, machine, training_memory
 from tasks.discovery import create as create_task
 
 LOGS = 5e6  # bytes for a run's logs, wandb's offline files and figures (ours, a guess)
-REASON = 2**40  # bytes that no device has (ours)
+LARGEST_STEP = 2**40  # bytes; no device has more (ours)
 CARD_ONLY = (
     "scripts.export can make neither a PEFT adapter nor a merged model of this run, as its query adapter skips "
     "positions (D-posq); with model.pos_query_base_only=false it can"
@@ -60,7 +60,7 @@ class Plan:
     """A resolved run."""
 
     config: Resolved
-    setting: Setting
+    solution: Solution
     shapes: dict[str, tuple[int, int]]  # of the adapted modules
     rows: int
     steps_per_epoch: int
@@ -75,15 +75,15 @@ class Plan:
 
     def summary(self) -> dict[str, Any]:
         """A summary for tables of plans: setting, exact counts, deviation from the budget."""
-        setting = self.setting
+        solution = self.solution
         return {
             "model": self.config.model.name,
             "task": self.config.task.name,
             "method": self.config.method.name,
             "seed": self.config.seed,
             "setting": self.config.method.describe(),
-            "budget": {"name": setting.budget, "params": setting.params, "deviation": setting.deviation},
-            "parameters": asdict(setting.counts),
+            "budget": {"name": solution.budget, "params": solution.params, "deviation": solution.deviation},
+            "parameters": asdict(solution.counts),
             "steps": self.total_steps,
         }
 
@@ -116,17 +116,17 @@ def resolve(options: Config, facts: Facts) -> Plan:
             "method.init_from: PEFT adapts the relative-position query too, set model.pos_query_base_only=false",
         )
         check_initial(initial, method, model.head, built, shapes)
-    setting = solve(model, method, options.budget, built, shapes)
-    check_rank(setting.config, shapes)
+    solution = solve(model, method, options.budget, built, shapes)
+    check_rank(solution.config, shapes)
 
     train_rows = facts.rows[task.train_split]
     total_steps = steps_of(options.training, train_rows)
     eval_rows = sum(facts.rows.values()) - train_rows
-    training, method, scaled = fit_lengths(options, setting.config, total_steps, eval_rows)
+    training, method, scaled = fit_lengths(options, solution.config, total_steps, eval_rows)
     method.check(shapes, total_steps)
-    budget = replace(options.budget, params=setting.params, rank=None, settings={})
+    budget = replace(options.budget, params=solution.params, rank=None, settings={})
     config = Resolved.of(options, model, method, budget, training)
-    trained = setting.counts.total
+    trained = solution.counts.total
     micro, evaluated, sized = fitted(
         training,
         facts.machine,
@@ -136,7 +136,7 @@ def resolve(options: Config, facts: Facts) -> Plan:
     training = replace(training, micro_batches=micro, eval_batch_size=evaluated)
     config = replace(config, training=training)
     cost = estimate(config, built, trained, facts.machine.processes)
-    if cost.memory > REASON:
+    if cost.memory > LARGEST_STEP:
         raise UserError(
             f"a step of {config.training.batch_size} rows of {cost.tokens} tokens needs about "
             f"{cost.memory / 2**40:.2g} TiB: raise training.micro_batches, or lower task.max_length"
@@ -145,14 +145,14 @@ def resolve(options: Config, facts: Facts) -> Plan:
     if scaled:
         notes.append(f"lengths scaled from {options.recipe.total_steps} to {total_steps} steps: {', '.join(scaled)}")
     notes.extend(sized)
-    adapted = dict(setting.config.adapted(shapes))
+    adapted = dict(solution.config.adapted(shapes))
     if model.pos_query_base_only and create(method).increments and adapted.keys() & set(position_queries(built)):
         notes.append(CARD_ONLY)
-    if setting.choice == Choice.FIXED:
+    if solution.choice == Choice.FIXED:
         notes.append(f"{method.name} has no choice of budget: {budget.name} is ignored")
     return Plan(
         config,
-        setting,
+        solution,
         adapted,
         train_rows,
         math.ceil(train_rows / training.batch_size),

@@ -36,13 +36,13 @@ def show_plan(plan: Plan, weights: str) -> None:
         plan: the plan.
         weights: origin and digest of the weights.
     """
-    config, counts = plan.config, plan.setting.counts
+    config, counts = plan.config, plan.solution.counts
     method = config.method
     table = Table(box=None, show_header=False, padding=(0, 1))
     table.add_column(style="bold")
     table.add_column(overflow="fold")
     params = config.budget.params or 0
-    deviation = plan.setting.deviation
+    deviation = plan.solution.deviation
     table.add_row("model", f"{config.model.title}, {len(plan.shapes)} adapted modules")
     table.add_row("weights", weights)
     table.add_row("task", f"{config.task.title}, {plan.rows:,} training rows, up to {config.task.max_length} tokens")
@@ -51,7 +51,7 @@ def show_plan(plan: Plan, weights: str) -> None:
         table.add_row(
             "budget",
             f"{config.budget.name} = {params:,} adapter parameters; {counts.kept:,} at the end "
-            f"({deviation:+.1%}), {CHOICES[plan.setting.choice]}",
+            f"({deviation:+.1%}), {CHOICES[plan.solution.choice]}",
         )
     table.add_row(
         "trained", f"{counts.peak:,} adapter (peak) + {counts.head:,} head (not in the budget) = {counts.total:,}"

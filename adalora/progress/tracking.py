@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 SAMPLES = 48  # rows of public data whose text and prediction are logged
-OTHERS = ("project", "entity", "notes")  # shared by all runs, or set by the user
+SHARED = ("project", "entity", "notes")  # shared by all runs, or set by the user
 
 
 class Log:
@@ -161,9 +161,9 @@ class Wandb:
             "silent": True, "console": "off", "init_timeout": 30, "finish_timeout": 120, "finish_timeout_raises": True,
             "git_root": str(ROOT) if (ROOT / ".git").exists() else None,
         }  # fmt: skip
-        theirs = wandb_settings().model_fields_set  # an explicit setting of the user's wins
-        settings = wandb.Settings(**{name: value for name, value in ours.items() if name not in theirs})
-        if "silent" not in theirs:
+        users = wandb_settings().model_fields_set  # an explicit setting of the user's wins
+        settings = wandb.Settings(**{name: value for name, value in ours.items() if name not in users})
+        if "silent" not in users:
             wandb.setup(settings=wandb.Settings(silent=True))  # the library's own warnings
         return wandb.init(**options, settings=settings)
 
@@ -263,7 +263,7 @@ def about_run(config: Resolved, budget: str, key: str) -> dict[str, Any]:
     """
     model, task, method, filed = config.model.name, config.task.name, config.method.name, config.wandb
     tags = [tag.strip() for tag in os.environ.get("WANDB_TAGS", "").split(",")]
-    others = {name: getattr(filed, name) or os.environ.get(f"WANDB_{name.upper()}") for name in OTHERS}
+    others = {name: getattr(filed, name) or os.environ.get(f"WANDB_{name.upper()}") for name in SHARED}
     options = {"tracking", "wandb", "cache_dir", "run_root"}  # belongs to the machine and account, not to the run
     return {
         "name": filed.name or os.environ.get("WANDB_NAME") or f"{task}-{method}-{budget}-seed{config.seed}",

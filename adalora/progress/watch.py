@@ -86,12 +86,12 @@ class Watch:
         )
         self.task = self.bar.add_task("training", total=self.total, what="")
         self.slow = self.bar.add_task("evaluating", total=None, what="", visible=False)
-        self.told = (0, time.monotonic())  # (rows, time) at the last progress line
+        self.reported = (0, time.monotonic())  # (rows, time) at the last progress line
 
     def __enter__(self) -> Self:
         self.bar.start()
         if self.wandb is not None:
-            counts = self.plan.setting.counts
+            counts = self.plan.solution.counts
             self.wandb.summarise(slashed("parameters", asdict(counts) | {"total": counts.total}))
         return self
 
@@ -142,13 +142,13 @@ class Watch:
         now = time.monotonic()
         if done == 0:
             self.bar.reset(self.slow, total=rows)
-            self.told = (0, now)
+            self.reported = (0, now)
         self.bar.update(self.slow, completed=done, what=f"{split} rows", visible=done < rows)
-        before, then = self.told
+        before, then = self.reported
         if self.bar.disable and now - then > TOLD_EVERY and before < done < rows:
             left = (now - then) / (done - before) * (rows - done)
             self.say(f"evaluating {split}: {done}/{rows} rows, {left:.0f} s left")
-            self.told = (done, now)
+            self.reported = (done, now)
 
     def evaluation(self, step: int, values: Mapping[str, float], ranks: Mapping[str, int]) -> None:
         self._write(step, slashed("eval", values), {"memory/peak_mb": peak_memory_mb(self.device)})

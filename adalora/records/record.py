@@ -120,8 +120,8 @@ def fractions(scores: dict[str, float]) -> dict[str, float]:
     return scores
 
 
-Scores = Annotated[dict[str, FiniteFloat], AfterValidator(fractions)]
-Part = dict[str, Any]
+Metrics = Annotated[dict[str, FiniteFloat], AfterValidator(fractions)]
+Section = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -131,27 +131,27 @@ class Result:
     schema: int
     key: str
     cell: str  # hash of the requested options (adalora/planning/cell.py)
-    model: Annotated[Part, holds(ModelPart)]
-    task: Annotated[Part, holds(TaskPart)]
-    method: Annotated[Part, holds(MethodPart)]  # the resolved options
-    budget: Annotated[Part, holds(BudgetPart)]
-    recipe: Annotated[Part, holds(RecipePart)]
+    model: Annotated[Section, holds(ModelPart)]
+    task: Annotated[Section, holds(TaskPart)]
+    method: Annotated[Section, holds(MethodPart)]  # the resolved options
+    budget: Annotated[Section, holds(BudgetPart)]
+    recipe: Annotated[Section, holds(RecipePart)]
     options: dict[str, Option]  # by key, such as method.alpha
     seed: NonNegativeInt
     precision: str
-    last: Scores
+    last: Metrics
     last_step: NonNegativeInt
-    best: Scores
+    best: Metrics
     best_step: NonNegativeInt
-    parameters: Annotated[Part, holds(ParametersPart)]  # peak, kept, head, total (as trained)
+    parameters: Annotated[Section, holds(ParametersPart)]  # peak, kept, head, total (as trained)
     ranks: dict[str, NonNegativeInt]  # realised rank by module
     seconds: Annotated[FiniteFloat, Field(ge=0)]  # training and evaluation, summed over sessions
     peak_memory_mb: NonNegativeInt  # in the last session: of the process (CPU) or the allocator (GPU)
-    training: Annotated[Part, holds(TrainingPart)]
+    training: Annotated[Section, holds(TrainingPart)]
     command: list[str]
     versions: dict[str, str]
     commit: str | None  # with `-dirty` if the tree had changes
-    hardware: Part
+    hardware: Section
     files: dict[str, str] = field(default_factory=dict)  # sha256 of `ADAPTER` and `LOGS`
     evaluations: list[dict[str, FiniteFloat]] = field(default_factory=list)  # in a record: `step`, `eval/<metric>`
 

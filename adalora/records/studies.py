@@ -14,7 +14,7 @@ FILE = "study.yaml"
 Choices = Annotated[list[str], Field(min_length=1)]  # a choice can have several options, separated by spaces
 
 
-class Task(BaseModel, extra="forbid"):
+class StudyTask(BaseModel, extra="forbid"):
     """A task of a study."""
 
     title: str
@@ -36,7 +36,7 @@ class Grid(BaseModel, extra="forbid"):
 class Study(BaseModel, extra="forbid"):
     """The content of `study.yaml`, and its folder."""
 
-    tasks: dict[str, Task]
+    tasks: dict[str, StudyTask]
     grids: dict[str, Grid]
     folder: Path = Path()
 

@@ -21,7 +21,7 @@ CELL = ["model", "task", "budget", *SETTING, "rows"]
 
 
 @dataclass(frozen=True)
-class Side:
+class Selection:
     """One side: a method, with the options of a variant, or all runs of a commit."""
 
     name: str
@@ -36,7 +36,7 @@ class Side:
         return runs[(runs["method"] == self.method) & runs["own"].map(lambda own: own == self.variant)]
 
 
-def side_of(text: str, methods: set[str]) -> Side:
+def selection(text: str, methods: set[str]) -> Selection:
     """Parse a side: `adalora`, `adalora importance=magnitude`, or at least seven digits of a commit.
 
     Args:
@@ -55,9 +55,9 @@ def side_of(text: str, methods: set[str]) -> Side:
                 raise ValueError
         except (yaml.YAMLError, ValueError) as error:
             raise UserError(f"{text!r}: give options as '{method} importance=magnitude, init_rank=2'") from error
-        return Side(text, method, variant(given))
+        return Selection(text, method, variant(given))
     if re.fullmatch(r"[0-9a-f]{7,40}(-dirty)?", text):
-        return Side(text, commit=text)
+        return Selection(text, commit=text)
     allowed = nearest(method, methods)
     raise UserError(f"{text!r}: give a method ({allowed}), with options of its variant, or a commit's first 7 digits")
 
@@ -73,7 +73,7 @@ def compare(frame: pd.DataFrame, a: str, b: str) -> tuple[pd.DataFrame, list[str
         UserError: one side is a method and the other a commit, or there is no common cell.
     """
     runs = heads(frame)
-    one, other = (side_of(text, set(runs["method"])) for text in (a, b))
+    one, other = (selection(text, set(runs["method"])) for text in (a, b))
     if (one.commit is None) != (other.commit is None):
         raise UserError(f"A={a} and B={b}: give two methods or two commits")
     by = CELL if one.commit is None else [*CELL, "method", "own"]
@@ -88,8 +88,8 @@ def compare(frame: pd.DataFrame, a: str, b: str) -> tuple[pd.DataFrame, list[str
         both = sorted(scores[0].keys() & scores[1].keys())
         if not both:
             seeds = " and ".join(", ".join(map(str, side)) or "none" for side in scores)
-            told = "; ".join([f"no seed in common: {seeds}", *first.notes, *second.notes])
-            alone.append(f"{cell_name(cell)}: {told}")
+            reason = "; ".join([f"no seed in common: {seeds}", *first.notes, *second.notes])
+            alone.append(f"{cell_name(cell)}: {reason}")
             continue
         rows.append({
             "model": cell[0], "cell": cell_name(cell), "metric": first.runs["headline"].iloc[0],
@@ -97,8 +97,8 @@ def compare(frame: pd.DataFrame, a: str, b: str) -> tuple[pd.DataFrame, list[str
             "found": paired(*scores), "notes": [*first.notes, *second.notes], "scores": scores,
         })  # fmt: skip
     if not rows:
-        told = apart(one.of(runs), other.of(runs))
-        raise UserError(f"{a} and {b} have no seed of a cell in common: {told}")
+        reason = apart(one.of(runs), other.of(runs))
+        raise UserError(f"{a} and {b} have no seed of a cell in common: {reason}")
     ps = iter(holm([row["found"].p for row in rows if row["found"].p is not None]))
     cells = pd.DataFrame([row | {"p": row["found"].p and next(ps)} for row in rows])
     means = []
@@ -117,8 +117,10 @@ def apart(one: pd.DataFrame, other: pd.DataFrame) -> str:
     kinds = [*CELL, "seed"]
     values = {kind: [sorted(set(side[kind].map(str))) for side in (one, other)] for kind in kinds}
     different = {kind: both for kind, both in values.items() if not set(both[0]) & set(both[1])}
-    told = [f"{kind} {', '.join(first)} and {', '.join(second)}" for kind, (first, second) in different.items()]
-    return "; ".join(told) or "every task, budget and setting of one has other seeds, or another setting, in the other"
+    reason = [f"{kind} {', '.join(first)} and {', '.join(second)}" for kind, (first, second) in different.items()]
+    return (
+        "; ".join(reason) or "every task, budget and setting of one has other seeds, or another setting, in the other"
+    )
 
 
 def cell_name(cell: tuple[Any, ...]) -> str:

@@ -123,8 +123,8 @@ def gather(*roots: Path) -> Findings:
     """
     frame, skipped = read(*roots)
     if frame.empty:
-        told = f" ({len(skipped)} skipped, the first {skipped[0]})" if skipped else ""
-        raise UserError(f"{', '.join(map(str, roots))} holds no finished run for a table{told}: run train.py first")
+        note = f" ({len(skipped)} skipped, the first {skipped[0]})" if skipped else ""
+        raise UserError(f"{', '.join(map(str, roots))} holds no finished run for a table{note}: run train.py first")
     places = dict.fromkeys(place for root in roots for place in (root.resolve(), root.resolve().parent))
     return findings(frame, skipped, [read_study(place) for place in places if (place / STUDY).is_file()])
 
@@ -162,8 +162,8 @@ def warned_of(sections: Sequence[Section]) -> list[str]:
 
 def beside(page: Page, part: Printed, ours: pd.DataFrame, cells: pd.DataFrame, paper: Paper) -> Section:
     """A published table: our runs of its rows (or of all rows, if the page is `whole`), and its rows without runs."""
-    columns, theirs = part.all(), paper.get(part.table, {})
-    printed = published_frame(theirs)[KEY].drop_duplicates()
+    columns, published = part.all(), paper.get(part.table, {})
+    printed = published_frame(published)[KEY].drop_duplicates()
     tasks = [column.task for column in columns]
     runs = ours[ours["task"].isin(tasks)]
     known = cells[cells["task"].isin(tasks)]
@@ -176,7 +176,7 @@ def beside(page: Page, part: Printed, ours: pd.DataFrame, cells: pd.DataFrame, p
     model = model_of(tasks[0])
     return section(
         f"{part.title}, {model}", model, columns, rows, known, runs[runs["path"].isin(set().union(*used["paths"]))],
-        published_frame(scores(paper) if page.whole else theirs), source=part.source, costs=part.costs,
+        published_frame(scores(paper) if page.whole else published), source=part.source, costs=part.costs,
     )  # fmt: skip
 
 

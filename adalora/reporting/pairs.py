@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from adalora.reporting.frame import SETTING, several_versions
-from adalora.statistics.paired import Scores
+from adalora.statistics.paired import SeedScores
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class Seeds:
     values: pd.DataFrame  # by seed; columns (step, metric)
     notes: Sequence[str]
 
-    def scores(self, metrics: Sequence[str], step: str) -> Scores:
+    def scores(self, metrics: Sequence[str], step: str) -> SeedScores:
         """The mean of some metrics by seed; seeds that lack one are left out."""
         wanted = self.values.reindex(columns=[(step, metric) for metric in metrics])
         return wanted.dropna().mean(axis=1).to_dict()

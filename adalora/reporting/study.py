@@ -32,7 +32,7 @@ from adalora.reporting.frame import collapsed, frame_of, heads, read
 from adalora.reporting.pages import findings
 from adalora.reporting.report import commits, write_report
 from adalora.reporting.tables import probability, signed, span, write_tables
-from adalora.reporting.verdicts import Part, Verdict, judge
+from adalora.reporting.verdicts import Comparison, Verdict, judge
 from adalora.statistics.agreement import mean_correlation
 from adalora.statistics.over_tasks import Estimate
 
@@ -160,10 +160,10 @@ class Records:
             whole: the claim over all tasks, with a comparison for each panel.
         """
         lines = {}
-        for (claim, other), over in zip(panels.items(), self.verdicts[whole].parts, strict=True):
-            title = self.verdicts[claim].parts[0].sides
+        for (claim, other), over in zip(panels.items(), self.verdicts[whole].comparisons, strict=True):
+            title = self.verdicts[claim].comparisons[0].sides
             pairs = self.difference(title.removesuffix(f" - {other}"), other)
-            parts = [(self.study.tasks[part.tasks[0]].title, part) for part in self.verdicts[claim].parts]
+            parts = [(self.study.tasks[part.tasks[0]].title, part) for part in self.verdicts[claim].comparisons]
             lines[f"{title}, points"] = [
                 figures.Difference(
                     name, part.found.mean, part.found.interval, [] if part is over else list(pairs[part.tasks[0]]),
@@ -255,8 +255,8 @@ def write_pages(folder: Path) -> tuple[list[Path], list[str]]:
             raise UserError(f"{folder / FILE}: {claim.id} names the task {unknown[0]}, which study.yaml doesn't have")
     grids, lines = {}, []
     for name in study.grids:
-        grids[name], told = records(study, name, claims)
-        lines += told
+        grids[name], warnings = records(study, name, claims)
+        lines += warnings
     text, drawn = render(study, grids, claims)
     files = [folder / name for name in ("README.md", *drawn)]
     for name, figure in drawn.items():
@@ -289,7 +289,7 @@ def render(study: Study, grids: Mapping[str, Records], claims: Sequence[Claim]) 
         drawn[name] = figure
         return name
 
-    def named(part: Part) -> str:
+    def named(part: Comparison) -> str:
         titles = ", ".join(study.tasks[task].title for task in part.tasks)
         return f"{part.sides}, {f'mean of {titles}' if part.over else titles}"
 

@@ -136,12 +136,13 @@ def claims_frame(findings: Findings) -> pd.DataFrame:
     judged = [("", each) for each in findings.verdicts]
     judged += [(model, each) for model, group in findings.elsewhere for each in group]
     rows = []
-    for (model, verdict), part in ((pair, part) for pair in judged for part in pair[1].parts):
+    for (model, verdict), part in ((pair, part) for pair in judged for part in pair[1].comparisons):
         found = vars(part.found) if part.found else {}
         low, high = found.get("interval") or (None, None)
         rows.append({
             "model": model, "claim": verdict.claim.id, "place": verdict.claim.place, "verdict": verdict.verdict,
-            "comparison": part.name, "state": str(part.state), "published": part.published, "ours": found.get("mean"),
+            "comparison": part.name, "decision": str(part.decision), "published": part.published,
+            "ours": found.get("mean"),
             "low": low, "high": high, "n": found.get("n"), "p": part.p, "least_p": found.get("smallest_p"),
             "seeds_needed": part.needed, "seeds": " ".join(map(str, part.seeds)), "notes": "; ".join(part.notes),
         })  # fmt: skip
@@ -168,7 +169,7 @@ def comparisons(frame: pd.DataFrame) -> pd.DataFrame:
         for row in group.itertuples():
             interval = None if pd.isna(row.low) else (row.low, row.high)
             lines.append([
-                f"{row.comparison}: {row.state}" + (f" ({row.notes})" if row.notes else ""), number(row.n, "d"),
+                f"{row.comparison}: {row.decision}" + (f" ({row.notes})" if row.notes else ""), number(row.n, "d"),
                 signed(row.published), signed(row.ours), span(interval), probability(row.p), probability(row.least_p),
                 number(row.seeds_needed, "d"),
             ])  # fmt: skip

@@ -14,7 +14,7 @@ from adalora.records.record import Result
 from adalora.reporting.claims import Claim, Modules, Side
 from adalora.reporting.columns import GLUE, title_of
 from adalora.reporting.pairs import Seeds, Settings, pair, settings
-from adalora.statistics.paired import ALPHA, Paired, Scores, holm, paired, paired_over_tasks, seeds_needed
+from adalora.statistics.paired import ALPHA, Paired, SeedScores, holm, paired, paired_over_tasks, seeds_needed
 
 VERDICTS = ("reproduced", "partly", "not reproduced", "undecided", "not run")
 ELSEWHERE = ("holds", "partly", "fails", "open", "not run")  # the same, for other backbones than the paper's
@@ -22,7 +22,7 @@ ELSEWHERE = ("holds", "partly", "fails", "open", "not run")  # the same, for oth
 Paper = Mapping[str, Mapping[Key, Published]]  # published cells by table
 
 
-class State(StrEnum):
+class Decision(StrEnum):
     """What our runs say of a comparison."""
 
     HOLDS = "holds"
@@ -32,7 +32,7 @@ class State(StrEnum):
 
 
 @dataclass(frozen=True)
-class Part:
+class Comparison:
     """One comparison of a claim: the first side minus the second in points; for costs, a ratio minus its limit."""
 
     sides: str
@@ -43,8 +43,8 @@ class Part:
     groups: str = ""  # of modules, whose ranks are compared, in words
     published: float | None = None
     found: Paired | None = None
-    p: float | None = None  # after Holm's correction over the claim's parts
-    state: State = State.NOT_RUN
+    p: float | None = None  # after Holm's correction over the claim's comparisons
+    decision: Decision = Decision.NOT_RUN
     needed: int | None = None  # seeds needed to decide a difference of the published size, given the observed spread
     notes: Sequence[str] = ()
     seeds: Sequence[int] = ()
@@ -66,23 +66,23 @@ class Verdict:
     """A claim with its comparisons."""
 
     claim: Claim
-    parts: Sequence[Part]
+    comparisons: Sequence[Comparison]
     words: Sequence[str] = VERDICTS
 
     @property
     def run(self) -> bool:
         """Whether any comparison was run."""
-        return any(part.state != State.NOT_RUN for part in self.parts)
+        return any(comparison.decision != Decision.NOT_RUN for comparison in self.comparisons)
 
     @property
     def verdict(self) -> str:
-        """One of `words`: all parts hold; some hold; none holds but some fail; none is decided; none was run."""
-        states = {part.state for part in self.parts}
+        """One of `words`: all comparisons hold; some hold; none holds but some fail; none is decided; none was run."""
+        decisions = {comparison.decision for comparison in self.comparisons}
         if not self.run:
             return self.words[4]
-        if State.HOLDS in states:
-            return self.words[0] if states == {State.HOLDS} else self.words[1]
-        return self.words[2] if State.FAILS in states else self.words[3]
+        if Decision.HOLDS in decisions:
+            return self.words[0] if decisions == {Decision.HOLDS} else self.words[1]
+        return self.words[2] if Decision.FAILS in decisions else self.words[3]
 
 
 class Cells:
@@ -117,7 +117,7 @@ def judge(claims: Sequence[Claim], frame: pd.DataFrame, paper: Paper | None) -> 
     """
     cells = Cells(frame if paper is None else frame[frame["length"] == ""])
     words = ELSEWHERE if paper is None else VERDICTS
-    return [Verdict(claim, corrected(list(parts_of(claim, cells, paper))), words) for claim in claims]
+    return [Verdict(claim, corrected(list(comparisons_of(claim, cells, paper))), words) for claim in claims]
 
 
 def judge_elsewhere(claims: Sequence[Claim], frame: pd.DataFrame) -> list[tuple[str, list[Verdict]]]:
@@ -125,19 +125,22 @@ def judge_elsewhere(claims: Sequence[Claim], frame: pd.DataFrame) -> list[tuple[
     found = []
     for names, group in frame.groupby(["model", "rows", "length", "precision"]):
         verdicts = judge(claims, group, None)
-        tried = [replace(each, parts=[part for part in each.parts if part.found is not None]) for each in verdicts]
-        if any(verdict.parts for verdict in tried):
-            found.append((", ".join(filter(None, names)), [verdict for verdict in tried if verdict.parts]))
+        tried = [
+            replace(each, comparisons=[comparison for comparison in each.comparisons if comparison.found is not None])
+            for each in verdicts
+        ]
+        if any(verdict.comparisons for verdict in tried):
+            found.append((", ".join(filter(None, names)), [verdict for verdict in tried if verdict.comparisons]))
     return found
 
 
-def parts_of(claim: Claim, cells: Cells, paper: Paper | None) -> Iterator[Part]:
+def comparisons_of(claim: Claim, cells: Cells, paper: Paper | None) -> Iterator[Comparison]:
     """A claim's comparisons before the correction."""
     if claim.kind == "ranks":
-        yield from (rank_part(claim, task, side, cells) for side, _ in claim.pairs() for task in claim.tasks)
+        yield from (rank_comparison(claim, task, side, cells) for side, _ in claim.pairs() for task in claim.tasks)
         return
     if claim.over == "average":
-        yield from (average_part(claim, one, other, cells, paper) for one, other in claim.pairs())
+        yield from (average_comparison(claim, one, other, cells, paper) for one, other in claim.pairs())
         return
     wanted = [
         (one, other, task, metrics, published_difference(claim, task, metrics, one, other, paper))
@@ -154,41 +157,43 @@ def parts_of(claim: Claim, cells: Cells, paper: Paper | None) -> Iterator[Part]:
         first, second, notes = scored(
             pair(cells.of(task, one, costs), cells.of(task, other, costs)), metrics, claim.step
         )
-        part = compared(one, other, [task], first, second, notes, published)
-        part = replace(part, metric=metrics[0] if claim.metrics else "")
+        comparison = compared(one, other, [task], first, second, notes, published)
+        comparison = replace(comparison, metric=metrics[0] if claim.metrics else "")
         if limit is not None:
             ratios = {seed: first[seed] / second[seed] for seed in first.keys() & second.keys()}
             found = paired(ratios, dict.fromkeys(ratios, limit))
             notes = [*notes, f"ratio at most {limit:.2f}"]
-            part = replace(part, found=found, spread=found.std if found else None, sign=-1, size=None, notes=notes)
-        yield part
+            comparison = replace(
+                comparison, found=found, spread=found.std if found else None, sign=-1, size=None, notes=notes
+            )
+        yield comparison
 
 
-def average_part(claim: Claim, one: Side, other: Side, cells: Cells, paper: Paper | None) -> Part:
+def average_comparison(claim: Claim, one: Side, other: Side, cells: Cells, paper: Paper | None) -> Comparison:
     """A comparison of the mean over tasks: all of the claim's on the paper's backbone, else the common ones."""
-    tables: dict[str, tuple[Scores, Scores]] = {}
+    tables: dict[str, tuple[SeedScores, SeedScores]] = {}
     notes: list[str] = []
     printed: list[float | None] = []
     for task in claim.tasks:
         metrics = metrics_of(claim, task, paper, cells)
         printed.append(published_difference(claim, task, metrics, one, other, paper))
         if both := pair(cells.of(task, one), cells.of(task, other)):
-            first, second, told = scored(both, metrics, claim.step)
-            tables[task], notes = (first, second), [*notes, *told]
+            first, second, more = scored(both, metrics, claim.step)
+            tables[task], notes = (first, second), [*notes, *more]
     missing = [task for task in claim.tasks if task not in tables]
     published = statistics.mean(p for p in printed if p is not None) if printed and None not in printed else None
     over = f"mean of {len(claim.tasks)} tasks" if paper is not None else f"mean of {', '.join(tables)}"
     whole = sorted(set.intersection(*(set(first) for first, _ in tables.values()))) if tables else []
-    part = replace(compared(one, other, list(tables), {}, {}, list(dict.fromkeys(notes)), published), over=over)
+    comparison = replace(compared(one, other, list(tables), {}, {}, list(dict.fromkeys(notes)), published), over=over)
     if not tables or (paper is not None and missing):
-        return replace(part, notes=[f"not run: {', '.join(missing)}"])
+        return replace(comparison, notes=[f"not run: {', '.join(missing)}"])
     means = [statistics.mean(x[seed] - y[seed] for x, y in tables.values()) for seed in whole]
     spread = statistics.stdev(means) if len(means) > 1 else None
     found = paired_over_tasks(list(tables.values()))
-    return replace(part, found=found, seeds=whole, spread=spread, pairs=len(tables))
+    return replace(comparison, found=found, seeds=whole, spread=spread, pairs=len(tables))
 
 
-def rank_part(claim: Claim, task: str, side: Side, cells: Cells) -> Part:
+def rank_comparison(claim: Claim, task: str, side: Side, cells: Cells) -> Comparison:
     """A comparison of the mean realised ranks of two groups of modules, paired by seed."""
     runs, _, notes = pair(cells.of(task, side), cells.of(task, side)) or (None, None, [])
     results = {} if runs is None else runs.runs["result"].to_dict()
@@ -197,21 +202,21 @@ def rank_part(claim: Claim, task: str, side: Side, cells: Cells) -> Part:
         {seed: rank for seed, run in results.items() if (rank := mean_rank(run, group)) is not None}
         for group in (claim.more, claim.less)
     )
-    part = compared(side, side, [task], more, less, notes, None)
+    comparison = compared(side, side, [task], more, less, notes, None)
     groups = f"{claim.more.name} - {claim.less.name}"
-    return replace(part, sides=title_of(side.method, side.variant), groups=groups)
+    return replace(comparison, sides=title_of(side.method, side.variant), groups=groups)
 
 
 def compared(
-    one: Side, other: Side, tasks: Sequence[str], first: Scores, second: Scores, notes: Sequence[str],
+    one: Side, other: Side, tasks: Sequence[str], first: SeedScores, second: SeedScores, notes: Sequence[str],
     published: float | None,
-) -> Part:  # fmt: skip
+) -> Comparison:  # fmt: skip
     """A comparison of scores before correction; the claimed sign is that of the published difference."""
     texts = [title_of(side.method, side.variant) for side in (one, other)]
     if one.budget != other.budget:
         texts = [f"{text} {side.budget}" for text, side in zip(texts, (one, other), strict=True)]
     found = paired(first, second)
-    return Part(
+    return Comparison(
         " - ".join(texts), str(one.budget) if one.budget == other.budget else "", tasks, "", published=published,
         found=found, notes=notes, seeds=sorted(first), size=published, spread=found.std if found else None,
         sign=-1 if published is not None and published < 0 else 1,
@@ -220,7 +225,7 @@ def compared(
 
 def scored(
     both: tuple[Seeds, Seeds, list[str]] | None, metrics: Sequence[str], step: str
-) -> tuple[Scores, Scores, list[str]]:
+) -> tuple[SeedScores, SeedScores, list[str]]:
     """The scores of both sides, and notes."""
     return (both[0].scores(metrics, step), both[1].scores(metrics, step), both[2]) if both else ({}, {}, [])
 
@@ -270,37 +275,45 @@ def mean_rank(run: Result, group: Modules) -> float | None:
     return statistics.mean(ranks[path] for path in chosen) if chosen else None
 
 
-def corrected(parts: Sequence[Part]) -> list[Part]:
-    """Correct the p-values of a claim's parts, and judge each part."""
-    tested = {i: part.found.p for i, part in enumerate(parts) if part.found is not None and part.found.p is not None}
+def corrected(comparisons: Sequence[Comparison]) -> list[Comparison]:
+    """Correct the p-values of a claim's comparisons, and decide each."""
+    tested = {
+        i: comparison.found.p
+        for i, comparison in enumerate(comparisons)
+        if comparison.found is not None and comparison.found.p is not None
+    }
     ps = dict(zip(tested, holm(list(tested.values())), strict=True))
-    return [judged(part, ps.get(i), len(tested)) for i, part in enumerate(parts)]
+    return [judged(comparison, ps.get(i), len(tested)) for i, comparison in enumerate(comparisons)]
 
 
-def judged(part: Part, p: float | None, comparisons: int) -> Part:
-    """Determine the state of a part.
+def judged(comparison: Comparison, p: float | None, comparisons: int) -> Comparison:
+    """Decide a comparison.
 
     It holds if the difference has the claimed sign and p <= 0.05. It fails if it has the other sign and p <= 0.05, or
     if the whole 95 % interval is below half of the published difference. Otherwise it is open, with the number of seeds
     needed.
     """
-    found, notes = part.found, part.notes
+    found, notes = comparison.found, comparison.notes
     if found is None:
-        return part
-    if part.size == 0:
-        return replace(part, p=p, state=State.OPEN, notes=[*notes, "the table prints no difference"])
-    difference = part.sign * found.mean
+        return comparison
+    if comparison.size == 0:
+        return replace(comparison, p=p, decision=Decision.OPEN, notes=[*notes, "the table prints no difference"])
+    difference = comparison.sign * found.mean
     if p is not None and p <= ALPHA and difference != 0:
-        return replace(part, p=p, state=State.HOLDS if difference > 0 else State.FAILS)
-    if part.size is not None and found.interval is not None:
-        highest = max(part.sign * end for end in found.interval)
-        if highest < abs(part.size) / 2:
+        return replace(comparison, p=p, decision=Decision.HOLDS if difference > 0 else Decision.FAILS)
+    if comparison.size is not None and found.interval is not None:
+        highest = max(comparison.sign * end for end in found.interval)
+        if highest < abs(comparison.size) / 2:
             note = "the interval lies below half of the published difference"
-            return replace(part, p=p, state=State.FAILS, notes=[*notes, note])
-    expected = found.mean if part.size is None else part.size
-    needed = None if part.spread is None else seeds_needed(expected, part.spread, max(1, comparisons), part.pairs)
+            return replace(comparison, p=p, decision=Decision.FAILS, notes=[*notes, note])
+    expected = found.mean if comparison.size is None else comparison.size
+    needed = (
+        None
+        if comparison.spread is None
+        else seeds_needed(expected, comparison.spread, max(1, comparisons), comparison.pairs)
+    )
     if found.p is None:
         notes = [*notes, "one seed: no interval, no p"]
-    elif part.spread == 0:
+    elif comparison.spread == 0:
         notes = [*notes, "all seeds are equal"]
-    return replace(part, p=p, state=State.OPEN, needed=needed, notes=notes)
+    return replace(comparison, p=p, decision=Decision.OPEN, needed=needed, notes=notes)

@@ -27,7 +27,7 @@ def record(
     options: dict[str, Option],
 ) -> Result:
     """Collect the result of a finished run."""
-    config, counts = plan.config, plan.setting.counts
+    config, counts = plan.config, plan.solution.counts
     peak, kept = method.peak(), method.kept()
     peak, kept = (counts.peak if peak is None else peak), (counts.kept if kept is None else kept)
     headline = config.task.metric_name(config.task.headline, data.eval_splits[0])
@@ -56,7 +56,7 @@ def record(
             "direction": config.task.direction,
         },
         method=asdict(config.method),
-        budget={"name": plan.setting.budget, "params": config.budget.params, "deviation": plan.setting.deviation},
+        budget={"name": plan.solution.budget, "params": config.budget.params, "deviation": plan.solution.deviation},
         recipe={name: getattr(config.recipe, name) for name in ("name", "protocol", "source")},
         options=options,
         seed=config.seed,

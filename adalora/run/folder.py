@@ -52,7 +52,7 @@ class RunFolder:
 
     def set_status(self, status: Status, reason: str | None = None) -> None:
         """Write the status, the cells that it applies to, and why the run failed."""
-        cells = sorted({self.cell, *read_status(self.path).cells})
+        cells = sorted({self.cell, *status_or_empty(self.path).cells})
         found = {"status": status, "pid": os.getpid(), "cells": cells, "steps": self.steps}
         write_json(self.path / "status", found | ({"reason": reason} if reason else {}))
 
@@ -82,7 +82,7 @@ class RunFolder:
             warn: called with a line for the user.
         """
         try:
-            done = read_state(self.path).status == "done"
+            done = read_status(self.path).status == "done"
         except Damaged as error:
             done = not error.missing and (self.path / NAME).exists()
             if not error.missing:
@@ -96,12 +96,12 @@ class RunFolder:
             return None
         for fault in damaged(self.path, result.files, LOGS):
             warn(f"{str(fault).rpartition(':')[0]}: the result stands, but reports leave this log out")
-        if self.cell not in read_status(self.path).cells:  # this cell leads to the same run
+        if self.cell not in status_or_empty(self.path).cells:  # this cell leads to the same run
             self.set_status("done")
         return result
 
 
-class State(BaseModel):
+class StatusFile(BaseModel):
     """The content of `status`: `steps` is T, `cells` are the cells that lead to this run."""
 
     status: Status | None = None
@@ -111,17 +111,17 @@ class State(BaseModel):
     reason: str = ""
 
 
-def read_state(folder: Path) -> State:
+def read_status(folder: Path) -> StatusFile:
     """Read the status of a run. Raises `Damaged`."""
-    return read_json(folder / "status", State, "run the same command again")
+    return read_json(folder / "status", StatusFile, "run the same command again")
 
 
-def read_status(folder: Path) -> State:
+def status_or_empty(folder: Path) -> StatusFile:
     """Read the status of a run; empty if the file is missing or damaged."""
     try:
-        return read_state(folder)
+        return read_status(folder)
     except Damaged:
-        return State()
+        return StatusFile()
 
 
 @contextmanager

@@ -96,7 +96,7 @@ def prepare(config: Config, cell: str, accelerator: Accelerator, overrides: Sequ
     plan.notes.extend(data.notes)
     tokens = [digest(rows.data.table) for rows in features.values()]
     key = run_key(plan.config, data.digest, tokens, weights.digest)
-    folder = RunFolder(plan.config, plan.setting.budget, key, cell)
+    folder = RunFolder(plan.config, plan.solution.budget, key, cell)
     eval_rows = sum(map(len, features.values())) - plan.rows
     options = origins(config, plan.config, overrides, eval_rows)
     return Prepared(plan, weights, data, features, tokenizer, folder, accelerator, options)
@@ -183,11 +183,11 @@ def execute(run: Prepared, command: list[str]) -> dict[str, Any]:
     model, method = build_model(config, run.weights, task_type.outputs, accelerator.device)
     batches, order, splits = build_batches(config, run.data, run.features, task_type, tokenizer, accelerator)
     optimizer = build_optimizer(model, method, config.training)
-    check_start(model, optimizer, method, plan.setting.counts, plan.shapes)
+    check_start(model, optimizer, method, plan.solution.counts, plan.shapes)
     main = accelerator.is_main_process
     wandb = None
     if main and config.tracking == "wandb":
-        wandb = Wandb(folder.path, about_run(config, plan.setting.budget, folder.key), warn, folder.key)
+        wandb = Wandb(folder.path, about_run(config, plan.solution.budget, folder.key), warn, folder.key)
     with Watch(plan, folder.path, wandb, main, order.tokens, accelerator.device) as watch:
         progress, predictions = train(
             Setup(
@@ -205,7 +205,7 @@ def execute(run: Prepared, command: list[str]) -> dict[str, Any]:
                 watcher=watch,
             )
         )
-        check_end(model, optimizer, method, plan.setting.counts)
+        check_end(model, optimizer, method, plan.solution.counts)
         result = record(plan, run.weights, run.data, folder, method, progress, accelerator, command, run.options)
         method.finish()
         if main:

@@ -61,7 +61,7 @@ class Trouble(NamedTuple):
     why: str
     remedy: str
 
-    def told(self, missing: Sequence[str], local: Sequence[str]) -> str:
+    def message(self, missing: Sequence[str], local: Sequence[str]) -> str:
         """The message about all that is missing for this reason, with the options for local copies."""
         what = f"{missing[0]} isn't cached" if len(missing) == 1 else f"these aren't cached: {', '.join(missing)}"
         return f"{self.why}, and {what}: {self.remedy}, or give local copies ({' '.join(local)})"
@@ -71,7 +71,7 @@ class NotAvailable(UserError):
     """`what` isn't cached, and the hub doesn't give it; `local` is the option for a local copy."""
 
     def __init__(self, what: str, trouble: Trouble, local: str) -> None:
-        super().__init__(trouble.told([what], [local]))
+        super().__init__(trouble.message([what], [local]))
         self.what, self.trouble, self.local = what, trouble, local
 
 
@@ -116,7 +116,7 @@ def all_of(finds: Sequence[Callable[[], Found]]) -> list[Found]:
             whats, local = (
                 list(dict.fromkeys(each)) for each in zip(*((e.what, e.local) for e in errors), strict=True)
             )
-            lines.append(trouble.told(whats, local))
+            lines.append(trouble.message(whats, local))
         raise UserError("; ".join(lines))
     return results
 

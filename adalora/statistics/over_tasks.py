@@ -13,7 +13,7 @@ from adalora.statistics.seeds import Interval, Values, finite
 
 DRAWS = 2_000
 
-Table = Mapping[str, Mapping[str, Values]]  # method -> task -> the scores of its seeds
+MethodScores = Mapping[str, Mapping[str, Values]]  # method -> task -> the scores of its seeds
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Estimate:
     interval: Interval | None
 
 
-def mean_ranks(table: Table) -> dict[str, Estimate]:
+def mean_ranks(table: MethodScores) -> dict[str, Estimate]:
     """Each method's rank by mean score (1 is best, ties share the mean rank), averaged over tasks."""
 
     def ranks(scores: Sequence[Sequence[np.ndarray]]) -> np.ndarray:
@@ -35,7 +35,7 @@ def mean_ranks(table: Table) -> dict[str, Estimate]:
     return dict(zip(table, found, strict=True))
 
 
-def interquartile_means(table: Table) -> dict[str, Estimate]:
+def interquartile_means(table: MethodScores) -> dict[str, Estimate]:
     """The mean of the middle half of a method's scores, over all tasks and seeds."""
 
     def means(scores: Sequence[Sequence[np.ndarray]]) -> np.ndarray:
@@ -44,7 +44,7 @@ def interquartile_means(table: Table) -> dict[str, Estimate]:
     return dict(zip(table, bootstrap(table, means), strict=True))
 
 
-def improvement(table: Table, one: str, other: str) -> Estimate:
+def improvement(table: MethodScores, one: str, other: str) -> Estimate:
     """P(a run of `one` scores above one of `other`), ties count half: Mann-Whitney U / (n m), averaged over tasks."""
 
     def chance(scores: Sequence[Sequence[np.ndarray]]) -> np.ndarray:
@@ -56,7 +56,7 @@ def improvement(table: Table, one: str, other: str) -> Estimate:
 
 
 def bootstrap(
-    table: Table, statistic: Callable[[Sequence[Sequence[np.ndarray]]], np.ndarray], draws: int = DRAWS
+    table: MethodScores, statistic: Callable[[Sequence[Sequence[np.ndarray]]], np.ndarray], draws: int = DRAWS
 ) -> list[Estimate]:
     """Bootstrap a statistic of all methods: seeds are resampled within each method and task; percentile intervals.
 

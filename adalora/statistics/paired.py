@@ -17,7 +17,7 @@ EXACT = 16  # up to so many pairs all 2^n signs are enumerated
 RESAMPLES = 9_999  # random sign vectors beyond that
 MOST = 1_000  # most seeds that are reported as needed
 
-Scores = Mapping[int, float]  # by seed
+SeedScores = Mapping[int, float]  # by seed
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Paired:
     smallest_p: float | None
 
 
-def paired(one: Scores, other: Scores) -> Paired | None:
+def paired(one: SeedScores, other: SeedScores) -> Paired | None:
     """Compare two methods over their common seeds; None if there are none. Raises `ValueError` for NaN."""
     seeds = sorted(one.keys() & other.keys())
     if not seeds:
@@ -47,7 +47,7 @@ def paired(one: Scores, other: Scores) -> Paired | None:
     return Paired(len(d), float(d.mean()), std, t_interval(d), p, least)
 
 
-def paired_over_tasks(tasks: Sequence[tuple[Scores, Scores]]) -> Paired | None:
+def paired_over_tasks(tasks: Sequence[tuple[SeedScores, SeedScores]]) -> Paired | None:
     """Compare the mean over tasks of the mean differences; the test flips the signs of all (task, seed) pairs.
 
     None if a task has no pair. Raises `ValueError` for NaN.

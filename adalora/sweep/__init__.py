@@ -1,1 +1,1 @@
-"""Many runs: the cells of tables and studies, their state, and the sweep that runs them."""
+"""Many runs: the cells of tables and studies, their status, and the sweep that runs them."""

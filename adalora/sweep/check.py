@@ -9,7 +9,7 @@ from adalora.errors import UserError
 from adalora.planning.plan import Cost
 from adalora.sources.hub import all_of
 from adalora.sweep.cells import Cell
-from adalora.sweep.states import Content
+from adalora.sweep.status import Content
 from tasks.data import load_data
 
 

@@ -1,45 +1,48 @@
-"""`make list`: every cell with state, size, time and command."""
+"""`make list`: every cell with status, size, time and command."""
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 
 from adalora.sweep.cells import Cell
 from adalora.sweep.estimate import SHARE, Estimate, rate
-from adalora.sweep.states import State
+from adalora.sweep.status import CellStatus
 
 
 def listing(
-    cells: Sequence[Cell], states: Mapping[str, State], estimate: Callable[[Cell], Estimate | str], left: Sequence[str]
+    cells: Sequence[Cell],
+    statuses: Mapping[str, CellStatus],
+    estimate: Callable[[Cell], Estimate | str],
+    left: Sequence[str],
 ) -> list[str]:
     """The lines of the list.
 
     Args:
         cells: the cells.
-        states: their states, by cell id.
+        statuses: their statuses, by cell id.
         estimate: from `estimator`.
         left: lines about what isn't among the cells.
     """
-    lines = [f"{'state':<11} {'time':>8}   {'budget':>7} {'kept':>11}   command"]
+    lines = [f"{'status':<11} {'time':>8}   {'budget':>7} {'kept':>11}   command"]
     seconds: dict[str, float] = defaultdict(float)  # of cells that aren't done, by table
     flops: dict[str, float] = defaultdict(float)
     steps: Counter[str] = Counter()
     names: dict[str, Counter[str]] = {}
     estimates = []
     for cell in cells:
-        state, cost = states[cell.id], estimate(cell)
-        names.setdefault(cell.table, Counter())[state.name] += 1
+        status, cost = statuses[cell.id], estimate(cell)
+        names.setdefault(cell.table, Counter())[status.name] += 1
         if isinstance(cost, str):
-            lines.append(f"{state.name:<11} {'-':>8}   {'-':>7} {'-':>11}   {cell.command}   can't run: {cost}")
+            lines.append(f"{status.name:<11} {'-':>8}   {'-':>7} {'-':>11}   {cell.command}   can't run: {cost}")
             continue
         estimates.append(cost)
-        setting = cost.plan.setting
+        setting = cost.plan.solution
         steps[cell.table] += cost.plan.total_steps
         flops[cell.table] += cost.plan.cost.flops * cost.plan.total_steps
-        if state.name != "done":
+        if status.name != "done":
             seconds[cell.table] += cost.seconds
-        remark = "; ".join(filter(None, [state.reason, state.remark]))
+        remark = "; ".join(filter(None, [status.reason, status.remark]))
         lines.append(
-            f"{state.name:<11} {duration(cost.seconds):>8}{'' if cost.measured else '~':<2} {setting.budget:>7} "
+            f"{status.name:<11} {duration(cost.seconds):>8}{'' if cost.measured else '~':<2} {setting.budget:>7} "
             f"{setting.counts.kept:>11,}   {cell.command}" + (f"   ({remark})" if remark else "")
         )
     lines.append("")

@@ -19,18 +19,18 @@ from adalora.files.writing import write_json
 from adalora.progress.terminal import console
 from adalora.sweep.listing import duration
 from adalora.sweep.slurm import SWEEPS
-from adalora.sweep.states import WAITING, Content, State, StateName, last_step, states
+from adalora.sweep.status import WAITING, CellStatus, Content, StatusName, last_step, statuses
 
 EVERY = 2.0  # seconds between reads of the run folders
 PLAIN_EVERY = 60.0  # seconds between summaries without a terminal
 VIEW = "sweep.json"
 WORKING = ("queued", "running")
-COUNTED: tuple[StateName, ...] = ("done", "running", "queued", "failed", "interrupted", "died", "missing")
+COUNTED: tuple[StatusName, ...] = ("done", "running", "queued", "failed", "interrupted", "died", "missing")
 LISTED = (*COUNTED[1:], "done")  # in a terminal, which may be too short for all
 
 
 @dataclass(frozen=True)
-class Line:
+class WatchedCell:
     """A cell of a sweep."""
 
     id: str
@@ -45,17 +45,17 @@ class Watched:
 
     run_root: str
     workers: int
-    cells: Sequence[Line]
+    cells: Sequence[WatchedCell]
     records: str | None = None  # a folder of records, which count as done
 
     def save(self, sweep: Path) -> None:
         """Write it into the sweep's folder."""
         write_json(sweep / VIEW, asdict(self))
 
-    def states(self) -> dict[str, State]:
-        """The current states. Raises `UserError` while SLURM doesn't answer."""
+    def statuses(self) -> dict[str, CellStatus]:
+        """The current statuses. Raises `UserError` while SLURM doesn't answer."""
         records = Path(self.records) if self.records else None
-        return states(Path(self.run_root), {line.id: line.content for line in self.cells}, records)
+        return statuses(Path(self.run_root), {line.id: line.content for line in self.cells}, records)
 
 
 def newest(root: Path) -> tuple[Path, Watched]:
@@ -73,10 +73,10 @@ class View:
     """Shows every cell: in a terminal as the list with a bar for what runs, else as a line for every change."""
 
     watched: Watched
-    latest: dict[str, State] = field(default_factory=dict)  # as of the last look
+    latest: dict[str, CellStatus] = field(default_factory=dict)  # as of the last look
     answered: bool = True  # whether SLURM answered then
     looked: float = 0.0
-    told: float = 0.0
+    reported: float = 0.0
 
     def __enter__(self) -> "View":
         self.live = Live(console=console, auto_refresh=False, transient=True) if console.is_terminal else None
@@ -95,7 +95,7 @@ class View:
             return
         self.looked, before = now, self.latest
         try:
-            self.latest = self.watched.states()
+            self.latest = self.watched.statuses()
         except UserError as error:
             if self.answered:
                 console.print(f"retrying: {error}", markup=False, soft_wrap=True)
@@ -106,37 +106,37 @@ class View:
             self.live.update(self.table(), refresh=True)
             return
         for line in self.watched.cells:
-            state, known = self.latest[line.id], before.get(line.id)
-            if state.name != "missing" and state.name != (known and known.name) and (known or state.name in WORKING):
-                reason = f": {state.reason}" if state.name == "failed" else headline(state)
-                console.print(f"{state.name}: {line.name}{reason}", markup=False, soft_wrap=True)
-                self.told = 0.0
-        if now - self.told > PLAIN_EVERY:
-            self.told = now
+            status, known = self.latest[line.id], before.get(line.id)
+            if status.name != "missing" and status.name != (known and known.name) and (known or status.name in WORKING):
+                reason = f": {status.reason}" if status.name == "failed" else headline(status)
+                console.print(f"{status.name}: {line.name}{reason}", markup=False, soft_wrap=True)
+                self.reported = 0.0
+        if now - self.reported > PLAIN_EVERY:
+            self.reported = now
             console.print(self.summary(), markup=False, soft_wrap=True)
 
     @property
     def unfinished(self) -> bool:
         """Whether cells run or wait in SLURM's queue, or may do so because SLURM didn't answer."""
-        return not self.answered or any(state.name in WORKING for state in self.latest.values())
+        return not self.answered or any(status.name in WORKING for status in self.latest.values())
 
-    def progress(self, state: State) -> tuple[int, int]:
+    def progress(self, status: CellStatus) -> tuple[int, int]:
         """The last logged step of a running cell, and T."""
-        assert state.folder is not None
-        return last_step(state.folder.path), state.folder.steps
+        assert status.folder is not None
+        return last_step(status.folder.path), status.folder.steps
 
     def summary(self) -> str:
-        """Counts by state, and the remaining time by the estimates."""
-        counts = Counter(state.name for state in self.latest.values())
+        """Counts by status, and the remaining time by the estimates."""
+        counts = Counter(status.name for status in self.latest.values())
         left = 0.0
         for line in self.watched.cells:
-            state = self.latest[line.id]
-            if state.name == "running":
-                step, total = self.progress(state)
+            status = self.latest[line.id]
+            if status.name == "running":
+                step, total = self.progress(status)
                 left += line.seconds * (1 - step / total if total else 1)
-            left += line.seconds if state.name in WAITING else 0
-        told = ", ".join(f"{counts[name]} {name}" for name in COUNTED if counts[name])
-        return f"{told} of {len(self.latest)}" + (
+            left += line.seconds if status.name in WAITING else 0
+        counted = ", ".join(f"{counts[name]} {name}" for name in COUNTED if counts[name])
+        return f"{counted} of {len(self.latest)}" + (
             f"; about {duration(left / self.watched.workers)} left" if left else ""
         )
 
@@ -145,20 +145,20 @@ class View:
         lines = sorted(self.watched.cells, key=lambda line: LISTED.index(self.latest[line.id].name))
         table = Table.grid(padding=(0, 2))
         for line in lines[: max(1, console.height - 3)]:
-            state = self.latest[line.id]
-            rest: RenderableType = Text(state.reason if state.name in ("failed", "queued") else headline(state)[2:])
-            if state.name == "running":
-                step, total = self.progress(state)
+            status = self.latest[line.id]
+            rest: RenderableType = Text(status.reason if status.name in ("failed", "queued") else headline(status)[2:])
+            if status.name == "running":
+                step, total = self.progress(status)
                 rest = Table.grid(padding=(0, 1))
                 rest.add_row(ProgressBar(total or 1, step, width=20), Text(f"{step:,}/{total:,}"))
-            style = {"failed": "red", "running": "bold", "done": "dim"}.get(state.name, "")
-            table.add_row(Text(state.name, style), duration(line.seconds), Text(line.name), rest)
+            style = {"failed": "red", "running": "bold", "done": "dim"}.get(status.name, "")
+            table.add_row(Text(status.name, style), duration(line.seconds), Text(line.name), rest)
         return Group(table, Text(self.summary()))
 
 
-def headline(state: State) -> str:
+def headline(status: CellStatus) -> str:
     """A finished run's headline metric, after a colon."""
-    result = state.folder.result if state.name == "done" and state.folder else None
+    result = status.folder.result if status.name == "done" and status.folder else None
     return f": {(name := result.task['headline'])} {result.last[name]:.4f}" if result else ""
 
 

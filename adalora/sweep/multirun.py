@@ -49,13 +49,13 @@ class Report(Callback):
             console.print(run_table(results))
         for outcome in outcomes:
             if "busy" in outcome:
-                told = f": {outcome['busy']}" if elsewhere else ""
+                detail = f": {outcome['busy']}" if elsewhere else ""
                 console.print(
-                    f"skipped, running in another process: {' '.join(outcome['overrides'])}{told}", soft_wrap=True
+                    f"skipped, running in another process: {' '.join(outcome['overrides'])}{detail}", soft_wrap=True
                 )
         for outcome in failed:
-            told = f": {outcome['error']}" if elsewhere else ""  # the job in this process has said why
-            console.print(f"failed: {' '.join(outcome['overrides'])}{told}", soft_wrap=True)
+            detail = f": {outcome['error']}" if elsewhere else ""  # the job in this process has said why
+            console.print(f"failed: {' '.join(outcome['overrides'])}{detail}", soft_wrap=True)
         if failed:
             sys.exit(1)
 

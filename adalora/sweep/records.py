@@ -11,7 +11,7 @@ from pathlib import Path
 from adalora.files.reading import Damaged, read_lines, sealed
 from adalora.files.writing import READ_ONLY, temporary, write_json, writing
 from adalora.records.record import Result, damaged, portable, read_finished
-from adalora.sweep.states import Content, State, scan, state_of
+from adalora.sweep.status import CellStatus, Content, scan, status_of
 
 EVERY = 10.0  # seconds between looks at the run folders
 
@@ -41,10 +41,10 @@ class Recorder:
         if self.records and (always or now - self.looked >= EVERY):
             self.looked = now
             folders = scan(self.root, self.records)  # no look at SLURM's queue, which may not answer
-            keep_records({cell: state_of(folders.get(cell, ()), of) for cell, of in self.cells.items()}, self.records)
+            keep_records({cell: status_of(folders.get(cell, ()), of) for cell, of in self.cells.items()}, self.records)
 
 
-def keep_records(states: Mapping[str, State], records: Path) -> list[Path]:
+def keep_records(statuses: Mapping[str, CellStatus], records: Path) -> list[Path]:
     """Write a record of every finished cell without a valid one, and return the new files.
 
     A run with a damaged result or adapter isn't recorded; running it again repairs it.
@@ -53,11 +53,11 @@ def keep_records(states: Mapping[str, State], records: Path) -> list[Path]:
         UserError: the folder can't be written.
     """
     written = []
-    for state in states.values():
-        if state.folder is None or state.name != "done" or state.recorded:
+    for status in statuses.values():
+        if status.folder is None or status.name != "done" or status.recorded:
             continue
         try:
-            result = record_of(state.folder.path)
+            result = record_of(status.folder.path)
         except Damaged:
             continue
         path = records / f"{result.task['name']}-{result.method['name']}-seed{result.seed}-{result.key}.json"

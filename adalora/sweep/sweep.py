@@ -14,11 +14,11 @@ from adalora.sweep.cells import Cell
 from adalora.sweep.check import check_disk, contents
 from adalora.sweep.estimate import Estimate, estimator
 from adalora.sweep.listing import duration
-from adalora.sweep.live import Line, View, Watched
+from adalora.sweep.live import View, Watched, WatchedCell
 from adalora.sweep.local import Outcome, run_cells
 from adalora.sweep.records import Recorder
 from adalora.sweep.slurm import SWEEPS, Slurm, follow, submit
-from adalora.sweep.states import states
+from adalora.sweep.status import statuses
 
 Written = tuple[list[Path], list[str]]  # files, and warnings
 
@@ -64,23 +64,23 @@ def sweep(
     content = contents(able)
     recorder = Recorder(root, content, records)
     recorder.look(always=True)
-    before = states(root, content, records)
-    theirs = ("queued", "running") if isinstance(launcher, Slurm) else ("queued",)
-    left_alone = Counter(state.name for state in before.values() if state.name in theirs)
-    todo = [cell for cell in able if before[cell.id].name not in ("done", *theirs)]
+    before = statuses(root, content, records)
+    elsewhere = ("queued", "running") if isinstance(launcher, Slurm) else ("queued",)
+    left_alone = Counter(status.name for status in before.values() if status.name in elsewhere)
+    todo = [cell for cell in able if before[cell.id].name not in ("done", *elsewhere)]
     workers = len(todo) if isinstance(launcher, Slurm) else launcher
     seconds = sum(estimates[cell.id].seconds for cell in todo)
     disk = check_disk(root, {cell.id: estimates[cell.id].plan.cost for cell in todo}, workers)
-    done = sum(state.name == "done" for state in before.values())
-    told = "".join(f", {count} {name} already" for name, count in left_alone.items())
-    say(f"{len(able)} cells, {done} done{told}")
+    done = sum(status.name == "done" for status in before.values())
+    text = "".join(f", {count} {name} already" for name, count in left_alone.items())
+    say(f"{len(able)} cells, {done} done{text}")
     if todo:
         say(f"{len(todo)} to run, {where(launcher)}: about {duration(seconds)} one after another; {disk}")
 
     outcomes: dict[str, Outcome] = {}
     if todo:
         folder = root / SWEEPS / f"{datetime.now():%Y-%m-%d_%H-%M-%S-%f}-{os.getpid()}"
-        lines = [Line(cell.id, name_of(cell), estimates[cell.id].seconds, content[cell.id]) for cell in able]
+        lines = [WatchedCell(cell.id, name_of(cell), estimates[cell.id].seconds, content[cell.id]) for cell in able]
         with locked(folder):
             watched = Watched(str(root.absolute()), workers, lines, str(records.absolute()) if records else None)
             watched.save(folder)
@@ -121,22 +121,22 @@ def by_slurm(cells: Sequence[Cell], slurm: Slurm, folder: Path, look: Callable[[
     """Submit all cells, and wait for their jobs unless `slurm` says not to; their outcomes, then."""
     root, ids = folder.parents[1], {cell.id: None for cell in cells}
     jobs = submit(cells, slurm, folder)
-    told = (
+    text = (
         f"SLURM has the jobs ({', '.join(jobs)}): make watch follows them, scancel {' '.join(jobs)} ends them, and the "
         "same command submits what is missing and writes the tables"
     )
     if not slurm.wait:
-        say(told)
+        say(text)
         return {}
     try:
-        follow(lambda: any(state.name in ("queued", "running") for state in states(root, ids).values()), look)
+        follow(lambda: any(status.name in ("queued", "running") for status in statuses(root, ids).values()), look)
     except BaseException:
-        say(told)
+        say(text)
         raise
     found: dict[str, Outcome] = {}
-    for cell, state in states(root, ids).items():
-        kind = state.name if state.name == "done" or state.name == "failed" else "stopped"
-        found[cell] = Outcome(kind, state.reason or state.name)
+    for cell, status in statuses(root, ids).items():
+        kind = status.name if status.name == "done" or status.name == "failed" else "stopped"
+        found[cell] = Outcome(kind, status.reason or status.name)
     return found
 
 

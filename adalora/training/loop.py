@@ -34,7 +34,7 @@ from adalora.training.signals import stop_signals
 from adalora.training.stability import Guard
 from tasks.task_type import Split, TaskType
 
-OTHERS = 1_000_003  # distance between the seeds of two processes (ours; a prime)
+SEED_STRIDE = 1_000_003  # distance between the seeds of two processes (ours; a prime)
 
 
 class Watcher(Protocol):
@@ -95,7 +95,7 @@ def train(setup: Setup) -> tuple[Progress, list[Any]]:
     if saved is not None:
         window.copy_(saved)
     elif accelerator.process_index:  # each process has its own dropout; rank 0 keeps the generator that built the model
-        torch.manual_seed(setup.config.seed + OTHERS * accelerator.process_index)
+        torch.manual_seed(setup.config.seed + SEED_STRIDE * accelerator.process_index)
     wrapped = {id(p) for p in setup.model.parameters() if p.requires_grad}
     model, optimizer = accelerator.prepare(setup.model, setup.optimizer)
     guard, agree = Guard(accelerator, setup.optimizer), Agreement(2)

@@ -36,7 +36,7 @@ def test_the_named_architecture_in_a_folder_is_the_named_model(compose, folder, 
     assert there.model.name == "deberta_v3_base"
     assert there.model.comparable
     first, second = make_plan(here, here.task.rows), make_plan(there, there.task.rows)
-    assert (second.setting, second.cost, second.config.recipe) == (first.setting, first.cost, first.config.recipe)
+    assert (second.solution, second.cost, second.config.recipe) == (first.solution, first.cost, first.config.recipe)
     assert second.config.training == first.config.training
 
 

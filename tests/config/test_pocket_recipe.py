@@ -43,5 +43,5 @@ def test_methods_differ_in_their_own_options_only(compose, task):
     for method in (["method=adalora"], ["method=lora"], ["method.init_rank=2", "method.target_rank=2"]):
         plan = make_plan(config := compose("experiment=pocket", f"task={task}", *method), config.task.rows)
         options = vars(plan.config.training) | {"precision": plan.config.precision, "lr": None}
-        shared.add(str((sorted(options.items()), plan.setting.budget, config.budget.params)))
+        shared.add(str((sorted(options.items()), plan.solution.budget, config.budget.params)))
     assert len(shared) == 1

@@ -172,7 +172,7 @@ def test_increlora_s_recipe_is_the_script(compose, task, budget, rank, recipe):
 def test_increlora_s_recipes_reach_every_budget(compose, task, budget):
     config = compose("model=deberta_v3_base", f"task={task}", "method=increlora", f"budget={budget}")
     plan = make_plan(config, config.task.rows)  # refuses a training that is too short
-    assert plan.setting.counts.kept == config.budget.params + 72 * plan.config.method.target_rank
+    assert plan.solution.counts.kept == config.budget.params + 72 * plan.config.method.target_rank
 
 
 @pytest.mark.parametrize("task", TASKS)

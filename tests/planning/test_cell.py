@@ -10,7 +10,7 @@ from adalora.config import register, validated
 from adalora.errors import Busy, UserError
 from adalora.files.lock import held
 from adalora.planning.cell import cell_id
-from adalora.run.folder import FAILED, read_status
+from adalora.run.folder import FAILED, status_or_empty
 from adalora.run.run import prepare, run, session
 from adalora.training.build import build_accelerator
 from tests.conftest import CONF
@@ -84,7 +84,7 @@ def test_status_and_result_name_the_cell(start, tiny_run, prepared):
     folder = start(args)
     expected = prepared(args).folder.cell
     assert json.loads((folder / "result.json").read_text())["cell"] == expected
-    status = read_status(folder)
+    status = status_or_empty(folder)
     assert (status.status, status.cells, status.steps) == ("done", [expected], 2)
 
 
@@ -92,8 +92,8 @@ def test_other_options_that_come_to_the_same_run_are_served_by_it(start, tiny_ru
     folder = start([*tiny_run, "method=lora", "training.epochs=1"])
     other = [*tiny_run, "method=lora", "training.max_steps=6"]  # one epoch of 96 rows, not of the official 67,349
     assert start(other) == folder
-    assert len(read_status(folder).cells) == 2
-    assert prepared(other).folder.cell in read_status(folder).cells
+    assert len(status_or_empty(folder).cells) == 2
+    assert prepared(other).folder.cell in status_or_empty(folder).cells
 
 
 def test_a_run_that_another_process_ended_meanwhile_is_not_repeated(start, tiny_run, prepared):
@@ -140,7 +140,7 @@ def test_a_failure_before_there_is_a_folder_is_recorded_until_it_gets_further(ti
     with pytest.raises(UserError, match="no such folder"):
         run(bad, args)
     (status,) = (tmp_path / "runs" / FAILED).rglob("status")
-    found = read_status(status.parent)
+    found = status_or_empty(status.parent)
     assert found.status == "failed"
     assert "no such folder" in found.reason
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):

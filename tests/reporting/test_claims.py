@@ -35,8 +35,8 @@ def test_every_claim_finds_its_printed_cells():
     verdicts = judge(read_claims(PAPER), frame_of([]), read_paper())
     for verdict in verdicts:
         assert verdict.verdict == "not run"
-        assert verdict.parts, verdict.claim.id
-        for part in verdict.parts:
+        assert verdict.comparisons, verdict.claim.id
+        for part in verdict.comparisons:
             assert (part.published is None) == (verdict.claim.kind == "ranks"), part.name
             found[verdict.claim.id, part.name] = part.published
     assert {key: found[key] for key in PRINTED} == pytest.approx(PRINTED, abs=0.011)  # the printed averages are cut

@@ -5,7 +5,7 @@ from scipy import stats
 
 from adalora.errors import UserError
 from adalora.records.variant import variant
-from adalora.reporting.compare import compare, comparison_text, side_of
+from adalora.reporting.compare import compare, comparison_text, selection
 from adalora.reporting.frame import read
 from tests.programs import error_of, run
 from tests.reporting.forged import MINILM, frame, make, put
@@ -116,7 +116,7 @@ def test_what_differs_is_named_where_nothing_is_common():
 @pytest.mark.parametrize("text", ["adalora x=[1", "adalora importance='", "adalora foo: ["])
 def test_options_that_cannot_be_read_are_one_line(text):
     with pytest.raises(UserError, match="give options as 'adalora importance=magnitude"):
-        side_of(text, {"adalora"})
+        selection(text, {"adalora"})
 
 
 def test_the_same_folder_twice_counts_once(tmp_path):
@@ -126,6 +126,6 @@ def test_the_same_folder_twice_counts_once(tmp_path):
 
 
 def test_sides():
-    side = side_of("lora init=kaiming, modules=[query,value]", {"lora"})
+    side = selection("lora init=kaiming, modules=[query,value]", {"lora"})
     assert (side.method, side.variant) == ("lora", variant({"init": "kaiming", "modules": ["query", "value"]}))
-    assert side_of("830f1b7", set()).commit == "830f1b7"
+    assert selection("830f1b7", set()).commit == "830f1b7"

@@ -106,11 +106,11 @@ def test_the_answer_is_what_was_put_in(complete):
     found, text, lines = complete
     assert lines == []
     assert found.complete
-    above_lora, above_itself = found.verdicts["pocket-primary"].parts
+    above_lora, above_itself = found.verdicts["pocket-primary"].comparisons
     assert above_lora.found.mean == pytest.approx(2.0)
-    assert (above_lora.state, above_lora.found.n) == ("holds", 24)
+    assert (above_lora.decision, above_lora.found.n) == ("holds", 24)
     assert above_itself.found.mean == pytest.approx(0.0, abs=1e-9)
-    assert above_itself.state == "open"
+    assert above_itself.decision == "open"
     assert "AdaLoRA scores above LoRA: +2.00 points" in text
     assert "No difference from SVD-LoRA is shown: +0.00 points" in text
 
@@ -215,7 +215,6 @@ def test_all_pages_are_written(tmp_path):
     assert "glue.md" not in {path.name for path in folder.iterdir()}
 
 
-@pytest.mark.slow
 def test_no_verdict_is_written_before_all_seeds_are_in(tmp_path):
     names = {path.name for path in write_pages(make_study(tmp_path, seeds=(1, 2)))[0]}
     assert {"README.md", "packaged.md"} <= names
@@ -326,8 +325,8 @@ TOY = {
         """,
     "page.md.j2": """
         {% set found = grids["toy"] %}
-        {% set part = found.verdicts["toy-one"].parts[0] %}
-        {{ named(part) }}: {{ part.found.mean | signed }} ({{ part.found.interval | span }}), {{ part.state }};
+        {% set part = found.verdicts["toy-one"].comparisons[0] %}
+        {{ named(part) }}: {{ part.found.mean | signed }} ({{ part.found.interval | span }}), {{ part.decision }};
         {{ found.scores["rte", "SoRA"] | mean }}, collapsed {{ found.collapsed().sum().sum() }}
         ![ranks]({{ draw("ranks.svg", found.heat_map("SoRA", "rte")) }})
         """,
@@ -363,8 +362,8 @@ def test_the_committed_page_says_what_its_records_say(committed):
 def test_the_readme_gives_the_answer_of_the_records(committed):
     found, page_text, _ = committed
     text = " ".join((RESULTS.parent / "README.md").read_text().split())
-    for part, other in zip(found.verdicts["pocket-primary"].parts, ("LoRA", "SVD-LoRA"), strict=True):
-        assert part.state == "open"
+    for part, other in zip(found.verdicts["pocket-primary"].comparisons, ("LoRA", "SVD-LoRA"), strict=True):
+        assert part.decision == "open"
         assert f"{signed(part.found.mean)} points (" in text
         assert f"{span(part.found.interval)})" in text
         assert signed(found.without_collapsed("AdaLoRA", other)[0]) in text

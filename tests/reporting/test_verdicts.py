@@ -28,7 +28,7 @@ def runs(method, scores, task="rte", budget="0.3M", first=1, **changes):
 def part(claim, *groups, paper=PAPER):
     """The verdict of a claim with a single part, and the part."""
     (verdict,) = judge([claim], frame(*(run for group in groups for run in group)), paper)
-    (found,) = verdict.parts
+    (found,) = verdict.comparisons
     return verdict.verdict, found
 
 
@@ -53,7 +53,7 @@ def test_three_seeds_leave_it_undecided_and_say_how_many_it_takes():
 
 def test_six_seeds_the_other_way_round_do_not_reproduce():
     verdict, found = part(RTE, runs("adalora", [s - 2 - i / 10 for i, s in enumerate(LORA)]), runs("lora", LORA))
-    assert (verdict, found.state) == ("not reproduced", "fails")
+    assert (verdict, found.decision) == ("not reproduced", "fails")
 
 
 def test_a_difference_far_below_the_published_one_does_not_reproduce():
@@ -130,11 +130,11 @@ def test_a_claim_that_holds_in_some_parts_is_partly_reproduced():
     wide = [*LORA, 85.1, 85.9]
     ours = runs("adalora", [s + 2 + i / 10 for i, s in enumerate(wide)])
     (verdict,) = judge([claim], frame(*ours, *runs("lora", wide)), PAPER)
-    assert [each.state for each in verdict.parts] == ["holds", "not run"]
+    assert [each.decision for each in verdict.comparisons] == ["holds", "not run"]
     assert verdict.verdict == "partly"
     (verdict,) = judge([claim], frame(*ours, *runs("lora", wide), *runs("pfeiffer", wide)), PAPER)
     assert verdict.verdict == "reproduced"
-    assert [each.p for each in verdict.parts] == [4 / 256, 4 / 256]  # 2 / 2^8, times Holm's 2
+    assert [each.p for each in verdict.comparisons] == [4 / 256, 4 / 256]  # 2 / 2^8, times Holm's 2
 
 
 def test_another_length_is_no_variant_but_another_setting():
@@ -188,11 +188,11 @@ def timed(method, minutes, machine="gpu"):
 def test_costs_are_held_against_the_largest_printed_ratio(minutes, verdict):
     claim = replace(CLAIMS["cost-time"], budgets=["0.08%", "0.65%"], tasks=["sst2"])
     (found,) = judge([claim], frame(*timed("adalora", minutes), *timed("lora", 10.0)), PAPER)
-    first, second = found.parts
+    first, second = found.comparisons
     assert "ratio at most 1.18" in first.notes
     assert first.found.mean == pytest.approx(minutes / 10 - 71 / 60, abs=0.001)
-    assert first.state == ("holds" if verdict == "reproduced" else "fails")
-    assert second.state == "not run"
+    assert first.decision == ("holds" if verdict == "reproduced" else "fails")
+    assert second.decision == "not run"
     (elsewhere,) = judge([claim], frame(*timed("adalora", minutes), *timed("lora", 10.0, machine="cpu")), PAPER)
     assert elsewhere.verdict == "not run"
 
@@ -201,7 +201,7 @@ def test_a_cost_of_three_seeds_is_open():
     claim = replace(CLAIMS["cost-time"], budgets=["0.08%"], tasks=["sst2"])
     three = [run for run in [*timed("adalora", 11.0), *timed("lora", 10.0)] if run["seed"] <= 3]
     (found,) = judge([claim], frame(*three), PAPER)
-    assert (found.verdict, found.parts[0].p) == ("undecided", 0.25)
+    assert (found.verdict, found.comparisons[0].p) == ("undecided", 0.25)
 
 
 def test_increlora_is_judged_at_the_best_step():
@@ -217,6 +217,6 @@ def test_a_cost_claim_has_a_limit_of_its_own_where_no_table_prints_one():
                   metrics=["minutes_per_epoch"], limit=1.2)  # fmt: skip
     for minutes, state in ((11.0, "holds"), (30.0, "fails")):
         (found,) = judge([claim], frame(*timed("adalora", minutes), *timed("lora", 10.0)), None)
-        assert found.parts[0].state == state
+        assert found.comparisons[0].decision == state
     with pytest.raises(ValueError, match="needs a table or a limit"):
         replace(claim, limit=None)

@@ -6,6 +6,7 @@ from itertools import chain, cycle
 
 import pytest
 import yaml
+from adalora.sweep.status import last_step, scan
 from safetensors.torch import load_file, save_file
 
 from adalora.backbones.load import load_model, load_tokenizer, locate
@@ -19,9 +20,8 @@ from adalora.progress.tracking import Log
 from adalora.records.record import read_finished
 from adalora.reporting.curves import Logs
 from adalora.reporting.frame import heads, read
-from adalora.run.folder import read_state, read_status
+from adalora.run.folder import read_status, status_or_empty
 from adalora.sweep.records import record_of
-from adalora.sweep.states import last_step, scan
 from adalora.training import checkpoint
 from tests.damage import JSON, WHOLE, field_damages
 
@@ -82,10 +82,10 @@ def test_without_its_checksum_a_result_is_still_typed(finished):
 
 def test_a_status_is_read_or_empty(finished):
     for name in trials(finished / "status", depth=1):
-        assert read_status(finished).steps >= 0, name
+        assert status_or_empty(finished).steps >= 0, name
         scan(finished.parents[4])
         try:
-            read_state(finished)
+            read_status(finished)
         except Damaged as error:
             assert is_one_line(error)
 
@@ -95,7 +95,7 @@ def test_a_damaged_status_of_a_finished_run_is_written_anew(start, tiny_run, fin
     (finished / "status").write_text("{")
     start([*tiny_run, "method=lora", "training.max_steps=2"])
     assert "status is damaged (invalid JSON" in " ".join(capsys.readouterr().out.split())
-    assert read_state(finished).status == "done"
+    assert read_status(finished).status == "done"
     assert (finished / "result.json").read_bytes() == before
 
 

@@ -9,8 +9,8 @@ from rich.console import Console
 from adalora.errors import UserError
 from adalora.sweep import live
 from adalora.sweep.listing import duration
-from adalora.sweep.live import Line, View, Watched, newest
-from adalora.sweep.states import Content
+from adalora.sweep.live import View, Watched, WatchedCell, newest
+from adalora.sweep.status import Content
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def root(tmp_path):
 
 
 def watched(root, workers=2):
-    lines = [Line(cell, f"task method {cell}", 100.0, Content("w", "d")) for cell in "abcd"]
+    lines = [WatchedCell(cell, f"task method {cell}", 100.0, Content("w", "d")) for cell in "abcd"]
     return Watched(str(root), workers, lines)
 
 
@@ -96,7 +96,7 @@ def test_a_view_waits_for_slurm_and_says_so_once(root, capsys, monkeypatch):
             raise UserError(f"SLURM's squeue failed ({refusal}): try again when it answers")
         return {"d": "12_0"} if answers else {}
 
-    monkeypatch.setattr("adalora.sweep.states.queued", squeue)
+    monkeypatch.setattr("adalora.sweep.status.queued", squeue)
     live.watch(root)
     assert [line.partition(";")[0] for line in capsys.readouterr().out.splitlines()] == [
         "retrying: SLURM's squeue failed (Unable to contact slurm controller): try again when it answers",

@@ -13,7 +13,7 @@ from adalora.reporting.curves import Logs
 from adalora.reporting.frame import heads
 from adalora.reporting.pages import gather
 from adalora.sweep.records import Recorder, keep_records
-from adalora.sweep.states import Content, states
+from adalora.sweep.status import Content, statuses
 from tests.programs import run
 from tests.reporting.forged import make as forged
 
@@ -49,7 +49,7 @@ def finished(tmp_path):
 
 def keep(tmp_path):
     """Record what has ended; the names of the new records."""
-    found = states(tmp_path / "runs", {"c": CONTENT}, tmp_path / "records")
+    found = statuses(tmp_path / "runs", {"c": CONTENT}, tmp_path / "records")
     return [path.name for path in keep_records(found, tmp_path / "records")]
 
 
@@ -90,14 +90,14 @@ def test_a_cell_is_done_by_its_record_of_the_same_weights_and_data_alone(tmp_pat
     keep(tmp_path)
     shutil.rmtree(tmp_path / "runs")
     for content, name in {CONTENT: "done", Content("weights", "other"): "missing"}.items():
-        assert states(tmp_path / "runs", {"c": content}, tmp_path / "records")["c"].name == name
-    assert states(tmp_path / "runs", {"c": CONTENT})["c"].name == "missing"
+        assert statuses(tmp_path / "runs", {"c": content}, tmp_path / "records")["c"].name == name
+    assert statuses(tmp_path / "runs", {"c": CONTENT})["c"].name == "missing"
 
 
 def test_folder_and_record_are_no_two_runs(tmp_path, finished):
     finished()
     keep(tmp_path)
-    assert states(tmp_path / "runs", {"c": CONTENT}, tmp_path / "records")["c"].remark == ""
+    assert statuses(tmp_path / "runs", {"c": CONTENT}, tmp_path / "records")["c"].remark == ""
 
 
 def test_a_sweep_records_now_and_then(tmp_path, finished):
@@ -121,7 +121,7 @@ def test_a_sweep_records_while_slurm_does_not_answer(tmp_path, finished, monkeyp
     def silent(root):
         raise UserError("SLURM's squeue failed")
 
-    monkeypatch.setattr("adalora.sweep.states.queued", silent)
+    monkeypatch.setattr("adalora.sweep.status.queued", silent)
     finished()
     Recorder(tmp_path / "runs", {"c": CONTENT}, tmp_path / "records").look(always=True)
     assert len(list((tmp_path / "records").iterdir())) == 1
@@ -154,9 +154,9 @@ def test_a_recorded_cell_runs_again_by_train_alone_to_the_same_bits(tiny_run, tm
     assert run(*command).code == 0
     (folder,) = [path.parent for path in root.rglob("result.json")]
     first = read_result(folder)
-    (path,) = keep_records(states(root, {first.cell: None}), records)
+    (path,) = keep_records(statuses(root, {first.cell: None}), records)
     shutil.rmtree(root)
-    assert states(root, {first.cell: None}, records)[first.cell].name == "done"
+    assert statuses(root, {first.cell: None}, records)[first.cell].name == "done"
     assert run(*command).code == 0
     again, record = read_result(folder), read_result(path)
     assert (again.last, again.files) == (record.last, record.files)

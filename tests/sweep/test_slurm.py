@@ -63,7 +63,7 @@ def until(true, seconds=120):
 
 
 def listed(tiny_run, root):
-    """The states in `make list`."""
+    """The statuses in `make list`."""
     done = run("scripts.reproduce", "list", *TABLE[2:], "--seeds", "1,2,3", *tiny_run, f"run_root={root}",
                COLUMNS="300")  # fmt: skip
     assert done.code == 0, done.stderr

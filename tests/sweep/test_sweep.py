@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from adalora.files.lock import held, locked
-from adalora.run.folder import read_status
+from adalora.run.folder import status_or_empty
 from adalora.sweep.worker import share
 from tests.programs import Program, error_of, newest_step, run
 
@@ -42,7 +42,7 @@ def ended(process):
 def at_work(root, *parts):
     """The run folders that a living process holds, with its pid; those whose path has all of `parts`."""
     return {
-        path.parent: read_status(path.parent).pid
+        path.parent: status_or_empty(path.parent).pid
         for path in root.glob("[!.]*/*/*/*/*/status")
         if held(path.parent) and all(part in path.parts for part in parts)
     }
@@ -127,7 +127,7 @@ def test_a_stopped_sweep_leaves_checkpoints_and_no_process(sweep, tmp_path, numb
     done = process.ended(15)
     assert done.code == 128 + number and "the same command resumes" in done.stderr
     assert not [pid for pid in pids if Path(f"/proc/{pid}").exists()]
-    assert {read_status(path.parent).status for path in runs.glob("[!.]*/*/*/*/*/status")} == {"interrupted"}
+    assert {status_or_empty(path.parent).status for path in runs.glob("[!.]*/*/*/*/*/status")} == {"interrupted"}
     (log,) = runs.glob(".multirun/*/0001-*.txt")
     assert "the same command resumes from there" in log.read_text()
 
@@ -153,7 +153,7 @@ def test_the_runs_of_a_killed_sweep_save_and_stop(sweep, tmp_path, workers):
     while at_work(runs) and time.monotonic() < deadline:
         time.sleep(0.2)
     assert not at_work(runs)
-    assert {read_status(path.parent).status for path in runs.glob("[!.]*/*/*/*/*/status")} == {"interrupted"}
+    assert {status_or_empty(path.parent).status for path in runs.glob("[!.]*/*/*/*/*/status")} == {"interrupted"}
 
 
 @pytest.mark.slow
@@ -163,9 +163,9 @@ def test_a_cell_that_somebody_else_is_at_work_on_is_left_and_one_that_fails_does
     code, output = ended(sweep(*short, seeds="1"))
     assert code == 0, output
     (folder,) = runs.glob("*/*/lora/*/*")
-    (folder / "status").write_text(read_status(folder).model_copy(update={"status": "running"}).model_dump_json())
+    (folder / "status").write_text(status_or_empty(folder).model_copy(update={"status": "running"}).model_dump_json())
     (other,) = runs.glob("*/*/adalora/*/*")
-    (other / "status").write_text(read_status(other).model_copy(update={"status": "failed"}).model_dump_json())
+    (other / "status").write_text(status_or_empty(other).model_copy(update={"status": "failed"}).model_dump_json())
     (other / "checkpoint/step-00000001").mkdir(parents=True)  # damaged, and there is no other
     with locked(folder):
         code, output = ended(sweep(*short, seeds="1,2"))

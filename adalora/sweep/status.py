@@ -1,4 +1,4 @@
-"""The state of cells, from run folders and records. Only reads files."""
+"""The status of cells, from run folders and records. Only reads files."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -10,11 +10,11 @@ from typing import Literal, NamedTuple
 from adalora.files.lock import held
 from adalora.files.reading import Damaged, read_lines
 from adalora.records.record import RECORDS, Result, read_result
-from adalora.run.folder import FAILED, read_status
+from adalora.run.folder import FAILED, status_or_empty
 from adalora.sweep.slurm import queued
 
-StateName = Literal["running", "done", "queued", "failed", "interrupted", "died", "missing"]
-ORDER: tuple[StateName, ...] = ("running", "done", "failed", "interrupted", "died")  # of several, the first counts
+StatusName = Literal["running", "done", "queued", "failed", "interrupted", "died", "missing"]
+ORDER: tuple[StatusName, ...] = ("running", "done", "failed", "interrupted", "died")  # of several, the first counts
 WAITING = ("queued", "missing", "interrupted", "died")  # still to be started or resumed
 TAIL = 65536  # bytes read from the end of metrics.jsonl
 
@@ -31,7 +31,7 @@ class Folder:
     """A run folder, a run's record, or the note of a failure before there was a folder."""
 
     path: Path
-    state: StateName
+    status: StatusName
     reason: str
     steps: int  # T
     recorded: bool = False  # whether `path` is a record
@@ -51,17 +51,17 @@ class Folder:
 
 
 @dataclass(frozen=True)
-class State:
-    """The state of a cell."""
+class CellStatus:
+    """The status of a cell."""
 
-    name: StateName
+    name: StatusName
     reason: str = ""  # why it failed, or its SLURM job
     folders: Sequence[Folder] = ()
 
     @property
     def folder(self) -> Folder | None:
-        """The folder with this state."""
-        return next((folder for folder in self.folders if folder.state == self.name), None)
+        """The folder with this status."""
+        return next((folder for folder in self.folders if folder.status == self.name), None)
 
     @property
     def recorded(self) -> bool:
@@ -76,22 +76,24 @@ class State:
             differ = [name for i, name in enumerate(Content._fields) if len({content[i] for content in contents}) > 1]
             return f"{len(contents)} finished runs with different {' and '.join(differ)}"
         runs = [folder for folder in self.folders if folder.path.parent.name != FAILED and not folder.recorded]
-        return f"{len(runs)} runs: {', '.join(f'{run.path.name} {run.state}' for run in runs)}" if len(runs) > 1 else ""
+        return (
+            f"{len(runs)} runs: {', '.join(f'{run.path.name} {run.status}' for run in runs)}" if len(runs) > 1 else ""
+        )
 
 
 def scan(root: Path, records: Path | None = None) -> dict[str, list[Folder]]:
     """Find every run folder and failure note below `root`, and every valid record in `records`, by cell."""
     folders = defaultdict(list)
     for path in sorted([*root.glob("[!.]*/*/*/*/*/status"), *root.glob(f"{FAILED}/*/status")]):
-        status = read_status(path.parent)
-        name: StateName | None = status.status
+        file = status_or_empty(path.parent)
+        name: StatusName | None = file.status
         if name in ("running", "interrupted") and held(path.parent):  # interrupted: a new session has just begun
             name = "running"
         elif name == "running":
             name = "died"
         if name in ORDER:
-            folder = Folder(path.parent, name, status.reason, status.steps)
-            for cell in status.cells:
+            folder = Folder(path.parent, name, file.reason, file.steps)
+            for cell in file.cells:
                 folders[cell].append(folder)
     for path in sorted(records.glob(RECORDS)) if records else []:
         record = Folder(path, "done", "", 0, recorded=True)
@@ -100,8 +102,8 @@ def scan(root: Path, records: Path | None = None) -> dict[str, list[Folder]]:
     return folders
 
 
-def states(root: Path, cells: Mapping[str, Content | None], records: Path | None = None) -> dict[str, State]:
-    """The states of cells. Raises `UserError` if some may be in SLURM's queue and SLURM doesn't answer.
+def statuses(root: Path, cells: Mapping[str, Content | None], records: Path | None = None) -> dict[str, CellStatus]:
+    """The statuses of cells. Raises `UserError` if some may be in SLURM's queue and SLURM doesn't answer.
 
     Args:
         root: the run root.
@@ -109,11 +111,11 @@ def states(root: Path, cells: Mapping[str, Content | None], records: Path | None
         records: a folder of records (`adalora/sweep/records.py`), which count as done.
     """
     folders, jobs = scan(root, records), queued(root)
-    return {cell: state_of(folders.get(cell, ()), content, jobs.get(cell)) for cell, content in cells.items()}
+    return {cell: status_of(folders.get(cell, ()), content, jobs.get(cell)) for cell, content in cells.items()}
 
 
-def state_of(folders: Sequence[Folder], content: Content | None = None, job: str | None = None) -> State:
-    """The state of a cell with these folders.
+def status_of(folders: Sequence[Folder], content: Content | None = None, job: str | None = None) -> CellStatus:
+    """The status of a cell with these folders.
 
     Args:
         folders: the cell's folders (`scan`).
@@ -123,11 +125,11 @@ def state_of(folders: Sequence[Folder], content: Content | None = None, job: str
     folders = [folder for folder in folders if content is None or folder.content in (None, content)]
     for name in ORDER:
         if name == "failed" and job is not None:
-            return State("queued", f"SLURM job {job}", folders)
+            return CellStatus("queued", f"SLURM job {job}", folders)
         for folder in folders:
-            if folder.state == name:
-                return State(name, folder.reason, folders)
-    return State("missing")
+            if folder.status == name:
+                return CellStatus(name, folder.reason, folders)
+    return CellStatus("missing")
 
 
 def last_step(folder: Path) -> int:

@@ -1,11 +1,11 @@
-"""A cell's state from run folders and from notes of earlier failures."""
+"""A cell's status from run folders and from notes of earlier failures."""
 
 import fcntl
 import json
 
 import pytest
 
-from adalora.sweep.states import Content, last_step, scan, state_of
+from adalora.sweep.status import Content, last_step, scan, status_of
 from tests.reporting.forged import make as forged
 
 
@@ -27,17 +27,17 @@ def run(tmp_path):
 
 def test_a_cell_without_a_folder_is_missing(tmp_path, run):
     run("a", "done", cells=["other"])
-    assert state_of(scan(tmp_path).get("c", ())).name == "missing"
+    assert status_of(scan(tmp_path).get("c", ())).name == "missing"
 
 
 @pytest.mark.parametrize("status, without", [("running", "died"), ("interrupted", "interrupted")])
 def test_running_means_that_somebody_holds_the_lock(tmp_path, run, status, without):
     folder = run("a", status)
-    assert state_of(scan(tmp_path)["c"]).name == without
+    assert status_of(scan(tmp_path)["c"]).name == without
     with (folder / ".lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        assert state_of(scan(tmp_path)["c"]).name == "running"
-    assert state_of(scan(tmp_path)["c"]).name == without
+        assert status_of(scan(tmp_path)["c"]).name == "running"
+    assert status_of(scan(tmp_path)["c"]).name == without
 
 
 def test_failures_have_their_reason_with_or_without_a_folder(tmp_path, run):
@@ -46,31 +46,31 @@ def test_failures_have_their_reason_with_or_without_a_folder(tmp_path, run):
     note.mkdir(parents=True)
     (note / "status").write_text(json.dumps({"status": "failed", "cells": ["early"], "reason": "no data"}))
     found = scan(tmp_path)
-    assert [state_of(found[cell]).reason for cell in ("c", "early")] == ["NaN", "no data"]
+    assert [status_of(found[cell]).reason for cell in ("c", "early")] == ["NaN", "no data"]
 
 
 def test_folders_that_differ_in_data_or_weights_are_told_apart(tmp_path, run):
     run("a", "done")
     run("b", "done", data="other")
-    state = state_of(scan(tmp_path)["c"])
-    assert (state.name, state.remark) == ("done", "2 finished runs with different data")
+    status = status_of(scan(tmp_path)["c"])
+    assert (status.name, status.remark) == ("done", "2 finished runs with different data")
     run("e", "done", weights="more")
-    assert state_of(scan(tmp_path)["c"]).remark == "3 finished runs with different weights and data"
+    assert status_of(scan(tmp_path)["c"]).remark == "3 finished runs with different weights and data"
 
 
 def test_a_run_of_other_data_is_not_this_one_once_the_data_are_known(tmp_path, run):
     run("a", "done", data="other")
     folders = scan(tmp_path)["c"]
-    assert state_of(folders).name == "done"
-    assert state_of(folders, Content("w", "other")).name == "done"
-    assert state_of(folders, Content("w", "d")).name == "missing"
+    assert status_of(folders).name == "done"
+    assert status_of(folders, Content("w", "other")).name == "done"
+    assert status_of(folders, Content("w", "d")).name == "missing"
 
 
 def test_damaged_files_are_no_runs(tmp_path, run):
     (run("a", "done") / "status").write_text("{")
     (run("b", "done", cells=["x"]) / "result.json").write_text("[")
     assert "c" not in scan(tmp_path)
-    assert state_of(scan(tmp_path)["x"]).folder.content is None
+    assert status_of(scan(tmp_path)["x"]).folder.content is None
 
 
 def test_progress_is_read_from_the_end_of_the_log(run):
