@@ -4,15 +4,10 @@ import json
 
 import pytest
 
-from adalora.places import ROOT
 from scripts.bench.growth import allocation
-from scripts.bench.page import PAGE, read_all, rendered
+from scripts.bench.page import read_all, rendered
 from scripts.bench.side import Side
 from tests.programs import run
-
-
-def test_the_page_says_what_the_figures_say():
-    assert PAGE.read_text() == rendered(read_all(ROOT / "results" / "bench"))
 
 
 def test_the_allocation_takes_as_many_operations_whatever_the_modules_and_ranks():

@@ -77,6 +77,7 @@ def test_the_headline_command_without_a_hub(tmp_path):
     assert "microsoft/deberta-v3-base" in json.loads(status.read_text())["reason"]
 
 
+@pytest.mark.slow
 def test_the_plan_needs_neither_weights_nor_data_nor_network(tmp_path):
     cold = {"HF_HOME": str(tmp_path / "empty"), "HF_HUB_OFFLINE": "1", "COLUMNS": "200"}
     command = [ROOT / "train.py", "task=rte", "method=adalora", "dry_run=true"]

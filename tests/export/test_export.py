@@ -50,7 +50,7 @@ def test_a_run_from_before_an_option_with_a_default_can_be_loaded(start, tiny_ru
     file.write_text("\n".join(line for line in lines if "mean_length" not in line))
     assert load_config(run) == replace(before, task=replace(before.task, mean_length=None))
     file.write_text("\n".join(line for line in lines if "  architecture:" not in line))
-    with pytest.raises(UserError, match=r"config\.yaml is damaged .*it isn't the configuration of a run"):
+    with pytest.raises(UserError, match="config.yaml is damaged"):
         load_config(run)
 
 
@@ -135,7 +135,7 @@ def test_a_backbone_that_has_moved(start, tiny_run, tiny_model, tmp_path):
     shutil.copytree(tiny_model, there)
     run = start([*tiny_run, SAME, f"model.path={there}", "method=lora", "training.max_steps=2"])
     there.rename(elsewhere)
-    with pytest.raises(UserError, match=r"there: no such folder, give its place with model\.path=FOLDER"):
+    with pytest.raises(UserError, match=r"model\.path=FOLDER"):
         export(run, "merged", tmp_path / "out")
     export(run, "merged", tmp_path / "out", backbone=str(elsewhere))
     assert (tmp_path / "out/model.safetensors").exists()

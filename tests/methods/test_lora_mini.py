@@ -116,7 +116,7 @@ def test_what_is_open_follows_the_size(given, size, sizes):
 
 def test_a_subspace_wider_than_a_side_is_refused():
     config = LoRAMiniConfig(rank=1, inner_in=5, inner_out=5)
-    with pytest.raises(UserError, match=r"method\.inner_out=5 is more than a module of 4 x 8 has: at most 4"):
+    with pytest.raises(UserError, match=r"method\.inner_out=5"):
         config.count({"a": (4, 8)})
     with pytest.raises(UserError, match=r"method\.inner_in=5"):
         LoRAMiniLinear(nn.Linear(4, 8), config)

@@ -79,7 +79,7 @@ class Block(nn.Module):
 
 def test_a_bottleneck_refuses_a_module_outside_such_a_block():
     model = nn.Sequential(nn.Sequential(nn.Linear(4, 4)))
-    with pytest.raises(UserError, match=r"pfeiffer can't be placed at 0\.0: .*LayerNorm, or the output layers of BART"):
+    with pytest.raises(UserError, match=r"pfeiffer .* 0\.0"):
         create(PfeifferConfig(width=2)).attach(model, {"0.0": model[0][0]}, 10)
 
 
@@ -105,7 +105,7 @@ def test_a_bottleneck_runs_under_autocast_and_can_t_be_merged(model, compose, na
     attach(model.float(), name, compose)
     with torch.autocast("cpu", torch.bfloat16):
         assert model(**INPUTS).logits.isfinite().all()
-    with pytest.raises(UserError, match=r"layer\.0.*output has a bottleneck with a non-linearity"):
+    with pytest.raises(UserError, match="non-linearity"):
         merge(model)
 
 

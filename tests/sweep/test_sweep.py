@@ -115,7 +115,8 @@ def test_a_cell_whose_process_dies_twice_has_failed_and_the_rest_is_done(sweep, 
     assert "1 done, 1 failed of 2" in listed.stdout
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_stopped_sweep_leaves_checkpoints_and_no_process(sweep, tmp_path, number):
     """The runs get one SIGTERM from the sweep, and save."""
     runs = tmp_path / "runs"

@@ -156,7 +156,7 @@ def as_class_labels(path, names):
 def test_class_labels_in_another_order_are_refused(rte, tmp_path):
     path = tmp_path / "swapped.parquet"
     as_class_labels(path, ["not_entailment", "entailment"])
-    with pytest.raises(UserError, match=r"swapped\.parquet.*'not_entailment', 'entailment'.*in this order"):
+    with pytest.raises(UserError, match="in this order"):
         load_data(replace(rte, train_file=str(path), eval_file=str(path)))
 
 
@@ -227,7 +227,7 @@ def test_stsb_scores_at_both_ends_are_read(stsb, tmp_path):
 
 def test_stsb_scores_are_numbers(stsb, tmp_path):
     rows = pairs(["2.5", "high"], pa.string())
-    with pytest.raises(UserError, match=r"train\.parquet.*label must be a finite number"):
+    with pytest.raises(UserError, match="finite number"):
         load_data(replace(stsb, data_dir=store(tmp_path / "stsb", train=rows, validation=rows)))
 
 

@@ -364,9 +364,9 @@ def test_shards_may_differ_in_what_the_task_does_not_need(own, tmp_path):
 def test_one_split_in_two_files_is_refused(own, tmp_path):
     task = own(["bad", "good"])
     pq.write_table(pa.table(ROWS), tmp_path / "train.parquet")
-    with pytest.raises(UserError, match=r"has train\.parquet and train\.csv: give task\.train_file"):
+    with pytest.raises(UserError, match=r"train\.parquet and train\.csv"):
         load_data(task)
-    with pytest.raises(UserError, match=r"has only task\.train_file: give task\.train_file and task\.eval_file"):
+    with pytest.raises(UserError, match=r"task\.eval_file"):
         load_data(own(["bad", "good"], train_file=str(tmp_path / "train.csv"), data_dir=None))
 
 

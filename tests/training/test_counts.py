@@ -79,7 +79,7 @@ def test_an_allocation_that_does_not_end_where_it_was_to(start, short, monkeypat
 
 def test_growth_that_does_not_reach_its_target(start, short, monkeypatch):
     monkeypatch.setattr(IncreLoRA, "_grow", lambda self, t, optimizer: None)
-    with pytest.raises(UserError, match=r"IncreLoRA ended at a total rank of 12 instead of \d+"):
+    with pytest.raises(UserError, match="total rank of 12"):
         start([*short, "method=increlora"])
 
 
@@ -93,5 +93,5 @@ def test_a_pruned_triplet_that_came_back(start, short, monkeypatch):
         original(self)
 
     monkeypatch.setattr(AdaLoRA, "check_end", revives)
-    with pytest.raises(UserError, match=r"nonzero values in pruned slots \(tensors: 1\)$"):
+    with pytest.raises(UserError, match="pruned slots"):
         start([*short, "method=adalora"])

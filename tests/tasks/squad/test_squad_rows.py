@@ -170,7 +170,7 @@ def test_squad_s_own_files_are_read(tmp_path):
         {"text": ["Ada", "it"], "answer_start": [0, 10]}, {"text": [], "answer_start": []},
     ]  # fmt: skip
     (tmp_path / "dev.json").write_text(json.dumps({"data": [{"paragraphs": [{"qas": questions}]}]}))
-    with pytest.raises(UserError, match="dev.json isn't as SQuAD's own files are .KeyError: 'context'"):
+    with pytest.raises(UserError, match="context"):
         checked(read_table([tmp_path / "dev.json"]), "dev.json", True, False)
 
 

@@ -4,39 +4,34 @@ import json
 import math
 from pathlib import Path
 
-import pyarrow.parquet as pq
 import pytest
 
 from tasks.squad.scores import SquadMetric, normalised, scores, scores_v2
 
-SHARED = Path(__file__).parents[4] / "shared"
+RECORDED = json.loads((Path(__file__).parent / "official.json").read_text())
 OFFICIAL = {"exact": "exact_match", "f1": "f1"}
 
 
 def recorded(version):
-    """Recorded predictions and scores, and the references of their questions by id."""
-    path = SHARED / f"golden/squad_{version}_scores_a.json"
-    if not path.is_file():
-        pytest.skip("needs ../shared/golden")
-    rows = pq.read_table(SHARED / "data" / {"v1": "squad", "v2": "squad_v2"}[version] / "validation.parquet")
-    answers = {row["id"]: row["answers"]["text"] for row in rows.to_pylist()}
-    return json.loads(path.read_text()), answers
+    """Invented questions: predictions, references, odds of no answer, and the official scores."""
+    questions = RECORDED[version]["questions"]
+    columns = ([question.get(name) for question in questions] for name in ("prediction", "answers", "no_answer"))
+    return *columns, RECORDED[version]["scores"]
 
 
 def test_v1_gives_the_recorded_scores():
-    record, answers = recorded("v1")
-    found = scores(list(record["predictions"].values()), [answers[name] for name in record["predictions"]])
-    assert {name: 100 * value for name, value in found.items()} == pytest.approx(record["expected"], abs=1e-9)
+    predictions, answers, _, expected = recorded("v1")
+    found = scores(predictions, answers)
+    assert {name: 100 * value for name, value in found.items()} == pytest.approx(expected, abs=1e-9)
 
 
-@pytest.mark.parametrize("threshold, key", [(1.0, "expected"), (0.5, "expected_at_no_answer_threshold_0_5")])
-def test_v2_gives_the_recorded_scores(threshold, key):
-    record, answers = recorded("v2")
-    odds = record["no_answer_probability"]
-    predictions = [record["predictions"][name] for name in odds]
-    found = scores_v2(predictions, [answers[name] for name in odds], list(odds.values()), threshold)
+@pytest.mark.parametrize("threshold", [1.0, 0.5])
+def test_v2_gives_the_recorded_scores(threshold):
+    predictions, answers, odds, recorded_scores = recorded("v2")
+    found = scores_v2(predictions, answers, odds, threshold)
+    record = recorded_scores[str(threshold)]
     expected = {
-        f"{ours}{measure}{unit}": record[key][f"{official}{short}{'_thresh' if unit else ''}"] / (1 if unit else 100)
+        f"{ours}{measure}{unit}": record[f"{official}{short}{'_thresh' if unit else ''}"] / (1 if unit else 100)
         for short, measure in OFFICIAL.items()
         for ours, official, unit in [
             ("", "", ""), ("has_answer_", "HasAns_", ""), ("no_answer_", "NoAns_", ""), ("best_", "best_", ""),
