@@ -15,8 +15,8 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from adalora import processes
-from adalora.config import register, validated
-from adalora.config.mistakes import check_arguments, explained
+from adalora.config import register, validate
+from adalora.config.mistakes import check_arguments, explain
 from adalora.config.usage import usage
 from adalora.errors import BUSY, Busy, Interrupted, UserError
 from adalora.files.writing import unwritable
@@ -40,7 +40,7 @@ def main(tree: DictConfig) -> float | None:
         note_job(job.runtime.output_dir, job.overrides.task, outcome)
     try:
         share_machine()
-        config = validated(tree, job.overrides.task)
+        config = validate(tree, job.overrides.task)
         if config.dry_run:
             from adalora.run.dry_run import dry_run  # skips the imports that only training needs
 
@@ -108,7 +108,7 @@ def command() -> None:
         register()
         main()
     except (HydraException, OmegaConfBaseException, UserError) as error:
-        tell(f"error: {explained(error)}")
+        tell(f"error: {explain(error)}")
         sys.exit(1)
     except OSError as error:
         if not several or error.filename is None or error.errno is None:

@@ -19,7 +19,7 @@ from rich.table import Table
 from adalora.errors import UserError
 from adalora.planning.memory import GIB, machine
 from adalora.planning.plan import make_plan
-from adalora.records.record import read_result
+from adalora.records.result import read_result
 from adalora.sweep.cells import compose
 from adalora.sweep.estimate import SHARE, rate
 from adalora.sweep.listing import duration

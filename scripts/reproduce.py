@@ -19,8 +19,8 @@ from typing import NamedTuple
 
 from adalora.errors import UserError
 from adalora.records.studies import Study, read_studies
-from adalora.sweep.cells import cells_of, chosen, command, extended
-from adalora.sweep.published import TABLES, Setting, published
+from adalora.sweep.cells import cells_of, command, extend, select
+from adalora.sweep.settings import TABLES, Setting, published
 from adalora.sweep.slurm import Slurm
 from scripts.options import Parser, exit_code
 
@@ -40,7 +40,7 @@ class Wanted(NamedTuple):
     records: Path | None = None  # folder of a study's records
 
 
-def wanted(what: str) -> Wanted:
+def find_cells(what: str) -> Wanted:
     """Find a table or study. Raises `UserError` if there is none of that name, or it can't be read."""
     if what in (*TABLES, "all"):
         return Wanted(*published(what), [1, 2, 3, 4, 5])
@@ -54,11 +54,11 @@ def wanted(what: str) -> Wanted:
 
 def show_list(args: argparse.Namespace) -> int:
     """Print every cell."""
-    asked = wanted(args.what)
-    settings, seeds = chosen(asked.settings, args.only), args.seeds or asked.seeds
+    asked = find_cells(args.what)
+    settings, seeds = select(asked.settings, args.only), args.seeds or asked.seeds
     if args.format == "commands":
         for seed in seeds:
-            for overrides in dict.fromkeys(extended(setting, args.overrides) for setting in settings):
+            for overrides in dict.fromkeys(extend(setting, args.overrides) for setting in settings):
                 print(command([*overrides, f"seed={seed}"]))
         return 0
     cells, refused = cells_of(settings, seeds, args.overrides, heavy)
@@ -82,10 +82,10 @@ def run(args: argparse.Namespace) -> int:
     launcher = Slurm(args.slurm.split(), not args.detach) if args.launcher == "slurm" else args.workers
     if isinstance(launcher, Slurm):
         check(launcher)
-    asked = wanted(args.what)
+    asked = find_cells(args.what)
     if asked.records and args.out:
         raise UserError(f"--out is for a paper's tables: the pages of {args.what} are written beside its records")
-    cells, refused = cells_of(chosen(asked.settings, args.only), args.seeds or asked.seeds, args.overrides, heavy)
+    cells, refused = cells_of(select(asked.settings, args.only), args.seeds or asked.seeds, args.overrides, heavy)
 
     from adalora.sweep.sweep import sweep
 
@@ -106,7 +106,7 @@ def show_page(args: argparse.Namespace) -> int:
     """Write a study's pages from its records, without running anything."""
     if args.overrides:
         raise UserError(f"{args.overrides[0]}: page takes no options: it is made from the records")
-    asked = wanted(args.what)
+    asked = find_cells(args.what)
     if asked.study is None:
         raise UserError(f"WHAT={args.what}: only a study has pages of its own: {', '.join(read_studies())}")
 

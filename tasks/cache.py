@@ -19,7 +19,7 @@ SUMS = "sha256.json"  # file with the checksums of an entry's files
 ELSEWHERE = CHOOSE.format("cache_dir")
 
 
-def tokenised(
+def tokenise(
     table: pa.Table,
     content: str,
     task: Task,

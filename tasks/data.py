@@ -78,7 +78,7 @@ def load_data(task: Task, root: str | None = None) -> Data:
         subset |= task.rows.get(split, raw.num_rows) != raw.num_rows
         if raw.num_rows == 0:
             raise UserError(f"{where} has no rows")
-        table, left_out = create(task).checked(raw, where, training=split == task.train_split)
+        table, left_out = create(task).check_rows(raw, where, training=split == task.train_split)
         if table.num_rows == 0:
             raise UserError(f"{where} has no usable row: {'; '.join(left_out)}")
         notes += [f"{split}: {line}" for line in left_out]

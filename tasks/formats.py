@@ -158,7 +158,7 @@ def read_table(files: list[Path], encoding: str = "utf-8") -> pa.Table:
         if not name:
             raise UserError(f"{path}: unknown file type, names may end in {', '.join(ENDINGS)}")
         try:
-            table = pa.parquet.read_table(path) if name == "parquet" else READERS[ending][1](decoded(path, encoding))
+            table = pa.parquet.read_table(path) if name == "parquet" else READERS[ending][1](decode(path, encoding))
         except (OSError, ValueError, csv.Error, RecursionError) as error:  # ArrowInvalid is a ValueError
             raise UserError(f"{path}: not readable as {name} ({str(error).splitlines()[0]})") from error
         twice, count = Counter(table.column_names).most_common(1)[0] if table.column_names else ("", 0)
@@ -178,7 +178,7 @@ def is_parquet(path: Path) -> bool:
         return file.read(4) == b"PAR1"
 
 
-def decoded(path: Path, encoding: str) -> str:
+def decode(path: Path, encoding: str) -> str:
     """The text of a file; a byte order mark says which UTF it is. Raises `UserError` if it has another encoding."""
     content = path.read_bytes()
     for start, what in ARCHIVES.items():

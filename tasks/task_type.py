@@ -65,7 +65,7 @@ class TaskType(ABC, Generic[Options]):
         """Outputs of the head."""
 
     @abstractmethod
-    def checked(self, raw: pa.Table, where: str, training: bool) -> tuple[pa.Table, list[str]]:
+    def check_rows(self, raw: pa.Table, where: str, training: bool) -> tuple[pa.Table, list[str]]:
         """Check every row, and return the columns that the task needs, with a line for each kind of row that is left
         out or unusual.
 

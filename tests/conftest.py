@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from omegaconf import OmegaConf
 
-from adalora.config import register, validated
+from adalora.config import register, validate
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # the tests run side by side, on tiny models
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -48,7 +48,7 @@ def compose():
             overrides = (*overrides, "task=xsum")
         tree = composed_tree(overrides)
         with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
-            return validated(tree, overrides)
+            return validate(tree, overrides)
 
     return lambda *overrides: deepcopy(composed(overrides))
 
@@ -61,7 +61,7 @@ def compose_with():
     def composed(folder: Path, *overrides: str):
         with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
             options = [*overrides, f"hydra.searchpath=[file://{folder}]"]
-            return validated(hydra.compose("config", overrides=options), options)
+            return validate(hydra.compose("config", overrides=options), options)
 
     return composed
 
@@ -211,7 +211,7 @@ def start():
 
     def go(overrides: list[str]) -> Path:
         tree = composed_tree(overrides)
-        run(validated(tree, overrides), overrides)
+        run(validate(tree, overrides), overrides)
         (status,) = Path(tree.run_root).rglob("status")
         return status.parent
 

@@ -66,7 +66,7 @@ def trials_here(overrides, folder, choose, writer):
     """Call `trials` in a separate process."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     import adalora.run.run
-    from adalora.config import register, validated
+    from adalora.config import register, validate
 
     register()
     composed_tree(overrides)
@@ -90,7 +90,7 @@ def trials_here(overrides, folder, choose, writer):
             code = 1
             try:
                 tree = composed_tree([*overrides, f"run_root={root}"])
-                adalora.run.run.run(validated(tree, overrides), overrides)
+                adalora.run.run.run(validate(tree, overrides), overrides)
                 Path(folder, "count").write_text(str(changes.count))
                 code = 0
             except BaseException:  # noqa: BLE001 - it must not go on as another test run

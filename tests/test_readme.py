@@ -12,7 +12,7 @@ from torch import nn
 from adalora.config.schema import Config
 from adalora.records.studies import read_studies
 from adalora.sweep.cells import compose
-from adalora.sweep.published import TABLES
+from adalora.sweep.settings import TABLES
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

@@ -1,6 +1,6 @@
 """The typed configuration. Imports no torch, so `--help` and composition are instant."""
 
 from adalora.config.register import register
-from adalora.config.validate import validated
+from adalora.config.validate import validate
 
-__all__ = ["register", "validated"]
+__all__ = ["register", "validate"]

@@ -12,7 +12,7 @@ from adalora.errors import UserError
 from adalora.places import CONF
 
 
-def settled(tree: DictConfig, overrides: Sequence[str]) -> DictConfig:
+def settle(tree: DictConfig, overrides: Sequence[str]) -> DictConfig:
     """Read the architecture where the weights aren't those of `conf/model`, from config.json.
 
     The architecture decides: with the named backbone's, a folder or repository of the user's own is that backbone.

@@ -34,14 +34,14 @@ def fit_lengths(
     lengths = at_steps(recipe.lengths, recipe.total_steps, total_steps, options.training.batch_size, eval_rows)
     notes: list[str] = []
 
-    def filled(section: str, node: Any) -> dict[str, int]:
+    def fill(section: str, node: Any) -> dict[str, int]:
         values = {key: value for key, value in lengths.items() if getattr(node, key, ...) is None}
         changed = {key: value for key, value in values.items() if value != recipe.lengths[key]}
         notes.extend(f"{section}.{key} {recipe.lengths[key]} -> {value}" for key, value in changed.items())
         return values
 
-    training = vars(options.training) | filled("training", options.training) | {"total_steps": total_steps}
-    method = replace(method, **cast(Any, filled("method", method)))
+    training = vars(options.training) | fill("training", options.training) | {"total_steps": total_steps}
+    method = replace(method, **cast(Any, fill("method", method)))
     return PlannedTraining(**training), method.planned(total_steps), notes
 
 

@@ -91,10 +91,10 @@ def no_name(text: str) -> bool:
     return True
 
 
-def explained(error: Exception) -> str:
+def explain(error: Exception) -> str:
     """Describe an error in composing the configuration in one line."""
     if isinstance(error, OmegaConfBaseException):
-        return unresolved(error)
+        return explain_unresolved(error)
     if isinstance(error, MissingConfigException):
         group, _, wrong = (error.missing_cfg_file or "").rpartition("/")
         for launcher, part, package in LAUNCHERS:
@@ -114,7 +114,7 @@ def explained(error: Exception) -> str:
     return " ".join(str(error).split())
 
 
-def unresolved(error: OmegaConfBaseException) -> str:
+def explain_unresolved(error: OmegaConfBaseException) -> str:
     """Describe a value that can't be read or resolved, such as an unset environment variable, in one line."""
     reason = str(error.__cause__ or error).splitlines()[0].strip('"')
     if not isinstance(error, InterpolationResolutionError):

@@ -8,24 +8,24 @@ from typing import Any, cast
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from adalora.config.backbone import settled
-from adalora.config.mistakes import unresolved
+from adalora.config.backbone import settle
+from adalora.config.mistakes import explain_unresolved
 from adalora.config.schema import Config
 from adalora.errors import UserError
 
 
-def validated(tree: DictConfig, overrides: Sequence[str]) -> Config:
+def validate(tree: DictConfig, overrides: Sequence[str]) -> Config:
     """Convert the tree, composed from `overrides`, to dataclasses; each `__post_init__` checks its values.
 
     Raises:
         UserError: a value is of the wrong type, missing or out of range, or the model's config.json can't be read.
     """
     try:
-        tree = settled(tree, overrides)
+        tree = settle(tree, overrides)
         refuse_gaps(tree)
         config = cast(Config, OmegaConf.to_object(tree))
     except OmegaConfBaseException as error:
-        raise UserError(unresolved(error)) from error
+        raise UserError(explain_unresolved(error)) from error
     refuse_unknown(config, "")
     if tree.model.get("head") or tree.model.get("architecture"):
         raise UserError("model.head and model.architecture follow from the task: leave them out")

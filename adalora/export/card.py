@@ -26,13 +26,13 @@ model = load_run(Path("{out}")).model  # of this run's folder""",
 PACKAGED = """from peft import PeftModel
 
 from adalora.backbones.load import load_model, locate
-from adalora.config import register, validated
+from adalora.config import register, validate
 from hydra import compose, initialize_config_dir
 
 register()
 with initialize_config_dir("/path/to/the/suite/conf", version_base="1.3"):
     options = ["model={model}", "task={task}"]
-    config = validated(compose("config", overrides=options), options)
+    config = validate(compose("config", overrides=options), options)
 base = load_model(config.backbone, locate(config.model, config.cache_dir), {outputs})
 model = PeftModel.from_pretrained(base, "{out}").eval()"""
 

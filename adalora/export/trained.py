@@ -18,8 +18,8 @@ from adalora.files.reading import Damaged, library_reads, read_text
 from adalora.methods.adapter import load_adapter
 from adalora.methods.discovery import METHODS
 from adalora.methods.protocol import Method
-from adalora.planning.cell import MODEL_OPTIONS
-from adalora.records.record import read_finished
+from adalora.planning.identity import MODEL_OPTIONS
+from adalora.records.result import read_finished
 from adalora.training.build import build_model
 from tasks.discovery import TASKS
 from tasks.discovery import create as create_task

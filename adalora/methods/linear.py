@@ -21,7 +21,8 @@ class AdaptedLinear(nn.Linear):
 
     The base keeps its parameter names, so state dicts still fit. A method defines `forward`, and `delta_weight` for
     merging. `frozen` names parameters of the increment that aren't trained but are saved with the adapter. Merging
-    calls `undo`, which takes back what else the method did to the model.
+    calls `undo`, which takes back what else the method did to the model. By default `adalora/fast` replaces `forward`
+    by one that computes the same in less time (`fast=false` keeps this one).
     """
 
     frozen: ClassVar[tuple[str, ...]] = ()
@@ -94,7 +95,7 @@ def merge(model: nn.Module) -> None:
         UserError: a part that can't be merged, with `unmergeable`'s reason.
     """
     adapted = adapted_modules(model)
-    for path, plain in replace_modules(model, adapted, folded).items():
+    for path, plain in replace_modules(model, adapted, fold).items():
         adapted[path].weight = plain.weight  # so that whoever still has the old module doesn't keep W in memory
     for undo in dict.fromkeys(undo for module in adapted.values() for undo in module.undo):
         undo()
@@ -116,7 +117,7 @@ def merged(model: nn.Module) -> Iterator[None]:
     modules = [module for module in adapted_modules(model).values() if not module.is_merged]
     try:
         for module in modules:
-            module.forward = folded(module, compute_type(module.weight)).forward  # type: ignore[assignment, method-assign]
+            module.forward = fold(module, compute_type(module.weight)).forward  # type: ignore[assignment, method-assign]
         yield
     finally:
         for module in modules:
@@ -129,7 +130,7 @@ def adapted_modules(model: nn.Module) -> dict[str, AdaptedLinear]:
     return {path: module for path, module in model.named_modules() if isinstance(module, AdaptedLinear)}
 
 
-def folded(module: AdaptedLinear, dtype: torch.dtype | None = None) -> nn.Linear:
+def fold(module: AdaptedLinear, dtype: torch.dtype | None = None) -> nn.Linear:
     """A plain module with W + delta W, computed in W's dtype regardless of autocast, as `dtype`; None: W's."""
     W, b = module.weight, module.bias
     plain = nn.Linear(module.in_features, module.out_features, b is not None, device="meta")

@@ -101,7 +101,7 @@ def solve(model: Model, method: MethodConfig, budget: Budget, built: nn.Module, 
     if isinstance(method, PlacedConfig):
         usual = type(method)().places(model.targets)
         published = published if method.places(model.targets) == usual else {}  # it belongs to the paper's modules
-    paper, size = filled(method, published), method.size(shapes)
+    paper, size = fill(method, published), method.size(shapes)
     if published and paper == replace(method, **published):
         chosen, choice = paper, Choice.BUDGET
     elif size is not None:
@@ -131,7 +131,7 @@ def trained_in_place(method: Method, built: nn.Module, shapes: Shapes, head: lis
     return sum(p.numel() for p in built.parameters() if p.requires_grad and id(p) not in heads)
 
 
-def filled(config: MethodConfig, values: dict[str, Any]) -> MethodConfig:
+def fill(config: MethodConfig, values: dict[str, Any]) -> MethodConfig:
     """Fill the fields of `config` that are None from `values`."""
     return replace(config, **{key: value for key, value in values.items() if getattr(config, key) is None})
 

@@ -38,7 +38,7 @@ def machine(device: str) -> Machine:
     return Machine("this machine", psutil.virtual_memory().total, count, ON_CPU)
 
 
-def fitted(
+def fit_batches(
     training: PlannedTraining, here: Machine, needs: Callable[[int], float], needs_to_evaluate: Callable[[int], float]
 ) -> tuple[int, int, list[str]]:
     """Choose `micro_batches` and `eval_batch_size` of the training if they are `auto`.

@@ -16,8 +16,8 @@ from adalora.config.lengths import NEAR, at_steps
 from adalora.config.schema import TRAINING_LENGTHS, Config, Resolved
 from adalora.methods.options import MethodConfig
 from adalora.places import CONF
-from adalora.planning.cell import scored_options
-from adalora.records.record import Option, Origin
+from adalora.planning.identity import scored_options
+from adalora.records.result import Option, Origin
 
 GROUPS = ("model", "task", "method", "budget", "recipe")
 SECTIONS = ("model", "task", "method", "training")
@@ -59,10 +59,10 @@ def origins(config: Config, resolved: Resolved, overrides: Sequence[str], eval_r
     lengths = {f"training.{name}" for name in TRAINING_LENGTHS} | {f"method.{name}" for name in config.method.lengths}
     stated = recipe.values.get("protocol", {}) | recipe.values.get("source", {})
     known = Known(before, defaults(config, overrides), stated, recipe.published, lengths, fixed_by_form(config.method))
-    return decided(dict(flat(scored_options(resolved))), known, eval_rows)
+    return decide(dict(flat(scored_options(resolved))), known, eval_rows)
 
 
-def decided(values: Mapping[str, Any], known: Known, eval_rows: int) -> dict[str, Option]:
+def decide(values: Mapping[str, Any], known: Known, eval_rows: int) -> dict[str, Option]:
     """The origins of options in force.
 
     An origin is decided by value: the recipe's value is `published` or `ours`, as its table says, whoever set it. What
@@ -151,19 +151,19 @@ def choices(overrides: tuple[str, ...], search: tuple[str, ...]) -> tuple[tuple[
         found = HydraConfig.get().runtime.choices
     else:
         chosen = [text for text in overrides if text.partition("=")[0].partition("@")[0] in (*GROUPS, "experiment")]
-        found = composed((*chosen, *search), with_hydra=True).hydra.runtime.choices
+        found = compose_once((*chosen, *search), with_hydra=True).hydra.runtime.choices
     return tuple((group, found[group]) for group in GROUPS)
 
 
 @cache
 def plain(given: tuple[tuple[str, str], ...], search: tuple[str, ...]) -> dict[str, Any]:
     """The configuration of these choices, without experiment and local file."""
-    tree = composed((*(f"{group}={name}" for group, name in given), *search), local=False)
+    tree = compose_once((*(f"{group}={name}" for group, name in given), *search), local=False)
     return cast(dict[str, Any], OmegaConf.to_container(tree, resolve=False))
 
 
 @cache
-def composed(overrides: tuple[str, ...], with_hydra: bool = False, local: bool = True) -> DictConfig:
+def compose_once(overrides: tuple[str, ...], with_hydra: bool = False, local: bool = True) -> DictConfig:
     """Compose in the Hydra that is initialised, which knows the user's folders, or else in ours."""
     hydras = GlobalHydra.instance()
     with nullcontext() if hydras.is_initialized() else hydra.initialize_config_dir(str(CONF), version_base="1.3"):

@@ -21,8 +21,8 @@ from adalora.methods.init_from import InitialAdapter, check_initial, read_initia
 from adalora.methods.options import MethodConfig, Shapes
 from adalora.options import require
 from adalora.planning.budget import Choice, Solution, shapes_of, solve
-from adalora.planning.cell import steps_of
-from adalora.planning.memory import Machine, evaluation_memory, fitted, machine, training_memory
+from adalora.planning.identity import steps_of
+from adalora.planning.memory import Machine, evaluation_memory, fit_batches, machine, training_memory
 from tasks.discovery import create as create_task
 
 LOGS = 5e6  # bytes for a run's logs, wandb's offline files and figures (ours, a guess)
@@ -127,7 +127,7 @@ def resolve(options: Config, facts: Facts) -> Plan:
     budget = replace(options.budget, params=solution.params, rank=None, settings={})
     config = Resolved.of(options, model, method, budget, training)
     trained = solution.counts.total
-    micro, evaluated, sized = fitted(
+    micro, evaluated, sized = fit_batches(
         training,
         facts.machine,
         lambda rows: training_memory(config, built, trained, rows),

@@ -31,7 +31,7 @@ from adalora.progress.terminal import console
 from adalora.progress.tracking import Log, Wandb
 from adalora.records.provenance import peak_memory_mb
 from adalora.records.published import model_of, read_paper, scores, scores_of
-from adalora.records.record import Result
+from adalora.records.result import Result
 from adalora.records.variant import Run, variant_of
 from tasks.task_type import Samples
 

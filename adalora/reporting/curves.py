@@ -8,7 +8,7 @@ import pandas as pd
 
 from adalora.files.reading import Damaged, read_lines
 from adalora.module_paths import layer_of, matches
-from adalora.records.record import damaged
+from adalora.records.result import damaged
 
 POINTS = 60  # most points of a curve: more can't be seen at the figures' size
 

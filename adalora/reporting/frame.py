@@ -11,7 +11,7 @@ import pandas as pd
 from adalora.errors import UserError
 from adalora.files.reading import Damaged
 from adalora.records.published import model_of, scores_of
-from adalora.records.record import NAME, RECORDS, Result, read_result
+from adalora.records.result import NAME, RECORDS, Result, read_result
 from adalora.records.variant import Variant, describe, frozen, length_of, variant_of
 from adalora.reporting.columns import TASK_SETS, title_of
 

@@ -10,7 +10,7 @@ import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from matplotlib.figure import Figure as Drawing
 
-from adalora.records.record import portable
+from adalora.records.result import portable
 from adalora.reporting import figures, tables
 from adalora.reporting.columns import Column
 from adalora.reporting.curves import Logs, adaptive, by_module, over_seeds, rank_grids

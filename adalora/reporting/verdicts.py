@@ -10,7 +10,7 @@ import pandas as pd
 
 from adalora.module_paths import layer_of, matches
 from adalora.records.published import NO_BUDGET, Key, Published, scores
-from adalora.records.record import Result
+from adalora.records.result import Result
 from adalora.reporting.claims import Claim, Modules, Side
 from adalora.reporting.columns import GLUE, title_of
 from adalora.reporting.pairs import Seeds, Settings, pair, settings
@@ -117,7 +117,7 @@ def judge(claims: Sequence[Claim], frame: pd.DataFrame, paper: Paper | None) -> 
     """
     cells = Cells(frame if paper is None else frame[frame["length"] == ""])
     words = ELSEWHERE if paper is None else VERDICTS
-    return [Verdict(claim, corrected(list(comparisons_of(claim, cells, paper))), words) for claim in claims]
+    return [Verdict(claim, correct(list(comparisons_of(claim, cells, paper))), words) for claim in claims]
 
 
 def judge_elsewhere(claims: Sequence[Claim], frame: pd.DataFrame) -> list[tuple[str, list[Verdict]]]:
@@ -154,10 +154,10 @@ def comparisons_of(claim: Claim, cells: Cells, paper: Paper | None) -> Iterator[
         if published is None and paper is not None:
             continue
         costs = claim.kind == "cost"
-        first, second, notes = scored(
+        first, second, notes = scores_of_both(
             pair(cells.of(task, one, costs), cells.of(task, other, costs)), metrics, claim.step
         )
-        comparison = compared(one, other, [task], first, second, notes, published)
+        comparison = compare_scores(one, other, [task], first, second, notes, published)
         comparison = replace(comparison, metric=metrics[0] if claim.metrics else "")
         if limit is not None:
             ratios = {seed: first[seed] / second[seed] for seed in first.keys() & second.keys()}
@@ -178,13 +178,15 @@ def average_comparison(claim: Claim, one: Side, other: Side, cells: Cells, paper
         metrics = metrics_of(claim, task, paper, cells)
         printed.append(published_difference(claim, task, metrics, one, other, paper))
         if both := pair(cells.of(task, one), cells.of(task, other)):
-            first, second, more = scored(both, metrics, claim.step)
+            first, second, more = scores_of_both(both, metrics, claim.step)
             tables[task], notes = (first, second), [*notes, *more]
     missing = [task for task in claim.tasks if task not in tables]
     published = statistics.mean(p for p in printed if p is not None) if printed and None not in printed else None
     over = f"mean of {len(claim.tasks)} tasks" if paper is not None else f"mean of {', '.join(tables)}"
     whole = sorted(set.intersection(*(set(first) for first, _ in tables.values()))) if tables else []
-    comparison = replace(compared(one, other, list(tables), {}, {}, list(dict.fromkeys(notes)), published), over=over)
+    comparison = replace(
+        compare_scores(one, other, list(tables), {}, {}, list(dict.fromkeys(notes)), published), over=over
+    )
     if not tables or (paper is not None and missing):
         return replace(comparison, notes=[f"not run: {', '.join(missing)}"])
     means = [statistics.mean(x[seed] - y[seed] for x, y in tables.values()) for seed in whole]
@@ -202,12 +204,12 @@ def rank_comparison(claim: Claim, task: str, side: Side, cells: Cells) -> Compar
         {seed: rank for seed, run in results.items() if (rank := mean_rank(run, group)) is not None}
         for group in (claim.more, claim.less)
     )
-    comparison = compared(side, side, [task], more, less, notes, None)
+    comparison = compare_scores(side, side, [task], more, less, notes, None)
     groups = f"{claim.more.name} - {claim.less.name}"
     return replace(comparison, sides=title_of(side.method, side.variant), groups=groups)
 
 
-def compared(
+def compare_scores(
     one: Side, other: Side, tasks: Sequence[str], first: SeedScores, second: SeedScores, notes: Sequence[str],
     published: float | None,
 ) -> Comparison:  # fmt: skip
@@ -223,7 +225,7 @@ def compared(
     )  # fmt: skip
 
 
-def scored(
+def scores_of_both(
     both: tuple[Seeds, Seeds, list[str]] | None, metrics: Sequence[str], step: str
 ) -> tuple[SeedScores, SeedScores, list[str]]:
     """The scores of both sides, and notes."""
@@ -275,7 +277,7 @@ def mean_rank(run: Result, group: Modules) -> float | None:
     return statistics.mean(ranks[path] for path in chosen) if chosen else None
 
 
-def corrected(comparisons: Sequence[Comparison]) -> list[Comparison]:
+def correct(comparisons: Sequence[Comparison]) -> list[Comparison]:
     """Correct the p-values of a claim's comparisons, and decide each."""
     tested = {
         i: comparison.found.p
@@ -283,10 +285,10 @@ def corrected(comparisons: Sequence[Comparison]) -> list[Comparison]:
         if comparison.found is not None and comparison.found.p is not None
     }
     ps = dict(zip(tested, holm(list(tested.values())), strict=True))
-    return [judged(comparison, ps.get(i), len(tested)) for i, comparison in enumerate(comparisons)]
+    return [decide(comparison, ps.get(i), len(tested)) for i, comparison in enumerate(comparisons)]
 
 
-def judged(comparison: Comparison, p: float | None, comparisons: int) -> Comparison:
+def decide(comparison: Comparison, p: float | None, comparisons: int) -> Comparison:
     """Decide a comparison.
 
     It holds if the difference has the claimed sign and p <= 0.05. It fails if it has the other sign and p <= 0.05, or

@@ -6,10 +6,10 @@ from accelerate import Accelerator
 
 from adalora.backbones.load import Weights
 from adalora.methods.protocol import Method
-from adalora.planning.cell import MODEL_OPTIONS
+from adalora.planning.identity import MODEL_OPTIONS
 from adalora.planning.plan import Plan
 from adalora.records.provenance import commit, hardware, peak_memory_mb, versions
-from adalora.records.record import SCHEMA, Option, Result
+from adalora.records.result import SCHEMA, Option, Result
 from adalora.run.folder import RunFolder
 from adalora.training.checkpoint import Progress
 from tasks.data import Data

@@ -15,8 +15,8 @@ from adalora.files.lock import locked
 from adalora.files.reading import Damaged, read_json
 from adalora.files.writing import WRITING, remove, write_json
 from adalora.methods.init_from import content_digest
-from adalora.planning.cell import digest, scored_options
-from adalora.records.record import LOGS, NAME, Result, damaged, read_finished
+from adalora.planning.identity import digest, scored_options
+from adalora.records.result import LOGS, NAME, Result, damaged, read_finished
 
 Status = Literal["running", "done", "failed", "interrupted"]
 FAILED = ".failed"  # below the run root: a folder per cell that failed before it had a run folder
@@ -134,7 +134,7 @@ def noting_failure(config: Config, cell: str) -> Iterator[None]:
         raise
     except BaseException as error:
         with suppress(UserError):  # if nothing can be written, report the original error
-            note_failure(root, cell, explained(error))
+            note_failure(root, cell, describe_error(error))
         raise
     shutil.rmtree(root / FAILED / cell, ignore_errors=True)
 
@@ -144,7 +144,7 @@ def note_failure(root: Path, cell: str, reason: str) -> None:
     write_json(root / FAILED / cell / "status", {"status": "failed", "cells": [cell], "reason": reason})
 
 
-def explained(error: BaseException) -> str:
+def describe_error(error: BaseException) -> str:
     """Describe an error in one line: our own messages as they are, others with their type."""
     text = " ".join(str(error).split())
     return text if isinstance(error, UserError) else f"{type(error).__name__}: {text}"

@@ -21,7 +21,7 @@ from adalora.config.schema import Config, Resolved
 from adalora.errors import Interrupted, LostProcess, UserError
 from adalora.files.writing import write_text
 from adalora.methods.adapter import save_adapter
-from adalora.planning.cell import cell_id
+from adalora.planning.identity import cell_id
 from adalora.planning.origins import origins
 from adalora.planning.plan import Plan, make_plan
 from adalora.processes import noticing_loss
@@ -29,15 +29,15 @@ from adalora.progress.heatmap import save_heatmap
 from adalora.progress.terminal import console, show_plan, show_result
 from adalora.progress.tracking import Wandb, about_run, samples_of
 from adalora.progress.watch import Watch
-from adalora.records.record import SCHEMA, Option, Result, write_result
+from adalora.records.result import SCHEMA, Option, Result, write_result
 from adalora.run.collect import record
-from adalora.run.folder import RunFolder, explained, noting_failure, run_key
+from adalora.run.folder import RunFolder, describe_error, noting_failure, run_key
 from adalora.sources.hub import all_of
 from adalora.training.build import build_accelerator, build_batches, build_model
 from adalora.training.counts import check_end, check_start
 from adalora.training.loop import Setup, train
 from adalora.training.optimizer import build_optimizer
-from tasks.cache import tokenised
+from tasks.cache import tokenise
 from tasks.data import Data, load_data
 from tasks.digest import digest
 from tasks.discovery import create as create_task
@@ -114,7 +114,7 @@ def read(config: Config) -> tuple[Weights, Data, dict[str, datasets.Dataset], Pr
     kind = tokenizer_digest(tokenizer)
     cache = Path(config.cache_dir).expanduser()
     features = {
-        split: tokenised(table, data.digests[split], config.task, tokenizer, kind, cache, warn)
+        split: tokenise(table, data.digests[split], config.task, tokenizer, kind, cache, warn)
         for split, table in data.tables.items()
     }
     for split, table in data.tables.items():
@@ -153,7 +153,7 @@ def session(folder: RunFolder, config: Resolved) -> Iterator[dict[str, Any] | No
             raise
         except BaseException as error:
             with suppress(UserError):  # report the original error instead
-                folder.set_status("failed", explained(error))
+                folder.set_status("failed", describe_error(error))
             raise
         folder.set_status("done")
         folder.drop_checkpoints()

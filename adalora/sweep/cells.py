@@ -10,14 +10,14 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException
 from joblib import Parallel, delayed
 
-from adalora.config import register, validated
-from adalora.config.mistakes import check_arguments, explained
+from adalora.config import register, validate
+from adalora.config.mistakes import check_arguments, explain
 from adalora.config.recipes import aliases
 from adalora.config.schema import Config
 from adalora.errors import UserError
 from adalora.places import CONF
-from adalora.planning.cell import cell_id
-from adalora.sweep.published import Setting
+from adalora.planning.identity import cell_id
+from adalora.sweep.settings import Setting
 
 ALONE = 8  # up to so many settings are composed in this process: starting another takes a second
 
@@ -29,7 +29,7 @@ class Cell:
     table: str
     overrides: tuple[str, ...]  # of the train.py command
     config: Config = field(repr=False)
-    id: str  # adalora/planning/cell.py
+    id: str  # adalora/planning/identity.py
 
     @property
     def command(self) -> str:
@@ -42,7 +42,7 @@ def command(overrides: Sequence[str]) -> str:
     return f"python train.py {shlex.join(overrides)}"
 
 
-def chosen(settings: Sequence[Setting], only: str) -> list[Setting]:
+def select(settings: Sequence[Setting], only: str) -> list[Setting]:
     """Select the settings that match all options in `only`, such as `task=rte,mrpc method=adalora`.
 
     Raises:
@@ -72,7 +72,7 @@ def keys_of(overrides: Iterable[str]) -> set[str]:
     return {override.lstrip("+~").partition("=")[0] for override in overrides}
 
 
-def extended(setting: Setting, extra: Sequence[str]) -> tuple[str, ...]:
+def extend(setting: Setting, extra: Sequence[str]) -> tuple[str, ...]:
     """Add overrides to a setting; they replace its own with the same key."""
     keys = keys_of(extra)
     return (*(override for override in setting.overrides if not keys & keys_of([override])), *extra)
@@ -100,9 +100,9 @@ def cells_of(
     """
     if "seed" in keys_of(extra):
         raise UserError("seed= is for single runs: give SEEDS=1,2,3")
-    wanted = dict.fromkeys((setting.table, extended(setting, extra)) for setting in settings)
+    wanted = dict.fromkeys((setting.table, extend(setting, extra)) for setting in settings)
     found, refused = [], []
-    for (table, overrides), config in zip(wanted, composed([item for _, item in wanted], meanwhile), strict=True):
+    for (table, overrides), config in zip(wanted, compose_all([item for _, item in wanted], meanwhile), strict=True):
         reason = config if isinstance(config, str) else unfit(config)
         if isinstance(config, Config) and not reason:
             found.append((table, overrides, config))
@@ -128,7 +128,7 @@ def unfit(config: Config) -> str:
     return ""
 
 
-def composed(settings: Sequence[tuple[str, ...]], meanwhile: Callable[[], None]) -> Iterator[Config | str]:
+def compose_all(settings: Sequence[tuple[str, ...]], meanwhile: Callable[[], None]) -> Iterator[Config | str]:
     """Compose and validate every setting on all cores (0.1 to 0.3 s each); yields a configuration or an error line."""
     if len(settings) <= ALONE:
         meanwhile()
@@ -146,8 +146,8 @@ def compose(overrides: Sequence[str]) -> Config | str:
     try:
         check_arguments(overrides)
         with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
-            return validated(hydra.compose("config", overrides=list(overrides)), overrides)
+            return validate(hydra.compose("config", overrides=list(overrides)), overrides)
     except HydraException as error:
-        return explained(error)
+        return explain(error)
     except UserError as error:
         return str(error)

@@ -14,7 +14,7 @@ from adalora.errors import UserError
 from adalora.files.reading import Damaged
 from adalora.planning.plan import Plan, make_plan
 from adalora.records.provenance import hardware
-from adalora.records.record import read_result
+from adalora.records.result import read_result
 from adalora.sweep.cells import Cell
 
 SHARE = 0.5  # share of the matrix-product rate that training reaches (ours; docs/reproduce.md has measurements)

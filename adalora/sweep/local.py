@@ -54,7 +54,7 @@ def run_cells(cells: Sequence[Cell], workers: int, folder: Path, look: Callable[
     running: dict[int, tuple[Cell, subprocess.Popen[bytes]]] = {}  # by slot
     outcomes: dict[str, Outcome] = {}
     deaths: Counter[str] = Counter()
-    with terminated():
+    with raising_on_sigterm():
         try:
             while left or running:
                 for slot in range(workers):
@@ -117,7 +117,7 @@ def file_name(cell: Cell) -> str:
 
 
 @contextmanager
-def terminated() -> Iterator[None]:
+def raising_on_sigterm() -> Iterator[None]:
     """Raise `Terminated` on SIGTERM."""
 
     def leave(number: int, frame: FrameType | None) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from adalora.files.reading import Damaged, read_lines, sealed
 from adalora.files.writing import READ_ONLY, temporary, write_json, writing
-from adalora.records.record import Result, damaged, portable, read_finished
+from adalora.records.result import Result, damaged, portable, read_finished
 from adalora.sweep.status import CellStatus, Content, scan, status_of
 
 EVERY = 10.0  # seconds between looks at the run folders

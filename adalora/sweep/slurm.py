@@ -111,7 +111,7 @@ def launcher_options(options: Sequence[str]) -> dict[str, Any]:
     from omegaconf import OmegaConf
 
     from adalora.config import register
-    from adalora.config.mistakes import explained
+    from adalora.config.mistakes import explain
     from adalora.places import CONF
 
     register()
@@ -122,7 +122,7 @@ def launcher_options(options: Sequence[str]) -> dict[str, Any]:
             tree = hydra.compose("config", overrides=overrides, return_hydra_config=True)
             found = OmegaConf.to_container(tree.hydra.launcher)  # without the folder, which the sweep sets
     except HydraException as error:
-        raise UserError(f"SLURM='{' '.join(options)}': {explained(error)}") from error
+        raise UserError(f"SLURM='{' '.join(options)}': {explain(error)}") from error
     assert isinstance(found, dict)
     return {str(name): value for name, value in found.items()}
 

@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 
 from adalora.files.lock import held
 from adalora.files.reading import Damaged, read_lines
-from adalora.records.record import RECORDS, Result, read_result
+from adalora.records.result import RECORDS, Result, read_result
 from adalora.run.folder import FAILED, status_or_empty
 from adalora.sweep.slurm import queued
 

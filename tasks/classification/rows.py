@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import datasets
 
 
-def checked(raw: pa.Table, task: ClassificationTask, where: str) -> tuple[pa.Table, list[str]]:
+def check_rows(raw: pa.Table, task: ClassificationTask, where: str) -> tuple[pa.Table, list[str]]:
     """Check every row, and return the task's columns, with labels as ids or floats, and a line for blank texts and for
     classes without a row.
 

@@ -14,7 +14,7 @@ from transformers import DataCollatorWithPadding, PreTrainedTokenizerBase
 
 from tasks.batches import collator, predict
 from tasks.classification.options import ClassificationTask
-from tasks.classification.rows import checked, features, notes
+from tasks.classification.rows import check_rows, features, notes
 from tasks.data import spread
 from tasks.task_type import Batch, ReportProgress, Samples, Scores, Split, TaskType
 
@@ -31,8 +31,8 @@ class Classification(TaskType[ClassificationTask]):
         """Number of classes; 1 for regression."""
         return len(self.task.labels) if self.task.labels else 1
 
-    def checked(self, raw: pa.Table, where: str, training: bool) -> tuple[pa.Table, list[str]]:
-        return checked(raw, self.task, where)
+    def check_rows(self, raw: pa.Table, where: str, training: bool) -> tuple[pa.Table, list[str]]:
+        return check_rows(raw, self.task, where)
 
     def features(self, table: pa.Table, tokenizer: PreTrainedTokenizerBase) -> datasets.Dataset:
         return features(table, tokenizer, self.task.max_length)

@@ -25,7 +25,7 @@ SCHEMA = pa.schema(
 """The columns of the hub's SQuAD; `answer_start` is a character index from 0."""
 
 
-def checked(raw: pa.Table, where: str, unanswerable: bool, training: bool) -> tuple[pa.Table, list[str]]:
+def check_rows(raw: pa.Table, where: str, unanswerable: bool, training: bool) -> tuple[pa.Table, list[str]]:
     """Check every row, and return the four columns of `SCHEMA` and notes for the user.
 
     Args:
@@ -71,7 +71,7 @@ def typed(raw: pa.Table, where: str) -> pa.Table:
         UserError: a column is missing or has another type.
     """
     if "paragraphs" in raw.column_names and "context" not in raw.column_names:
-        raw = unnested(raw, where)
+        raw = unnest(raw, where)
     needed(raw, SCHEMA.names, where, f"question answering needs {', '.join(SCHEMA.names)}")
     if raw.num_rows == 0:
         raise UserError(f"{where} has no rows")
@@ -94,7 +94,7 @@ def typed(raw: pa.Table, where: str) -> pa.Table:
     return pa.table(columns).combine_chunks()
 
 
-def unnested(raw: pa.Table, where: str) -> pa.Table:
+def unnest(raw: pa.Table, where: str) -> pa.Table:
     """A row a question, from articles as SQuAD's own files have them. Raises `UserError` if a key is missing."""
     try:
         rows = [

@@ -20,7 +20,7 @@ from tasks.data import spread
 from tasks.squad.answers import Answers, find_answers
 from tasks.squad.options import SquadTask
 from tasks.squad.predictions import write_predictions
-from tasks.squad.rows import checked
+from tasks.squad.rows import check_rows
 from tasks.squad.windows import windows, without_window
 from tasks.task_type import Batch, ReportProgress, Samples, Scores, Split, TaskType
 
@@ -38,8 +38,8 @@ class Squad(TaskType[SquadTask]):
         super().__init__(task)
         self.threshold = task.null_threshold if task.unanswerable else None
 
-    def checked(self, raw: pa.Table, where: str, training: bool) -> tuple[pa.Table, list[str]]:
-        table, notes = checked(raw, where, self.task.unanswerable, training)
+    def check_rows(self, raw: pa.Table, where: str, training: bool) -> tuple[pa.Table, list[str]]:
+        table, notes = check_rows(raw, where, self.task.unanswerable, training)
         if self.task.unanswerable and training:
             answered = sum(len(answers["text"]) > 0 for answers in table["answers"].to_pylist())
             if answered == table.num_rows:

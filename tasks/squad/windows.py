@@ -38,7 +38,7 @@ def windows(rows: pa.Table, tokenizer: PreTrainedTokenizerBase, max_length: int,
     it.
 
     Args:
-        rows: columns id, question, context, answers (`tasks.squad.rows.checked`).
+        rows: columns id, question, context, answers (`tasks.squad.rows.check_rows`).
         tokenizer: any fast tokenizer.
         max_length: tokens per window, including special ones.
         stride: overlap of neighbouring windows, in tokens.

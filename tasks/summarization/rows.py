@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 FOREIGN = 0.05  # share of letters beyond a to z from which ROUGE is doubtful (ours)
 
 
-def checked(raw: pa.Table, task: SummarizationTask, where: str) -> tuple[pa.Table, list[str]]:
+def check_rows(raw: pa.Table, task: SummarizationTask, where: str) -> tuple[pa.Table, list[str]]:
     """Return columns `source`, `target` and, if there is one, `id` as text, with a line for each kind of row left out.
 
     Rows with an empty document or summary are left out: there is nothing to learn or to score.
@@ -57,7 +57,7 @@ def features(
     Truncation keeps </s>. With BERT's vocabulary [CLS] and [SEP] replace <s> and </s>. Lengths include special tokens.
 
     Args:
-        table: from `checked`.
+        table: from `check_rows`.
         tokenizer: the model's.
         max_source_length, max_target_length: at most the model's positions.
 

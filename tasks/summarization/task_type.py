@@ -17,7 +17,7 @@ from tasks.batches import collator
 from tasks.data import spread
 from tasks.summarization.generate import generate
 from tasks.summarization.options import SummarizationTask
-from tasks.summarization.rows import checked, features, notes
+from tasks.summarization.rows import check_rows, features, notes
 from tasks.task_type import Batch, ReportProgress, Samples, Scores, Split, TaskType
 
 if TYPE_CHECKING:
@@ -33,8 +33,8 @@ class Summarization(TaskType[SummarizationTask]):
     outputs = 0  # the output layer is tied to the embeddings
     merges = True  # generation runs the decoder once per token
 
-    def checked(self, raw: pa.Table, where: str, training: bool) -> tuple[pa.Table, list[str]]:
-        return checked(raw, self.task, where)
+    def check_rows(self, raw: pa.Table, where: str, training: bool) -> tuple[pa.Table, list[str]]:
+        return check_rows(raw, self.task, where)
 
     def features(self, table: pa.Table, tokenizer: PreTrainedTokenizerBase) -> datasets.Dataset:
         return features(table, tokenizer, self.task.max_length, self.task.max_target_length)

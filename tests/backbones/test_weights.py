@@ -95,10 +95,10 @@ def test_reading_weights_prints_nothing(backbone):
     """In a process of its own, as a sweep's check is, which has not silenced transformers."""
     folder, _, cache = backbone
     code = (
-        "from tests.conftest import CONF; import hydra; from adalora.config import register, validated; register();"
+        "from tests.conftest import CONF; import hydra; from adalora.config import register, validate; register();"
         f"options = ['task=sst2', 'model=deberta', 'model.path={folder}'];"
         "hydra.initialize_config_dir(str(CONF), version_base='1.3');"
-        "model = validated(hydra.compose('config', overrides=options), options).model;"
+        "model = validate(hydra.compose('config', overrides=options), options).model;"
         f"from adalora.backbones.load import locate; locate(model, '{cache}')"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2], capture_output=True, text=True)

@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 
 from adalora.config import recipes as tables
 from adalora.config import register
-from adalora.config.mistakes import explained
+from adalora.config.mistakes import explain
 from adalora.config.recipes import aliases, protocols, recipes
 from adalora.errors import UserError
 from adalora.methods.discovery import METHODS
@@ -304,7 +304,7 @@ def test_a_launcher_that_is_not_installed_says_how_to_install_it(monkeypatch, la
         pytest.raises(MissingConfigException) as caught,
     ):
         hydra.compose("config", overrides=[f"hydra/launcher={launcher}"], return_hydra_config=True)
-    assert explained(caught.value) == (
+    assert explain(caught.value) == (
         f"hydra/launcher={launcher} needs {package}: install it with pip install -e '.[launchers]'"
     )
 

@@ -3,7 +3,7 @@
 import hydra
 import pytest
 
-from adalora.config import register, validated
+from adalora.config import register, validate
 from adalora.places import CONF
 from adalora.planning.origins import origins
 from adalora.planning.plan import make_plan
@@ -89,7 +89,7 @@ def test_a_local_file_is_the_user_s(tmp_path):
     register()
     overrides = ["task=rte", f"hydra.searchpath=[file://{tmp_path}]"]
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
-        config = validated(hydra.compose("config", overrides=overrides), overrides)
+        config = validate(hydra.compose("config", overrides=overrides), overrides)
         plan = make_plan(config, config.task.rows)
         option = origins(config, plan.config, overrides, 277)["method.beta1"]
     assert (option.value, option.origin, option.reference) == (0.5, "user", 0.85)

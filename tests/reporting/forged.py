@@ -12,9 +12,9 @@ import yaml
 from adalora.files.reading import adapter, sealed
 from adalora.methods.discovery import METHODS
 from adalora.places import CONF
-from adalora.planning.origins import Known, decided, fixed_by_form, origins
+from adalora.planning.origins import Known, decide, fixed_by_form, origins
 from adalora.planning.plan import make_plan
-from adalora.records.record import SCHEMA, UNCOUNTED, ModelPart, Result, TaskPart
+from adalora.records.result import SCHEMA, UNCOUNTED, ModelPart, Result, TaskPart
 from adalora.reporting.columns import GLUE
 from adalora.reporting.frame import frame_of, rows_of
 
@@ -105,7 +105,7 @@ def with_options(result):
     lengths |= {f"method.{name}" for name in (kind.lengths if kind else ())}
     form = result["method"].get("form")
     known = Known(values, plain, stated, published, lengths, fixed_by_form(kind(form=form)) if form else set())
-    options = decided(values, known, task["rows"].get("validation", 0))
+    options = decide(values, known, task["rows"].get("validation", 0))
     return result | {"options": {key: option.as_dict() for key, option in options.items()}}
 
 

@@ -11,7 +11,7 @@ from adalora.methods.discovery import METHODS
 from adalora.places import PAPER
 from adalora.progress.watch import beside_paper
 from adalora.records.variant import describe, variant, variant_of
-from adalora.sweep.published import published
+from adalora.sweep.settings import published
 from tests.reporting.forged import lines_of, make, planned, with_options
 
 RANKS = {"adalora": {"init_rank": 3, "target_rank": 2.0}, "lora": {"rank": 2}, "increlora": {"target_rank": 2.0}}

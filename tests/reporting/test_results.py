@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from adalora.places import ROOT
-from adalora.records.record import SCHEMA
+from adalora.records.result import SCHEMA
 from adalora.reporting.frame import heads, read
 from adalora.reporting.pages import gather
 from adalora.reporting.tables import write_tables

@@ -16,7 +16,7 @@ from adalora.files.reading import Damaged, read_json, sealed
 from adalora.methods.init_from import read_initial
 from adalora.methods.saved_adapter import read_adapter
 from adalora.progress.tracking import Log
-from adalora.records.record import read_finished
+from adalora.records.result import read_finished
 from adalora.reporting.curves import Logs
 from adalora.reporting.frame import heads, read
 from adalora.run.folder import read_status, status_or_empty

@@ -8,7 +8,7 @@ import pytest
 from adalora.errors import UserError
 from adalora.files.reading import sealed
 from adalora.files.writing import sha256
-from adalora.records.record import read_result
+from adalora.records.result import read_result
 from adalora.reporting.curves import Logs
 from adalora.reporting.frame import heads
 from adalora.reporting.pages import gather

@@ -7,7 +7,7 @@ from adalora.places import RESULTS
 from adalora.records.studies import FILE, read_studies, read_study
 from adalora.reporting.study import records
 from adalora.sweep.cells import cells_of
-from adalora.sweep.published import Setting
+from adalora.sweep.settings import Setting
 from adalora.sweep.sweep import name_of
 
 POCKET = read_study(RESULTS / "pocket")

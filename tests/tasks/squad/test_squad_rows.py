@@ -9,7 +9,7 @@ import pytest
 
 from adalora.errors import UserError
 from tasks.formats import read_table
-from tasks.squad.rows import SCHEMA, checked
+from tasks.squad.rows import SCHEMA, check_rows
 
 SHARED = Path(__file__).parents[4] / "shared/data"
 
@@ -20,7 +20,7 @@ def row(name="q1", question="Who?", context="Ada wrote it.", text=("Ada",), star
 
 
 def check(*rows, unanswerable=False, training=True):
-    return checked(pa.Table.from_pylist(list(rows)), "train.parquet", unanswerable, training)
+    return check_rows(pa.Table.from_pylist(list(rows)), "train.parquet", unanswerable, training)
 
 
 def test_good_rows_pass_unchanged():
@@ -33,20 +33,20 @@ def test_good_rows_pass_unchanged():
 def test_other_widths_of_the_same_types_pass():
     raw = pa.Table.from_pylist([row()])
     raw = raw.set_column(1, "question", raw["question"].cast(pa.large_string()))
-    assert checked(raw, "x", False, True)[0].schema == SCHEMA
+    assert check_rows(raw, "x", False, True)[0].schema == SCHEMA
 
 
 @pytest.mark.parametrize("count", [1, 3])
 def test_chunks_become_one(count):
     raw = pa.concat_tables([pa.Table.from_pylist([row(f"q{i}")]) for i in range(count)])
-    assert checked(raw, "x", False, True)[0]["id"].to_pylist() == [f"q{i}" for i in range(count)]
+    assert check_rows(raw, "x", False, True)[0]["id"].to_pylist() == [f"q{i}" for i in range(count)]
 
 
 @pytest.mark.parametrize("column", SCHEMA.names)
 def test_a_missing_column_is_named(column):
     raw = pa.Table.from_pylist([row()]).drop_columns(column)
     with pytest.raises(UserError, match=rf"^train.parquet has no column '{column}' \(it has .*title'\).*id, question"):
-        checked(raw, "train.parquet", False, True)
+        check_rows(raw, "train.parquet", False, True)
 
 
 @pytest.mark.parametrize(
@@ -82,7 +82,7 @@ def test_gaps_are_refused(change):
 
 def test_no_rows_are_refused():
     with pytest.raises(UserError, match="train.parquet has no rows"):
-        checked(pa.Table.from_pylist([row()]).slice(0, 0), "train.parquet", False, True)
+        check_rows(pa.Table.from_pylist([row()]).slice(0, 0), "train.parquet", False, True)
 
 
 def test_an_id_that_occurs_twice_is_refused():
@@ -153,7 +153,7 @@ def test_real_rows_pass(file):
     if not path.is_file():
         pytest.skip("needs ../shared/data")
     raw = pq.read_table(path)
-    table, notes = checked(raw, file, unanswerable="v2" in file, training=True)
+    table, notes = check_rows(raw, file, unanswerable="v2" in file, training=True)
     assert (table.num_rows, notes) == (raw.num_rows, [])
 
 
@@ -163,7 +163,7 @@ def test_squad_s_own_files_are_read(tmp_path):
     questions = [{"id": "q1", "question": "Who?", "answers": answers}, {"id": "q2", "question": "Why?", "answers": []}]
     article = {"title": "T", "paragraphs": [{"context": "Ada wrote it.", "qas": questions}]}
     (tmp_path / "dev.json").write_text(json.dumps({"version": "v2.0", "data": [article]}))
-    table, _ = checked(read_table([tmp_path / "dev.json"]), "dev.json", True, False)
+    table, _ = check_rows(read_table([tmp_path / "dev.json"]), "dev.json", True, False)
     assert table["id"].to_pylist() == ["q1", "q2"]
     assert table["context"].to_pylist() == ["Ada wrote it."] * 2
     assert table["answers"].to_pylist() == [
@@ -171,12 +171,12 @@ def test_squad_s_own_files_are_read(tmp_path):
     ]  # fmt: skip
     (tmp_path / "dev.json").write_text(json.dumps({"data": [{"paragraphs": [{"qas": questions}]}]}))
     with pytest.raises(UserError, match="context"):
-        checked(read_table([tmp_path / "dev.json"]), "dev.json", True, False)
+        check_rows(read_table([tmp_path / "dev.json"]), "dev.json", True, False)
 
 
 def test_answers_may_be_objects():
     table = pa.Table.from_pylist([row() | {"answers": [{"text": "Ada", "answer_start": 0}]}])
-    assert checked(table, "a", False, True)[0]["answers"].to_pylist() == [{"text": ["Ada"], "answer_start": [0]}]
+    assert check_rows(table, "a", False, True)[0]["answers"].to_pylist() == [{"text": ["Ada"], "answer_start": [0]}]
 
 
 def test_the_official_files_may_hold_more_and_ids_may_be_numbers(tmp_path):
@@ -190,7 +190,7 @@ def test_the_official_files_may_hold_more_and_ids_may_be_numbers(tmp_path):
         {"title": {}, "paragraphs": []},
     ]
     (tmp_path / "dev.json").write_text(json.dumps({"data": articles}))
-    table, _ = checked(read_table([tmp_path / "dev.json"]), "dev", True, False)
+    table, _ = check_rows(read_table([tmp_path / "dev.json"]), "dev", True, False)
     assert table["id"].to_pylist() == ["1", "x"]
     assert table["question"].to_pylist() == ["2024", "Who?"]
     assert table["answers"].to_pylist() == [{"text": ["Ada"], "answer_start": [0]}, {"text": [], "answer_start": []}]

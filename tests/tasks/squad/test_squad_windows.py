@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerFast
 
 from adalora.errors import UserError
 from tasks.cache import save
-from tasks.squad.rows import SCHEMA, checked
+from tasks.squad.rows import SCHEMA, check_rows
 from tasks.squad.windows import windows, without_window
 
 SHARED = Path(__file__).parents[4] / "shared/data"
@@ -262,7 +262,7 @@ def test_real_answers_come_back(tokenizers, kind):
     path = SHARED / "squad/train.parquet"
     if not path.is_file():
         pytest.skip("needs ../shared/data")
-    rows, _ = checked(pq.read_table(path).slice(0, 300), "train", unanswerable=False, training=True)
+    rows, _ = check_rows(pq.read_table(path).slice(0, 300), "train", unanswerable=False, training=True)
     cut = windows(rows, tokenizers[kind], 384, 128)
     contexts, answers = rows["context"].to_pylist(), rows["answers"].to_pylist()
     same, labelled = 0, set()

@@ -20,7 +20,7 @@ from transformers import (
 
 from adalora.errors import UserError
 from tasks.summarization.rouge import Rouge
-from tasks.summarization.rows import checked, features, notes
+from tasks.summarization.rows import check_rows, features, notes
 from tasks.summarization.task_type import Summarization
 from tests.tiny import padding
 
@@ -36,13 +36,13 @@ def table(documents, summaries, **more):
 
 
 def test_rows_keep_text_and_id():
-    rows, found = checked(table([" A b.\nC.", "D"], ["E", "F"], id=[7, 8], url=["x", "y"]), XSUM, "here")
+    rows, found = check_rows(table([" A b.\nC.", "D"], ["E", "F"], id=[7, 8], url=["x", "y"]), XSUM, "here")
     assert rows.to_pydict() == {"source": [" A b.\nC.", "D"], "target": ["E", "F"], "id": ["7", "8"]}
     assert found == []
 
 
 def test_rows_without_words_are_left_out_and_counted():
-    rows, found = checked(table(["a", " \n", "", "b", "c\u00a0"], ["A", "B", "", " ", "C"]), XSUM, "here")
+    rows, found = check_rows(table(["a", " \n", "", "b", "c\u00a0"], ["A", "B", "", " ", "C"]), XSUM, "here")
     assert rows.to_pydict() == {"source": ["a", "c\u00a0"], "target": ["A", "C"]}
     assert found == ["left out: 2 with an empty document", "left out: 1 with an empty summary"]
 
@@ -67,12 +67,12 @@ def test_rows_without_words_are_left_out_and_counted():
 )
 def test_what_cannot_be_right_is_refused(raw, columns, message):
     with pytest.raises(UserError, match=message) as caught:
-        checked(raw, columns, "here")
+        check_rows(raw, columns, "here")
     assert "\n" not in str(caught.value)
 
 
 def test_an_id_of_another_type_is_no_id():
-    rows, _ = checked(table(["a"], ["b"], id=[["c"]]), XSUM, "here")
+    rows, _ = check_rows(table(["a"], ["b"], id=[["c"]]), XSUM, "here")
     assert rows.column_names == ["source", "target"]
 
 
@@ -189,7 +189,7 @@ def test_real_vocabularies_against_the_library(request, name, first, last, pad):
 )
 def test_real_articles(shared_data, bart, file, source, target, lengths):
     raw = pq.read_table(shared_data(f"{file}.parquet")).slice(0, 60)
-    table, found = checked(raw, SimpleNamespace(document=source, summary=target), file)
+    table, found = check_rows(raw, SimpleNamespace(document=source, summary=target), file)
     assert found == [] and table.num_rows == 60 and table["id"].to_pylist() == raw["id"].to_pylist()
     rows = features(table, bart, *lengths)
     assert max(rows["length"]) == lengths[0]  # some are longer

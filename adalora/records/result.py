@@ -130,7 +130,7 @@ class Result:
 
     schema: int
     key: str
-    cell: str  # hash of the requested options (adalora/planning/cell.py)
+    cell: str  # hash of the requested options (adalora/planning/identity.py)
     model: Annotated[Section, holds(ModelPart)]
     task: Annotated[Section, holds(TaskPart)]
     method: Annotated[Section, holds(MethodPart)]  # the resolved options

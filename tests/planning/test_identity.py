@@ -6,10 +6,10 @@ from concurrent.futures import ThreadPoolExecutor
 import hydra
 import pytest
 
-from adalora.config import register, validated
+from adalora.config import register, validate
 from adalora.errors import Busy, UserError
 from adalora.files.lock import held
-from adalora.planning.cell import cell_id
+from adalora.planning.identity import cell_id
 from adalora.run.folder import FAILED, status_or_empty
 from adalora.run.run import prepare, run, session
 from adalora.training.build import build_accelerator
@@ -29,7 +29,7 @@ def prepared():
     def go(overrides):
         register()
         with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
-            config = validated(hydra.compose("config", overrides=overrides), overrides)
+            config = validate(hydra.compose("config", overrides=overrides), overrides)
         return prepare(config, cell_id(config), build_accelerator(config), overrides)
 
     return go
@@ -136,7 +136,7 @@ def test_a_failure_before_there_is_a_folder_is_recorded_until_it_gets_further(ti
     register()
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
         overrides = [*args, f"task.data_dir={tmp_path}/nowhere"]
-        bad = validated(hydra.compose("config", overrides=overrides), overrides)
+        bad = validate(hydra.compose("config", overrides=overrides), overrides)
     with pytest.raises(UserError, match="no such folder"):
         run(bad, args)
     (status,) = (tmp_path / "runs" / FAILED).rglob("status")
@@ -144,5 +144,5 @@ def test_a_failure_before_there_is_a_folder_is_recorded_until_it_gets_further(ti
     assert found.status == "failed"
     assert "no such folder" in found.reason
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
-        run(validated(hydra.compose("config", overrides=args), args), args)
+        run(validate(hydra.compose("config", overrides=args), args), args)
     assert not status.exists()

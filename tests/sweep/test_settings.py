@@ -4,8 +4,8 @@ import pytest
 
 from adalora.config.schema import Config
 from adalora.errors import UserError
-from adalora.sweep.cells import cells_of, chosen, command, composed, extended
-from adalora.sweep.published import TABLES, Setting, published
+from adalora.sweep.cells import cells_of, command, compose_all, extend, select
+from adalora.sweep.settings import TABLES, Setting, published
 
 SIZES = {
     "glue": 12 * 8,  # Table 1: 12 rows, 8 tasks
@@ -59,7 +59,7 @@ def test_the_row_of_every_table_composes():
     rows = {setting.overrides[1:]: setting.overrides for setting in reversed(settings)}
     tasks = {setting.overrides[0]: setting.overrides for setting in reversed(settings)}
     wanted = [*rows.values(), *tasks.values()]
-    for overrides, config in zip(wanted, composed(wanted, lambda: None), strict=True):
+    for overrides, config in zip(wanted, compose_all(wanted, lambda: None), strict=True):
         assert isinstance(config, Config), (overrides, config)
         assert config.recipe.protocol, overrides
 
@@ -74,18 +74,18 @@ def test_a_missing_file_or_column_is_one_line(tmp_path):
 
 def test_only_chooses_by_options():
     settings = published("glue")[0]
-    assert len(chosen(settings, "")) == 96
-    assert len(chosen(settings, "task=rte,mrpc method=adalora")) == 4
-    assert chosen(settings, "budget=0.16%,0.65%") == chosen(settings, "budget=0.3M,1.2M")
+    assert len(select(settings, "")) == 96
+    assert len(select(settings, "task=rte,mrpc method=adalora")) == 4
+    assert select(settings, "budget=0.16%,0.65%") == select(settings, "budget=0.3M,1.2M")
     with pytest.raises(UserError, match="cells have the options budget, method, task"):
-        chosen(settings, "tsk=rte")
+        select(settings, "tsk=rte")
     with pytest.raises(UserError, match="ONLY=rte"):
-        chosen(settings, "rte")
+        select(settings, "rte")
 
 
 def test_further_options_win_over_a_setting_s_own():
     setting = Setting("T", ("task=rte", "method=lora", "budget=0.3M"))
-    assert extended(setting, ["budget=7K", "debug=true"]) == ("task=rte", "method=lora", "budget=7K", "debug=true")
+    assert extend(setting, ["budget=7K", "debug=true"]) == ("task=rte", "method=lora", "budget=7K", "debug=true")
 
 
 def test_seeds_are_the_outer_order_and_only_they_differ():

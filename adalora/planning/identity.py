@@ -12,7 +12,7 @@ from typing import Any
 
 from adalora.config.lengths import fit_lengths
 from adalora.config.schema import Config, Resolved, Training
-from adalora.records.record import UNCOUNTED
+from adalora.records.result import UNCOUNTED
 
 MODEL_OPTIONS = ("targets", "head", "attention", "classifier_dropout", "pos_query_base_only")  # besides the weights
 
