@@ -62,10 +62,10 @@ def shell(command, folder):
 def test_it_runs_as_shown(checkout, command):
     run = next((checkout / "results/runs").rglob("result.json")).parent
     out = re.sub(r"\W+", "-", command)
-    done = shell(command.replace("RUN ", f"{run} ").replace("out=FOLDER", f"out=exports/{out}"), checkout)
+    done = shell(command.replace("RUN ", f"{run} ").replace("--out FOLDER", f"--out exports/{out}"), checkout)
     assert done.returncode == 0, done.stdout + done.stderr
     assert EXPECTED.get(command, "") in done.stdout
-    if "export.py" in command:
+    if "scripts.export" in command:
         assert any((checkout / "exports" / out).iterdir())
 
 
