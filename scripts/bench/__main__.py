@@ -1,6 +1,6 @@
 """`make bench`: measure, save the figures in results/bench, and write docs/performance.md from them.
 
-python -m scripts.bench                              everything, in about ten minutes on two cores
+python -m scripts.bench                              everything
 python -m scripts.bench step --rounds 12             one part, longer
 python -m scripts.bench step --against CHECKOUT      against another version of this suite
 python -m scripts.bench page                         only the page, from saved figures
