@@ -94,11 +94,5 @@ def ranks(found: dict[str, int]) -> list[str]:
     """Table of realised ranks, if the method has ranks."""
     if not found:
         return []
-    return [
-        "## Realised ranks",
-        "",
-        "| module | rank |",
-        "|---|---|",
-        *(f"| {p} | {r} |" for p, r in found.items()),
-        "",
-    ]
+    rows = [f"| {path} | {rank} |" for path, rank in found.items()]
+    return ["## Realised ranks", "", "| module | rank |", "|---|---|", *rows, ""]
