@@ -7,20 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-
 from adalora.files.writing import write_json
 from tasks.squad.answers import Answers
-
-
-def n_best_answers(answers: Answers, rows: pa.Table) -> dict[str, list[dict[str, Any]]]:
-    """The best spans by id: `text`, `score`, `start`, `end` (characters). "No answer" isn't among them."""
-    listed: dict[str, list[dict[str, Any]]] = {name: [] for name in answers.ids}
-    contexts = rows["context"].to_pylist()
-    for row, score, start, end in zip(*(values.tolist() for values in answers.spans), strict=True):
-        text = contexts[row][start:end].rstrip()
-        listed[answers.ids[row]].append({"text": text, "score": score, "start": start, "end": end})
-    return listed
 
 
 def write_predictions(folder: Path, answers: Answers, null_threshold: float | None) -> None:

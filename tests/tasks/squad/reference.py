@@ -56,3 +56,13 @@ def written(count: int, rng: random.Random) -> pa.Table:
             "answers": [{"text": [], "answer_start": []}] * count,
         }
     )
+
+
+def n_best_answers(answers, rows: pa.Table) -> dict[str, list[dict]]:
+    """The best spans of `find_answers` by id: `text`, `score`, `start`, `end` (characters)."""
+    listed: dict[str, list[dict]] = {name: [] for name in answers.ids}
+    contexts = rows["context"].to_pylist()
+    for row, score, start, end in zip(*(values.tolist() for values in answers.spans), strict=True):
+        text = contexts[row][start:end].rstrip()
+        listed[answers.ids[row]].append({"text": text, "score": score, "start": start, "end": end})
+    return listed

@@ -10,11 +10,11 @@ import pytest
 
 from adalora.errors import UserError
 from tasks.squad.answers import find_answers
-from tasks.squad.predictions import n_best_answers, write_predictions
+from tasks.squad.predictions import write_predictions
 from tasks.squad.rows import SCHEMA
 from tasks.squad.scores import scores
 from tasks.squad.windows import windows
-from tests.tasks.squad.reference import reference, written
+from tests.tasks.squad.reference import n_best_answers, reference, written
 
 
 def by_hand(*contexts, lengths=None):
