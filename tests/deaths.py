@@ -44,16 +44,15 @@ class Changes:
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-def trials(overrides, folder, choose):
-    """Kill a run before each of some changes, and run it again; gives what went wrong, in words, and their number.
+def trials(overrides, folder):
+    """Kill a run before each of its changes, and run it again; gives what went wrong, in words, and their number.
 
     Args:
         overrides: the run's, without its root.
         folder: where the trials may write.
-        choose: the number of changes in a whole run -> those that are tried (from 1).
     """
     reader, writer = multiprocessing.Pipe(duplex=False)
-    process = SERVER.Process(target=trials_here, args=(overrides, str(folder), choose, writer))
+    process = SERVER.Process(target=trials_here, args=(overrides, str(folder), writer))
     process.start()
     writer.close()
     try:
@@ -62,7 +61,7 @@ def trials(overrides, folder, choose):
         process.join()
 
 
-def trials_here(overrides, folder, choose, writer):
+def trials_here(overrides, folder, writer):
     """Call `trials` in a separate process."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     import adalora.run.run
@@ -104,9 +103,9 @@ def trials_here(overrides, folder, choose, writer):
     code, _ = once(f"{folder}/whole")
     count = int(Path(folder, "count").read_text())
     whole = left(Path(folder, "whole"))
-    chosen = choose(count) if code == 0 else []
+    changes = range(1, count + 1) if code == 0 else []
     interval = int(next(o for o in overrides if o.startswith("training.checkpoint_steps=")).partition("=")[2])
-    for last in chosen:
+    for last in changes:
         root = f"{folder}/{last}"
         code, before = once(root, last)
         if code != -signal.SIGKILL:
@@ -120,7 +119,7 @@ def trials_here(overrides, folder, choose, writer):
             wrong.append(f"change {last}: {', '.join(names)} differ")
         elif after["first"] is not None and before["step"] - after["first"] > interval:
             wrong.append(f"change {last}: {before['step'] - after['first']} steps were repeated")
-    writer.send((wrong, len(chosen)))
+    writer.send((wrong, len(changes)))
 
 
 def left(root):
