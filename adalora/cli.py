@@ -20,7 +20,7 @@ from adalora.config.mistakes import check_arguments, explain
 from adalora.config.usage import usage
 from adalora.errors import BUSY, Busy, Interrupted, UserError
 from adalora.files.writing import unwritable
-from adalora.places import CONF
+from adalora.paths import CONF
 from adalora.sweep.multirun import note_job
 from adalora.sweep.worker import end_with_sweep, share_machine
 from adalora.training.signals import hand_on

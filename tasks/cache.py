@@ -57,9 +57,9 @@ def tokenise(
 
 def save(rows: datasets.Dataset, folder: Path, replace: bool = False) -> None:
     """Write an entry with checksums. Without `replace`, an entry that another run has written meanwhile is kept."""
-    with new_folder(folder, replace, ELSEWHERE) as place:
-        rows.save_to_disk(place)
-        write_json(place / SUMS, {file.name: sha256(file) for file in sorted(place.iterdir())}, ELSEWHERE)
+    with new_folder(folder, replace, ELSEWHERE) as new:
+        rows.save_to_disk(new)
+        write_json(new / SUMS, {file.name: sha256(file) for file in sorted(new.iterdir())}, ELSEWHERE)
 
 
 def load(folder: Path) -> datasets.Dataset:

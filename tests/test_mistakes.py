@@ -153,7 +153,7 @@ def test_a_run_root_that_cannot_be_made_is_one_line_in_a_multirun_too(tiny_run, 
     (tmp_path / "file").write_text("")
     for multirun in ((), ("--multirun",)):
         line = fails(*multirun, *tiny_run, f"run_root={tmp_path}/file/x", "seed=1", "method=lora")
-        assert "can't be written (Not a directory): choose a place you can write with run_root=FOLDER" in line
+        assert "can't be written (Not a directory): choose a folder you can write to with run_root=FOLDER" in line
 
 
 def test_a_rank_of_another_size_names_the_budget_that_has_it():

@@ -45,7 +45,7 @@ class Model:
             f"model.attention={self.attention}: allowed for {self.model_type} are {', '.join(kinds)}",
         )
 
-    def narrowed(self, modules: list[str]) -> "Model":
+    def with_modules(self, modules: list[str]) -> "Model":
         """This backbone restricted to these targets. Raises `UserError` for an unknown one."""
         for name in modules:
             require(

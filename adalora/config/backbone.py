@@ -9,7 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from adalora.backbones.options import GENERIC, differences
 from adalora.errors import UserError
-from adalora.places import CONF
+from adalora.paths import CONF
 
 
 def settle(tree: DictConfig, overrides: Sequence[str]) -> DictConfig:

@@ -42,7 +42,7 @@ def fit_lengths(
 
     training = vars(options.training) | fill("training", options.training) | {"total_steps": total_steps}
     method = replace(method, **cast(Any, fill("method", method)))
-    return PlannedTraining(**training), method.planned(total_steps), notes
+    return PlannedTraining(**training), method.with_steps(total_steps), notes
 
 
 def at_steps(

@@ -14,7 +14,7 @@ from adalora.config.usage import names
 from adalora.errors import UserError
 from adalora.methods.discovery import METHODS
 from adalora.options import nearest
-from adalora.places import CONF
+from adalora.paths import CONF
 from tasks.discovery import TASKS
 
 TYPES = {

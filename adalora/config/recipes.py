@@ -1,7 +1,7 @@
 """The published hyperparameters: tables in `conf/recipe/tables`, one file per source and backbone.
 
 A file is a list of blocks. A column has its option's name, which determines the section: `recipe.lengths` for lengths
-in steps, `PLACES` (`training` for its fields), else `method`. `total_steps` is the T that the lengths belong to.
+in steps, `OPTION_GROUPS` (`training` for its fields), else `method`. `total_steps` is the T that the lengths belong to.
 
     - method: adalora
       source: "arXiv 2303.10512 Table 8"
@@ -29,10 +29,10 @@ from adalora.errors import UserError
 from adalora.methods.discovery import METHODS
 from adalora.methods.options import MethodConfig
 from adalora.options import nearest, require
-from adalora.places import CONF
+from adalora.paths import CONF
 
 RECIPES, TABLES, BUDGETS = CONF / "recipe", CONF / "recipe/tables", CONF / "budget"
-PLACES = {
+OPTION_GROUPS = {
     "classifier_dropout": "model",
     "pos_query_base_only": "model",
     "max_length": "task",
@@ -95,7 +95,7 @@ def protocols() -> dict[tuple[str, str], Row]:
             others = {column: entry for column, entry in table[block.like, task][1].items() if column != "source"}
             borrowed = {column: Stated(entry.value, block.published) for column, entry in others.items()}
             table[model, task] = block, borrowed | row
-    return {place: row for place, (_, row) in table.items()}
+    return {key: row for key, (_, row) in table.items()}
 
 
 def recipes(name: str) -> dict[tuple[str, str, str, str | None], Row]:
@@ -173,21 +173,21 @@ def node(row: Row, source: str, method: str | None) -> dict[str, Any]:
     published: dict[str, bool] = {}
     tree: dict[str, Any] = {"recipe": {"lengths": lengths, "values": {source: values}, "published": published}}
     for column, entry in row.items():
-        place = PLACES.get(column, "method")
+        group = OPTION_GROUPS.get(column, "method")
         if column == "source":
             tree["recipe"][source] = entry
             continue
-        value, published[f"{place}.{column}"] = entry
-        if place == "method" and column not in options:
-            allowed = nearest(column, [*PLACES, *options])
+        value, published[f"{group}.{column}"] = entry
+        if group == "method" and column not in options:
+            allowed = nearest(column, [*OPTION_GROUPS, *options])
             raise UserError(
                 f"conf/recipe/tables: {column} isn't an option of {method or 'all methods'}, allowed are {allowed}"
             )
         if column in (*TRAINING_LENGTHS, *config.lengths):
             lengths[column] = value
         else:
-            tree.setdefault(place, {})[column] = value
-        values[f"{place}.{column}"] = value
+            tree.setdefault(group, {})[column] = value
+        values[f"{group}.{column}"] = value
     return tree
 
 

@@ -10,7 +10,7 @@ from adalora.backbones.options import Model
 from adalora.config.recipe_source import RecipeSearchPath, RecipeSource
 from adalora.config.schema import Budget, Config, Recipe
 from adalora.methods.discovery import METHODS
-from adalora.places import CONF
+from adalora.paths import CONF
 from tasks.discovery import TASKS
 
 

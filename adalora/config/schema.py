@@ -176,8 +176,8 @@ class Config:
                 f"type {' or '.join(self.task.models)}"
             )
         model = replace(model, architecture=served.architecture, head=list(served.head))
-        places = self.method.places(model.targets) if isinstance(self.method, PlacedConfig) else None
-        return model if places is None else model.narrowed(places)
+        names = self.method.module_names(model.targets) if isinstance(self.method, PlacedConfig) else None
+        return model if names is None else model.with_modules(names)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Any
 
 from adalora.methods.discovery import METHODS
 from adalora.options import nearest, require, written
-from adalora.places import CONF
+from adalora.paths import CONF
 
 GROUPS = {
     "task": "data, metric; summarization tasks choose bart_large by themselves",

@@ -52,25 +52,25 @@ def export(
             out.mkdir(parents=True, exist_ok=True)
             (out / CARD).write_text(text, encoding="utf-8")
     else:
-        with new_folder(out, remedy=ELSEWHERE) as place:
-            write(place, trained, to, form)
-            (place / CARD).write_text(text, encoding="utf-8")
+        with new_folder(out, remedy=ELSEWHERE) as new:
+            write(new, trained, to, form)
+            (new / CARD).write_text(text, encoding="utf-8")
     if push is not None:
         with reaching(push, f"the export is in {out}") as api:
             api.create_repo(push, exist_ok=True)
             api.upload_folder(repo_id=push, folder_path=str(out))
 
 
-def write(place: Path, trained: Trained, to: To, form: peft.Form) -> None:
+def write(folder: Path, trained: Trained, to: To, form: peft.Form) -> None:
     """Write the export's files, except the card."""
     model, method, config = trained.model, trained.method, trained.config
     if to == "merged":
-        merged.save(place, model, method)
+        merged.save(folder, model, method)
     else:
-        peft.save(place, model, method, config.model.head, base_of(config), config.task.peft_type, form)
+        peft.save(folder, model, method, config.model.head, base_of(config), config.task.peft_type, form)
         base: Any = model
-        base.config.save_pretrained(place)  # for the class names, which PEFT's files lack
-    trained.tokenizer.save_pretrained(place)
+        base.config.save_pretrained(folder)  # for the class names, which PEFT's files lack
+    trained.tokenizer.save_pretrained(folder)
 
 
 @contextmanager

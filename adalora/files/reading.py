@@ -162,7 +162,7 @@ def reason(error: BaseException) -> str:
     """A short description of an error."""
     if isinstance(error, ValidationError):
         first = error.errors(include_url=False)[0]
-        place = ".".join(map(str, first["loc"]))
+        path = ".".join(map(str, first["loc"]))
         said = f"{first['msg'][:1].lower()}{first['msg'][1:]}".removeprefix("value error, ")
-        return f"{place}: {said}" if place else said
+        return f"{path}: {said}" if path else said
     return next(iter(str(error).splitlines()), "") or type(error).__name__

@@ -22,16 +22,16 @@ REMEDIES = {  # errors that another folder may not solve
     errno.EDQUOT: "free some of your quota and run the same command again",
     errno.EFBIG: "raise the file-size limit (ulimit -f) and run the same command again",
 }
-CHOOSE = "choose a place you can write with {}=FOLDER"  # takes the option that sets the place
+CHOOSE = "choose a folder you can write to with {}=FOLDER"  # takes the option that sets the folder
 RUN_ROOT = CHOOSE.format("run_root")
-READ_ONLY = "make the folder writable and run the same command again"  # for places that no option sets
+READ_ONLY = "make the folder writable and run the same command again"  # for folders that no option sets
 WRITING = ".writing-"  # prefix of temporary names
 ABANDONED = 86400.0  # seconds after which a temporary of another host counts as abandoned
 
 
 @contextmanager
-def writing(place: Path, remedy: str = RUN_ROOT) -> Iterator[None]:
-    """Turn a failed write to `place` into a one-line `UserError` with the remedy.
+def writing(path: Path, remedy: str = RUN_ROOT) -> Iterator[None]:
+    """Turn a failed write to `path` into a one-line `UserError` with the remedy.
 
     Raises:
         UserError: the disk is full, permission is denied, or the path can't be a folder.
@@ -42,12 +42,12 @@ def writing(place: Path, remedy: str = RUN_ROOT) -> Iterator[None]:
         number = error_number(error)
         if number is None:
             raise
-        raise UserError(unwritable(place, number, remedy)) from error
+        raise UserError(unwritable(path, number, remedy)) from error
 
 
-def unwritable(place: Path | str, number: int, remedy: str = RUN_ROOT) -> str:
-    """The message for system error `number` while writing to `place`. A full disk has a remedy of its own."""
-    return f"{place} can't be written ({os.strerror(number)}): {REMEDIES.get(number, remedy)}"
+def unwritable(path: Path | str, number: int, remedy: str = RUN_ROOT) -> str:
+    """The message for system error `number` while writing to `path`. A full disk has a remedy of its own."""
+    return f"{path} can't be written ({os.strerror(number)}): {REMEDIES.get(number, remedy)}"
 
 
 def error_number(error: Exception) -> int | None:
@@ -75,10 +75,10 @@ def sync(path: Path) -> None:
 
 def write_text(path: Path, text: str, remedy: str = RUN_ROOT) -> None:
     """Replace `path` by `text` atomically: write a temporary, sync, rename. Raises `UserError` with the remedy."""
-    with writing(path, remedy), temporary(path) as place:
-        place.write_text(text, encoding="utf-8")
-        sync(place)
-        os.replace(place, path)
+    with writing(path, remedy), temporary(path) as new:
+        new.write_text(text, encoding="utf-8")
+        sync(new)
+        os.replace(new, path)
         sync(path.parent)
 
 
@@ -99,21 +99,21 @@ def new_folder(path: Path, replace: bool = True, remedy: str = RUN_ROOT) -> Iter
     Raises:
         UserError: it can't be written.
     """
-    with writing(path, remedy), temporary(path) as place:
-        place.mkdir()
-        yield place
-        for file in place.rglob("*"):
+    with writing(path, remedy), temporary(path) as new:
+        new.mkdir()
+        yield new
+        for file in new.rglob("*"):
             sync(file)
-        sync(place)
+        sync(new)
         try:
-            place.rename(path)
+            new.rename(path)
         except OSError as error:
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
                 raise
             if replace:
                 with temporary(path.with_name(f"old-{path.name}")) as old:
                     path.rename(old)
-                    place.rename(path)
+                    new.rename(path)
         sync(path.parent)
 
 
@@ -125,29 +125,29 @@ def temporary(path: Path) -> Iterator[Path]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     remove_temporaries(path.parent)
-    place = path.with_name(f"{WRITING}{path.name}.{os.getpid()}@{socket.gethostname()}")
-    remove(place)
+    new = path.with_name(f"{WRITING}{path.name}.{os.getpid()}@{socket.gethostname()}")
+    remove(new)
     try:
-        yield place
+        yield new
     finally:
-        remove(place)
+        remove(new)
 
 
 def remove_temporaries(folder: Path) -> None:
     """Remove temporaries of dead processes from a folder."""
-    for place in folder.glob(f"{WRITING}*"):
-        if abandoned(place):
-            remove(place)
+    for path in folder.glob(f"{WRITING}*"):
+        if abandoned(path):
+            remove(path)
 
 
-def abandoned(place: Path) -> bool:
+def abandoned(path: Path) -> bool:
     """Whether the process that made a temporary is gone, as far as this host can tell."""
-    name, _, host = place.name.rpartition("@")
+    name, _, host = path.name.rpartition("@")
     pid = name.rpartition(".")[2]
     if host == socket.gethostname() and pid.isdecimal():
         return not alive(int(pid))
     try:
-        return time.time() - place.lstat().st_mtime > ABANDONED
+        return time.time() - path.lstat().st_mtime > ABANDONED
     except FileNotFoundError:  # removed just now
         return False
 
@@ -163,9 +163,9 @@ def alive(pid: int) -> bool:
     return True
 
 
-def remove(place: Path) -> None:
+def remove(path: Path) -> None:
     """Remove a file, link or folder, if it exists."""
-    if place.is_dir() and not place.is_symlink():
-        shutil.rmtree(place, ignore_errors=True)
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
     else:
-        place.unlink(missing_ok=True)
+        path.unlink(missing_ok=True)

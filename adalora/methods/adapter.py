@@ -22,9 +22,9 @@ TENSORS, MEANING = "adapter.safetensors", "adapter.json"
 def save_adapter(folder: Path, model: nn.Module, meaning: Mapping[str, Any]) -> None:
     """Save what was trained (adapter, head) and the frozen factors of increments, under the model's own names."""
     tensors = {name: p.detach().cpu().contiguous() for name, p in own_parameters(model).items()}
-    with new_folder(folder) as place:
-        save_file(tensors, place / TENSORS)
-        (place / MEANING).write_text(json.dumps(meaning, indent=2) + "\n")
+    with new_folder(folder) as new:
+        save_file(tensors, new / TENSORS)
+        (new / MEANING).write_text(json.dumps(meaning, indent=2) + "\n")
 
 
 class Meaning(BaseModel, extra="allow"):

@@ -23,7 +23,7 @@ class BottleneckConfig(PlacedConfig):
         0.02, positive, help="standard deviation of both weights, biases 0: the model-wide rule of the released code"
     )
 
-    def places(self, targets: Mapping[str, str]) -> list[str]:
+    def module_names(self, targets: Mapping[str, str]) -> list[str]:
         allowed = [name for name, path in targets.items() if path.endswith(ATTENTION + FFN)]
         require(
             bool(allowed),
@@ -41,7 +41,7 @@ class BottleneckConfig(PlacedConfig):
     def size(self, shapes: Shapes) -> int | None:
         return self.width
 
-    def sized(self, size: int, shapes: Shapes) -> Self:
+    def with_size(self, size: int, shapes: Shapes) -> Self:
         return replace(self, width=size)
 
     def count(self, shapes: Shapes) -> Count:

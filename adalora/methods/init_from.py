@@ -57,11 +57,11 @@ def read_initial(config: MethodConfig) -> InitialAdapter | None:
         if not (tensor.is_floating_point() and tensor.isfinite().all()):
             raise Damaged(path, f"{key} has values that aren't finite", REMEDY)
         name = key.removeprefix(PREFIX).removesuffix(".weight")
-        place, _, last = name.rpartition(".")
+        module, _, last = name.rpartition(".")
         if last in FACTORS:
             if tensor.ndim != 2:
                 raise Damaged(path, f"{key} is of shape {tuple(tensor.shape)}, not a matrix", REMEDY)
-            modules.setdefault(place, {})[last] = tensor
+            modules.setdefault(module, {})[last] = tensor
         else:
             rest[key.removeprefix(PREFIX)] = tensor
     return InitialAdapter(adapter, modules, rest)

@@ -25,7 +25,7 @@ class MethodConfig:
     """A method's options, and its sizing as pure functions of options and shapes. Methods override what they need.
 
     `size` is an integer that a budget is solved for, such as LoRA's rank or the total number of triplets.
-    `sized(size, shapes)` gives the options at a size, `count(shapes)` their parameters.
+    `with_size(size, shapes)` gives the options at a size, `count(shapes)` their parameters.
     """
 
     lengths: ClassVar[tuple[str, ...]] = ()  # fields in optimizer steps: they scale with T
@@ -48,7 +48,7 @@ class MethodConfig:
         """The size if the user set it; None if the budget decides."""
         return None
 
-    def sized(self, size: int, shapes: Shapes) -> Self:
+    def with_size(self, size: int, shapes: Shapes) -> Self:
         """These options at `size` >= 1; parameters grow with it."""
         raise TypeError(f"{self.name} has no size that a budget could set")
 
@@ -60,7 +60,7 @@ class MethodConfig:
         """Adapter parameters at the start for methods that grow; None: the peak from `count`."""
         return None
 
-    def adapted(self, shapes: Shapes) -> Shapes:
+    def select(self, shapes: Shapes) -> Shapes:
         """The targets that the method adapts."""
         return shapes
 
@@ -68,7 +68,7 @@ class MethodConfig:
         """These options at a mean rank; None if the method has none, or can't have this one."""
         return None
 
-    def fitted(self, backbone: Any) -> Self:
+    def with_backbone(self, backbone: Any) -> Self:
         """These options with everything filled in that depends on `backbone`, its transformers configuration."""
         return self
 
@@ -78,7 +78,7 @@ class MethodConfig:
 
     # -- the length of the training, T
 
-    def planned(self, total_steps: int) -> Self:
+    def with_steps(self, total_steps: int) -> Self:
         """These options with lengths that are None filled in for T = `total_steps`.
 
         Raises:
@@ -118,7 +118,7 @@ class PlacedConfig(MethodConfig):
         super().__post_init__()
         require(self.modules != [], "method.modules=[]: give at least one of model.targets, or null for all")
 
-    def places(self, targets: Mapping[str, str]) -> list[str] | None:
+    def module_names(self, targets: Mapping[str, str]) -> list[str] | None:
         """The adapted modules, a subset of `model.targets` (short name -> path); None for all.
 
         Raises:
@@ -136,7 +136,7 @@ class RankConfig(PlacedConfig):
     def size(self, shapes: Shapes) -> int | None:
         return self.rank
 
-    def sized(self, size: int, shapes: Shapes) -> Self:
+    def with_size(self, size: int, shapes: Shapes) -> Self:
         return replace(self, rank=size)
 
     def count(self, shapes: Shapes) -> Count:
@@ -152,7 +152,9 @@ def given(config: MethodConfig, name: str) -> Any:
     """The value of an option that must be resolved by now. Raises `UserError` if it is None."""
     value = getattr(config, name)
     if value is None and name in config.lengths:
-        raise UserError(f"method.{name} is unset: {type(config).__name__}(...).planned(total_steps) fills the lengths")
+        raise UserError(
+            f"method.{name} is unset: {type(config).__name__}(...).with_steps(total_steps) fills the lengths"
+        )
     if value is None:
         raise UserError(f"method.{name} is unset: set it, or solve it from a budget (adalora.planning.budget.solve)")
     return value

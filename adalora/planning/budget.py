@@ -17,7 +17,7 @@ from adalora.errors import UserError
 from adalora.methods.discovery import create
 from adalora.methods.options import Count, MethodConfig, PlacedConfig, Shapes
 from adalora.methods.protocol import Method
-from adalora.places import CONF
+from adalora.paths import CONF
 
 TOLERANCE = 0.05  # share of the budget by which a setting may miss it
 
@@ -89,7 +89,7 @@ def solve(model: Model, method: MethodConfig, budget: Budget, built: nn.Module, 
         UserError: no size comes within 5 % of the budget; the message names the nearest.
     """
     head, params = head_size(built, model.head), in_parameters(budget, built)
-    method = method.fitted(built.config)
+    method = method.with_backbone(built.config)
     if not method.has_budget:
         adapter = trained_in_place(create(method), built, shapes, model.head)
         if adapter == 0:
@@ -99,17 +99,19 @@ def solve(model: Model, method: MethodConfig, budget: Budget, built: nn.Module, 
 
     published = budget.settings.get(model.name, {}).get(method.name, {})
     if isinstance(method, PlacedConfig):
-        usual = type(method)().places(model.targets)
-        published = published if method.places(model.targets) == usual else {}  # it belongs to the paper's modules
+        usual = type(method)().module_names(model.targets)
+        published = (
+            published if method.module_names(model.targets) == usual else {}
+        )  # it belongs to the paper's modules
     paper, size = fill(method, published), method.size(shapes)
     if published and paper == replace(method, **published):
         chosen, choice = paper, Choice.BUDGET
     elif size is not None:
-        chosen, choice = method.sized(size, shapes), Choice.USER
+        chosen, choice = method.with_size(size, shapes), Choice.USER
     elif budget.rank is not None and (ranked := at_rank(method, budget.rank, params, shapes)) is not None:
         chosen, choice = ranked, Choice.RANK
     else:
-        chosen, choice = method.sized(nearest(method, params, shapes), shapes), Choice.NEAREST
+        chosen, choice = method.with_size(nearest(method, params, shapes), shapes), Choice.NEAREST
 
     count = chosen.count(shapes)
     deviation = (count.kept - params) / params
@@ -139,11 +141,11 @@ def fill(config: MethodConfig, values: dict[str, Any]) -> MethodConfig:
 def at_rank(method: MethodConfig, rank: float, params: int, shapes: Shapes) -> MethodConfig | None:
     """The setting of mean rank `rank`, if the method has a mean rank and adapts all modules that make up `params`. Its
     scalars (AdaLoRA's singular values) are not counted."""
-    if round(rank * sum(map(sum, method.adapted(shapes).values()))) != params:
+    if round(rank * sum(map(sum, method.select(shapes).values()))) != params:
         return None
     config = method.at_rank(rank)
     size = None if config is None else config.size(shapes)
-    return None if config is None or size is None else config.sized(size, shapes)
+    return None if config is None or size is None else config.with_size(size, shapes)
 
 
 def nearest(method: MethodConfig, params: int, shapes: Shapes) -> int:
@@ -155,7 +157,7 @@ def nearest(method: MethodConfig, params: int, shapes: Shapes) -> int:
 
 def kept_at(method: MethodConfig, size: int, shapes: Shapes) -> int:
     """Kept parameters at a size."""
-    return method.sized(size, shapes).count(shapes).kept
+    return method.with_size(size, shapes).count(shapes).kept
 
 
 def below_and_above(method: MethodConfig, params: int, shapes: Shapes) -> tuple[int, int]:
@@ -184,7 +186,7 @@ def refusal(method: MethodConfig, budget: str, params: int, count: Count, shapes
     """Explain why a budget can't be met, and name the nearest that can."""
     reachable = []
     for size in sorted(set(below_and_above(method, params, shapes))):
-        config = method.sized(size, shapes)
+        config = method.with_size(size, shapes)
         reachable.append(f"{config.describe()} = {kept_at(method, size, shapes):,}")
     return (
         f"budget={budget} is {params:,} adapter parameters, but {method.name} on {model.title} has {count.kept:,}, "

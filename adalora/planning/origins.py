@@ -15,7 +15,7 @@ from adalora.backbones.options import GENERIC
 from adalora.config.lengths import NEAR, at_steps
 from adalora.config.schema import TRAINING_LENGTHS, Config, Resolved
 from adalora.methods.options import MethodConfig
-from adalora.places import CONF
+from adalora.paths import CONF
 from adalora.planning.identity import scored_options
 from adalora.records.result import Option, Origin
 

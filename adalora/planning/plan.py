@@ -145,7 +145,7 @@ def resolve(options: Config, facts: Facts) -> Plan:
     if scaled:
         notes.append(f"lengths scaled from {options.recipe.total_steps} to {total_steps} steps: {', '.join(scaled)}")
     notes.extend(sized)
-    adapted = dict(solution.config.adapted(shapes))
+    adapted = dict(solution.config.select(shapes))
     if model.pos_query_base_only and create(method).increments and adapted.keys() & set(position_queries(built)):
         notes.append(CARD_ONLY)
     if solution.choice == Choice.FIXED:

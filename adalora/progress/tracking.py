@@ -16,7 +16,7 @@ from adalora import __version__
 from adalora.config.schema import Resolved
 from adalora.files.reading import read_lines
 from adalora.files.writing import write_text, writing
-from adalora.places import ROOT
+from adalora.paths import ROOT
 from adalora.records.provenance import commit
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adalora import __version__
-from adalora.places import ROOT
+from adalora.paths import ROOT
 
 if TYPE_CHECKING:
     import torch

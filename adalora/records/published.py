@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from adalora.errors import UserError
-from adalora.places import PAPER
+from adalora.paths import PAPER
 from adalora.records.variant import RANK, Run, Variant, variant
 
 FILES = ("adalora_tables.csv", "increlora_tables.csv")

@@ -182,13 +182,13 @@ def portable(command: list[str]) -> list[str]:
     return [text for text in command if text.split("=")[0].lstrip("+~") not in MACHINE]
 
 
-def read_result(place: Path) -> Result:
+def read_result(source: Path) -> Result:
     """Read a result from a run folder or a record.
 
     Raises:
         Damaged: it is missing, has another schema, or fails its checksum.
     """
-    path, remedy = (place if place.suffix == ".json" else place / NAME), "run it again"
+    path, remedy = (source if source.suffix == ".json" else source / NAME), "run it again"
     schema = read_json(path, dict[str, Any], remedy).get("schema")
     if schema != SCHEMA:
         of = f"it has result schema {schema}" if isinstance(schema, int) else "it isn't a result of this suite"

@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field, FiniteFloat, NonNegativeInt
 
 from adalora.errors import UserError
 from adalora.files.reading import read_yaml
-from adalora.places import RESULTS
+from adalora.paths import RESULTS
 
 FILE = "study.yaml"
 Choices = Annotated[list[str], Field(min_length=1)]  # a choice can have several options, separated by spaces

@@ -103,12 +103,12 @@ def curves(points: Mapping[str, pd.DataFrame], names: Sequence[str], x: str, y: 
     return figure
 
 
-def legend(place: Axes | Figure) -> None:
+def legend(parent: Axes | Figure) -> None:
     """A legend below."""
-    if isinstance(place, Figure):
-        place.legend(*place.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
+    if isinstance(parent, Figure):
+        parent.legend(*parent.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
     else:
-        place.legend(loc="upper left", bbox_to_anchor=(0, -0.22))
+        parent.legend(loc="upper left", bbox_to_anchor=(0, -0.22))
 
 
 def against_size(points: pd.DataFrame, names: Sequence[str], y: str) -> Figure:

@@ -71,27 +71,27 @@ def read(*roots: Path) -> tuple[pd.DataFrame, list[str]]:
             raise UserError(f"{root}: no such folder: give the runs' with --runs FOLDER")
         files = {*root.rglob(NAME), *root.rglob(RECORDS)}
         for path in sorted(files, key=lambda path: path.relative_to(root).as_posix()):
-            place = path.relative_to(root).as_posix()
+            label = path.relative_to(root).as_posix()
             own = path.parent if path.name == NAME else path
             try:
                 result = read_result(own)
             except Damaged as error:
-                skipped.append(f"{place}: {error.reason}")
+                skipped.append(f"{label}: {error.reason}")
                 continue
             name = f"seed{result.seed}-{result.key}"
             same = (result.key, result.task["name"], result.method["name"], budget_of(result))
             before = seen.get((root, *same)) or seen.get((result.commit, *same))  # another root may be another commit's
             if own.name != name and not own.name.endswith(f"-{name}.json"):
-                skipped.append(f"{place}: says seed {result.seed} and key {result.key}, but lies in {own.name}")
+                skipped.append(f"{label}: says seed {result.seed} and key {result.key}, but lies in {own.name}")
             elif before:
-                skipped.append(f"{place}: the same run as {before}")
+                skipped.append(f"{label}: the same run as {before}")
             else:
                 try:
                     rows += list(rows_of(own, result))
                 except (KeyError, TypeError) as error:
-                    skipped.append(f"{place}: it lacks something that tables need ({error})")
+                    skipped.append(f"{label}: it lacks something that tables need ({error})")
                     continue
-                seen[root, *same] = seen[result.commit, *same] = place
+                seen[root, *same] = seen[result.commit, *same] = label
     return frame_of(rows), skipped
 
 

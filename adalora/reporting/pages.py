@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from adalora.errors import UserError
 from adalora.files.reading import read_yaml
-from adalora.places import PAPER
+from adalora.paths import PAPER
 from adalora.records.published import BART, CONTRASTS, MODEL, Difference, Key, Published, model_of, read_paper, scores
 from adalora.records.studies import FILE as STUDY
 from adalora.records.studies import Study, read_study
@@ -125,8 +125,8 @@ def gather(*roots: Path) -> Findings:
     if frame.empty:
         note = f" ({len(skipped)} skipped, the first {skipped[0]})" if skipped else ""
         raise UserError(f"{', '.join(map(str, roots))} holds no finished run for a table{note}: run train.py first")
-    places = dict.fromkeys(place for root in roots for place in (root.resolve(), root.resolve().parent))
-    return findings(frame, skipped, [read_study(place) for place in places if (place / STUDY).is_file()])
+    folders = dict.fromkeys(folder for root in roots for folder in (root.resolve(), root.resolve().parent))
+    return findings(frame, skipped, [read_study(folder) for folder in folders if (folder / STUDY).is_file()])
 
 
 def findings(frame: pd.DataFrame, skipped: Sequence[str], studies: Sequence[Study]) -> Findings:

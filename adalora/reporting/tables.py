@@ -280,7 +280,7 @@ def write_tables(findings: Findings, out: Path, claims: bool = True) -> list[Pat
 
 def put(out: Path, name: str, text: str) -> Path:
     """Write a file into `out`. Raises `UserError`, which names --out."""
-    write_text(out / name, text, "choose another place with --out FOLDER")
+    write_text(out / name, text, "choose another folder with --out FOLDER")
     return out / name
 
 

@@ -60,8 +60,8 @@ class RunFolder:
     def lock(self) -> Iterator[None]:
         """Lock the folder for this process, and remove half-written files of dead processes."""
         with locked(self.path):
-            for place in self.path.rglob(f"{WRITING}*"):
-                remove(place)
+            for path in self.path.rglob(f"{WRITING}*"):
+                remove(path)
             yield
 
     @property

@@ -136,7 +136,7 @@ def fetch(repo: str, revision: str, needs: Needs, kind: Kind, local: str) -> Pat
         NotAvailable: the files aren't cached, and the hub can't be reached or doesn't give them.
         UserError: the repository lacks something, a download failed, or the cache can't be written.
     """
-    what, place = f"{kind} {repo}", cache_of(repo, kind)
+    what, root = f"{kind} {repo}", cache_of(repo, kind)
     folder = cached(repo, revision, kind)
     _, lacking = chosen(names_in(folder), needs)
     asked = ask(repo, revision, kind, TRIES if lacking else 1)
@@ -151,7 +151,7 @@ def fetch(repo: str, revision: str, needs: Needs, kind: Kind, local: str) -> Pat
         raise UserError(f"{what} at revision {revision} has no {' and no '.join(lacking)}: give another, or {local}")
     if constants.HF_HUB_DISABLE_PROGRESS_BARS is None:
         enable_progress_bars()  # transformers' bars are switched off together with these
-    if not all((place / "snapshots" / asked.sha / name).exists() for name in names) and processes.rank() == 0:
+    if not all((root / "snapshots" / asked.sha / name).exists() for name in names) and processes.rank() == 0:
         say(f"downloading {what}, commit {asked.sha[:10]}")
     for name in names:
         try:
@@ -159,9 +159,9 @@ def fetch(repo: str, revision: str, needs: Needs, kind: Kind, local: str) -> Pat
         except Exception as error:
             raise failed(error, repo, revision, kind, name, local) from error
     with suppress(OSError):  # a shared cache may be read-only
-        (ref := place / "refs" / revision).parent.mkdir(parents=True, exist_ok=True)
+        (ref := root / "refs" / revision).parent.mkdir(parents=True, exist_ok=True)
         ref.write_text(asked.sha)
-    return place / "snapshots" / asked.sha
+    return root / "snapshots" / asked.sha
 
 
 @functools.cache
@@ -252,7 +252,7 @@ def failed(error: BaseException, repo: str, revision: str, kind: Kind, name: str
         error = error.__cause__
     code = error.response.status_code if isinstance(error, HfHubHTTPError) else 0
     if isinstance(error, OSError) and error.errno in UNWRITABLE:
-        return UserError(unwritable(constants.HF_HUB_CACHE, error.errno, "choose another place with HF_HOME"))
+        return UserError(unwritable(constants.HF_HUB_CACHE, error.errno, "choose another folder with HF_HOME"))
     if code >= 500 or (not code and isinstance(error, httpx2.TransportError | OSError | RuntimeError)):
         return UserError(
             f"the download of {name} of {kind} {repo} failed ({short(error)}): run the same command again, which keeps "

@@ -15,7 +15,7 @@ from adalora.config.mistakes import check_arguments, explain
 from adalora.config.recipes import aliases
 from adalora.config.schema import Config
 from adalora.errors import UserError
-from adalora.places import CONF
+from adalora.paths import CONF
 from adalora.planning.identity import cell_id
 from adalora.sweep.settings import Setting
 

@@ -38,14 +38,14 @@ def check_disk(root: Path, costs: Mapping[str, Cost], workers: int) -> str:
     Raises:
         UserError: there isn't enough.
     """
-    there = next(place for place in (root.absolute(), *root.absolute().parents) if place.exists())
+    there = next(path for path in (root.absolute(), *root.absolute().parents) if path.exists())
     largest = sorted((cost.checkpoints for cost in costs.values()), reverse=True)
     needed = sum(cost.disk for cost in costs.values()) + sum(largest[:workers])
     free = shutil.disk_usage(there).free
     line = f"about {needed / 1e9:.1f} GB of disk, {free / 1e9:.0f} GB are free"
     if needed > free:
         raise UserError(
-            f"{root}: the sweep needs {line}: free some, choose another place with run_root=FOLDER, "
+            f"{root}: the sweep needs {line}: free some, choose another folder with run_root=FOLDER, "
             "or run less at a time with ONLY= or SEEDS="
         )
     return line

@@ -18,7 +18,7 @@ from types import FrameType
 from typing import Literal
 
 from adalora.errors import BUSY, Terminated
-from adalora.places import ROOT
+from adalora.paths import ROOT
 from adalora.run.folder import note_failure
 from adalora.sweep.cells import Cell
 from adalora.sweep.worker import SWEEP, share

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from adalora.options import written
-from adalora.places import PAPER
+from adalora.paths import PAPER
 from adalora.records.published import DATASETS, identity, lora_ranks, named, read_all
 from adalora.records.variant import Variant
 

@@ -19,7 +19,7 @@ from pydantic import BaseModel
 from adalora.errors import UserError
 from adalora.files.reading import Damaged, read_json
 from adalora.files.writing import write_json
-from adalora.places import ROOT
+from adalora.paths import ROOT
 from adalora.sweep.cells import Cell
 
 SWEEPS = ".multirun"  # below the run root: one folder per sweep
@@ -87,11 +87,11 @@ def submit(cells: Sequence[Cell], slurm: Slurm, folder: Path) -> list[str]:
               "stderr_to_stdout")  # fmt: skip  # submitit's, whatever the scheduler
     found = []
     for number, start in enumerate(range(0, len(cells), MOST), start=1):
-        batch, place = cells[start : start + MOST], folder / f"array-{number}"
-        place.mkdir(parents=True)
-        write_json(place / CELLS, [{"cell": cell.id} for cell in batch])
+        batch, array = cells[start : start + MOST], folder / f"array-{number}"
+        array.mkdir(parents=True)
+        write_json(array / CELLS, [{"cell": cell.id} for cell in batch])
         try:
-            executor = submitit.AutoExecutor(place / JOBS / "%j", cluster="slurm", slurm_max_num_timeout=limit)
+            executor = submitit.AutoExecutor(array / JOBS / "%j", cluster="slurm", slurm_max_num_timeout=limit)
             executor.update_parameters(**{n if n in shared else f"slurm_{n}": v for n, v in own.items()})
             with redirect_stderr(io.StringIO()), executor.batch():  # the error has what sbatch says
                 jobs = [executor.submit(Job(cell.overrides)) for cell in batch]
@@ -112,7 +112,7 @@ def launcher_options(options: Sequence[str]) -> dict[str, Any]:
 
     from adalora.config import register
     from adalora.config.mistakes import explain
-    from adalora.places import CONF
+    from adalora.paths import CONF
 
     register()
     GlobalHydra.instance().clear()

@@ -63,9 +63,9 @@ def save(folder: Path, step: int, tensors: dict[str, Tensor], state: dict[str, A
     Raises:
         UserError: it can't be written; earlier ones are kept.
     """
-    with new_folder(folder / f"step-{step:08d}") as place:
-        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, place / TENSORS)
-        write_json(place / STATE, sealed(state | {"step": step, "tensors": sha256(place / TENSORS)}))
+    with new_folder(folder / f"step-{step:08d}") as new:
+        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, new / TENSORS)
+        write_json(new / STATE, sealed(state | {"step": step, "tensors": sha256(new / TENSORS)}))
     for old in steps(folder)[:-KEPT]:
         shutil.rmtree(old)
 
@@ -73,14 +73,14 @@ def save(folder: Path, step: int, tensors: dict[str, Tensor], state: dict[str, A
 def load(folder: Path) -> tuple[dict[str, Tensor], State, list[str]] | None:
     """Load the newest valid checkpoint, and name the damaged ones; None if there is no checkpoint."""
     damaged: list[str] = []
-    for place in reversed(steps(folder)):
+    for path in reversed(steps(folder)):
         try:
-            state = read_json(place / STATE, State, REMEDY)
-            tensors = read_tensors(place / TENSORS, REMEDY)
-            if state.tensors != sha256(place / TENSORS):
-                raise Damaged(place / TENSORS, "its checksum differs", REMEDY)
+            state = read_json(path / STATE, State, REMEDY)
+            tensors = read_tensors(path / TENSORS, REMEDY)
+            if state.tensors != sha256(path / TENSORS):
+                raise Damaged(path / TENSORS, "its checksum differs", REMEDY)
         except Damaged:
-            damaged.append(place.name)
+            damaged.append(path.name)
         else:
             return tensors, state, damaged
     if damaged:

@@ -19,7 +19,7 @@ from rich.console import Console
 
 from adalora.errors import UserError
 from adalora.files.writing import write_text
-from adalora.places import ROOT
+from adalora.paths import ROOT
 from adalora.records.provenance import commit, hardware, versions
 from scripts.bench import checkpointing, evaluation, growth, plain, startup, step, summarization
 from scripts.bench.page import write_page

@@ -55,7 +55,7 @@ def allocation(modules: int, rank: int, repeats: int) -> dict[str, Any]:
     for linear in linears.values():  # the base weights aren't used, so they are expanded from one number
         linear.weight = nn.Parameter(torch.zeros(1, 1).expand(768, 768), requires_grad=False)
         linear.bias = nn.Parameter(torch.zeros(768), requires_grad=False)
-    config = AdaLoRAConfig(init_rank=rank, target_rank=rank / 2, initial_steps=150, final_steps=450).planned(TOTAL)
+    config = AdaLoRAConfig(init_rank=rank, target_rank=rank / 2, initial_steps=150, final_steps=450).with_steps(TOTAL)
     model, method = nn.ModuleDict(linears), create(config)
     method.attach(model, linears, TOTAL)
     speed_up(model, method)

@@ -9,7 +9,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from matplotlib.figure import Figure
 
 from adalora.files.writing import write_text
-from adalora.places import ROOT
+from adalora.paths import ROOT
 from scripts.bench import evaluation, growth, startup, step, summarization
 
 PAGE, PICTURE = ROOT / "docs" / "performance.md", ROOT / "docs" / "performance.png"
@@ -39,10 +39,9 @@ def rendered(machines: dict[str, Figures]) -> str:
 
 def read_all(folder: Path) -> dict[str, Figures]:
     """Read the figures of every machine, by part (and precision, for steps)."""
-    places = sorted(place for place in folder.iterdir() if place.is_dir())
+    folders = sorted(path for path in folder.iterdir() if path.is_dir())
     return {
-        place.name: {path.stem: json.loads(path.read_text()) for path in sorted(place.glob("*.json"))}
-        for place in places
+        path.name: {path.stem: json.loads(path.read_text()) for path in sorted(path.glob("*.json"))} for path in folders
     }
 
 
@@ -55,8 +54,8 @@ def draw(machines: dict[str, Figures]) -> None:
         if name.startswith("step-")
     ]
     picture = Figure(figsize=(5 * len(parts), 3.2), layout="constrained")
-    for place, (machine, name, figures) in enumerate(parts, 1):
-        axes = picture.add_subplot(1, len(parts), place)
+    for number, (machine, name, figures) in enumerate(parts, 1):
+        axes = picture.add_subplot(1, len(parts), number)
         sides = {**figures["own"], **{side: v for side, v in figures["peers"].items() if side != "AdaLoRA"}}
         rates = {side: step.rate(values) for side, values in sides.items()}
         bars = axes.barh(

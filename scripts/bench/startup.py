@@ -10,7 +10,7 @@ from statistics import median
 from typing import Any
 
 from adalora.errors import UserError
-from adalora.places import ROOT
+from adalora.paths import ROOT
 
 IMPORTS = "importing torch and transformers"
 CLASS = "importing the model's class"

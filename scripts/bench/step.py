@@ -9,7 +9,7 @@ import psutil
 import torch
 
 from adalora.errors import UserError
-from adalora.places import ROOT
+from adalora.paths import ROOT
 from scripts.bench.lengths import grouped, in_random_order
 from scripts.bench.turns import Contender, contenders
 

@@ -3,7 +3,7 @@
 from statistics import median
 from typing import Any
 
-from adalora.places import ROOT
+from adalora.paths import ROOT
 from scripts.bench.lengths import documents
 from scripts.bench.turns import contenders
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from adalora.errors import UserError
-from adalora.places import ROOT
+from adalora.paths import ROOT
 
 CONTENDER = "scripts.bench.contender"
 

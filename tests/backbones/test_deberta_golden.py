@@ -39,7 +39,7 @@ def build(arrays, config, exact=False, bypassed=True):
     kind = config["variant"]
     names = set(model.state_dict())
     paths = [f"deberta.encoder.layer.{i}.{path}" for i in range(2) for path in PLACES.get(kind, PER_LAYER)]
-    method = create(CONFIGS[kind](config["method"]).planned(100))
+    method = create(CONFIGS[kind](config["method"]).with_steps(100))
     method.attach(model, {path: model.get_submodule(path) for path in paths}, total_steps=100)
     assert names <= set(model.state_dict())  # the base's names stay
     if exact:

@@ -114,7 +114,7 @@ def increlora_anywhere(row):
 FEW = 32  # evaluation rows that any interval has room for
 
 
-def fitted(config, steps=None, eval_rows=FEW):
+def settle(config, steps=None, eval_rows=FEW):
     """The configuration with its lengths for this many steps (default: the recipe's), and the notes."""
     training, method, notes = fit_lengths(config, config.method, steps or config.recipe.total_steps, eval_rows)
     return Resolved.of(config, config.model, method, config.budget, training), notes
@@ -134,7 +134,7 @@ def test_a_recipe_is_what_was_published(compose, task, recipe, row_type, budget)
     config = compose("model=deberta_v3_base", f"task={task}", "method=adalora", f"recipe={recipe}")
     # a run over the official rows takes the published lengths as they are
     eval_rows = sum(config.task.rows[split] for split in config.task.eval_splits)
-    resolved, notes = fitted(config, eval_rows=eval_rows)
+    resolved, notes = settle(config, eval_rows=eval_rows)
     assert in_force(resolved, expected) == expected
     assert notes == []
 
@@ -186,7 +186,7 @@ def test_the_baseline_shares_adalora_s_protocol(compose, task, recipe):
     )
     shared = {key for key in hyperparameters(published("merged", "0.3M")[task]) if not key.startswith("method.")}
     shared -= {"training.lr"}  # tuned a method
-    assert in_force(fitted(lora)[0], shared) == in_force(fitted(adalora)[0], shared)
+    assert in_force(settle(lora)[0], shared) == in_force(settle(adalora)[0], shared)
     assert lora.recipe.protocol == adalora.recipe.protocol
 
 
@@ -199,7 +199,7 @@ def test_the_recipes_differ_where_paper_and_scripts_do(compose):
             for recipe in ("paper", "official_scripts")
         )
         keys = hyperparameters(published("merged", "0.3M")[task])
-        one, other = in_force(fitted(paper)[0], keys), in_force(fitted(scripts)[0], keys)
+        one, other = in_force(settle(paper)[0], keys), in_force(settle(scripts)[0], keys)
         differ[task] = {key: (one[key], other[key]) for key in keys if one[key] != other[key]}
     assert {task: pairs for task, pairs in differ.items() if pairs} == {
         "cola": {"training.lr": (5e-4, 8e-4), "method.orthogonality": (0.5, 0.1)},
@@ -235,8 +235,8 @@ def lengths(resolved):
 def test_lengths_scale_in_proportion(compose):
     config = compose("task=cola")  # T = 6700
     before = deepcopy(config)
-    assert lengths(fitted(config)[0]) == (100, 100, 800, 3500, 10)
-    resolved, notes = fitted(config, 3350)
+    assert lengths(settle(config)[0]) == (100, 100, 800, 3500, 10)
+    resolved, notes = settle(config, 3350)
     assert lengths(resolved) == (50, 50, 400, 1750, 5)
     assert resolved.training.total_steps == 3350
     assert sorted(notes) == [
@@ -250,12 +250,12 @@ def test_lengths_scale_in_proportion(compose):
 
 
 def test_lengths_grow_too(compose):
-    assert lengths(fitted(compose("task=cola"), 13400)[0]) == (200, 200, 1600, 7000, 20)
+    assert lengths(settle(compose("task=cola"), 13400)[0]) == (200, 200, 1600, 7000, 20)
 
 
 def test_nothing_else_changes(compose):
     config = compose("task=cola")
-    resolved, _ = fitted(config, 3350)
+    resolved, _ = settle(config, 3350)
     training, method = vars(resolved.training), vars(resolved.method)
     assert {key for key, value in vars(config.training).items() if training[key] != value} == {
         "warmup_steps",
@@ -269,7 +269,7 @@ def test_nothing_else_changes(compose):
 
 
 def test_what_the_user_set_stays(compose):
-    resolved, notes = fitted(compose("task=cola", "training.warmup_steps=33", "method.initial_steps=90"), 3350)
+    resolved, notes = settle(compose("task=cola", "training.warmup_steps=33", "method.initial_steps=90"), 3350)
     assert lengths(resolved) == (33, 50, 90, 1750, 5)
     assert sorted(notes) == [
         "method.final_steps 3500 -> 1750",
@@ -284,55 +284,55 @@ def test_a_length_set_in_a_file_stays_too(compose_with, tmp_path):
     (tmp_path / "mine" / "short.yaml").write_text("# @package training\nwarmup_steps: 33\nmax_steps: 3350\n")
     config = compose_with(tmp_path, "task=cola", "+mine=short")
     assert config.training.max_steps == 3350
-    assert lengths(fitted(config, 3350)[0]) == (33, 50, 400, 1750, 5)
+    assert lengths(settle(config, 3350)[0]) == (33, 50, 400, 1750, 5)
 
 
 def test_another_length_of_the_recipe_scales(compose):
     config = compose("task=cola", "recipe.lengths.warmup_steps=1000")
-    assert lengths(fitted(config, 3350)[0]) == (500, 50, 400, 1750, 5)
+    assert lengths(settle(config, 3350)[0]) == (500, 50, 400, 1750, 5)
 
 
 def test_evaluations_see_no_more_rows_than_training(compose):
     config = compose("task=cola")  # evaluation every 100 steps of 32 rows
-    scaled, notes = fitted(config, 670, 1043)
+    scaled, notes = settle(config, 670, 1043)
     assert scaled.training.eval_steps == 33  # not 10: 33 x 32 are the first to be 1043 or more
     assert "training.eval_steps 100 -> 33" in notes
-    unchanged, notes = fitted(config, 670, 1_000_000)
+    unchanged, notes = settle(config, 670, 1_000_000)
     assert unchanged.training.eval_steps == 100
     assert not [note for note in notes if "eval_steps" in note]
-    assert fitted(config, 13400, 1_000_000)[0].training.eval_steps == 200
+    assert settle(config, 13400, 1_000_000)[0].training.eval_steps == 200
 
 
 def test_intervals_stay_at_1_or_more(compose):
-    assert lengths(fitted(compose("task=cola"), 10)[0]) == (0, 1, 1, 5, 1)
+    assert lengths(settle(compose("task=cola"), 10)[0]) == (0, 1, 1, 5, 1)
 
 
 @pytest.mark.parametrize("steps", [6700, 9000])
 def test_without_the_recipe_s_t_nothing_scales(compose, steps):
-    resolved, notes = fitted(compose("task=cola", "recipe.total_steps=null"), steps)
+    resolved, notes = settle(compose("task=cola", "recipe.total_steps=null"), steps)
     assert (lengths(resolved), notes) == ((100, 100, 800, 3500, 10), [])
 
 
 def test_unscaled_lengths_must_fit(compose):
     config = compose("task=cola", "recipe.total_steps=null")
     with pytest.raises(UserError, match=r"method\.initial_steps=800.*method\.final_steps=3500.*4300"):
-        fitted(config, 4300)
+        settle(config, 4300)
 
 
 def test_user_s_lengths_must_fit(compose):
     config = compose("task=cola", "method.final_steps=3000")
     with pytest.raises(UserError, match=r"method\.initial_steps=400.*method\.final_steps=3000.*3350"):
-        fitted(config, 3350)
+        settle(config, 3350)
 
 
 def test_without_a_recipe_the_method_fills_in_its_share(compose):
     config = compose("model=deberta_minilm", "task=rte", "method.mask_interval=10")
     assert config.recipe.source is None
-    resolved, notes = fitted(config, 1950)
+    resolved, notes = settle(config, 1950)
     # 15 and 45 % of T; the protocol's own lengths belong to T = 3900
     assert lengths(resolved) == (100, 50, 292, 877, 10)
     assert sorted(notes) == ["training.eval_steps 100 -> 50", "training.warmup_steps 200 -> 100"]
-    assert lengths(fitted(compose("model=deberta_minilm", "task=rte"), 1950)[0])[-1] == 1  # released default
+    assert lengths(settle(compose("model=deberta_minilm", "task=rte"), 1950)[0])[-1] == 1  # released default
 
 
 @pytest.mark.parametrize(
@@ -351,7 +351,7 @@ def test_increlora_s_recipe_beyond_glue_is_the_script(compose, model, task, budg
         expected |= {"training.eval_steps": int(row["steps_per_epoch"])}
     else:
         expected |= {"training.eval_steps": int(row["eval_steps"])}
-    assert in_force(fitted(config)[0], expected) == expected
+    assert in_force(settle(config)[0], expected) == expected
     assert config.recipe.source == row["source"]
     plan = make_plan(config, config.task.rows)
     assert (plan.config.method.target_rank, plan.config.method.add_rank) == (2, add_rank)

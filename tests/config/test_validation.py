@@ -250,32 +250,32 @@ def test_an_unknown_option_is_answered_with_the_known_ones(compose, overrides):
 def test_pruning_needs_a_step():
     config = AdaLoRAConfig(initial_steps=30, final_steps=70)
     with pytest.raises(UserError, match=r"method\.initial_steps=30"):
-        config.planned(100)
-    assert config.planned(101) == replace(config, mask_interval=1)
+        config.with_steps(100)
+    assert config.with_steps(101) == replace(config, mask_interval=1)
 
 
 def test_a_length_left_open_counts_when_filled():
     # final_steps becomes 45 of 100
     with pytest.raises(UserError, match=r"method\.initial_steps=55"):
-        AdaLoRAConfig(initial_steps=55).planned(100)
+        AdaLoRAConfig(initial_steps=55).with_steps(100)
 
 
 def test_lengths_left_open_are_shares_of_the_training():
-    planned = AdaLoRAConfig().planned(1000)
+    planned = AdaLoRAConfig().with_steps(1000)
     assert (planned.initial_steps, planned.final_steps) == (150, 450)
-    assert AdaLoRAConfig(final_steps=10).planned(1000).initial_steps == 150
+    assert AdaLoRAConfig(final_steps=10).with_steps(1000).initial_steps == 150
 
 
 def test_a_zero_is_not_a_length_left_open():
-    planned = AdaLoRAConfig(initial_steps=0, final_steps=0).planned(1000)
+    planned = AdaLoRAConfig(initial_steps=0, final_steps=0).with_steps(1000)
     assert (planned.initial_steps, planned.final_steps) == (0, 0)
 
 
 @pytest.mark.parametrize("steps", [1, 2, 3, 5])
 def test_the_shortest_trainings_have_room(steps):
-    planned = AdaLoRAConfig().planned(steps)
+    planned = AdaLoRAConfig().with_steps(steps)
     assert 0 <= planned.initial_steps + planned.final_steps < steps
 
 
 def test_lora_has_no_lengths():
-    assert LoRAConfig(rank=2).planned(1) == LoRAConfig(rank=2)
+    assert LoRAConfig(rank=2).with_steps(1) == LoRAConfig(rank=2)

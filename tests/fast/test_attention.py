@@ -28,7 +28,7 @@ def pair(length, adapted=True, base_only=False, **options):
         model = DebertaV2ForSequenceClassification(config)
         if adapted:
             model.requires_grad_(False)
-            method = create(AdaLoRAConfig(init_rank=2, target_rank=1).planned(10))
+            method = create(AdaLoRAConfig(init_rank=2, target_rank=1).with_steps(10))
             paths = [f"deberta.encoder.layer.{i}.{path}" for i in range(2) for path in MODULES]
             method.attach(model, {path: model.get_submodule(path) for path in paths}, 10)
             with torch.no_grad():

@@ -29,7 +29,7 @@ def sides(folder, compose, name, backbone, dtype):
     modules = compose("task=sst2" if backbone == "deberta" else "model=bart_large", f"method={config.name}")
     for fast in (False, True):
         model = (classifier(folder) if backbone == "deberta" else bart()).to(dtype)
-        method = create(config.fitted(model.config).planned(STEPS))
+        method = create(config.with_backbone(model.config).with_steps(STEPS))
         method.attach(model, targets_of(model, modules), STEPS)
         wake(model)
         torch._foreach_mul_([p.data for p in trained(model)], 0.3)
@@ -73,7 +73,7 @@ def fast_chain(name, **options):
     """A sped-up model of three modules, and its method."""
     torch.manual_seed(0)
     model = Chain([8, 8, 8, 6])
-    method = create(replace(CONFIGS[name], **options).planned(STEPS))
+    method = create(replace(CONFIGS[name], **options).with_steps(STEPS))
     method.attach(model, model.targets(), STEPS)
     wake(model)
     speed_up(model, method)
@@ -119,7 +119,7 @@ def test_a_pass_without_a_graph_between_forward_and_backward(tiny_model, compose
     gradients = []
     for between in (False, True):
         model = classifier(tiny_model).train()
-        method = create(CONFIGS["adalora"].planned(STEPS))
+        method = create(CONFIGS["adalora"].with_steps(STEPS))
         method.attach(model, targets_of(model, compose("task=sst2")), STEPS)
         wake(model)
         speed_up(model, method)

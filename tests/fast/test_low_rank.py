@@ -56,7 +56,7 @@ def toy(name, fast=True):
     """A model of three modules, its method, and its input."""
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(8, 8), nn.Tanh(), nn.Linear(8, 6), nn.Tanh(), nn.Linear(6, 8)).requires_grad_(False)
-    method = create(CONFIGS[name].planned(10))
+    method = create(CONFIGS[name].with_steps(10))
     method.attach(model, {str(i): model[i] for i in (0, 2, 4)}, 10)
     if fast:
         speed_up(model, method)

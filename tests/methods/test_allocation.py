@@ -72,7 +72,7 @@ def attached(**options):
     """AdaLoRA on two unlike linear layers, ten steps."""
     torch.manual_seed(0)
     net = nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 3)).double().requires_grad_(False)
-    method = AdaLoRA(AdaLoRAConfig(**{"init_rank": 3, "target_rank": 1.5, **options}).planned(10))
+    method = AdaLoRA(AdaLoRAConfig(**{"init_rank": 3, "target_rank": 1.5, **options}).with_steps(10))
     method.attach(net, {"0": net[0], "2": net[2]}, total_steps=10)
     return net, method
 

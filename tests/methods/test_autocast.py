@@ -18,7 +18,7 @@ BUSY = {"lora": {"orthogonality": 0.1}, "increlora": {"target_rank": 3, "initial
 def train(folder, config, modules, dtype, fast, autocast):
     """Train with autocast around `nothing`, the `model` or the `loop`. Returns losses, terms and parameters."""
     model = classifier(folder).to(dtype).train()
-    method = create(config.planned(STEPS))
+    method = create(config.with_steps(STEPS))
     method.attach(model, targets_of(model, modules), STEPS)
     wake(model)
     if fast:

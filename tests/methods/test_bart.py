@@ -50,7 +50,7 @@ def attach(model, compose):
 
     def go(name):
         targets = targets_of(model, compose("model=bart_large", f"method={CONFIGS[name].name}"))
-        method = create(CONFIGS[name].planned(20))
+        method = create(CONFIGS[name].with_steps(20))
         counted = method.config.count(shapes_of(targets)).peak if name in LOW_RANK + BOTTLENECK else None
         method.attach(model, targets, total_steps=20)
         return method, counted

@@ -321,7 +321,7 @@ def test_the_state_holds_what_goes_on():
 
 
 def test_a_training_too_short_to_grow_is_refused_with_what_to_do():
-    config = IncreLoRAConfig(target_rank=4, add_rank=1, top_h=1, interval=10).planned(100)
+    config = IncreLoRAConfig(target_rank=4, add_rank=1, top_h=1, interval=10).with_steps(100)
     shapes = {f"m{i}": (4, 4) for i in range(10)}
     with pytest.raises(UserError, match=r"40 ranks at step 310.*has 100.*method\.top_h=1.*method\.interval=10"):
         config.check(shapes, 100)
@@ -331,7 +331,7 @@ def test_a_training_too_short_to_grow_is_refused_with_what_to_do():
 @pytest.mark.parametrize("total_steps", [24, 100, 3900])
 @pytest.mark.parametrize("rank", [1.2, 2, 8])
 def test_what_is_left_open_ends_within_40_percent(rank, total_steps):
-    config = IncreLoRAConfig(target_rank=rank).planned(total_steps)
+    config = IncreLoRAConfig(target_rank=rank).with_steps(total_steps)
     growth = config.growth(72, total_steps)
     assert 0 < growth.last_step() <= 0.4 * total_steps
     if total_steps >= 100 and rank >= 2:

@@ -110,7 +110,7 @@ def test_the_count_doesn_t_depend_on_the_shapes(seed):
     ],
 )
 def test_what_is_open_follows_the_size(given, size, sizes):
-    found = LoRAMiniConfig(**given).sized(size, {"a": (20, 30)})
+    found = LoRAMiniConfig(**given).with_size(size, {"a": (20, 30)})
     assert (found.rank, found.inner_in, found.inner_out) == sizes
 
 

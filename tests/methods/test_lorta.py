@@ -134,7 +134,7 @@ def test_without_modules_only_the_square_modules_are_adapted():
     adapted = {path for path, module in net.targets().items() if isinstance(module, AdaptedLinear)}
     assert adapted == {path for path in net.targets() if path[-1] in "qkvo"}
     shapes = {path: tuple(module.weight.shape) for path, module in net.targets().items()}
-    assert set(method.config.adapted(shapes)) == adapted
+    assert set(method.config.select(shapes)) == adapted
 
 
 @pytest.mark.parametrize("rank", [2, 20])

@@ -31,7 +31,7 @@ def model(tiny_model):
 
 
 def attach(model, name, compose):
-    method = create(CONFIGS[name].planned(20))
+    method = create(CONFIGS[name].with_steps(20))
     targets = targets_of(model, compose("task=sst2", f"method={CONFIGS[name].name}"))
     method.attach(model, targets, total_steps=20)
     return method
@@ -164,7 +164,7 @@ def test_gradients_by_finite_differences(name):
     model = nn.ModuleDict({"linears": nn.Sequential(nn.Linear(8, 12), nn.Linear(12, 12), nn.Linear(12, 8))})
     model.double().requires_grad_(False).forward = lambda x: model["linears"](x)
     config = replace(CONFIGS[name], matrices=1) if name == "lorta" else CONFIGS[name]
-    create(config.planned(20)).attach(
+    create(config.with_steps(20)).attach(
         model, {f"linears.{i}": linear for i, linear in enumerate(model["linears"])}, total_steps=20
     )
     wake(model)
@@ -195,11 +195,11 @@ def test_bart_s_modules_are_adapted_and_merge(compose, name):
     model = bart()
     targets = targets_of(model, compose("model=bart_large"))
     shapes = shapes_of(targets)
-    method = create(CONFIGS[name].fitted(model.config).planned(20))
+    method = create(CONFIGS[name].with_backbone(model.config).with_steps(20))
     method.attach(model, targets, total_steps=20)
     assert method.config.count(shapes).peak == sum(p.numel() for p in trained(model))
     adapted = {path for path, module in model.named_modules() if isinstance(module, AdaptedLinear)}
-    assert adapted == set(method.config.adapted(shapes))
+    assert adapted == set(method.config.select(shapes))
     assert len(adapted) == (24 if name == "lorta" else 32)
     inputs = {"input_ids": torch.tensor([[0, 5, 6, 2]]), "decoder_input_ids": torch.tensor([[2, 0, 7]])}
     fresh = model(**inputs).logits

@@ -48,7 +48,7 @@ def config_of(kind, **more):
 @pytest.mark.parametrize("kind", TUNERS)
 def test_a_tuner_is_counted_trains_all_of_it_steps_aside_and_merges(model, targets, kind):
     shapes, before = shapes_of(targets), model(**INPUTS).logits
-    method = create(config_of(kind).planned(20))
+    method = create(config_of(kind).with_steps(20))
     method.attach(model, targets, total_steps=20)
     trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
     assert method.config.count(shapes).peak == sum(p.numel() for p in trained.values())
@@ -85,7 +85,7 @@ def test_the_size_grows_the_count_and_is_found_again(kind):
     method = PEFTConfig(type=kind, config={"init_r": 40} if kind == "ADALORA" else rest)
     counts = []
     for size in range(1, 5 if kind == "LOKR" else 7):  # LoKr's factors are full, and smaller, from some rank on
-        config = method.sized(size, shapes)
+        config = method.with_size(size, shapes)
         assert config.size(shapes) == size
         counts.append(config.count(shapes).kept)
     assert counts == sorted(set(counts))
@@ -133,7 +133,7 @@ def test_a_budget_is_solved_for_the_knob_and_a_tuner_without_one_is_asked(compos
 
 
 def test_the_orthogonality_term_is_peft_s_own(model, targets):
-    method = create(config_of("ADALORA", orth_reg_weight=0.3).planned(20))
+    method = create(config_of("ADALORA", orth_reg_weight=0.3).with_steps(20))
     method.attach(model, targets, total_steps=20)
     wake(model)
     out = method.tuner(**INPUTS, labels=torch.tensor([0, 1]))  # PEFT's wrapper adds the term to the loss
@@ -150,7 +150,7 @@ def test_ours_and_peft_s_adalora_prune_alike_step_by_step(tiny_model, compose):
         config_of("ADALORA", init_r=4, target_r=2, tinit=3, tfinal=8, lora_alpha=16, orth_reg_weight=0.1),
     ):
         model = classifier(tiny_model)
-        method = create(config.planned(total))
+        method = create(config.with_steps(total))
         method.attach(model, targets_of(model, compose("task=sst2", "method=peft")), total)
         parameters = trained(model)
         sides.append((model, method, parameters, torch.optim.AdamW(parameters, lr=0.02)))
@@ -215,4 +215,4 @@ def test_what_peft_refuses_in_the_modules_is_one_line():
 
 def test_a_schedule_without_room_is_refused():
     with pytest.raises(UserError, match=r"tinit=15 \+ method\.config\.tfinal=5 leave none of the 20"):
-        config_of("ADALORA", tinit=15, tfinal=5).planned(20)
+        config_of("ADALORA", tinit=15, tfinal=5).with_steps(20)

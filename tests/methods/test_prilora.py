@@ -69,10 +69,10 @@ def test_each_stack_of_layers_runs_over_the_whole_range(mean, ends):
 def test_every_size_has_more_parameters_than_the_one_before():
     shapes = paths("encoder.layer", 6, "a", "b") | paths("decoder.layer", 3, "a")
     method = PRILoRAConfig()
-    counts = [method.sized(size, shapes).count(shapes).kept for size in range(1, 40)]
+    counts = [method.with_size(size, shapes).count(shapes).kept for size in range(1, 40)]
     assert counts[0] == sum(16 for _ in shapes)  # rank 1 everywhere
     assert all(a < b for a, b in pairwise(counts))
-    assert all(method.sized(size, shapes).size(shapes) == size for size in range(1, 40))
+    assert all(method.with_size(size, shapes).size(shapes) == size for size in range(1, 40))
 
 
 def test_the_layer_of_a_target():
@@ -91,7 +91,7 @@ def model(tiny_model):
 
 
 def attach(model, config, compose, total=100):
-    method = create(config.planned(total))
+    method = create(config.with_steps(total))
     method.attach(model, targets_of(model, compose("task=sst2", f"method={config.name}")), total)
     for module in model.modules():
         if isinstance(module, nn.Dropout):
@@ -174,7 +174,7 @@ def toy(seed=0):
 def one_process(rank, place, queue):
     distributed.init_process_group("gloo", init_method=f"file://{place}", rank=rank, world_size=2)
     model, targets = toy()
-    method = create(PRILoRAConfig(mean_rank=2, beta=0).planned(10))
+    method = create(PRILoRAConfig(mean_rank=2, beta=0).with_steps(10))
     method.attach(model, targets, 10)
     x = torch.arange(48, dtype=torch.float64).sin().view(8, 6)
     model(x[rank::2])
@@ -243,7 +243,7 @@ def test_when_it_is_pruned():
             assert zeros == [[A.shape[1] // 2] * len(A) for A in method.factors]
             pruned.append(t)
     assert pruned == [7, 11, 13]
-    assert PRILoRAConfig().planned(1000).initial_steps == 150
+    assert PRILoRAConfig().with_steps(1000).initial_steps == 150
 
 
 def test_the_state_is_the_norms(model, compose):
@@ -307,7 +307,7 @@ def test_a_mean_rank_on_bart_large_is_lora_s_count(config):
 
 def test_padded_targets_are_left_out_of_the_decoder_s_norms():
     model = bart(layers=3, vocab_size=50, dropout=0.0).train()
-    method = create(PRILoRAConfig(mean_rank=2).planned(6))
+    method = create(PRILoRAConfig(mean_rank=2).with_steps(6))
     method.attach(model, bart_targets(model), 6)
     ids, labels = torch.randint(4, 50, (2, 9)), torch.tensor([[5, 6, 7, 2], [8, 2, -100, -100]])
 
@@ -328,7 +328,7 @@ def test_on_bart_it_trains_counts_and_merges(config):
     model = bart(layers=3, vocab_size=50, dropout=0.0)
     targets = bart_targets(model)
     shapes = {path: tuple(module.weight.shape) for path, module in targets.items()}
-    method = create(config.planned(6))
+    method = create(config.with_steps(6))
     method.attach(model, targets, 6)
     assert len(method.modules) == 48
     trained = [p for p in model.parameters() if p.requires_grad]

@@ -182,7 +182,7 @@ def trained(config, dims=(10, 14, 6, 9), total=40, steps=range(40), state=None, 
     """A small training; yields (t, gates after the optimizer, method) after each step."""
     torch.manual_seed(seed)
     net = Chain(dims)
-    method = attached(net, SoRA(config.planned(total)), total)
+    method = attached(net, SoRA(config.with_steps(total)), total)
     optimizer = build_optimizer(net, method, training(0.05, weight_decay=0.1))
     x, y = torch.randn(total, 8, dims[0]).double(), torch.randn(total, 8, dims[-1]).double()
     if state is not None:
@@ -297,8 +297,8 @@ def test_wrong_options_are_refused(values, message):
 
 def test_no_room_for_pruning_is_refused_unless_a_threshold_is_given():
     with pytest.raises(UserError, match="leave none of the 10"):
-        SoRAConfig(initial_steps=5, final_steps=5).planned(10)
-    assert SoRAConfig(initial_steps=5, final_steps=5, xi=0.1).planned(10).xi == 0.1
+        SoRAConfig(initial_steps=5, final_steps=5).with_steps(10)
+    assert SoRAConfig(initial_steps=5, final_steps=5, xi=0.1).with_steps(10).xi == 0.1
 
 
 def test_runs_end_at_the_budget_or_with_a_given_threshold_where_it_leads(start, tiny_run, tmp_path):

@@ -4,7 +4,7 @@ import hydra
 import pytest
 
 from adalora.config import register, validate
-from adalora.places import CONF
+from adalora.paths import CONF
 from adalora.planning.origins import origins
 from adalora.planning.plan import make_plan
 

@@ -107,7 +107,7 @@ def attach(compose, method):
 def test_a_method_without_its_size_says_so(compose, name):
     """No budget has filled the options."""
     with pytest.raises(UserError, match=r"method\.\w+"):
-        attach(compose, create(METHODS[name]().planned(10)))
+        attach(compose, create(METHODS[name]().with_steps(10)))
 
 
 @pytest.mark.parametrize(
@@ -123,7 +123,7 @@ def test_a_method_without_its_size_says_so(compose, name):
 def test_a_method_without_its_lengths_says_how_to_fill_them(compose, config):
     with pytest.raises(UserError, match=r"method\.\w+"):
         attach(compose, create(config))
-    attach(compose, create(config.planned(10)))
+    attach(compose, create(config.with_steps(10)))
 
 
 def test_a_plan_names_what_differs_from_the_recipe(compose):

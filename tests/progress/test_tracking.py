@@ -23,7 +23,7 @@ from adalora.training import loop
 from adalora.training.batches import LengthGroups
 from tasks.discovery import create
 from tasks.task_type import Split
-from tests.reporting.forged import make, planned, put
+from tests.reporting.forged import make, put, resolve_plan
 
 DOCS = (Path(__file__).parents[2] / "docs/wandb.md").read_text()
 NAMES = re.findall(r"^\| `([^`]+)` \|", DOCS, flags=re.M)
@@ -324,7 +324,7 @@ def test_samples_of_a_regression_show_the_error(compose):
 
 
 def test_the_paper_s_cell_stands_in_the_summary(compose):
-    run = planned(compose, "task=rte")
+    run = resolve_plan(compose, "task=rte")
     run["last"] = {"accuracy": 0.875, "loss": 0.5}
     assert beside_paper(run) == {"paper/accuracy": 87.36, "paper/difference": 0.14}
 
@@ -342,7 +342,7 @@ def test_the_paper_s_cell_stands_in_the_summary(compose):
     ],
 )
 def test_no_cell_of_the_paper_where_it_does_not_apply(compose, override, part, key, value):
-    run = planned(compose, "task=rte", override)
+    run = resolve_plan(compose, "task=rte", override)
     if key:
         run[part][key] = value
     assert beside_paper(run) == {}

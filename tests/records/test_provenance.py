@@ -2,7 +2,7 @@
 
 import subprocess
 
-from adalora.places import ROOT
+from adalora.paths import ROOT
 from adalora.records import provenance
 
 

@@ -11,7 +11,7 @@ import yaml
 
 from adalora.files.reading import adapter, sealed
 from adalora.methods.discovery import METHODS
-from adalora.places import CONF
+from adalora.paths import CONF
 from adalora.planning.origins import Known, decide, fixed_by_form, origins
 from adalora.planning.plan import make_plan
 from adalora.records.result import SCHEMA, UNCOUNTED, ModelPart, Result, TaskPart
@@ -64,7 +64,7 @@ def make(task="rte", method="adalora", budget="0.3M", seed=1, last=0.8628, best=
     return with_options(fields)
 
 
-def planned(compose, *overrides):
+def resolve_plan(compose, *overrides):
     """A result with the options that a run of these overrides would have."""
     config = compose(*overrides)
     plan = make_plan(config, config.task.rows)

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from adalora.places import PAPER, RESULTS, ROOT
+from adalora.paths import PAPER, RESULTS, ROOT
 from tests.reporting.forged import make, put
 
 WRITE = """

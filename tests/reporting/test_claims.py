@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from adalora.errors import UserError
-from adalora.places import PAPER
+from adalora.paths import PAPER
 from adalora.records.published import read_paper
 from adalora.reporting.claims import read_claims
 from adalora.reporting.frame import frame_of

@@ -8,11 +8,11 @@ import pytest
 import yaml
 
 from adalora.methods.discovery import METHODS
-from adalora.places import PAPER
+from adalora.paths import PAPER
 from adalora.progress.watch import beside_paper
 from adalora.records.variant import describe, variant, variant_of
 from adalora.sweep.settings import published
-from tests.reporting.forged import lines_of, make, planned, with_options
+from tests.reporting.forged import lines_of, make, resolve_plan, with_options
 
 RANKS = {"adalora": {"init_rank": 3, "target_rank": 2.0}, "lora": {"rank": 2}, "increlora": {"target_rank": 2.0}}
 PRINTED = {  # AdaLoRA's Tables 4, 5 and 14 by hand: (page, task, method, budget, variant) -> value
@@ -153,7 +153,7 @@ def test_memory_and_time_stand_beside_table_15(tabulate):
     ],
 )
 def test_only_a_run_of_the_published_hyperparameters_stands_beside_the_number(compose, change, variant):
-    run = planned(compose, "task=rte", *change.split())
+    run = resolve_plan(compose, "task=rte", *change.split())
     assert describe(variant_of(run)) == variant
     assert bool(beside_paper(run)) == (variant in ("", "form=doublets"))  # Table 4 prints the latter
 
@@ -164,7 +164,7 @@ def test_only_a_run_of_the_published_hyperparameters_stands_beside_the_number(co
      "task=xsum method=lora model=bart_large budget=2.20%", "task=cola method=adalora"],
 )  # fmt: skip
 def test_what_a_recipe_sets_is_no_variant(compose, line):
-    assert variant_of(planned(compose, *line.split())) == variant({})
+    assert variant_of(resolve_plan(compose, *line.split())) == variant({})
 
 
 def test_a_task_of_ones_own_gets_a_table(tabulate):

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from adalora.places import ROOT
+from adalora.paths import ROOT
 from adalora.records.result import SCHEMA
 from adalora.reporting.frame import heads, read
 from adalora.reporting.pages import gather

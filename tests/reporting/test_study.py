@@ -11,7 +11,7 @@ import yaml
 
 from adalora.errors import UserError
 from adalora.files.reading import sealed
-from adalora.places import RESULTS
+from adalora.paths import RESULTS
 from adalora.records.studies import read_study
 from adalora.reporting.claims import read_claims
 from adalora.reporting.frame import heads

@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from adalora.errors import UserError
-from adalora.places import PAPER
+from adalora.paths import PAPER
 from adalora.records.published import read_paper, scores
 from adalora.records.variant import variant
 from adalora.reporting.cells import average

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from adalora.places import PAPER as FOLDER
+from adalora.paths import PAPER as FOLDER
 from adalora.records.published import read_paper
 from adalora.reporting.claims import Claim, Side, read_claims
 from adalora.reporting.verdicts import judge

@@ -3,7 +3,7 @@
 import pytest
 
 from adalora.errors import UserError
-from adalora.places import RESULTS
+from adalora.paths import RESULTS
 from adalora.records.studies import FILE, read_studies, read_study
 from adalora.reporting.study import records
 from adalora.sweep.cells import cells_of

@@ -42,7 +42,7 @@ def test_pruning_does_not_wait(budget):
 def test_no_step_of_a_method_waits(tiny_model, compose, name):
     total = 12  # AdaLoRA and SoRA prune between step 1 and the last but one, PRILoRA at the end
     model = classifier(tiny_model).float().train()
-    method = create(CONFIGS[name].planned(total))
+    method = create(CONFIGS[name].with_steps(total))
     method.attach(model, targets_of(model, compose("task=sst2", f"method={CONFIGS[name].name}")), total)
     speed_up(model, method)
     labels = torch.tensor([0, 1])

@@ -85,7 +85,7 @@ def test_factors_and_head_decay_and_biases_and_norms_do_not():
 
 
 def test_every_part_of_adalora_s_factors_decays():
-    method = create(AdaLoRAConfig(init_rank=3, target_rank=2, initial_steps=1, final_steps=1).planned(10))
+    method = create(AdaLoRAConfig(init_rank=3, target_rank=2, initial_steps=1, final_steps=1).with_steps(10))
     values = after_a_step_without_gradients(method)
     own = {name: value for name, value in values.items() if name.startswith("adapted.")}
     assert {own.pop("adapted.weight"), own.pop("adapted.bias")} == {1.0}

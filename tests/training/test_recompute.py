@@ -27,7 +27,7 @@ def step(model, method, **batch):
 
 def attached(model, name, config):
     """`model` with a method whose increment isn't 0, with dropout on its input where it has one."""
-    method = create(CONFIGS[name].planned(20))
+    method = create(CONFIGS[name].with_steps(20))
     method.attach(model, targets_of(model, config), total_steps=20)
     wake(model)
     return method

@@ -85,7 +85,7 @@ class AdaLoRAConfig(PlacedConfig):
     def size(self, shapes: Shapes) -> int | None:
         return None if self.target_rank is None else self.final_budget(len(shapes))
 
-    def sized(self, size: int, shapes: Shapes) -> Self:
+    def with_size(self, size: int, shapes: Shapes) -> Self:
         """`size` triplets in total. The initial rank is 1.5 times the mean (paper, Section 4.1); if it is set, it
         limits the mean."""
         mean, initial = size / len(shapes), self.init_rank
@@ -110,7 +110,7 @@ class AdaLoRAConfig(PlacedConfig):
         ranks = f"rank {initial}, fixed" if initial == target else f"rank {initial} -> {target:.4g}"
         return ranks if self.triplets else f"{ranks}, LoRA doublets"
 
-    def planned(self, total_steps: int) -> Self:
+    def with_steps(self, total_steps: int) -> Self:
         """`with_phases`, and a default mask interval of 1."""
         interval = 1 if self.mask_interval is None else self.mask_interval
         return with_phases(replace(self, mask_interval=interval), total_steps)

@@ -125,7 +125,7 @@ class IncreLoRAConfig(PlacedConfig):
         n = len(shapes)
         return None if self.target_rank is None else round(self.target_rank * n) - n * self.init_rank + 1
 
-    def sized(self, size: int, shapes: Shapes) -> Self:
+    def with_size(self, size: int, shapes: Shapes) -> Self:
         """A total rank of `size` - 1 beyond the initial one."""
         return replace(self, target_rank=self.init_rank + (size - 1) / len(shapes))
 
@@ -148,7 +148,7 @@ class IncreLoRAConfig(PlacedConfig):
             return f"rank {self.init_rank}, fixed"
         return f"rank {self.init_rank} -> {self.target_rank:.4g}, {self.add_rank} at a time"
 
-    def planned(self, total_steps: int) -> Self:
+    def with_steps(self, total_steps: int) -> Self:
         """Default to at most 15 growths over the first 40 % of T, the first at twice the interval (published scripts: 6
         to 42 growths over 20 to 65 % of T)."""
         interval = self.interval or max(1, int(GROWTH_SHARE * total_steps) // (GROWTHS + 1))

@@ -38,7 +38,7 @@ class LoRAMiniConfig(PlacedConfig):
     def size(self, shapes: Shapes) -> int | None:
         return None if None in (self.rank, self.inner_in, self.inner_out) else self.rank
 
-    def sized(self, size: int, shapes: Shapes) -> Self:
+    def with_size(self, size: int, shapes: Shapes) -> Self:
         """Fill in what is unset: r = `size` if a and b are set; a = b = r - 1 + `size` if r is; else a = b = `size` and
         r is half of that (ours). r is limited by a and b, and those by the modules' sides."""
         least = min(map(min, shapes.values()))

@@ -59,7 +59,7 @@ class LoRTAConfig(RankConfig):
             "it needs method.modules=null and method.matrices=null",
         )
 
-    def fitted(self, backbone: Any) -> Self:
+    def with_backbone(self, backbone: Any) -> Self:
         """`heads` defaults to the backbone's."""
         return replace(self, heads=backbone.num_attention_heads) if self.heads is None else self
 
@@ -68,7 +68,7 @@ class LoRTAConfig(RankConfig):
         total = given(self, "rank") * (grid.d + grid.d // heads + heads + grid.layers + grid.matrices)
         return Count(total, total)
 
-    def adapted(self, shapes: Shapes) -> Shapes:
+    def select(self, shapes: Shapes) -> Shapes:
         """The square modules, unless `modules` is set.
 
         Raises:
@@ -89,7 +89,7 @@ class LoRTAConfig(RankConfig):
         Raises:
             UserError: the modules' sides, `heads` and `matrices` are incompatible.
         """
-        shapes = self.adapted(shapes)
+        shapes = self.select(shapes)
         d = min(map(min, shapes.values()))
         first, slices = {}, 0
         for path, (d_out, d_in) in shapes.items():

@@ -56,10 +56,10 @@ def blank_modules(shapes: Shapes) -> nn.Module:
     root = nn.Module()
     for path, (d_out, d_in) in shapes.items():
         *parents, name = path.split(".")
-        place = root
+        module = root
         for parent in parents:
-            if not hasattr(place, parent):
-                place.add_module(parent, nn.Module())
-            place = place.get_submodule(parent)
-        place.add_module(name, nn.Linear(d_in, d_out, device="meta"))
+            if not hasattr(module, parent):
+                module.add_module(parent, nn.Module())
+            module = module.get_submodule(parent)
+        module.add_module(name, nn.Linear(d_in, d_out, device="meta"))
     return root.requires_grad_(False)

@@ -87,7 +87,7 @@ class PEFTConfig(PlacedConfig):
             raise UserError(f"method.config.{kind.knob}={value}: on these modules allowed are {some}")
         return sizes.index(value) + 1
 
-    def sized(self, size: int, shapes: Shapes) -> Self:
+    def with_size(self, size: int, shapes: Shapes) -> Self:
         """The size-th value of the knob, at most its last. For ADALORA the initial rank is 1.5 times the target, as in
         ours; if it is set, the target stays below it."""
         kind = TUNERS[self.type]
@@ -113,7 +113,7 @@ class PEFTConfig(PlacedConfig):
             return f"ADALORA, rank {self.config['init_r']} -> {self.config['target_r']}"
         return ", ".join([self.type, *(f"{name} {value}" for name, value in self.config.items())])
 
-    def planned(self, total_steps: int) -> Self:
+    def with_steps(self, total_steps: int) -> Self:
         """For ADALORA, default to tinit = 15 % and tfinal = 45 % of T, as in ours."""
         if not self.adaptive:
             return self

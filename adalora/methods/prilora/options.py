@@ -47,7 +47,7 @@ class PRILoRAConfig(PlacedConfig):
     def size(self, shapes: Shapes) -> int | None:
         return None if self.mean_rank is None else 1 + round((self.mean_rank - 1) * longest_stack(shapes))
 
-    def sized(self, size: int, shapes: Shapes) -> Self:
+    def with_size(self, size: int, shapes: Shapes) -> Self:
         """The sum of ranks over the (longest) stack's layers is `size` - 1 more than with rank 1 everywhere."""
         return replace(self, mean_rank=1 + (size - 1) / longest_stack(shapes))
 
@@ -78,7 +78,7 @@ class PRILoRAConfig(PlacedConfig):
         pruned = f", {self.sparsity:.0%} of A pruned" if self.sparsity else ""
         return f"mean rank {self.mean_rank:.4g}, spread {self.spread:g}{pruned}"
 
-    def planned(self, total_steps: int) -> Self:
+    def with_steps(self, total_steps: int) -> Self:
         """Default to pruning every 40 steps, starting at 15 % of T as in AdaLoRA (ours)."""
         initial, interval = self.initial_steps, self.mask_interval
         return replace(

@@ -81,7 +81,7 @@ class SoRAConfig(PlacedConfig):
     def size(self, shapes: Shapes) -> int | None:
         return None if self.target_rank is None else round(self.target_rank * len(shapes))
 
-    def sized(self, size: int, shapes: Shapes) -> Self:
+    def with_size(self, size: int, shapes: Shapes) -> Self:
         """`size` gates in total. r_max is the paper's 8, or 1.5 times the mean if that is more (ours, as in AdaLoRA);
         if it is set, it limits the mean."""
         mean, most = size / len(shapes), self.max_rank
@@ -106,7 +106,7 @@ class SoRAConfig(PlacedConfig):
             return f"rank {most}, xi {xi:g} decides the final size"
         return f"rank {most}, fixed" if target == most else f"rank {most} -> {target:.4g}"
 
-    def planned(self, total_steps: int) -> Self:
+    def with_steps(self, total_steps: int) -> Self:
         """Default to AdaLoRA's phases, 15 % and 45 % of T (ours). With `xi` there are no phases: it acts at every
         step."""
         return self if self.xi is not None else with_phases(self, total_steps)
