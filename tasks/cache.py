@@ -14,7 +14,7 @@ from adalora.files.writing import CHOOSE, new_folder, sha256, write_json
 from tasks.discovery import create
 from tasks.options import Task
 
-LAYOUT = 5  # incremented when `features` of a type, or tokenizer loading, changes
+LAYOUT = 6  # incremented when `features` of a type, or tokenizer loading, changes
 SUMS = "sha256.json"  # file with the checksums of an entry's files
 ELSEWHERE = CHOOSE.format("cache_dir")
 
@@ -25,6 +25,7 @@ def tokenise(
     task: Task,
     tokenizer: PreTrainedTokenizerBase,
     tokenizer_digest: str,
+    training: bool,
     cache_dir: Path,
     warn: Callable[[str], None] = print,
 ) -> datasets.Dataset:
@@ -35,6 +36,7 @@ def tokenise(
         content: digest of the table.
         task: the task; its `tokens` options also determine the features.
         tokenizer, tokenizer_digest: the tokenizer and a digest of what it does.
+        training: whether they are training rows.
         cache_dir: the cache; an entry's name depends on all of the above.
         warn: called with a line for the user.
 
@@ -42,7 +44,7 @@ def tokenise(
         UserError: the cache can't be written.
     """
     options = {name: getattr(task, name) for name in task.tokenised}
-    parts = [LAYOUT, task.type, options, content, tokenizer_digest]
+    parts = [LAYOUT, task.type, options, content, tokenizer_digest, training]
     name = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:24]
     folder = cache_dir / "tokenised" / name
     try:
@@ -51,7 +53,7 @@ def tokenise(
         if folder.exists():
             warn(f"the token cache's {folder} is damaged ({error.reason}): recreated")
         datasets.disable_progress_bars()
-        save(create(task).features(table, tokenizer), folder, replace=folder.exists())
+        save(create(task).features(table, tokenizer, training), folder, replace=folder.exists())
     return datasets.load_from_disk(folder)
 
 

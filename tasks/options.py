@@ -1,6 +1,6 @@
 """Options shared by all tasks."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, NamedTuple
 
 from omegaconf import MISSING
@@ -56,6 +56,7 @@ class Task:
     max_length: int = option(MISSING, at_least(3))
     mean_length: float | None = option(None, positive)
     citation: str = MISSING
+    train_modules: list[str] = field(default_factory=list)  # paths of modules that are trained fully, besides the head
     data_dir: str | None = MISSING
     train_file: str | None = MISSING
     eval_file: str | None = MISSING

@@ -79,8 +79,9 @@ class TaskType(ABC, Generic[Options]):
         """
 
     @abstractmethod
-    def features(self, table: pa.Table, tokenizer: PreTrainedTokenizerBase) -> datasets.Dataset:
-        """The model's inputs: columns `input_ids`, `length` (tokens) and those of the type."""
+    def features(self, table: pa.Table, tokenizer: PreTrainedTokenizerBase, training: bool) -> datasets.Dataset:
+        """The model's inputs, for training or evaluation: columns `input_ids`, `length` (tokens) and those of the
+        type."""
 
     def notes(self, table: pa.Table, features: datasets.Dataset) -> list[str]:
         """Notes on a split's features, such as how many inputs were truncated."""

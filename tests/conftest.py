@@ -37,15 +37,16 @@ def golden():
 def compose():
     """`compose("task=rte", "seed=2")`: the committed configuration with these overrides, checked.
 
-    A BART model alone gets a task that it serves.
+    A model other than DeBERTa gets a task that it serves, if none is given.
     """
     register()
 
     @cache
     def composed(overrides: tuple[str, ...]):
         groups = {override.partition("=")[0]: override.partition("=")[2] for override in overrides}
-        if groups.get("model", "").startswith("bart") and "task" not in groups:
-            overrides = (*overrides, "task=xsum")
+        model = groups.get("model", "deberta")
+        if "task" not in groups and not model.startswith("deberta"):
+            overrides = (*overrides, "task=xsum" if model.startswith("bart") else "task=igbo")
         tree = composed_tree(overrides)
         with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
             return validate(tree, overrides)
@@ -179,6 +180,45 @@ def summaries(articles, tiny_bart, tmp_path):
         "task=xsum", f"task.data_dir={articles}", "model=bart", f"model.path={tiny_bart}", *short_run(tmp_path),
         "budget.rank=2", "training.lr=0.01", "training.max_grad_norm=1.0",
         "task.max_length=32", "task.max_target_length=8", "task.num_beams=2", "task.no_repeat_ngram=0",
+    ]  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def tiny_llama(tmp_path_factory, tiny_model):
+    """A folder with a random Llama of two layers, and the tiny tokenizer with BOS and EOS."""
+    from transformers import AutoTokenizer
+
+    from tests.tiny import decoder
+
+    folder = tmp_path_factory.mktemp("llama")
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
+    tokenizer.bos_token, tokenizer.eos_token = "[CLS]", "[SEP]"
+    tokenizer.save_pretrained(folder)
+    decoder(vocab_size=len(tokenizer), tie_word_embeddings=True).float().save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def texts(tmp_path_factory):
+    """Articles in the columns of Igbo news; each repeats one sentence."""
+    import random
+
+    import pyarrow as pa
+    import pyarrow.csv
+
+    folder, draw = tmp_path_factory.mktemp("texts"), random.Random(0)
+    for split, count in {"train": 96, "validation": 12}.items():
+        sentences = [f"the {draw.choice(WORDS[2:5])} was very {draw.choice(JUDGING)}" for _ in range(count)]
+        rows = {"text": [" ".join([sentence] * draw.randint(1, 4)) for sentence in sentences]}
+        pa.csv.write_csv(pa.table(rows), folder / f"{split}.csv")
+    return folder
+
+
+@pytest.fixture
+def causal_run(texts, tiny_llama, tmp_path):
+    return [
+        "task=igbo", f"task.data_dir={texts}", "model=decoder", f"model.path={tiny_llama}", *short_run(tmp_path),
+        "budget.rank=2", "training.lr=0.02", "task.max_length=32", "task.eval_length=16", "task.eval_stride=8",
     ]  # fmt: skip
 
 

@@ -50,7 +50,7 @@ def test_an_unknown_option_names_the_nearest_first(override, message):
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("budget=null", "budget=null doesn't exist: allowed are custom, "),
+        ("budget=null", "budget=null doesn't exist: allowed are "),
         ("task.labels=null", "a regression, which has no "),
         ("model.hub=null", "model.hub, model.package and model.path are all null"),
         ("method.target_rank=nan", "method.target_rank=nan: must be a finite number"),

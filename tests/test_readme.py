@@ -39,6 +39,7 @@ OFFLINE = {  # run as shown by tests/test_documented_commands.py
     "make compare A=adalora B=lora RUNS=results/pocket/runs",
     "python train.py task=rte budget=0.3M method=adalora dry_run=true",
     "python train.py task=rte method=adalora dry_run=true",
+    "python train.py task=igbo model=olmo2_7b method=adalora budget=rank8 dry_run=true",
     "python train.py model=deberta_minilm task=r8 budget=0.3M method=adalora",
     "python -m scripts.export RUN --to peft --out FOLDER",
     "python -m scripts.export RUN --to merged --out FOLDER",

@@ -3,6 +3,7 @@
 import itertools
 
 import torch
+import transformers
 from tokenizers import Tokenizer, models
 from torch import nn
 from transformers import (
@@ -51,6 +52,19 @@ def bart(width=16, layers=2, **options):
     for part in ("encoder", "decoder"):
         sizes |= {f"{part}_layers": layers, f"{part}_attention_heads": 2, f"{part}_ffn_dim": 2 * width}
     return BartForConditionalGeneration(BartConfig(**(sizes | options))).double().eval().requires_grad_(False)
+
+
+def decoder(kind="llama", **options):
+    """A random decoder of two layers with grouped-query attention, frozen: llama, olmo2, qwen2 or qwen3."""
+    torch.manual_seed(0)
+    names = {"llama": "Llama", "olmo2": "Olmo2", "qwen2": "Qwen2", "qwen3": "Qwen3"}
+    sizes = {
+        "vocab_size": 40, "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 4,
+        "num_key_value_heads": 2, "max_position_embeddings": 64, "initializer_range": 0.2,
+        "pad_token_id": 0, "bos_token_id": 2, "eos_token_id": 3,
+    }  # fmt: skip
+    config = getattr(transformers, f"{names[kind]}Config")(**(sizes | options))
+    return getattr(transformers, f"{names[kind]}ForCausalLM")(config).double().eval().requires_grad_(False)
 
 
 def targets_of(model, config):

@@ -13,10 +13,12 @@ from typing import Annotated, Any, TypeAlias
 import torch
 import transformers
 from pydantic import BaseModel, Field
+from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
+from adalora.backbones.gguf import convert
 from adalora.backbones.graft import graft
 from adalora.backbones.normaliser import with_own_normaliser
 from adalora.backbones.options import GENERIC, Model, differences
@@ -29,7 +31,12 @@ from adalora.sources.packaged import checksum, packaged_folder
 CONFIGS: dict[str, type[PreTrainedConfig]] = {
     "deberta-v2": transformers.DebertaV2Config,
     "bart": transformers.BartConfig,
+    "llama": transformers.LlamaConfig,
+    "olmo2": transformers.Olmo2Config,
+    "qwen2": transformers.Qwen2Config,
+    "qwen3": transformers.Qwen3Config,
 }
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 REMEDY = (
     "give a folder with config, weights and tokenizer as transformers saves them (model.path=FOLDER); remove a "
     "damaged download to fetch it again"
@@ -61,6 +68,7 @@ class Architecture(BaseModel):
     encoder_layers: Count = 1
     decoder_layers: Count = 1
     num_attention_heads: Count = 1
+    num_key_value_heads: Count | None = None
 
 
 @dataclass(frozen=True)
@@ -80,8 +88,8 @@ def architecture(model: Model, num_labels: int, folder: Path | None = None) -> P
         UserError: config.json is missing or damaged, or has another architecture.
     """
     values, path = dict(model.config), (folder or Path()) / "config.json"
-    if folder is not None and (model.path or model.package is None):
-        values = read_values(model.model_type, model.title, folder)
+    if folder is not None and not model.grafted:
+        values = read_values([model.model_type], model.title, folder)
     if model.model_type == "deberta-v2":
         values |= {"num_labels": num_labels, "cls_dropout": model.classifier_dropout}
     # DeBERTa's other attention is in fast/attention.py
@@ -90,19 +98,20 @@ def architecture(model: Model, num_labels: int, folder: Path | None = None) -> P
         return CONFIGS[model.model_type].from_dict(values, attn_implementation=attention)
 
 
-def read_values(model_type: str, title: str, folder: Path) -> dict[str, Any]:
-    """Read config.json. Raises `UserError` if it is missing or damaged, or of another type than `title` needs."""
+def read_values(types: Sequence[str], title: str, folder: Path) -> dict[str, Any]:
+    """Read config.json. Raises `UserError` if it is missing or damaged, or of a type that `title` isn't."""
     values = read_dict(folder / "config.json", Architecture, REMEDY)
-    if values["model_type"] != model_type:
-        raise UserError(f"{folder / 'config.json'} has model_type {values['model_type']}, {title} needs {model_type}")
+    if values["model_type"] not in types:
+        needs = " or ".join(types)
+        raise UserError(f"{folder / 'config.json'} has model_type {values['model_type']}, {title} needs {needs}")
     return values
 
 
-def read_architecture(model_type: str, title: str, folder: Path) -> dict[str, Any]:
+def read_architecture(types: Sequence[str], title: str, folder: Path) -> dict[str, Any]:
     """All values of config.json, with transformers' defaults for those it leaves out. Raises `UserError`."""
-    values = read_values(model_type, title, folder)
+    values = read_values(types, title, folder)
     with library_reads(folder / "config.json", REMEDY):
-        return CONFIGS[model_type].from_dict(values).to_dict()
+        return CONFIGS[values["model_type"]].from_dict(values).to_dict()
 
 
 def model_class(model: Model) -> type[PreTrainedModel]:
@@ -149,9 +158,11 @@ def locate(model: Model, cache_dir: str) -> Weights:
         folder, origin = Path(model.path).expanduser(), "path"
         if not folder.is_dir():
             raise UserError(f"model.path={model.path}: no such folder, give its place with model.path=FOLDER")
-    elif model.package:
-        folder = packaged_folder(model.package)
-        origin = f"package {model.package.name}=={model.package.version}"
+    elif package := model.package:
+        folder, origin = packaged_folder(package), f"package {package.name}=={package.version}"
+        if package.gguf:
+            folder = convert(folder / package.gguf, package, cache_dir)
+            origin += f", {package.gguf} dequantised"
     else:
         assert model.hub, "conf/model gives a hub repository, a package or a path"
         folder = fetch(model.hub, model.revision, NEEDS, "model", "model.path=FOLDER")
@@ -160,10 +171,10 @@ def locate(model: Model, cache_dir: str) -> Weights:
     if not weights:
         raise UserError(f"{folder} has no weights (model*.safetensors or pytorch_model*.bin)")
     names = [path.name for path in weights]
-    if model.package and not model.path:
+    if model.grafted:
         sums = [checksum(path) for path in sorted({*found(folder, (*CONFIG, *TOKENIZER)), *weights})]
         return Weights(folder, origin, hashlib.sha256("".join(sums).encode()).hexdigest(), names)
-    values = read_architecture(model.model_type, model.title, folder)
+    values = read_architecture([model.model_type], model.title, folder)
     for key in differences(model.config, values):
         raise UserError(
             f"{folder / 'config.json'} has {key}={values.get(key)}, not {model.config[key]} as {model.title}: choose "
@@ -204,15 +215,26 @@ def content_digest(model: Model, folder: Path, files: list[str]) -> str:
     """SHA-256 over the backbone as it is loaded: the values of its architecture, and every parameter's name, shape and
     fp32 values. Heads and tied copies don't count, nor the files' format or precision."""
     config = architecture(model, 2, folder)
-    loaded, missing = pretrained(transformers.AutoModel, config, folder, files)
+    loaded, missing = pretrained(transformers.AutoModel, config, folder, files, stored_dtype(folder, files))
     if missing:
         raise UserError(f"the weights in {folder} lack {missing[0]} and {len(missing) - 1} more")
     values = config.to_dict()
     found = hashlib.sha256(json.dumps({key: values[key] for key in sorted(model.config)}).encode())
     for name, parameter in sorted(loaded.named_parameters()):
         found.update(f"{name} {tuple(parameter.shape)}".encode())
-        found.update(parameter.detach().numpy().tobytes())
+        found.update(parameter.detach().float().numpy().tobytes())
     return found.hexdigest()
+
+
+def stored_dtype(folder: Path, files: list[str]) -> torch.dtype:
+    """bf16 if all weights are stored in it, which loads them in half the memory; else fp32."""
+    stored = set()
+    for name in files:
+        if not name.endswith(".safetensors"):
+            return torch.float32
+        with library_reads(folder / name, REMEDY), safe_open(folder / name, "pt") as tensors:
+            stored |= {tensors.get_slice(key).get_dtype() for key in tensors.keys()}  # noqa: SIM118 - not a dict
+    return torch.bfloat16 if stored == {"BF16"} else torch.float32
 
 
 def found(folder: Path, patterns: Sequence[str]) -> list[Path]:
@@ -221,7 +243,7 @@ def found(folder: Path, patterns: Sequence[str]) -> list[Path]:
 
 
 def load_model(model: Model, weights: Weights, num_labels: int) -> nn.Module:
-    """Build the model in fp32, with a new head initialised from torch's global generator.
+    """Build the model in `model.dtype`, with a new head in fp32, initialised from torch's global generator.
 
     fp32 is explicit because DeBERTaV3's weights on the hub are in half precision (D-dtype).
 
@@ -230,19 +252,21 @@ def load_model(model: Model, weights: Weights, num_labels: int) -> nn.Module:
     """
     config = architecture(model, num_labels, weights.folder)
     cls = model_class(model)
-    if model.package and not model.path:
+    if model.grafted:
         built = cls(config)
         graft(load_file(weights.folder / "model.safetensors"), built.base_model)
         return built
     head = tuple(f"{name}." for name in model.head)
-    loaded, missing = pretrained(cls, config, weights.folder, weights.files)
+    loaded, missing = pretrained(cls, config, weights.folder, weights.files, DTYPES[model.dtype])
     if absent := [key for key in missing if not key.startswith(head)]:
         raise UserError(f"the weights in {weights.folder} lack {absent[0]} and {len(absent) - 1} more")
     return loaded
 
 
-def pretrained(cls: Any, config: PreTrainedConfig, folder: Path, files: list[str]) -> tuple[nn.Module, list[str]]:
-    """Load weights in fp32, silently, and return the names of parameters that the files lack. Raises `UserError`."""
+def pretrained(
+    cls: Any, config: PreTrainedConfig, folder: Path, files: list[str], dtype: torch.dtype
+) -> tuple[nn.Module, list[str]]:
+    """Load weights as `dtype`, silently, and return the names of parameters that the files lack. Raises `UserError`."""
     transformers.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     with library_reads(folder, REMEDY):
@@ -250,7 +274,7 @@ def pretrained(cls: Any, config: PreTrainedConfig, folder: Path, files: list[str
             loaded, info = cls.from_pretrained(
                 folder,
                 config=config,
-                dtype=torch.float32,
+                dtype=dtype,
                 output_loading_info=True,
                 use_safetensors=files[0].startswith("model"),
                 weights_only=True,

@@ -9,7 +9,9 @@ from omegaconf import MISSING
 from adalora.options import check_options, folder_name, one_of, option, require, share
 from adalora.sources.options import Package
 
-GENERIC = {"deberta-v2": "deberta", "bart": "bart"}
+DECODERS = ("llama", "olmo2", "qwen2", "qwen3")
+"""Architectures of decoder language models, by transformers' names."""
+GENERIC = {"deberta-v2": "deberta", "bart": "bart"} | dict.fromkeys(DECODERS, "decoder")
 """The file in `conf/model` for any model of a type."""
 
 
@@ -29,9 +31,11 @@ class Model:
     targets: dict[str, str] = MISSING  # short name -> module path with {layer}
     architecture: str = ""  # transformers' class for the task, and
     head: list[str] = field(default_factory=list)  # its head modules, which are trained and never counted
+    train_modules: list[str] = field(default_factory=list)  # other modules that are trained fully, counted apart
     pos_query_base_only: bool = MISSING
     attention: str = MISSING
     classifier_dropout: float = option(MISSING, share)
+    dtype: str = option("fp32", one_of("fp32", "bf16"))  # of the frozen weights
 
     def __post_init__(self) -> None:
         check_options(self, "model")
@@ -44,6 +48,16 @@ class Model:
             self.attention in kinds,
             f"model.attention={self.attention}: allowed for {self.model_type} are {', '.join(kinds)}",
         )
+        require(
+            self.dtype == "fp32" or self.model_type in DECODERS,
+            f"model.dtype={self.dtype} is for decoders: leave it out for {self.model_type}, precision=bf16 computes in "
+            "bf16",
+        )
+
+    @property
+    def grafted(self) -> bool:
+        """Whether the weights are a package's BERT, put into the paper's architecture (graft.py)."""
+        return self.package is not None and self.package.gguf is None and not self.path
 
     def with_modules(self, modules: list[str]) -> "Model":
         """This backbone restricted to these targets. Raises `UserError` for an unknown one."""

@@ -7,7 +7,7 @@ from pathlib import Path
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
-from adalora.backbones.options import GENERIC, differences
+from adalora.backbones.options import DECODERS, GENERIC, differences
 from adalora.errors import UserError
 from adalora.paths import CONF
 
@@ -17,7 +17,8 @@ def settle(tree: DictConfig, overrides: Sequence[str]) -> DictConfig:
 
     The architecture decides: with the named backbone's, a folder or repository of the user's own is that backbone.
     With another, the configuration is composed anew as the generic model of the type, so that it has neither the name
-    of the named one nor its published hyperparameters and sizes.
+    of the named one nor its published hyperparameters and sizes. Of decoders many share an architecture, so another
+    repository is another model.
 
     Args:
         tree: the composed configuration.
@@ -32,14 +33,18 @@ def settle(tree: DictConfig, overrides: Sequence[str]) -> DictConfig:
         return tree
     from adalora.backbones.load import read_architecture  # imports torch
 
-    values = read_architecture(model.model_type, model.title if named(model) else model.model_type, found)
-    if named(model) and differences(model.config, values):
+    types = types_of(model)
+    values = read_architecture(types, model.title if named(model) else f"model={GENERIC[types[0]]}", found)
+    kind = values["model_type"]
+    elsewhere = kind in DECODERS and not model.path and own_hub(model) is not None
+    if named(model) and (kind != model.model_type or elsewhere or differences(model.config, values)):
         kept = [override for override in overrides if override.partition("=")[0] != "model"]
-        tree = hydra.compose("config", overrides=[*kept, f"model={GENERIC[model.model_type]}"])
+        tree = hydra.compose("config", overrides=[*kept, f"model={GENERIC[kind]}"])
         model = tree.model
     if not named(model):
         source = model.path or model.hub
-        model.title = f"{source_name(source)} ({model.model_type})"
+        model.model_type = kind
+        model.title = f"{source_name(source)} ({kind})"
         if OmegaConf.is_missing(model, "name"):
             model.name = source_name(source)
     for key in model.config:
@@ -47,9 +52,23 @@ def settle(tree: DictConfig, overrides: Sequence[str]) -> DictConfig:
     return tree
 
 
+def types_of(model: DictConfig) -> tuple[str, ...]:
+    """The types of architecture that a model may have."""
+    one = None if OmegaConf.is_missing(model, "model_type") else model.model_type
+    return DECODERS if one is None or one in DECODERS else (one,)
+
+
 def named(model: DictConfig) -> bool:
     """Whether `conf/model` has the architecture."""
     return not any(OmegaConf.is_missing(model.config, key) for key in model.config)
+
+
+def own_hub(model: DictConfig) -> str | None:
+    """The repository that the named model's file in `conf/model` gives, if both exist."""
+    if OmegaConf.is_missing(model, "name"):
+        return None
+    file = CONF / "model" / f"{model.name}.yaml"
+    return OmegaConf.load(file).hub if file.exists() else None
 
 
 def config_folder(model: DictConfig) -> Path | None:
@@ -66,13 +85,13 @@ def config_folder(model: DictConfig) -> Path | None:
             raise UserError(f"model.path={model.path}: no such folder")
         return None  # loading the weights reports it
     if named(model):
-        if OmegaConf.is_missing(model, "name"):
-            return None
-        own = CONF / "model" / f"{model.name}.yaml"
-        if model.package or not model.hub or not own.exists() or OmegaConf.load(own).hub == model.hub:
+        if model.package or model.hub in (None, own_hub(model)) or own_hub(model) is None:
             return None
     elif not model.hub:
-        raise UserError(f"a model of type {model.model_type} is needed: give model.path=FOLDER or model.hub=ID")
+        types = types_of(model)
+        raise UserError(
+            f"model={GENERIC[types[0]]} is any {' or '.join(types)}: give model.path=FOLDER or model.hub=ID"
+        )
     from adalora.sources.hub import fetch
 
     return fetch(model.hub, model.revision, {"config.json": [["config.json"]]}, "model", "model.path=FOLDER")

@@ -87,6 +87,7 @@ class Training:
     activation_checkpointing: bool = MISSING
     eval_batch_size: Any = option(MISSING, whole_or_auto)
     lr: float = option(MISSING, positive)
+    schedule: str = option("linear", one_of("linear", "cosine"))
     warmup_steps: int | None = option(MISSING, not_negative)
     weight_decay: float = option(MISSING, not_negative)
     max_grad_norm: float | None = option(MISSING, positive)
@@ -161,6 +162,10 @@ class Config:
             f"method.name={name} can't be set by hand: choose with method=..., allowed are {', '.join(METHODS)}",
         )
         _ = self.backbone  # raises if there is none
+        require(
+            self.model.dtype == "fp32" or self.precision == "bf16",
+            f"model.dtype=bf16 with precision={self.precision}: weights in bf16 compute in bf16, set precision=bf16",
+        )
         allowed = (*TRAINING_LENGTHS, *self.method.lengths)
         for key, value in self.recipe.lengths.items():
             require(key in allowed, f"recipe.lengths.{key}: method={name} has {nearest(key, allowed)}")
@@ -175,7 +180,10 @@ class Config:
                 f"task={self.task.name} is {self.task.type}, which {model.title} has no head for: choose a model of "
                 f"type {' or '.join(self.task.models)}"
             )
-        model = replace(model, architecture=served.architecture, head=list(served.head))
+        task = self.task
+        model = replace(
+            model, architecture=served.architecture, head=list(served.head), train_modules=task.train_modules
+        )
         names = self.method.module_names(model.targets) if isinstance(self.method, PlacedConfig) else None
         return model if names is None else model.with_modules(names)
 

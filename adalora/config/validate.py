@@ -27,8 +27,8 @@ def validate(tree: DictConfig, overrides: Sequence[str]) -> Config:
     except OmegaConfBaseException as error:
         raise UserError(explain_unresolved(error)) from error
     refuse_unknown(config, "")
-    if tree.model.get("head") or tree.model.get("architecture"):
-        raise UserError("model.head and model.architecture follow from the task: leave them out")
+    if any(tree.model.get(name) for name in ("head", "architecture", "train_modules")):
+        raise UserError("model.head, model.architecture and model.train_modules follow from the task: leave them out")
     return config
 
 

@@ -8,22 +8,26 @@ from adalora.export.trained import Trained
 
 LOADING = {
     "peft": """from peft import PeftModel
-from transformers import AutoConfig, {auto}
+from transformers import AutoConfig, AutoTokenizer, {auto}
 
-config = AutoConfig.from_pretrained("{out}")
-base = {auto}.from_pretrained("{base}", config=config, dtype="float32")
-model = PeftModel.from_pretrained(base, "{out}").eval()""",
+folder = "{out}"
+base = {auto}.from_pretrained("{base}", config=AutoConfig.from_pretrained(folder), dtype="{dtype}")
+model = PeftModel.from_pretrained(base, folder).eval()
+tokenizer = AutoTokenizer.from_pretrained(folder)""",
     "merged": """from transformers import AutoTokenizer, {auto}
 
-model = {auto}.from_pretrained("{out}").eval()
-tokenizer = AutoTokenizer.from_pretrained("{out}")""",
+folder = "{out}"
+model = {auto}.from_pretrained(folder, dtype="{dtype}").eval()
+tokenizer = AutoTokenizer.from_pretrained(folder)""",
     "card": """from pathlib import Path
 
 from adalora.export.trained import load_run
 
-model = load_run(Path("{out}")).model  # of this run's folder""",
+run = load_run(Path("{out}"))
+model, tokenizer = run.model, run.tokenizer""",
 }
 PACKAGED = """from peft import PeftModel
+from transformers import AutoTokenizer
 
 from adalora.backbones.load import load_model, locate
 from adalora.config import register, validate
@@ -33,13 +37,25 @@ register()
 with initialize_config_dir("/path/to/the/suite/conf", version_base="1.3"):
     options = ["model={model}", "task={task}"]
     config = validate(compose("config", overrides=options), options)
+folder = "{out}"
 base = load_model(config.backbone, locate(config.model, config.cache_dir), {outputs})
-model = PeftModel.from_pretrained(base, "{out}").eval()"""
+model = PeftModel.from_pretrained(base, folder).eval()
+tokenizer = AutoTokenizer.from_pretrained(folder)"""
+GENERATE = (
+    """print(tokenizer.decode(model.generate(**tokenizer("A text", return_tensors="pt"), max_new_tokens=32)[0]))"""
+)
+USING = {
+    "AutoModelForSequenceClassification": """inputs = tokenizer({texts}, return_tensors="pt")
+print(model.config.id2label[model(**inputs).logits.argmax(-1).item()])""",
+    "AutoModelForCausalLM": GENERATE,
+    "AutoModelForSeq2SeqLM": GENERATE,
+}
+"""What one does with the model, by transformers' class."""
 
 
 def base_of(config: Resolved) -> str | None:
-    """Hub id or folder of the backbone; None if only the suite can build it."""
-    return config.model.path or (None if config.model.package else config.model.hub)
+    """The backbone's id on the hub; None if it came from a package, or from a folder, whose path helps nobody else."""
+    return None if config.model.path or config.model.package else config.model.hub
 
 
 def card(trained: Trained, to: str, out: str) -> str:
@@ -47,7 +63,7 @@ def card(trained: Trained, to: str, out: str) -> str:
     config, result = trained.config, trained.result
     base, parameters, method = base_of(config), result["parameters"], result["method"]["name"]
     head = {"library_name": "peft" if to == "peft" else "transformers", "tags": ["adalora-suite", method]}
-    if base and not config.model.path:
+    if base:
         head["base_model"] = base
     budget = result["budget"]
     params = f" ({budget['params']:,} adapter parameters)" if budget["params"] else ""
@@ -57,7 +73,7 @@ def card(trained: Trained, to: str, out: str) -> str:
         f"# {result['model']['title']}, {config.task.title}, {method}", "",
         f"- Method: `{method}`, {trained.method.config.describe()}",
         f"- Budget: {budget['name']}{params}; trained {parameters['peak']:,}, kept {parameters['kept']:,}, "
-        f"head {parameters['head']:,} (not in the budget)",
+        f"head {parameters['head']:,} and modules {parameters.get('modules', 0):,} (not in the budget)",
         f"- Weights: of the last step, {result['last_step']:,}",
         f"- Data: {config.task.title}, {result['task']['origin']}: {rows}"
         + (" (not the official row counts)" if result["task"]["subset"] else ""),
@@ -77,17 +93,25 @@ def card(trained: Trained, to: str, out: str) -> str:
 
 
 def loading(trained: Trained, to: str, out: str, base: str | None) -> str:
-    """Code that loads the export."""
+    """Code that loads the export and uses it."""
     config = trained.config
+    packaged = to == "peft" and config.model.package is not None and not config.model.path
+    using = USING.get(config.task.auto_class, "")
+    texts = getattr(config.task, "text", [])
     values: dict[str, Any] = {
         "auto": config.task.auto_class,
         "out": out,
-        "base": base,
+        "base": base or f"the folder of {config.model.title}",
+        "dtype": {"fp32": "float32", "bf16": "bfloat16"}[config.model.dtype],
         "model": config.model.name,
         "task": config.task.name,
         "outputs": getattr(trained.model.config, "num_labels", 2),
+        "texts": ", ".join(['"A text"', '"another"'][: len(texts)]),
     }
-    return (PACKAGED if to == "peft" and base is None else LOADING[to]).format(**values)
+    if using and config.task.auto_class == "AutoModelForSequenceClassification" and not config.task.classes:
+        using = ""  # a regression
+    code = PACKAGED if packaged else LOADING[to]
+    return "\n\n".join(part.format(**values) for part in (code, using) if part)
 
 
 def ranks(found: dict[str, int]) -> list[str]:

@@ -22,7 +22,7 @@ To = Literal["peft", "merged", "card"]
 
 
 def export(
-    run: Path, to: To, out: Path, form: peft.Form = "auto", push: str | None = None, backbone: str | None = None
+    run: Path, to: To, out: Path, form: peft.Form = "lora", push: str | None = None, backbone: str | None = None
 ) -> None:
     """Write an export of a run into folder `out`, with a model card.
 
@@ -30,7 +30,7 @@ def export(
         run: the run folder.
         to: a PEFT adapter, a plain model with merged weights, or the card alone.
         out: a folder that is new or empty; for the card, one without README.md.
-        form: `lora` exports AdaLoRA's triplets as LoRA.
+        form: of AdaLoRA's triplets in PEFT.
         push: a repository on the hub to upload the folder to.
         backbone: the folder of the run's backbone, if that isn't where it was.
 
@@ -46,7 +46,7 @@ def export(
     transformers.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     trained = load_run(run, backbone)
-    text = card(trained, to, push or str(run if to == "card" else out))
+    text = card(trained, to, push or (run if to == "card" else out).name)
     if to == "card":
         with writing(out, ELSEWHERE):
             out.mkdir(parents=True, exist_ok=True)
@@ -67,7 +67,8 @@ def write(folder: Path, trained: Trained, to: To, form: peft.Form) -> None:
     if to == "merged":
         merged.save(folder, model, method)
     else:
-        peft.save(folder, model, method, config.model.head, base_of(config), config.task.peft_type, form)
+        whole = [*config.model.head, *config.model.train_modules]
+        peft.save(folder, model, method, whole, base_of(config), config.task.peft_type, form)
         base: Any = model
         base.config.save_pretrained(folder)  # for the class names, which PEFT's files lack
     trained.tokenizer.save_pretrained(folder)

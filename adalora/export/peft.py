@@ -1,9 +1,11 @@
 """Export an adapter for `peft.PeftModel.from_pretrained`.
 
 A method whose modules have `low_rank_factors()` becomes PEFT's LoRA: y = W x + B A x with the scale folded into B, so
-alpha = rank in `alpha_pattern` and `rank_pattern`; modules of rank 0 are left out. AdaLoRA stays AdaLoRA, with the
-surviving triplets and a boolean pattern from which PEFT infers the number of slots. Runs of `method=peft` use PEFT's
-own format. The head is included as `modules_to_save`.
+alpha = rank in `alpha_pattern` and `rank_pattern`; modules of rank 0 are left out. So does AdaLoRA by default: this
+form loads everywhere, also in servers that know no other, and PEFT warns of every key of its own AdaLoRA's rank
+pattern. In the form `adalora` it stays AdaLoRA, with the surviving triplets and a boolean pattern from which PEFT
+infers the number of slots: `method.init_from` of AdaLoRA starts from it. Runs of `method=peft` use PEFT's own format.
+Head and fully trained modules are included as `modules_to_save`.
 """
 
 from collections.abc import Sequence
@@ -24,12 +26,12 @@ from adalora.methods.peft.layer import PEFT
 from adalora.methods.protocol import Method
 
 PREFIX = "base_model.model."
-Form = Literal["auto", "lora"]
+Form = Literal["lora", "adalora"]
 Adapter = tuple[Any, dict[str, Tensor]]  # PEFT's config, and its tensors
 
 
 def save(
-    folder: Path, model: nn.Module, method: Method, head: Sequence[str], base: str | None, task_type: str, form: Form
+    folder: Path, model: nn.Module, method: Method, whole: Sequence[str], base: str | None, task_type: str, form: Form
 ) -> None:
     """Write adapter_config.json and adapter_model.safetensors.
 
@@ -37,25 +39,38 @@ def save(
         folder: an existing folder.
         model: the trained model with the method attached.
         method: the method.
-        head: trained head modules.
+        whole: the head's and other fully trained modules.
         base: hub id or folder of the backbone, if it has one.
         task_type: PEFT's task type, such as SEQ_CLS.
-        form: `lora` exports AdaLoRA's triplets as LoRA.
+        form: of AdaLoRA's triplets.
 
     Raises:
         UserError: PEFT can't express the adapter; the message says why.
     """
     config, tensors = adapter(model, method, form)
     config.task_type = task_type
-    config.modules_to_save = list(head) or None
+    whole = with_tied(model, whole)
+    config.modules_to_save = whole or None
     config.base_model_name_or_path = base
     config.inference_mode = True
-    for name in head:
+    for name in whole:
         for key, parameter in model.get_submodule(name).named_parameters():
             tensors[f"{PREFIX}{name}.{key}"] = parameter
     config.save_pretrained(str(folder))
     ready = {name: tensor.detach().contiguous().clone() for name, tensor in tensors.items()}
     save_file(ready, folder / "adapter_model.safetensors", metadata={"format": "pt"})
+
+
+def with_tied(model: nn.Module, modules: Sequence[str]) -> list[str]:
+    """The modules, and those that share a tensor with one of them: PEFT replaces each by a copy, which unties them."""
+    own = {id(p) for name in modules for p in model.get_submodule(name).parameters()}
+    tied = [
+        path
+        for path, module in model.named_modules()
+        if any(id(p) in own for p in module.parameters(recurse=False))
+        and not any(f"{path}.".startswith(f"{name}.") for name in modules)
+    ]
+    return [*modules, *tied]
 
 
 def adapter(model: nn.Module, method: Method, form: Form) -> Adapter:
@@ -65,8 +80,12 @@ def adapter(model: nn.Module, method: Method, form: Form) -> Adapter:
         raise UserError(f"PEFT can't express this adapter: {reason}")
     if isinstance(method, PEFT):
         return own(method)
-    if isinstance(method, AdaLoRA) and method.triplets and form == "auto":
-        return triplets(method)
+    if form == "adalora":
+        if isinstance(method, AdaLoRA) and method.triplets:
+            return triplets(method)
+        raise UserError(
+            f"--form adalora is for AdaLoRA's triplets, which {method.config.name} doesn't have: leave it out"
+        )
     name = method.config.name
     if not modules:
         raise UserError(f"{name} adds no increment to a linear layer, so PEFT has no format for it: try --to merged")

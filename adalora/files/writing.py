@@ -64,6 +64,13 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def umask() -> int:
+    """The permissions that the user withholds from new files."""
+    value = os.umask(0)
+    os.umask(value)
+    return value
+
+
 def sync(path: Path) -> None:
     """Flush a file or folder to disk (fsync)."""
     descriptor = os.open(path, os.O_RDONLY)
@@ -102,7 +109,10 @@ def new_folder(path: Path, replace: bool = True, remedy: str = RUN_ROOT) -> Iter
     with writing(path, remedy), temporary(path) as new:
         new.mkdir()
         yield new
+        mode = 0o666 & ~umask()
         for file in new.rglob("*"):
+            if file.is_file():
+                file.chmod(mode)  # safetensors creates files that only their owner may read
             sync(file)
         sync(new)
         try:

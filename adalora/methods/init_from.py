@@ -39,6 +39,27 @@ class InitialAdapter:
     modules: dict[str, dict[str, Tensor]]  # factors by module
     rest: dict[str, Tensor]  # everything else (the head), by parameter name
 
+    def describe(self) -> str:
+        """What comes in, in one line: type, ranks, whether anything was pruned, and other modules."""
+        kind, given = self.adapter.options["peft_type"], self.rank
+        ranks = [
+            int((factors["lora_E"] != 0).sum()) if "lora_E" in factors else len(factors["lora_A"])
+            for factors in self.modules.values()
+        ]
+        if kind == "ADALORA":
+            full = len(ranks) * self.adapter.options["init_r"]
+            size = f"initial rank {given}, "
+            untouched = all(not factors["lora_E"].any() for factors in self.modules.values())
+            if untouched or sum(ranks) == full:
+                size += "never pruned"
+            else:
+                size += f"pruned to {sum(ranks):,} of {full:,} triplets ({min(ranks)} to {max(ranks)} a module)"
+        else:
+            size = f"rank {min(ranks)}" + (f" to {max(ranks)}" if min(ranks) < max(ranks) else "")
+        rest = sorted({name.rpartition(".")[0] for name in self.rest})
+        more = f", with {', '.join(rest)}" if rest else ""
+        return f"starts from {self.adapter.folder.name}: {kind}, {size}, {len(ranks)} modules{more}"
+
     @property
     def rank(self) -> int:
         """The highest rank of any module; for AdaLoRA the initial rank."""
@@ -68,9 +89,9 @@ def read_initial(config: MethodConfig) -> InitialAdapter | None:
 
 
 def check_initial(
-    initial: InitialAdapter, config: MethodConfig, head: list[str], built: nn.Module, shapes: Shapes
+    initial: InitialAdapter, config: MethodConfig, whole: list[str], built: nn.Module, shapes: Shapes
 ) -> None:
-    """Reject an adapter of another base or task, by its shapes.
+    """Reject an adapter of another base or task, by its shapes. `whole` are the modules that are trained fully.
 
     Raises:
         UserError: it adapts a module that this run doesn't, has other shapes or a higher rank, or has unknown tensors.
@@ -100,12 +121,16 @@ def check_initial(
             )
         if rank > slots:
             raise UserError(f"{where} has rank {rank} at {path}, more than this run's {slots}: leave it open")
-    parameters = {name: p for part in head for name, p in built.get_submodule(part).named_parameters(prefix=part)}
+    parameters = {name: p for part in whole for name, p in built.get_submodule(part).named_parameters(prefix=part)}
+    shared: dict[int, Tensor] = {}
     for name, tensor in initial.rest.items():
         if name not in parameters:
             raise UserError(
-                f"{where} holds {name}, which this run doesn't have: its head is {', '.join(head) or 'empty'}"
+                f"{where} holds {name}, which isn't trained here, where {', '.join(whole) or 'only the adapter'} "
+                "is: if the model has it, list its module in task.train_modules"
             )
+        if not torch.equal(shared.setdefault(id(parameters[name]), tensor), tensor):
+            raise UserError(f"{where}: {name} is one tensor with another here, but they differ there")
         if parameters[name].shape != tensor.shape:
             raise UserError(
                 f"{where} was trained on another task: {name} is {tuple(tensor.shape)} there and "
@@ -130,6 +155,6 @@ def load_initial(config: MethodConfig, model: nn.Module) -> None:
             module.lora_E[:rank] = factors["lora_E"].to(module.lora_E) * relative
         else:
             module.lora_B[:, :rank] = factors["lora_B"].to(module.lora_B) * relative
-    parameters = dict(model.named_parameters())
+    parameters = dict(model.named_parameters(remove_duplicate=False))
     for name, tensor in initial.rest.items():
         parameters[name].copy_(tensor)

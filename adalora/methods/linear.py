@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from adalora.errors import UserError
-from adalora.methods.tensors import compute_type, own_dtype
+from adalora.methods.tensors import compute_type, own_dtype, trained_dtype
 
 M = TypeVar("M", bound=nn.Module)
 Undo = tuple[Callable[[], None], ...]
@@ -34,8 +34,8 @@ class AdaptedLinear(nn.Linear):
         self.undo: Undo = ()
 
     def zeros(self, *shape: int) -> nn.Parameter:
-        """A new parameter with W's dtype and device."""
-        return nn.Parameter(self.weight.new_zeros(shape))
+        """A new parameter on W's device, in W's dtype, or in fp32 if that has fewer bits."""
+        return nn.Parameter(self.weight.new_zeros(shape, dtype=trained_dtype(self.weight)))
 
     @property
     def is_merged(self) -> bool:
@@ -131,11 +131,11 @@ def adapted_modules(model: nn.Module) -> dict[str, AdaptedLinear]:
 
 
 def fold(module: AdaptedLinear, dtype: torch.dtype | None = None) -> nn.Linear:
-    """A plain module with W + delta W, computed in W's dtype regardless of autocast, as `dtype`; None: W's."""
+    """A plain module with W + delta W, computed in delta W's dtype regardless of autocast, as `dtype`; None: W's."""
     W, b = module.weight, module.bias
     plain = nn.Linear(module.in_features, module.out_features, b is not None, device="meta")
     with torch.inference_mode(False), torch.no_grad(), own_dtype(W):
-        whole = (W + module.delta_weight().to(W.dtype)).to(dtype or W.dtype)
+        whole = (W + module.delta_weight()).to(dtype or W.dtype)
         plain.weight = nn.Parameter(whole, requires_grad=W.requires_grad)
         plain.bias = b
     return plain

@@ -17,6 +17,11 @@ def compute_type(x: Tensor) -> torch.dtype:
     return torch.get_autocast_dtype(kind) if low else x.dtype
 
 
+def trained_dtype(weight: Tensor) -> torch.dtype:
+    """The dtype of what is trained beside a weight: the weight's, or fp32 if that has fewer bits."""
+    return torch.promote_types(weight.dtype, torch.float32)
+
+
 def own_dtype(x: Tensor) -> torch.autocast:
     """A context in which products on x's device have the dtype of their tensors, inside an autocast region too."""
     return torch.autocast(x.device.type, enabled=False)

@@ -24,16 +24,18 @@ TOLERANCE = 0.05  # share of the budget by which a setting may miss it
 
 @dataclass(frozen=True)
 class Counts:
-    """Parameter counts of a run. The head (pooler, classifier) is trained but never counted in a budget."""
+    """Parameter counts of a run. The head (pooler, classifier) and `task.train_modules` are trained but never counted
+    in a budget."""
 
     peak: int  # adapter parameters trained at once
     kept: int  # adapter parameters that the result needs (adaptive methods: at uniform allocation)
     head: int
+    modules: int = 0  # of `task.train_modules`
 
     @property
     def total(self) -> int:
-        """All trained parameters: peak adapter and head."""
-        return self.peak + self.head
+        """All trained parameters: peak adapter, head and modules."""
+        return self.peak + self.head + self.modules
 
 
 class Choice(Enum):
@@ -63,9 +65,9 @@ def shapes_of(targets: dict[str, nn.Linear]) -> dict[str, tuple[int, int]]:
     return {name: (module.out_features, module.in_features) for name, module in targets.items()}
 
 
-def head_size(model: nn.Module, head: list[str]) -> int:
-    """Number of parameters in the head modules."""
-    return sum(p.numel() for name in head for p in model.get_submodule(name).parameters())
+def size_of(model: nn.Module, modules: list[str]) -> int:
+    """Number of parameters in some modules; what they share counts once."""
+    return sum({id(p): p.numel() for name in modules for p in model.get_submodule(name).parameters()}.values())
 
 
 def in_parameters(budget: Budget, built: nn.Module) -> int:
@@ -88,21 +90,22 @@ def solve(model: Model, method: MethodConfig, budget: Budget, built: nn.Module, 
     Raises:
         UserError: no size comes within 5 % of the budget; the message names the nearest.
     """
-    head, params = head_size(built, model.head), in_parameters(budget, built)
+    whole, params = [*model.head, *model.train_modules], in_parameters(budget, built)
+    head, modules = size_of(built, model.head), size_of(built, model.train_modules)
     method = method.with_backbone(built.config)
     if not method.has_budget:
-        adapter = trained_in_place(create(method), built, shapes, model.head)
+        adapter = trained_in_place(create(method), built, shapes, whole)
         if adapter == 0:
-            raise UserError(f"method={method.name} finds nothing to train in {model.title}: choose another method")
-        counts = Counts(adapter, adapter, head)
+            what = f"method={method.name} ({method.describe()})"
+            raise UserError(f"{what} finds nothing to train in {model.title}: choose another method")
+        counts = Counts(adapter, adapter, head, modules)
         return Solution(method, "any", params, counts, None, Choice.FIXED)
 
     published = budget.settings.get(model.name, {}).get(method.name, {})
     if isinstance(method, PlacedConfig):
         usual = type(method)().module_names(model.targets)
-        published = (
-            published if method.module_names(model.targets) == usual else {}
-        )  # it belongs to the paper's modules
+        # it belongs to the paper's modules
+        published = published if method.module_names(model.targets) == usual else {}
     paper, size = fill(method, published), method.size(shapes)
     if published and paper == replace(method, **published):
         chosen, choice = paper, Choice.BUDGET
@@ -122,15 +125,16 @@ def solve(model: Model, method: MethodConfig, budget: Budget, built: nn.Module, 
         )
     if abs(deviation) > TOLERANCE and choice != Choice.BUDGET:
         raise UserError(refusal(method, budget.name, params, count, shapes, model))
-    return Solution(chosen, budget.name, params, Counts(count.peak, count.kept, head), deviation, choice)
+    return Solution(chosen, budget.name, params, Counts(count.peak, count.kept, head, modules), deviation, choice)
 
 
-def trained_in_place(method: Method, built: nn.Module, shapes: Shapes, head: list[str]) -> int:
-    """Count what a method without a size trains outside the head, by attaching it to a copy of `built`."""
+def trained_in_place(method: Method, built: nn.Module, shapes: Shapes, whole: list[str]) -> int:
+    """Count what a method without a size trains, by attaching it to a copy of `built`. Modules that are trained as a
+    `whole` anyway don't count."""
     built = deepcopy(built).requires_grad_(False)
     method.attach(built, {path: cast(nn.Linear, built.get_submodule(path)) for path in shapes}, total_steps=1)
-    heads = {id(p) for name in head for p in built.get_submodule(name).parameters()}
-    return sum(p.numel() for p in built.parameters() if p.requires_grad and id(p) not in heads)
+    others = {id(p) for name in whole for p in built.get_submodule(name).parameters()}
+    return sum(p.numel() for p in built.parameters() if p.requires_grad and id(p) not in others)
 
 
 def fill(config: MethodConfig, values: dict[str, Any]) -> MethodConfig:

@@ -14,7 +14,10 @@ from adalora.config.lengths import fit_lengths
 from adalora.config.schema import Config, Resolved, Training
 from adalora.records.result import UNCOUNTED
 
-MODEL_OPTIONS = ("targets", "head", "attention", "classifier_dropout", "pos_query_base_only")  # besides the weights
+MODEL_OPTIONS = ("targets", "head", "attention", "classifier_dropout", "pos_query_base_only", "dtype", "train_modules")
+"""Options of a backbone that change the numbers, besides the weights."""
+LATER: dict[str, Any] = {"dtype": "fp32", "schedule": "linear", "train_modules": []}
+"""Options that came after the first records, with what was before: left out then, so that keys stay the same."""
 
 
 def cell_id(config: Config) -> str:
@@ -56,11 +59,13 @@ def official_eval_rows(config: Config) -> int:
 
 def scored_options(config: Resolved) -> dict[str, Any]:
     """The options that change a run's numbers; paths, tracking, device and budget names don't."""
+    model = {name: getattr(config.model, name) for name in MODEL_OPTIONS}
+    training = {key: value for key, value in asdict(config.training).items() if key not in UNCOUNTED}
     return {
-        "model": {name: getattr(config.model, name) for name in MODEL_OPTIONS},
+        "model": {key: value for key, value in model.items() if value != LATER.get(key)},
         "task": {name: getattr(config.task, name) for name in config.task.scored},
         "method": asdict(config.method),
-        "training": {key: value for key, value in asdict(config.training).items() if key not in UNCOUNTED},
+        "training": {key: value for key, value in training.items() if value != LATER.get(key)},
         "seed": config.seed,
         "precision": config.precision,
     } | ({} if config.fast else {"fast": False})

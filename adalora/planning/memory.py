@@ -9,6 +9,7 @@ import torch
 from transformers import PreTrainedModel
 
 from adalora import processes
+from adalora.backbones.options import DECODERS
 from adalora.config.schema import PlannedTraining, Resolved
 from adalora.errors import UserError
 
@@ -90,10 +91,9 @@ def fit_batches(
 def training_memory(config: Resolved, built: PreTrainedModel, trained: int, rows: int) -> float:
     """Bytes of a training step with `rows` rows per pass, all at the maximum length.
 
-    Counts fp32 weights; gradients and two moments of trained parameters; and activations of s b h (34 + 5 a s / h)
-    bytes per layer in 16 bits (Korthikanti et al., arXiv 2205.05198, without recomputation), twice that in fp32, with
-    DeBERTa's attention scores three times. Activation checkpointing keeps each layer's input and one whole layer. The
-    paper measured 11.1 GB for LoRA on MNLI and 13.1 on SQuADv2 (Table 15); this gives 14.9 and 14.8.
+    Counts the weights; what is trained in fp32, its gradients and two moments; every layer's activations; and a
+    language model's logits. Activation checkpointing keeps each layer's input and one whole layer. The paper measured
+    11.1 GB for LoRA on MNLI and 13.1 on SQuADv2 (Table 15); this gives 14.9 and 14.8.
     """
     sizes: Any = built.config
     layers, layer = sizes.num_hidden_layers, layer_memory(config, built, rows)
@@ -101,17 +101,19 @@ def training_memory(config: Resolved, built: PreTrainedModel, trained: int, rows
         kept = layers * 4 * rows * config.task.max_length * sizes.hidden_size + layer
     else:
         kept = layers * layer
-    return float(weights_memory(built) + 12 * trained + kept)
+    logits = logits_memory(config, built, rows * config.task.max_length)
+    return float(weights_memory(config, built) + 12 * trained + kept + logits)
 
 
 def evaluation_memory(config: Resolved, built: PreTrainedModel, rows: int) -> float:
     """Bytes of an evaluation with `rows` rows per batch, all at the maximum length.
 
-    Counts the weights, the merged weights beside them, and two layers' activations; generation adds keys and values of
-    every beam, and the logits."""
+    Counts the weights, the merged weights beside them (a decoder's aren't merged), two layers' activations and a
+    language model's logits; generation adds keys and values of every beam, and the logits."""
     sizes: Any = built.config
-    task = config.task
-    total = 2 * weights_memory(built) + 2 * layer_memory(config, built, rows)
+    task, decoder = config.task, config.model.model_type in DECODERS
+    total = (1 if decoder else 2) * weights_memory(config, built) + 2 * layer_memory(config, built, rows)
+    total += logits_memory(config, built, rows * task.max_length)
     if task.generates is not None:
         beams, tokens = task.generates
         kept = 2 * sizes.decoder_layers * sizes.hidden_size * (beams * tokens + task.max_length)
@@ -120,14 +122,36 @@ def evaluation_memory(config: Resolved, built: PreTrainedModel, rows: int) -> fl
 
 
 def layer_memory(config: Resolved, built: PreTrainedModel, rows: int) -> float:
-    """Bytes of one layer's activations."""
+    """Bytes of one layer's activations that its backward pass needs, b rows of s tokens.
+
+    Encoders: s b h (34 + 5 a s / h) in 16 bits (Korthikanti et al., arXiv 2205.05198, without recomputation), twice
+    that in fp32, with DeBERTa's attention scores three times.
+
+    Decoders (ours, with h hidden, q query and i intermediate entries a token): the inputs of both norms in fp32; the
+    inputs of the adapted modules, 2 h + q + i; queries, keys and values as repeated for every query head, and their
+    result, 4 q; gate, its activation, and up, 3 i. Attention that isn't fused adds its scores twice.
+    """
     sizes: Any = built.config
     hidden, heads, tokens = sizes.hidden_size, sizes.num_attention_heads, config.task.max_length
     width = 2 if config.precision in ("fp32", "tf32") else 1
+    if config.model.model_type in DECODERS:
+        query = heads * (getattr(sizes, "head_dim", None) or hidden // heads)
+        low = 2 * hidden + 5 * query + 4 * sizes.intermediate_size
+        low += 2 * heads * tokens if config.model.attention == "eager" else 0
+        return tokens * rows * (2 * width * low + 4 * 2 * hidden)
     scores = 3 if config.model.model_type == "deberta-v2" else 1
     return width * tokens * rows * hidden * (34 + 5 * scores * heads * tokens / hidden)
 
 
-def weights_memory(built: PreTrainedModel) -> int:
-    """Bytes of the weights in fp32."""
-    return 4 * sum(p.numel() for p in built.parameters())
+def logits_memory(config: Resolved, built: PreTrainedModel, tokens: int) -> float:
+    """Bytes of a language model's logits, their log-softmax and its gradient in fp32; 0 for other models. In bf16 the
+    logits and their gradient exist in bf16, too."""
+    if config.model.model_type not in DECODERS:
+        return 0.0
+    sizes: Any = built.config
+    return (12 if config.precision in ("fp32", "tf32") else 16) * tokens * sizes.vocab_size
+
+
+def weights_memory(config: Resolved, built: PreTrainedModel) -> int:
+    """Bytes of the frozen weights."""
+    return (2 if config.model.dtype == "bf16" else 4) * sum(p.numel() for p in built.parameters())

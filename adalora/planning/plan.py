@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from adalora.backbones.load import blank, check_length
+from adalora.backbones.options import Model
 from adalora.backbones.position_query import position_queries
 from adalora.backbones.targets import target_modules
 from adalora.config.lengths import fit_lengths
@@ -103,22 +105,8 @@ def resolve(options: Config, facts: Facts) -> Plan:
     Raises:
         UserError: the budget, a rank, a length or the memory isn't possible.
     """
-    model, task, built, initial = options.backbone, options.task, facts.built, facts.initial
-    if model.pos_query_base_only and model.model_type != "deberta-v2":
-        raise UserError(f"model.pos_query_base_only=true is for DeBERTa: {model.title} has no relative positions")
-    check_length(model, built.config, task.max_length)
-    shapes = shapes_of(target_modules(built, model))
-    method = options.method
-    if initial is not None:
-        method = method.from_rank(initial.rank)
-        require(
-            not model.pos_query_base_only,
-            "method.init_from: PEFT adapts the relative-position query too, set model.pos_query_base_only=false",
-        )
-        check_initial(initial, method, model.head, built, shapes)
-    solution = solve(model, method, options.budget, built, shapes)
-    check_rank(solution.config, shapes)
-
+    model, task, built = options.backbone, options.task, facts.built
+    solution, shapes = fit_size(options, built, facts.initial)
     train_rows = facts.rows[task.train_split]
     total_steps = steps_of(options.training, train_rows)
     eval_rows = sum(facts.rows.values()) - train_rows
@@ -141,7 +129,7 @@ def resolve(options: Config, facts: Facts) -> Plan:
             f"a step of {config.training.batch_size} rows of {cost.tokens} tokens needs about "
             f"{cost.memory / 2**40:.2g} TiB: raise training.micro_batches, or lower task.max_length"
         )
-    notes = []
+    notes = [] if facts.initial is None else [facts.initial.describe()]
     if scaled:
         notes.append(f"lengths scaled from {options.recipe.total_steps} to {total_steps} steps: {', '.join(scaled)}")
     notes.extend(sized)
@@ -160,6 +148,44 @@ def resolve(options: Config, facts: Facts) -> Plan:
         cost,
         departures(options),
     )
+
+
+def check_possible(options: Config) -> None:
+    """Solve the budget by the numbers in the options, before anything is downloaded or loaded. Raises `UserError`."""
+    fit_size(options, blank(options.backbone, create_task(options.task).outputs), read_initial(options.method))
+
+
+def fit_size(
+    options: Config, built: PreTrainedModel, initial: InitialAdapter | None
+) -> tuple[Solution, dict[str, tuple[int, int]]]:
+    """The method's size for the budget, and the shapes of the modules. Raises `UserError` if one isn't possible."""
+    model, method = options.backbone, options.method
+    if model.pos_query_base_only and model.model_type != "deberta-v2":
+        raise UserError(f"model.pos_query_base_only=true is for DeBERTa: {model.title} has no relative positions")
+    check_length(model, built.config, options.task.max_length)
+    shapes = shapes_of(target_modules(built, model))
+    check_trained_modules(model, built, shapes)
+    if initial is not None:
+        method = method.from_rank(initial.rank)
+        require(
+            not model.pos_query_base_only,
+            "method.init_from: PEFT adapts the relative-position query too, set model.pos_query_base_only=false",
+        )
+        check_initial(initial, method, [*model.head, *model.train_modules], built, shapes)
+    solution = solve(model, method, options.budget, built, shapes)
+    check_rank(solution.config, shapes)
+    return solution, shapes
+
+
+def check_trained_modules(model: Model, built: nn.Module, shapes: Shapes) -> None:
+    """Reject `task.train_modules` that don't exist, or that the method adapts. Raises `UserError`."""
+    modules = dict(built.named_modules())
+    for name in model.train_modules:
+        if name not in modules or not name:
+            near = ", ".join(get_close_matches(name, modules)) or ", ".join(n for n, _ in built.named_children())
+            raise UserError(f"task.train_modules: {model.title} has no module {name}; it has {near}")
+        if name in model.head or any(f"{path}.".startswith(f"{name}.") for path in shapes):
+            raise UserError(f"task.train_modules: {name} is trained anyway, as the head or by the method: leave it out")
 
 
 def check_rank(method: MethodConfig, shapes: Shapes) -> None:

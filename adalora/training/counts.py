@@ -40,16 +40,17 @@ def check_end(model: nn.Module, optimizer: Optimizer, method: Method, declared: 
 
 
 def compare(when: str, model: nn.Module, optimizer: Optimizer, declared: Counts, adapter: int) -> None:
-    """Check that model and optimizer hold `adapter` + head parameters."""
-    expected = adapter + declared.head
+    """Check that model and optimizer hold the parameters of adapter, head and fully trained modules."""
+    others = declared.head + declared.modules
+    expected = adapter + others
     held = {id(p): p.numel() for group in optimizer.param_groups for p in group["params"]}
     trained = {id(p): p.numel() for p in model.parameters() if p.requires_grad}
     for what, found in {"the optimizer holds": held, "the model trains": trained}.items():
         if (total := sum(found.values())) != expected:
             raise UserError(
                 f"{what} {total:,} parameters {when}, but the plan has {adapter:,} for the adapter and "
-                f"{declared.head:,} for the head: the method's count() is wrong, or it trains parameters that it "
-                "shouldn't; please report it"
+                f"{others:,} for the head and other modules: the method's count() is wrong, or it trains parameters "
+                "that it shouldn't; please report it"
             )
     if held.keys() != trained.keys():
         raise UserError(

@@ -105,7 +105,7 @@ def train(setup: Setup) -> tuple[Progress, list[Any]]:
     started, before = time.monotonic(), progress.seconds
     headline = setup.config.task.metric_name(setup.config.task.headline, setup.evals[0].name)
     model.train()
-    set_lr(optimizer, progress.step, T, training.warmup_steps)
+    set_lr(optimizer, progress.step, T, training.warmup_steps, training.schedule)
 
     def score(step: int) -> list[Any]:
         results, predictions = evaluate(
@@ -155,7 +155,7 @@ def train(setup: Setup) -> tuple[Progress, list[Any]]:
                 guard.see(t, here)
                 method.before_step(t, optimizer)
                 optimizer.step()
-                set_lr(optimizer, t + 1, T, training.warmup_steps)
+                set_lr(optimizer, t + 1, T, training.warmup_steps, training.schedule)
                 method.after_step(t)
                 optimizer.zero_grad()
                 window[:3] += here

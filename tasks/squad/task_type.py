@@ -46,7 +46,7 @@ class Squad(TaskType[SquadTask]):
                 notes.append(f"{where}: every question has an answer, so the model can't learn to give none")
         return table, notes
 
-    def features(self, table: pa.Table, tokenizer: PreTrainedTokenizerBase) -> datasets.Dataset:
+    def features(self, table: pa.Table, tokenizer: PreTrainedTokenizerBase, training: bool) -> datasets.Dataset:
         return windows(table, tokenizer, self.task.max_length, self.task.stride)
 
     def notes(self, table: pa.Table, features: datasets.Dataset) -> list[str]:

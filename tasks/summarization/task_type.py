@@ -36,7 +36,7 @@ class Summarization(TaskType[SummarizationTask]):
     def check_rows(self, raw: pa.Table, where: str, training: bool) -> tuple[pa.Table, list[str]]:
         return check_rows(raw, self.task, where)
 
-    def features(self, table: pa.Table, tokenizer: PreTrainedTokenizerBase) -> datasets.Dataset:
+    def features(self, table: pa.Table, tokenizer: PreTrainedTokenizerBase, training: bool) -> datasets.Dataset:
         return features(table, tokenizer, self.task.max_length, self.task.max_target_length)
 
     def notes(self, table: pa.Table, features: datasets.Dataset) -> list[str]:

@@ -4,9 +4,11 @@ import json
 
 import pytest
 
+from adalora.backbones.load import blank
 from adalora.config.backbone import source_name
 from adalora.errors import UserError
 from adalora.planning.plan import make_plan
+from adalora.sources import hub
 
 BASE = {  # microsoft/deberta-v3-base's config.json
     "model_type": "deberta-v2", "attention_probs_dropout_prob": 0.1, "hidden_act": "gelu", "hidden_dropout_prob": 0.1,
@@ -63,9 +65,9 @@ def test_a_generic_model_takes_its_architecture_from_its_files(compose, folder):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["model=deberta"], "of type deberta-v2 is needed: give model.path=FOLDER or model.hub=ID"),
+        (["model=deberta"], "model=deberta is any deberta-v2: give model.path=FOLDER or model.hub=ID"),
         (["model=deberta", "model.path=/nowhere"], "model.path=/nowhere: no such folder"),
-        (["model=bart", "task=xsum", "model.path={folder}"], "has model_type deberta-v2, bart needs bart"),
+        (["model=bart", "task=xsum", "model.path={folder}"], "has model_type deberta-v2, model=bart needs bart"),
     ],
 )
 def test_a_generic_model_needs_files_of_its_type(compose, folder, options, message):
@@ -85,3 +87,75 @@ def test_a_generic_model_needs_files_of_its_type(compose, folder, options, messa
 )
 def test_a_name_for_paths_and_tables(source, name):
     assert source_name(source) == name
+
+
+LLAMA = {
+    "model_type": "llama", "vocab_size": 128256, "hidden_size": 2048, "intermediate_size": 8192,
+    "num_hidden_layers": 16, "num_attention_heads": 32, "num_key_value_heads": 8, "head_dim": 64,
+    "max_position_embeddings": 131072, "tie_word_embeddings": True, "rms_norm_eps": 1e-5, "rope_theta": 500000.0,
+    "rope_scaling": {
+        "rope_type": "llama3", "factor": 32.0, "high_freq_factor": 4.0, "low_freq_factor": 1.0,
+        "original_max_position_embeddings": 8192,
+    },
+}  # fmt: skip  # meta-llama/Llama-3.2-1B's config.json
+
+
+def decoder_folder(tmp_path, **changes):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "config.json").write_text(json.dumps(LLAMA | changes))
+    return f"model.path={tmp_path / 'mine'}"
+
+
+def test_a_named_decoder_in_a_folder_is_the_named_one(compose, tmp_path):
+    config = compose("model=llama32_1b", decoder_folder(tmp_path))
+    assert (config.model.name, config.model.title) == ("llama32_1b", "Llama-3.2-1B")
+    assert config.model.config == compose("model=llama32_1b").model.config
+
+
+@pytest.mark.parametrize(
+    "change", [{"num_key_value_heads": 4}, {"tie_word_embeddings": False}, {"model_type": "qwen3"}]
+)
+def test_another_decoder_is_named_for_what_it_is(compose, tmp_path, change):
+    config = compose("model=llama32_1b", decoder_folder(tmp_path, **change))
+    kind = change.get("model_type", "llama")
+    assert (config.model.name, config.model.title, config.model.model_type) == ("mine", f"mine ({kind})", kind)
+    assert config.backbone.architecture == {"llama": "LlamaForCausalLM", "qwen3": "Qwen3ForCausalLM"}[kind]
+
+
+def test_a_decoder_of_another_repository_is_another_model(compose, tmp_path, monkeypatch):
+    """Base and instruction-tuned models have one architecture."""
+    decoder_folder(tmp_path)
+    monkeypatch.setattr(hub, "fetch", lambda *args: tmp_path / "mine")
+    config = compose("model=llama32_1b", "model.hub=someone/tuned-1B")
+    assert (config.model.name, config.model.title) == ("tuned-1B", "tuned-1B (llama)")
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "deberta-v2"])
+def test_a_decoder_of_an_unknown_architecture_is_refused(compose, tmp_path, kind):
+    with pytest.raises(UserError, match="llama or olmo2 or qwen2 or qwen3"):
+        compose("model=decoder", "task=igbo", decoder_folder(tmp_path, model_type=kind))
+
+
+PARAMETERS = {  # as their model cards and safetensors state
+    "smollm2": 134_515_008, "olmo2_1b": 1_484_916_736, "olmo2_7b": 7_298_617_344, "llama32_1b": 1_235_814_400,
+    "llama32_3b": 3_212_749_824, "qwen3_0_6b": 596_049_920,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "count"), PARAMETERS.items())
+def test_a_named_decoder_s_numbers_give_its_parameters(compose, name, count):
+    assert sum(p.numel() for p in blank(compose(f"model={name}").backbone, 0).parameters()) == count
+
+
+def test_the_published_adapters_size(compose):
+    """OLMo-2-7B at rank 12, without the scalars: 29,982,720 parameters."""
+    config = compose("model=olmo2_7b", "method=lora", "budget=custom", "budget.rank=12")
+    assert make_plan(config, config.task.rows).solution.counts.kept == 29_982_720
+
+
+def test_weights_in_bf16_need_precision_bf16(compose):
+    with pytest.raises(UserError, match="set precision=bf16"):
+        compose("model=smollm2", "model.dtype=bf16")
+    with pytest.raises(UserError, match=r"model\.dtype=bf16 is for decoders"):
+        compose("task=rte", "model.dtype=bf16", "precision=bf16")
+    assert compose("model=smollm2", "model.dtype=bf16", "precision=bf16").model.dtype == "bf16"

@@ -36,13 +36,15 @@ def shared(group):
     return sorted(path.stem for path in (CONF / group).glob("_*.yaml"))
 
 
-GENERIC = ("deberta", "bart")  # any model of these types: tests/config/test_backbone.py
+DECODERS = ("smollm2", "olmo2_1b", "olmo2_7b", "llama32_1b", "llama32_3b", "qwen3_0_6b")
+GENERIC = ("deberta", "bart", "decoder")  # any model of these types: tests/config/test_backbone.py
 OPTIONS = [(group, option) for group in GROUPS for option in options(group) if option not in GENERIC]
 
 
 def test_the_fixed_names_are_there():
-    assert {*GLUE, *SQUAD, *SUMMARIES, "r8"} == set(options("task"))
-    assert {"deberta_v3_base", "deberta_minilm", "bart_large", "bart_minilm", *GENERIC} == set(options("model"))
+    assert {*GLUE, *SQUAD, *SUMMARIES, "r8", "igbo"} == set(options("task"))
+    encoders = {"deberta_v3_base", "deberta_minilm", "bart_large", "bart_minilm"}
+    assert {*encoders, *DECODERS, *GENERIC} == set(options("model"))
     assert {"adalora", "lora", "houlsby", "pfeiffer", "bitfit", "full", "increlora"} <= set(options("method"))
     assert {"0.3M", "0.6M", "1.2M", "0.08%", "0.16%", "0.32%", "0.65%", "custom"} <= set(options("budget"))
     assert {"0.13%", "0.26%", "1.10%", "2.20%"} <= set(options("budget"))

@@ -57,7 +57,7 @@ def test_a_run_from_before_an_option_with_a_default_can_be_loaded(start, tiny_ru
 ZERO = "deberta.encoder.layer.1.attention.self.key_proj"
 
 
-@pytest.mark.parametrize("kind", ["auto", "lora"])
+@pytest.mark.parametrize("kind", ["adalora", "lora"])
 def test_adalora_with_a_module_of_rank_0_in_peft(start, tiny_run, tmp_path, kind):
     run = start([*tiny_run, SAME, "method=adalora"])
     without_rank(run, ZERO)
@@ -68,7 +68,7 @@ def test_adalora_with_a_module_of_rank_0_in_peft(start, tiny_run, tmp_path, kind
     assert difference <= 1e-5  # 5.4e-7 and 4.8e-7 were seen
     assert (ours(**INPUTS).logits.abs() > 1e-2).any()
     config = json.loads((out / "adapter_config.json").read_text())
-    if kind == "auto":
+    if kind == "adalora":
         assert config["rank_pattern"][f"{ZERO}.lora_E"] == [False] * config["init_r"]
         assert load_file(out / "adapter_model.safetensors")[f"base_model.model.{ZERO}.lora_A"].shape[0] == 0
     else:
@@ -86,7 +86,7 @@ def test_what_is_loaded_is_what_was_scored(start, tiny_run):
 
 def test_an_export_is_the_start_of_another_run(start, tiny_run, tmp_path):
     run = start([*tiny_run, SAME, "method=adalora"])
-    export(run, "peft", tmp_path / "out")
+    export(run, "peft", tmp_path / "out", "adalora")
     more = [f"method.init_from={tmp_path / 'out'}", "training.max_steps=2", f"run_root={tmp_path}/more"]
     again = start([*tiny_run, SAME, "method=adalora", *more])
     lines = [json.loads(line) for line in (again / "metrics.jsonl").read_text().splitlines()]

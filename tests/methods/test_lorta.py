@@ -237,6 +237,14 @@ def test_the_count_of_random_shapes(seed):
         assert count.peak == count.kept == rank * (d + head + heads + layers + matrices)
 
 
+def test_the_grid_follows_grouped_query_attention():
+    """Keys and values are smaller than queries, so a layer has two squares."""
+    narrow = {f"l.{i}.{name}": (2, 6) for i in range(30) for name in "kv"}
+    grid = LoRTAConfig(rank=1, heads=2).grid({f"l.{i}.{name}": (6, 6) for i in range(30) for name in "qo"} | narrow)
+    assert (grid.d, grid.layers, grid.matrices) == (6, 30, 2)
+    assert [grid.first[f"l.{i}.o"] for i in range(3)] == [1, 3, 5]
+
+
 @pytest.mark.parametrize(
     "shapes, options, message",
     [
@@ -244,11 +252,20 @@ def test_the_count_of_random_shapes(seed):
         ({"a": (6, 6), "b": (6, 8)}, {"modules": ["a", "b"]}, r"can't split b of 6 x 8 into squares of 6"),
         ({"a": (4, 4), "b": (6, 6)}, {}, r"can't split b of 6 x 6 into squares of 4"),
         ({str(i): (6, 6) for i in range(4)}, {"heads": 4}, r"method\.heads=4 doesn't divide 6"),
-        ({str(i): (6, 6) for i in range(6)}, {}, r"method\.matrices=4 doesn't divide the 6 squares of 6 x 6"),
-        (  # 30 layers whose keys and values are smaller, as in grouped-query attention: no grid of 15 x 4
-            {f"l.{i}.{name}": (6, 6) for i in range(30) for name in "qo"},
+        (
+            {str(i): (6, 6) for i in range(6)},
+            {"matrices": 4},
+            r"method\.matrices=4 doesn't divide the 6 squares of 6 x 6",
+        ),
+        (  # layers that differ
+            {f"l.{i}.{name}": (6, 6) for i in range(3) for name in "qo"} | {"l.0.k": (6, 6), "l.0.v": (6, 6)},
             {},
-            r"takes 4 squares of 6 x 6 for a layer, but l\.0 has 2: set method\.matrices, or",
+            r"takes 4 squares of 6 x 6 for a layer, but l\.1 has 2: set method\.matrices, or",
+        ),
+        (
+            {f"l.{i}.{name}": (6, 6) for i in range(3) for name in "qo"},
+            {"head_side": "output_for_qkv"},
+            r"has 2 square modules",
         ),
     ],
 )

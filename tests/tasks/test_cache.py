@@ -43,28 +43,28 @@ PAIRS = pa.table({"text_1": ["a b c d e f", "as z"], "text_2": ["g h", "b"], "la
 
 
 def test_pairs_become_ids_with_labels_and_lengths(tokenizer, tmp_path, task):
-    rows = tokenise(PAIRS, "content", task(32), tokenizer, "files", tmp_path)
+    rows = tokenise(PAIRS, "content", task(32), tokenizer, "files", True, tmp_path)
     assert rows["input_ids"][:] == [[CLS, A, B, C, D, E, F, SEP, G, H, SEP], [CLS, A, S, UNK, SEP, B, SEP]]
     assert rows["label"][:] == [1, 0]
     assert rows["length"][:] == [11, 7]
 
 
 def test_the_longer_text_is_cut_first(tokenizer, tmp_path, task):
-    rows = tokenise(PAIRS, "content", task(8), tokenizer, "files", tmp_path)
+    rows = tokenise(PAIRS, "content", task(8), tokenizer, "files", True, tmp_path)
     assert rows["input_ids"][:] == [[CLS, A, B, C, SEP, G, H, SEP], [CLS, A, S, UNK, SEP, B, SEP]]
     assert rows["length"][:] == [8, 7]
 
 
 def test_single_texts(tokenizer, tmp_path, task):
     table = pa.table({"text_1": ["a b c d", "h"], "label": [2.5, 0.0]})
-    rows = tokenise(table, "content", task(4), tokenizer, "files", tmp_path)
+    rows = tokenise(table, "content", task(4), tokenizer, "files", True, tmp_path)
     assert rows["input_ids"][:] == [[CLS, A, B, SEP], [CLS, H, SEP]]
     assert rows["label"][:] == [2.5, 0.0]
 
 
 def test_the_second_time_comes_from_the_cache(tokenizer, tmp_path, task):
-    first = tokenise(PAIRS, "content", task(8), tokenizer, "files", tmp_path)
-    second = tokenise(PAIRS, "content", task(8), refuse, "files", tmp_path)
+    first = tokenise(PAIRS, "content", task(8), tokenizer, "files", True, tmp_path)
+    second = tokenise(PAIRS, "content", task(8), refuse, "files", True, tmp_path)
     assert second["input_ids"][:] == first["input_ids"][:]
     assert second["label"][:] == first["label"][:]
 
@@ -73,20 +73,20 @@ def test_the_second_time_comes_from_the_cache(tokenizer, tmp_path, task):
     "content, files, length", [("other", "files", 8), ("content", "other", 8), ("content", "files", 9)]
 )
 def test_other_rows_tokenizer_or_length_are_another_entry(tokenizer, tmp_path, task, content, files, length):
-    tokenise(PAIRS, "content", task(8), tokenizer, "files", tmp_path)
+    tokenise(PAIRS, "content", task(8), tokenizer, "files", True, tmp_path)
     with pytest.raises(AssertionError, match="tokenised again"):
-        tokenise(PAIRS, content, task(length), refuse, files, tmp_path)
+        tokenise(PAIRS, content, task(length), refuse, files, True, tmp_path)
 
 
 def test_a_failed_attempt_leaves_nothing_behind(tokenizer, tmp_path, task):
     with pytest.raises(AssertionError, match="tokenised again"):
-        tokenise(PAIRS, "content", task(8), refuse, "files", tmp_path)
-    assert len(tokenise(PAIRS, "content", task(8), tokenizer, "files", tmp_path)) == 2
+        tokenise(PAIRS, "content", task(8), refuse, "files", True, tmp_path)
+    assert len(tokenise(PAIRS, "content", task(8), tokenizer, "files", True, tmp_path)) == 2
     assert not list((tmp_path / "tokenised").glob(".*"))
 
 
 def test_the_slower_of_two_writers_keeps_what_is_there(tokenizer, tmp_path, task):
-    rows = tokenise(PAIRS, "content", task(8), tokenizer, "files", tmp_path)
+    rows = tokenise(PAIRS, "content", task(8), tokenizer, "files", True, tmp_path)
     (folder,) = (tmp_path / "tokenised").iterdir()
     before = sorted((path.name, path.stat().st_mtime_ns) for path in folder.iterdir())
     save(rows, folder)
@@ -113,25 +113,25 @@ DAMAGE = {
 @pytest.mark.parametrize("damage", DAMAGE)
 @pytest.mark.parametrize("file", ["data-00000-of-00001.arrow", "state.json", "dataset_info.json", SUMS])
 def test_a_damaged_entry_is_made_again_and_the_user_is_told(tokenizer, tmp_path, task, file, damage):
-    before = tokenise(PAIRS, "content", task(8), tokenizer, "files", tmp_path)["input_ids"][:]
+    before = tokenise(PAIRS, "content", task(8), tokenizer, "files", True, tmp_path)["input_ids"][:]
     (folder,) = (tmp_path / "tokenised").iterdir()
     DAMAGE[damage](folder / file)
     told = []
-    again = tokenise(PAIRS, "content", task(8), tokenizer, "files", tmp_path, told.append)
+    again = tokenise(PAIRS, "content", task(8), tokenizer, "files", True, tmp_path, told.append)
     assert again["input_ids"][:] == before
     assert len(told) == 1
     assert str(folder) in told[0]
-    assert tokenise(PAIRS, "content", task(8), refuse, "files", tmp_path, refuse)["input_ids"][:] == before
+    assert tokenise(PAIRS, "content", task(8), refuse, "files", True, tmp_path, refuse)["input_ids"][:] == before
     assert list((tmp_path / "tokenised").iterdir()) == [folder]
 
 
 def test_a_file_in_an_entry_s_place_is_replaced(tokenizer, tmp_path, task):
-    tokenise(PAIRS, "content", task(8), tokenizer, "files", tmp_path)
+    tokenise(PAIRS, "content", task(8), tokenizer, "files", True, tmp_path)
     (folder,) = (tmp_path / "tokenised").iterdir()
     folder.rename(tmp_path / "elsewhere")
     folder.write_text("")
     told = []
-    assert len(tokenise(PAIRS, "content", task(8), tokenizer, "files", tmp_path, told.append)) == 2
+    assert len(tokenise(PAIRS, "content", task(8), tokenizer, "files", True, tmp_path, told.append)) == 2
     assert len(told) == 1
 
 
@@ -157,12 +157,12 @@ TYPES = {  # rows, and for each type of task an option that changes tokens
 def test_only_what_changes_tokens_makes_another_entry(tokenizer, tmp_path, compose, name, scores):
     table, tokens = TYPES[name]
     start = (f"task={name}", "task.max_length=12", *(["task.stride=1"] if name == "squad_v2" else []))
-    first = tokenise(table, "content", compose(*start).task, tokenizer, "files", tmp_path)["input_ids"][:]
+    first = tokenise(table, "content", compose(*start).task, tokenizer, "files", True, tmp_path)["input_ids"][:]
     for option in scores:
-        found = tokenise(table, "content", compose(*start, option).task, refuse, "files", tmp_path)
+        found = tokenise(table, "content", compose(*start, option).task, refuse, "files", True, tmp_path)
         assert found["input_ids"][:] == first
     with pytest.raises((AssertionError, AttributeError)):  # tokenised again, by what is no tokenizer
-        tokenise(table, "content", compose(*start, tokens).task, refuse, "files", tmp_path)
+        tokenise(table, "content", compose(*start, tokens).task, refuse, "files", True, tmp_path)
 
 
 def test_an_unwritable_cache_is_named(tokenizer, tmp_path, task):

@@ -384,6 +384,6 @@ def test_what_is_cut_is_counted(own, tiny_model):
         task = own(["bad", "good"], rows, text=text, max_length=limit)
         data, kind = load_data(task), create(task)
         table = data.tables["train"]
-        features = kind.features(table, tokenizer)
+        features = kind.features(table, tokenizer, True)
         assert kind.notes(table, features) == found
         assert max(features["length"]) <= limit

@@ -4,15 +4,15 @@ import pytest
 import torch
 from torch import nn
 from torch.optim import SGD
-from transformers import get_linear_schedule_with_warmup
+from transformers import get_cosine_schedule_with_warmup, get_linear_schedule_with_warmup
 
 from adalora.methods.adalora.options import AdaLoRAConfig
 from adalora.methods.discovery import create
 from adalora.methods.full.layer import Full
 from adalora.methods.full.options import FullConfig
 from adalora.methods.lora.options import LoRAConfig
-from adalora.training.optimizer import build_optimizer, linear, set_lr
-from tests.tiny import training
+from adalora.training.optimizer import SCHEDULES, build_optimizer, set_lr
+from tests.tiny import decoder, training
 
 LR, DECAY = 0.5, 0.1
 OPTIONS = training(LR, weight_decay=DECAY)
@@ -27,10 +27,10 @@ class Net(nn.Module):
         self.classifier = nn.Linear(6, 2)
 
 
-def schedule(total, warmup):
+def factors_of(schedule, total, warmup):
     """The factors that transformers' scheduler gives for steps 0 to total."""
     optimizer = SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
-    scheduler = get_linear_schedule_with_warmup(optimizer, warmup, total)
+    scheduler = schedule(optimizer, warmup, total)
     factors = []
     for _ in range(total + 1):
         factors.append(optimizer.param_groups[0]["lr"])
@@ -40,8 +40,20 @@ def schedule(total, warmup):
 
 
 @pytest.mark.parametrize("total, warmup", [(1, 0), (10, 0), (10, 3), (10, 9), (10, 10), (100, 7), (5, 8)])
-def test_linear_is_transformers_schedule(total, warmup):
-    assert [linear(t, total, warmup) for t in range(total + 1)] == pytest.approx(schedule(total, warmup), abs=1e-12)
+@pytest.mark.parametrize("name", ["linear", "cosine"])
+def test_the_schedules_are_transformers(name, total, warmup):
+    library = {"linear": get_linear_schedule_with_warmup, "cosine": get_cosine_schedule_with_warmup}[name]
+    found = [SCHEDULES[name](t, total, warmup) for t in range(total)]  # the steps that are taken
+    assert found == pytest.approx(factors_of(library, total, warmup)[:total], abs=1e-12)
+
+
+def test_the_norms_of_decoders_do_not_decay():
+    net = decoder("qwen3").requires_grad_(True)
+    optimizer = build_optimizer(net, create(LoRAConfig(rank=2)), OPTIONS)
+    names = {id(p): name for name, p in net.named_parameters()}
+    decay = {names[id(p)]: group["weight_decay"] for group in optimizer.param_groups for p in group["params"]}
+    assert {name for name, value in decay.items() if value == 0} == {name for name in decay if "norm" in name}
+    assert "model.layers.0.self_attn.q_norm.weight" in decay
 
 
 def after_a_step_without_gradients(method):
@@ -110,7 +122,7 @@ def test_frozen_parameters_are_not_the_optimizer_s():
 def test_all_groups_follow_the_schedule():
     net = Net()
     optimizer = build_optimizer(net, create(FullConfig()), OPTIONS)
-    for t, factor in enumerate(schedule(10, 3)):
+    for t, factor in enumerate(factors_of(get_linear_schedule_with_warmup, 10, 3)):
         set_lr(optimizer, t, 10, 3)
         assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([LR * factor] * 2)
 
@@ -145,7 +157,7 @@ def test_born_starts_a_group_s_own_schedule():
     optimizer = build_optimizer(net, create(LoRAConfig(rank=1)), OPTIONS)
     late = nn.Parameter(torch.ones(1))
     optimizer.add_param_group({"params": [late], "peak_lr": 2.0, "born": 6})
-    old, own = schedule(20, 4), schedule(20 - 6, 4)
+    old, own = (factors_of(get_linear_schedule_with_warmup, total, 4) for total in (20, 20 - 6))
     for t in range(6, 21):
         set_lr(optimizer, t, 20, 4)
         *groups, new = optimizer.param_groups

@@ -23,7 +23,6 @@ D-incre-scale, D-incre-total, D-incre-ties, D-incre-order, D-incre-groups, D-inc
 """
 
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -65,7 +64,7 @@ class GrowingLinear(LowRankLinear):
         self.lora_A = nn.ParameterList(self.zeros(g, self.in_features) for g in slots)
         self.lora_E = nn.ParameterList(self.zeros(g, 1) for g in active)
         self.lora_B = nn.ParameterList(self.zeros(self.out_features, g) for g in slots)
-        self.silent = self.weight.new_zeros(sum(slots) - self.rank, 1)
+        self.silent = self.zeros(sum(slots) - self.rank, 1).data
 
     @property
     def scale(self) -> float:
@@ -83,7 +82,7 @@ class GrowingLinear(LowRankLinear):
         """A (slots, d_in), E (slots, 1), B (d_out, slots)."""
         return (
             torch.cat(tuple(self.lora_A)),
-            torch.cat((*self.lora_E, self.silent.to(self.weight))),
+            torch.cat((*self.lora_E, self.silent.to(self.lora_A[0]))),
             torch.cat(tuple(self.lora_B), 1),
         )
 
@@ -120,11 +119,11 @@ class IncreLoRA(Method[IncreLoRAConfig]):
         modules = self._modules = list(self.modules.values())
         groups = alike(module.weight.shape for module in modules)
         self.stacks = [Stack(rows, [modules[row] for row in rows]) for rows in groups]
-        place: dict[str, Any] = {"dtype": modules[0].weight.dtype, "device": modules[0].weight.device}
-        self.order = torch.tensor([row for stack in self.stacks for row in stack.rows]).argsort().to(place["device"])
-        self.S = torch.zeros(len(modules), **place)
+        some = modules[0].lora_A[0].data
+        self.order = torch.tensor([row for stack in self.stacks for row in stack.rows]).argsort().to(some.device)
+        self.S = some.new_zeros(len(modules))
         self.importance = Importance.like(self.S)
-        self.threshold = torch.full((), float("nan"), **place)
+        self.threshold = some.new_full((), float("nan"))
         self._look_again()
 
     @property
@@ -181,7 +180,7 @@ class IncreLoRA(Method[IncreLoRAConfig]):
 
     def _reserve(self, module: GrowingLinear, g: int) -> list[nn.Parameter]:
         """Add g reserve slots to a module, and return their trained parameters."""
-        learns, std, like = self.config.advance_learning, self.config.init_std, module.weight
+        learns, std, like = self.config.advance_learning, self.config.init_std, module.silent
         for factor, shape in ((module.lora_A, (g, module.in_features)), (module.lora_B, (module.out_features, g))):
             values = torch.empty(shape, dtype=like.dtype).normal_(std=std, generator=self.generator)
             factor.append(nn.Parameter(values.to(like.device), requires_grad=learns))

@@ -52,8 +52,8 @@ class Stack:
 
     def watch(self, on: bool) -> None:
         """Start or stop accumulating G."""
-        some = self.modules[0]
-        self.G = some.weight.new_zeros(len(self.modules), *some.weight.shape) if on else None
+        shape = (len(self.modules), *self.modules[0].weight.shape)
+        self.G = self.A[0].new_zeros(shape, requires_grad=False) if on else None
         for i, module in enumerate(self.modules):
             module.gradient = None if self.G is None else self.G[i]
 

@@ -39,10 +39,10 @@ class LoRAMiniLinear(LowRankLinear):
         r, a, b = (given(config, name) for name in ("rank", "inner_in", "inner_out"))
         config.check_fits(base.out_features, base.in_features)
         self.scale, self.dropout = config.alpha / r, config.dropout
-        W = base.weight
-        self.lora_A_outer = frozen(outer(a, base.in_features, config.outer).to(W))
-        self.lora_B_outer = frozen(outer(b, base.out_features, config.outer).mT.contiguous().to(W))
         self.lora_A_inner, self.lora_B_inner = self.zeros(r, a), self.zeros(b, r)
+        like = self.lora_A_inner
+        self.lora_A_outer = frozen(outer(a, base.in_features, config.outer).to(like))
+        self.lora_B_outer = frozen(outer(b, base.out_features, config.outer).mT.contiguous().to(like))
         nn.init.uniform_(self.lora_A_inner, -(a**-0.5), a**-0.5)
 
     def forward(self, x: Tensor) -> Tensor:

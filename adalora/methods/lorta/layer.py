@@ -31,6 +31,7 @@ from adalora.methods.linear import AdaptedLinear, Undo, replace_modules
 from adalora.methods.lorta.options import Grid, LoRTAConfig
 from adalora.methods.options import given
 from adalora.methods.protocol import Method
+from adalora.methods.tensors import trained_dtype
 
 
 class Factors(nn.Module):
@@ -38,15 +39,15 @@ class Factors(nn.Module):
 
     def __init__(self, grid: Grid, config: LoRTAConfig, like: Tensor) -> None:
         super().__init__()
-        r, heads = given(config, "rank"), given(config, "heads")
+        r, heads, dtype = given(config, "rank"), given(config, "heads"), trained_dtype(like)
         self.scale = config.alpha / (r**0.5 if config.rank_stabilised else r)
 
         def uniform(rows: int, bound: float) -> nn.Parameter:
-            return nn.Parameter(nn.init.uniform_(like.new_empty(rows, r), -bound, bound))
+            return nn.Parameter(nn.init.uniform_(like.new_empty(rows, r, dtype=dtype), -bound, bound))
 
         bound = (6 / ((1 + 5 * config.init_scale**2) * r)) ** 0.5
         self.A = uniform(grid.d, r**-0.5)
-        self.B = nn.Parameter(like.new_zeros(r, grid.d // heads))
+        self.B = nn.Parameter(like.new_zeros(r, grid.d // heads, dtype=dtype))
         self.C_h, self.C_l, self.C_m = (uniform(rows, bound) for rows in (heads, grid.layers, grid.matrices))
 
     def products(self) -> tuple[Tensor, Tensor]:

@@ -35,8 +35,8 @@ class LoRTAConfig(RankConfig):
     matrices: int | None = option(
         None,
         at_least(1),
-        help="M, squares in each layer of the tensor; null: 4 (q, k, v, o of an attention block), or "
-        "with modules all squares of a layer",
+        help="M, squares in each layer of the tensor; null: those of an attention block (4: q, k, v, o; 2 where keys "
+        "and values have fewer heads), or with modules all squares of a layer",
     )
     head_side: str = option(
         "as_released",
@@ -102,16 +102,22 @@ class LoRTAConfig(RankConfig):
             slices += (d_out // d) * (d_in // d)
         heads = given(self, "heads")
         require(d % heads == 0, f"method.heads={heads} doesn't divide {d}: choose a divisor")
-        a_layer = 4 if self.modules is None else slices * len(self.modules) // len(shapes)
+        squares: Counter[tuple[str, int]] = Counter()  # by layer of the backbone
+        for path, (d_out, d_in) in shapes.items():
+            squares[layer_of(path)] += (d_out // d) * (d_in // d)
+        block = 4 if all(count % 4 == 0 for count in squares.values()) else max(squares.values())
+        a_layer = block if self.modules is None else slices * len(self.modules) // len(shapes)
         matrices = self.matrices or a_layer
+        require(
+            self.head_side == "as_released" or matrices == 4,
+            f"method.head_side={self.head_side} means the first three of q, k, v and output projection, but this "
+            f"backbone has {matrices} square modules in an attention block",
+        )
         require(
             slices % matrices == 0,
             f"method.matrices={matrices} doesn't divide the {slices} squares of {d} x {d}: choose a divisor",
         )
         if self.matrices is None:
-            squares: Counter[tuple[str, int]] = Counter()  # by layer of the backbone
-            for path, (d_out, d_in) in shapes.items():
-                squares[layer_of(path)] += (d_out // d) * (d_in // d)
             for (stack, layer), count in squares.items():
                 require(
                     count % matrices == 0,

@@ -45,7 +45,7 @@ class MoRALinear(AdaptedLinear):
         if self.rotates:
             self.blocks = min(self.blocks, math.ceil(d_out / s))
             for name, table in zip(("cos", "sin"), rotation(self.blocks, s), strict=True):
-                self.register_buffer(name, table.to(base.weight), persistent=False)
+                self.register_buffer(name, table.to(self.mora_M), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., d_in) -> (..., d_out)."""

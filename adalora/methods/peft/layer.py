@@ -24,6 +24,7 @@ from adalora.methods.low_rank import alike, gram_distance
 from adalora.methods.peft.injection import ADAPTER, inject
 from adalora.methods.peft.options import PEFTConfig
 from adalora.methods.protocol import Method
+from adalora.methods.tensors import trained_dtype
 
 
 class PEFT(Method[PEFTConfig]):
@@ -38,6 +39,9 @@ class PEFT(Method[PEFTConfig]):
 
     def attach(self, model: nn.Module, targets: Mapping[str, nn.Linear], total_steps: int) -> None:
         self.tuner = inject(self.config.type, self.config.config, model, list(targets), total_steps)
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                parameter.data = parameter.data.to(trained_dtype(parameter))
         self.layers: dict[str, Any] = {path: model.get_submodule(path) for path in targets}
         self.options = self.tuner.peft_config[ADAPTER]
         if self.adaptive:

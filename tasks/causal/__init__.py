@@ -1,0 +1,1 @@
+"""Causal language modelling: adapt a decoder to text."""

@@ -1,0 +1,41 @@
+"""Options of causal language modelling."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from omegaconf import MISSING
+
+from adalora.options import at_least, option, require
+from tasks.options import Served, Task
+
+DECODERS = {"llama": "Llama", "olmo2": "Olmo2", "qwen2": "Qwen2", "qwen3": "Qwen3"}
+
+
+@dataclass
+class CausalTask(Task):
+    """Text: trains on packed blocks of `max_length` tokens, and scores every article alone."""
+
+    type: ClassVar[str] = "causal"
+    models: ClassVar[dict[str, Served]] = {  # the output layer is the model's own and frozen
+        name: Served(f"{prefix}ForCausalLM", ()) for name, prefix in DECODERS.items()
+    }
+    auto_class: ClassVar[str] = "AutoModelForCausalLM"
+    peft_type: ClassVar[str] = "CAUSAL_LM"
+    known_metrics: ClassVar[tuple[str, ...]] = ("bits_per_byte",)
+    scored: ClassVar[tuple[str, ...]] = (*Task.scored, "eval_length", "eval_stride")
+    tokenised: ClassVar[tuple[str, ...]] = (*Task.tokenised, "eval_length", "eval_stride")
+
+    text: str = MISSING  # column
+    eval_length: int = option(MISSING, at_least(2))  # tokens of a window in evaluation
+    eval_stride: int = option(MISSING, at_least(1))  # tokens from one window to the next
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(
+            self.eval_stride < self.eval_length,
+            f"task.eval_stride={self.eval_stride}: must be below task.eval_length={self.eval_length}, or tokens have "
+            "no context",
+        )
+
+
+OPTIONS = CausalTask
