@@ -16,7 +16,7 @@ RUNS ?= results/runs
 OUT ?=
 CELLS = --only '$(ONLY)' $(if $(SEEDS),--seeds '$(SEEDS)') $(ARGS)
 
-.PHONY: help smollm2 bench check-device demo list watch tables report compare test test-docs test-slow test-slurm lint types setup clean
+.PHONY: help smollm2 test-smollm2 bench check-device demo list watch tables report compare test test-docs test-slow test-slurm lint types setup clean
 
 define HELP
 make check-device          whether this machine trains as it should, in a minute or two: precisions, resume, memory
@@ -48,6 +48,7 @@ make compare A=adalora B=lora   paired differences over all cells that both have
   OUT=FOLDER               for tables and report: where to write, default tables beside the run root
 
 make setup, make clean     the environment in .venv; removes it
+make smollm2               SmolLM2-135M-Instruct for model=smollm2, 93 MB; test-smollm2: its tests
 endef
 export HELP
 
@@ -86,6 +87,9 @@ test: $(READY)
 
 test-docs: $(READY)
 	$(PY) -m pytest -m slow tests/test_extending.py tests/test_documented_commands.py
+
+test-smollm2: smollm2
+	$(PY) -m pytest -m slow tests/backbones/test_gguf.py
 
 test-slow: $(READY)
 	$(PY) -m pytest -m slow

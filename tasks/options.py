@@ -38,7 +38,7 @@ class Task:
     peft_type: ClassVar[str]  # PEFT's task type
     known_metrics: ClassVar[tuple[str, ...]]
     # options that affect scores, and those that affect the model's inputs
-    scored: ClassVar[tuple[str, ...]] = ("name", "version", "metrics", "headline", "max_length")
+    scored: ClassVar[tuple[str, ...]] = ("name", "version", "metrics", "headline", "max_length", "train_modules")
     tokenised: ClassVar[tuple[str, ...]] = ("max_length",)
 
     name: str = option(MISSING, folder_name)

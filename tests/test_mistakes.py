@@ -121,7 +121,7 @@ def test_a_model_without_the_named_modules(tiny_run):
 def test_weights_of_another_architecture(tiny_run, tmp_path):
     (tmp_path / "config.json").write_text('{"model_type": "bert"}')
     (tmp_path / "model.safetensors").write_bytes(b"")
-    assert "has model_type bert, deberta-v2 needs deberta-v2" in fails(*tiny_run, f"model.path={tmp_path}")
+    assert "has model_type bert, model=deberta needs deberta-v2" in fails(*tiny_run, f"model.path={tmp_path}")
 
 
 def test_a_loss_that_is_not_finite(tiny_run, tmp_path):

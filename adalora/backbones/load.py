@@ -43,7 +43,7 @@ REMEDY = (
 )
 TOKENIZER = (
     "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
-    "vocab.json", "vocab.txt", "merges.txt", "*.model",
+    "vocab.json", "vocab.txt", "merges.txt", "*.model", "chat_template.jinja",
 )  # fmt: skip
 SAFE = ("model.safetensors", "model-*-of-*.safetensors", "model.safetensors.index.json")
 PICKLED = ("pytorch_model.bin", "pytorch_model-*-of-*.bin", "pytorch_model.bin.index.json")

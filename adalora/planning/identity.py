@@ -14,7 +14,7 @@ from adalora.config.lengths import fit_lengths
 from adalora.config.schema import Config, Resolved, Training
 from adalora.records.result import UNCOUNTED
 
-MODEL_OPTIONS = ("targets", "head", "attention", "classifier_dropout", "pos_query_base_only", "dtype", "train_modules")
+MODEL_OPTIONS = ("targets", "head", "attention", "classifier_dropout", "pos_query_base_only", "dtype")
 """Options of a backbone that change the numbers, besides the weights."""
 LATER: dict[str, Any] = {"dtype": "fp32", "schedule": "linear", "train_modules": []}
 """Options that came after the first records, with what was before: left out then, so that keys stay the same."""
@@ -58,17 +58,23 @@ def official_eval_rows(config: Config) -> int:
 
 
 def scored_options(config: Resolved) -> dict[str, Any]:
-    """The options that change a run's numbers; paths, tracking, device and budget names don't."""
-    model = {name: getattr(config.model, name) for name in MODEL_OPTIONS}
-    training = {key: value for key, value in asdict(config.training).items() if key not in UNCOUNTED}
+    """The options that change a run's numbers as they are hashed: those of `LATER` only if they differ."""
+    found = options_of(config) | ({} if config.fast else {"fast": False})
+    for part in ("model", "task", "training"):
+        found[part] = {key: value for key, value in found[part].items() if key not in LATER or value != LATER[key]}
+    return found
+
+
+def options_of(config: Resolved) -> dict[str, Any]:
+    """The options that change a run's numbers, by section; paths, tracking, device and budget names don't."""
     return {
-        "model": {key: value for key, value in model.items() if value != LATER.get(key)},
+        "model": {name: getattr(config.model, name) for name in MODEL_OPTIONS},
         "task": {name: getattr(config.task, name) for name in config.task.scored},
         "method": asdict(config.method),
-        "training": {key: value for key, value in training.items() if value != LATER.get(key)},
+        "training": {key: value for key, value in asdict(config.training).items() if key not in UNCOUNTED},
         "seed": config.seed,
         "precision": config.precision,
-    } | ({} if config.fast else {"fast": False})
+    }
 
 
 def digest(options: dict[str, Any]) -> str:

@@ -16,7 +16,7 @@ from adalora.config.lengths import NEAR, at_steps
 from adalora.config.schema import TRAINING_LENGTHS, Config, Resolved
 from adalora.methods.options import MethodConfig
 from adalora.paths import CONF
-from adalora.planning.identity import scored_options
+from adalora.planning.identity import options_of
 from adalora.records.result import Option, Origin
 
 GROUPS = ("model", "task", "method", "budget", "recipe")
@@ -59,7 +59,7 @@ def origins(config: Config, resolved: Resolved, overrides: Sequence[str], eval_r
     lengths = {f"training.{name}" for name in TRAINING_LENGTHS} | {f"method.{name}" for name in config.method.lengths}
     stated = recipe.values.get("protocol", {}) | recipe.values.get("source", {})
     known = Known(before, defaults(config, overrides), stated, recipe.published, lengths, fixed_by_form(config.method))
-    return decide(dict(flat(scored_options(resolved))), known, eval_rows)
+    return decide(dict(flat(options_of(resolved) | {"fast": resolved.fast})), known, eval_rows)
 
 
 def decide(values: Mapping[str, Any], known: Known, eval_rows: int) -> dict[str, Option]:

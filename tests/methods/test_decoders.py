@@ -44,8 +44,14 @@ def attach(model, config, compose, fast=False):
     return method, targets
 
 
-@pytest.mark.parametrize("model", MODELS)
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize(
+    ("name", "model"),
+    [
+        pytest.param(name, model, marks=[] if model == "llama" or name == "adalora" else pytest.mark.slow)
+        for name in METHODS
+        for model in MODELS
+    ],
+)
 def test_a_method_on_a_decoder(compose, tmp_path, name, model):
     net = built(model)
     fresh = net(input_ids=IDS).logits
@@ -82,7 +88,7 @@ def test_a_method_on_a_decoder(compose, tmp_path, name, model):
     assert not any(isinstance(module, AdaptedLinear) for module in net.modules())
 
 
-@pytest.mark.parametrize("fast", [False, True])
+@pytest.mark.parametrize("fast", [False, pytest.param(True, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", METHODS)
 def test_bf16_weights_have_fp32_adapters(compose, name, fast):
     """One step in bf16 changes the adapter in fp32; merging adds in fp32 and rounds once."""

@@ -95,7 +95,7 @@ def test_bitfit_on_a_model_without_biases_is_refused(compose):
     for module in built.modules():
         if getattr(module, "bias", None) is not None:
             module.bias = None
-    with pytest.raises(UserError, match="bitfit finds nothing to train"):
+    with pytest.raises(UserError, match="bitfit .* finds nothing to train"):
         solve(config.backbone, config.method, config.budget, built, shapes_of(target_modules(built, config.backbone)))
 
 
@@ -381,3 +381,28 @@ def test_full_and_bitfit_on_bart(compose):
         setting(compose, "model=bart_large", "method=bitfit", "budget=0.13%").counts.kept
         == 12 * ((4 + 1 + 2) * 1024 + 4096 + (8 + 1 + 3) * 1024 + 4096) + 2 * 1024
     )
+
+
+@pytest.mark.parametrize(
+    "size", [["budget=rank8"], pytest.param(["budget=custom", "budget.params=2_400_000"], marks=pytest.mark.slow)]
+)
+@pytest.mark.parametrize(
+    "method",
+    [
+        "adalora",
+        "lora",
+        "increlora",
+        "sora",
+        "prilora",
+        "mora",
+        "melora",
+        "lora_mini",
+        "lorta",
+        "peft method.type=LORA",
+        "peft method.type=ADALORA",
+    ],
+)
+def test_a_budget_on_a_decoder(compose, method, size):
+    config = compose("model=smollm2", *f"method={method}".split(), *size)
+    plan = make_plan(config, config.task.rows)
+    assert abs(plan.solution.deviation) <= 0.05

@@ -169,4 +169,4 @@ def test_an_unwritable_cache_is_named(tokenizer, tmp_path, task):
     file = tmp_path / "file"
     file.write_text("in the way")
     with pytest.raises(UserError, match=r"file/below.*can't be written.*cache_dir"):
-        tokenise(PAIRS, "content", task(8), tokenizer, "files", file / "below")
+        tokenise(PAIRS, "content", task(8), tokenizer, "files", True, file / "below")
