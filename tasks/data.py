@@ -18,8 +18,12 @@ from tasks.digest import digest
 from tasks.discovery import create
 from tasks.formats import ENDINGS, read_table
 from tasks.options import Task
+from tasks.task_type import Other
 
 LOCAL = "task.data_dir=FOLDER, or data_root=FOLDER for several tasks"
+OTHERS = "task.others.{0}.data_dir=FOLDER, or leave it out with ~task.others.{0}"
+ALIASES = {"validation": ("dev", "valid")}
+"""What data sets call a split's file, too."""
 SHOWN = 10  # most file names listed in a message
 
 
@@ -62,36 +66,47 @@ def load_data(task: Task, root: str | None = None) -> Data:
         UserError: a file is missing or unreadable, a column is missing, a split is empty, or a row isn't valid.
         NotAvailable: the hub can't be reached and nothing is cached.
     """
-    if root and not task.package and not task.data_dir:
-        task = replace(task, data_dir=str(Path(root) / task.name))
     eval_splits = [task.eval_split] if task.eval_split else task.eval_splits
     if task.train_split in eval_splits:
         raise UserError(f"task.eval_split={task.train_split} is the training split: give task.eval_file instead")
+    own, kind = located(task, root), create(task)
+    wanted = {split: Other(own, split, None) for split in (task.train_split, *eval_splits)}
+    wanted |= {name: other._replace(task=located(other.task, root)) for name, other in kind.others().items()}
     origins, notes = [], []
     tables = {}
     subset = False
-    for split in [task.train_split, *eval_splits]:
-        single = task.train_file if split == task.train_split else task.eval_file
-        if single and split != eval_splits[0] and split != task.train_split:
+    for name, (of, split, first) in wanted.items():
+        training = name == task.train_split
+        single = None if of is not own else task.train_file if training else task.eval_file
+        if single and not training and name != eval_splits[0]:
             continue  # one evaluation file replaces all evaluation splits
-        raw, origin, where = read_split(task, split, single)
-        subset |= task.rows.get(split, raw.num_rows) != raw.num_rows
+        local = LOCAL if of is own else OTHERS.format(name)
+        raw, origin, where = read_split(of, split, single, local)
+        subset |= of.rows.get(split, raw.num_rows) != raw.num_rows
         if raw.num_rows == 0:
             raise UserError(f"{where} has no rows")
-        table, left_out = create(task).check_rows(raw, where, training=split == task.train_split)
+        table, left_out = create(of).check_rows(raw.slice(0, first), where, training)
         if table.num_rows == 0:
             raise UserError(f"{where} has no usable row: {'; '.join(left_out)}")
-        notes += [f"{split}: {line}" for line in left_out]
-        if split != task.train_split and task.eval_rows and task.eval_rows < table.num_rows:
-            notes.append(f"{split}: {task.eval_rows:,} of {table.num_rows:,} rows, evenly spaced (task.eval_rows)")
-            table, subset = table.take(spread(table.num_rows, task.eval_rows)), True
-        tables[split] = table
+        notes += [f"{name}: {line}" for line in left_out]
+        tables[name] = table
         origins.append(origin)
+    tables, left_out = kind.separate(tables)
+    notes += left_out
+    for name, table in tables.items():
+        if name != task.train_split and task.eval_rows and task.eval_rows < table.num_rows:
+            notes.append(f"{name}: {task.eval_rows:,} of {table.num_rows:,} rows, evenly spaced (task.eval_rows)")
+            tables[name], subset = table.take(spread(table.num_rows, task.eval_rows)), True
     digests = {split: digest(table) for split, table in tables.items()}
-    official = tables.keys() <= task.rows.keys()
+    official = tables.keys() - kind.others().keys() <= task.rows.keys()
     origin = "; ".join(dict.fromkeys(origins))
-    own = bool(task.data_dir or task.train_file or task.eval_file)
-    return Data(tables, task.train_split, origin, own, subset if subset or official else None, notes, digests)
+    private = bool(own.data_dir or task.train_file or task.eval_file)
+    return Data(tables, task.train_split, origin, private, subset if subset or official else None, notes, digests)
+
+
+def located(task: Task, root: str | None) -> Task:
+    """The task with its folder below `root`, unless it has one of its own or a package."""
+    return replace(task, data_dir=str(Path(root) / task.name)) if root and not (task.package or task.data_dir) else task
 
 
 def spread(rows: int, count: int) -> list[int]:
@@ -100,7 +115,7 @@ def spread(rows: int, count: int) -> list[int]:
     return [i * rows // count for i in range(count)]
 
 
-def read_split(task: Task, split: str, single: str | None) -> tuple[pa.Table, str, str]:
+def read_split(task: Task, split: str, single: str | None, local: str = LOCAL) -> tuple[pa.Table, str, str]:
     """Read one split as stored; also return its source, and its location for messages."""
     if single:
         path = Path(single).expanduser()
@@ -119,7 +134,7 @@ def read_split(task: Task, split: str, single: str | None) -> tuple[pa.Table, st
         what = f"only task.{given[0]}" if given else "no data"
         raise UserError(f"task={task.name} has {what}: give task.train_file and task.eval_file, or task.data_dir")
     pattern = task.source.files.format(split=split)
-    folder = fetch(task.source.hub, task.source.revision, {pattern: [[pattern]]}, "dataset", LOCAL)
+    folder = fetch(task.source.hub, task.source.revision, {pattern: [[pattern]]}, "dataset", local)
     files = sorted(folder.glob(pattern))
     return read_table(files), f"hub {task.source.hub}@{folder.name}", f"{task.source.hub} {split}"
 
@@ -149,7 +164,9 @@ def split_files(task: Task, folder: Path, split: str, option: str) -> list[Path]
         )
     if not folder.is_dir():
         raise UserError(f"task.data_dir={task.data_dir}: no such folder")
-    single = [path for ending in ENDINGS if (path := folder / f"{split}{ending}").is_file()]
+    for name in (split, *ALIASES.get(split, ())):
+        if single := [path for ending in ENDINGS if (path := folder / f"{name}{ending}").is_file()]:
+            break
     if len(single) > 1:
         names = " and ".join(path.name for path in single)
         raise UserError(f"{folder} has {names}: give task.train_file and task.eval_file, or remove what isn't meant")

@@ -56,6 +56,7 @@ class Task:
     max_length: int = option(MISSING, at_least(3))
     mean_length: float | None = option(None, positive)
     citation: str = MISSING
+    final_splits: list[str] = field(default_factory=list)  # evaluation splits that are scored after the last step only
     train_modules: list[str] = field(default_factory=list)  # paths of modules that are trained fully, besides the head
     data_dir: str | None = MISSING
     train_file: str | None = MISSING
@@ -66,6 +67,11 @@ class Task:
 
     def __post_init__(self) -> None:
         check_options(self, "task")
+        for split in self.final_splits:
+            require(
+                split not in self.eval_splits[:1],
+                f"task.final_splits: {split} has the headline metric, which every evaluation needs",
+            )
         require(bool(self.metrics), "task.metrics=[]: give one metric or more")
         for metric in self.metrics:
             allowed = ", ".join(self.known_metrics)
@@ -96,4 +102,5 @@ class Task:
 
         MNLI's accuracy on validation_matched is `accuracy_matched`; with one evaluation split names don't change.
         """
-        return metric + (split.removeprefix("validation") if len(self.eval_splits) > 1 else "")
+        part = split.removeprefix("validation").lstrip("_") if len(self.eval_splits) > 1 else ""
+        return f"{metric}_{part}" if part else metric

@@ -44,6 +44,14 @@ class Scores(NamedTuple):
     predictions: Any  # for `samples` and `save`
 
 
+class Other(NamedTuple):
+    """An evaluation split from another data set."""
+
+    task: Task  # of this type, with that data
+    split: str
+    rows: int | None  # the first so many; None: all
+
+
 class Samples(NamedTuple):
     """Some rows with the model's predictions, for reading."""
 
@@ -77,6 +85,14 @@ class TaskType(ABC, Generic[Options]):
         Raises:
             UserError: a row isn't valid; the message says where and why.
         """
+
+    def others(self) -> dict[str, Other]:
+        """Further evaluation splits, from other data sets, by name."""
+        return {}
+
+    def separate(self, tables: dict[str, pa.Table]) -> tuple[dict[str, pa.Table], list[str]]:
+        """Drop rows that an earlier split has, and name their numbers. `tables` are checked rows, training first."""
+        return tables, []
 
     @abstractmethod
     def features(self, table: pa.Table, tokenizer: PreTrainedTokenizerBase, training: bool) -> datasets.Dataset:

@@ -217,7 +217,7 @@ def texts(tmp_path_factory):
 @pytest.fixture
 def causal_run(texts, tiny_llama, tmp_path):
     return [
-        "task=igbo", f"task.data_dir={texts}", "model=decoder", f"model.path={tiny_llama}", *short_run(tmp_path),
+        "task=text", f"task.data_dir={texts}", "model=decoder", f"model.path={tiny_llama}", *short_run(tmp_path),
         "budget.rank=2", "training.lr=0.02", "task.max_length=32", "task.eval_length=16", "task.eval_stride=8",
     ]  # fmt: skip
 

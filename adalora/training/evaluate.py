@@ -23,7 +23,8 @@ def evaluate(
     tokenizer: PreTrainedTokenizerBase,
     report_progress: Callable[[str, int, int], None],
 ) -> tuple[dict[str, float], list[Any]]:
-    """Compute the task's metrics on every split, `loss` (mean task loss over all), and the predictions by split.
+    """Compute the task's metrics on every split, `loss` (mean task loss over all but `task.final_splits`), and the
+    predictions by split.
 
     Slow evaluations call `report_progress` with the split's name, the rows done and the total.
     """
@@ -36,8 +37,9 @@ def evaluate(
         with accelerator.autocast(), merged(model) if merges else nullcontext():
             scores = task_type.evaluate(accelerator, model, split, tokenizer, partial(report_progress, split.name))
         results |= {task.metric_name(name, split.name): score for name, score in scores.metrics.items()}
-        loss += scores.loss * scores.weight
-        weight += scores.weight
+        if split.name not in task.final_splits:
+            loss += scores.loss * scores.weight
+            weight += scores.weight
         predictions.append(scores.predictions)
     model.train()
     return results | {"loss": loss / weight}, predictions

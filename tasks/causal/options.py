@@ -1,14 +1,28 @@
 """Options of causal language modelling."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 from omegaconf import MISSING
 
 from adalora.options import at_least, option, require
+from adalora.sources.options import Package, Source
 from tasks.options import Served, Task
 
 DECODERS = {"llama": "Llama", "olmo2": "Olmo2", "qwen2": "Qwen2", "qwen3": "Qwen3"}
+
+
+@dataclass
+class OtherText:
+    """Text of another data set that is scored, too."""
+
+    name: str = MISSING  # of the data set: its folder below data_root
+    source: Source | None = None
+    package: Package | None = None
+    data_dir: str | None = None
+    split: str = MISSING
+    text: str = MISSING  # column
+    rows: int | None = None  # the first so many; None: all
 
 
 @dataclass
@@ -22,12 +36,17 @@ class CausalTask(Task):
     auto_class: ClassVar[str] = "AutoModelForCausalLM"
     peft_type: ClassVar[str] = "CAUSAL_LM"
     known_metrics: ClassVar[tuple[str, ...]] = ("bits_per_byte",)
-    scored: ClassVar[tuple[str, ...]] = (*Task.scored, "eval_length", "eval_stride")
+    scored: ClassVar[tuple[str, ...]] = (*Task.scored, "eval_length", "eval_stride", "unique")
     tokenised: ClassVar[tuple[str, ...]] = (*Task.tokenised, "eval_length", "eval_stride")
 
     text: str = MISSING  # column
+    unique: list[str] = field(default_factory=list)  # columns that say whether two articles are the same
+    others: dict[str, OtherText] = field(default_factory=dict)  # texts from other data sets to score, by name
     eval_length: int = option(MISSING, at_least(2))  # tokens of a window in evaluation
     eval_stride: int = option(MISSING, at_least(1))  # tokens from one window to the next
+
+    def metric_name(self, metric: str, split: str) -> str:
+        return f"{metric}_{split}" if split in self.others else super().metric_name(metric, split)
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -14,9 +15,9 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from tasks.causal.options import CausalTask
-from tasks.causal.text import blocks, check_rows, start_of, windows
+from tasks.causal.text import blocks, check_rows, separate, start_of, windows
 from tasks.data import spread
-from tasks.task_type import Batch, ReportProgress, Samples, Scores, Split, TaskType
+from tasks.task_type import Batch, Other, ReportProgress, Samples, Scores, Split, TaskType
 
 if TYPE_CHECKING:
     import datasets
@@ -32,6 +33,19 @@ class Causal(TaskType[CausalTask]):
 
     def check_rows(self, raw: pa.Table, where: str, training: bool) -> tuple[pa.Table, list[str]]:
         return check_rows(raw, self.task, where)
+
+    def others(self) -> dict[str, Other]:
+        found = {}
+        for name, other in self.task.others.items():
+            task = replace(
+                self.task, name=other.name, source=other.source, package=other.package, data_dir=other.data_dir,
+                text=other.text, unique=[], others={}, rows={}, train_file=None, eval_file=None, eval_split=None,
+            )  # fmt: skip
+            found[name] = Other(task, other.split, other.rows)
+        return found
+
+    def separate(self, tables: dict[str, pa.Table]) -> tuple[dict[str, pa.Table], list[str]]:
+        return separate(tables) if self.task.unique else (tables, [])
 
     def features(self, table: pa.Table, tokenizer: PreTrainedTokenizerBase, training: bool) -> datasets.Dataset:
         if training:

@@ -10,6 +10,8 @@ Evaluation sees every article alone, as BOS and its tokens, in windows of `eval_
 
 from __future__ import annotations
 
+import unicodedata
+from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -25,6 +27,9 @@ if TYPE_CHECKING:
     import datasets
 
 
+UNIQUE = "unique "  # prefix of the columns of `task.unique`
+
+
 class Window(NamedTuple):
     """Tokens `first` to `last` (exclusive) of an article; the last `scored` of them count."""
 
@@ -34,12 +39,48 @@ class Window(NamedTuple):
 
 
 def check_rows(raw: pa.Table, task: CausalTask, where: str) -> tuple[pa.Table, list[str]]:
-    """Return the column `text`, with a line about rows left out because they are empty. Raises `UserError`."""
-    needed(raw, [task.text], where, "rename it, or set task.text")
+    """Return the column `text` and those of `task.unique`, with a line about rows left out because they are empty.
+
+    Raises:
+        UserError: a column is missing, isn't text or has gaps.
+    """
+    needed(raw, [task.text, *task.unique], where, "rename it, or set task.text and task.unique")
     rows = pa.table({"text": as_text(raw, task.text, where)})
+    for name in task.unique:
+        rows = rows.append_column(f"{UNIQUE}{name}", as_text(raw, name, where))
     empty = blank(rows["text"])
     count = total(empty)
     return rows.filter(pc.invert(empty)), [f"left out: {count:,} with an empty text"] if count else []
+
+
+def separate(tables: dict[str, pa.Table]) -> tuple[dict[str, pa.Table], list[str]]:
+    """Drop each article that is in an earlier split or earlier in its own: one value of `task.unique` is the same, in
+    any case and spacing. The columns of `task.unique` go."""
+    seen: dict[str, dict[str, str]] = {}  # column -> value -> the first split that has it
+    kept, notes = {}, []
+    for split, table in tables.items():
+        columns = {name: table[name].to_pylist() for name in table.column_names if name.startswith(UNIQUE)}
+        left_out: Counter[str] = Counter()
+        flags = []
+        for row in zip(*columns.values(), strict=True) if columns else [()] * table.num_rows:
+            values = {name: normalise(value) for name, value in zip(columns, row, strict=True) if value.strip()}
+            first = next((at[value] for name, value in values.items() if value in (at := seen.get(name, {}))), None)
+            flags.append(first is None)
+            if first is not None:
+                left_out[first] += 1
+            for name, value in values.items():
+                seen.setdefault(name, {}).setdefault(value, split)
+        kept[split] = table.filter(pa.array(flags, pa.bool_())).select(["text"])
+        notes += [
+            f"{split}: left out: {count:,} that {'repeat others' if of == split else f'are in {of}'}"
+            for of, count in left_out.items()
+        ]
+    return kept, notes
+
+
+def normalise(value: str) -> str:
+    """Text without differences of case, spacing and Unicode's compatible forms."""
+    return " ".join(unicodedata.normalize("NFKC", value).casefold().split())
 
 
 def tokens_of(table: pa.Table, tokenizer: PreTrainedTokenizerBase) -> list[list[int]]:

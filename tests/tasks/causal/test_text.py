@@ -27,7 +27,7 @@ def tokenizer(tiny_llama):
 @pytest.fixture
 def task_type(compose):
     def build(*options):
-        return create(compose("task=igbo", *options).task)
+        return create(compose("task=text", *options).task)
 
     return build
 
