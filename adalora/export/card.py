@@ -1,6 +1,7 @@
 """Write a model card: training, scores, and how to load the model."""
 
 import json
+import math
 from typing import Any
 
 from adalora.config.schema import Resolved
@@ -65,7 +66,7 @@ def card(trained: Trained, to: str, out: str) -> str:
     head = {"library_name": "peft" if to == "peft" else "transformers", "tags": ["adalora-suite", method]}
     if base:
         head["base_model"] = base
-    budget = result["budget"]
+    budget, best = result["budget"], result["best"]
     params = f" ({budget['params']:,} adapter parameters)" if budget["params"] else ""
     rows = ", ".join(f"{split} {count:,}" for split, count in result["task"]["rows"].items())
     lines = [
@@ -84,7 +85,7 @@ def card(trained: Trained, to: str, out: str) -> str:
         *([f"- Classes: {', '.join(config.task.classes)}"] if config.task.classes else []),
         f"- Task citation: {config.task.citation}", "",
         f"| metric | last step ({result['last_step']:,}) | best step ({result['best_step']:,}) |", "|---|---|---|",
-        *(f"| {name} | {value:.4f} | {result['best'][name]:.4f} |" for name, value in result["last"].items()), "",
+        *(f"| {name} | {value:.4f} | {best.get(name, math.nan):.4f} |" for name, value in result["last"].items()), "",
         "## Loading", "", "```python", loading(trained, to, out, base), "```", "",
         *ranks(result["ranks"]),
         "## Packages", "", ", ".join(f"{name} {version}" for name, version in result["versions"].items()),

@@ -110,7 +110,8 @@ def show_result(result: Mapping[str, Any], plan: Plan, folder: Path) -> None:
     table.add_row("step", str(result["last_step"]), str(result["best_step"]), style="dim")
     for name, value in result["last"].items():
         style = "bold" if name == result["task"]["headline"] else None
-        table.add_row(name, f"{value:.4f}", f"{result['best'][name]:.4f}", style=style)
+        best = result["best"].get(name)
+        table.add_row(name, f"{value:.4f}", "" if best is None else f"{best:.4f}", style=style)
     facts = Table(box=None, show_header=False)
     facts.add_column(style="bold")
     facts.add_column(overflow="fold")

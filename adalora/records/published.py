@@ -168,8 +168,18 @@ def scores(paper: Mapping[str, Mapping[Key, Published]]) -> dict[Key, Published]
     return {key: cell for table in reversed(COMPARED) for key, cell in paper.get(table, {}).items()}
 
 
+def factor(metric: str) -> int:
+    """What tables multiply a metric by: bits per byte stay as they are, all others are in percent."""
+    return 1 if metric.startswith("bits_per_byte") else 100
+
+
+def decimals(metric: str) -> int:
+    """Decimals of a metric in tables."""
+    return 4 if metric.startswith("bits_per_byte") else 2
+
+
 def scores_of(run: Run, step: str) -> dict[str, float]:
-    """A run's metrics at its `last` or `best` step in percent, with the average of MNLI's two (Table 5)."""
-    scores = {name: 100 * value for name, value in run[step].items()}
+    """A run's metrics at its `last` or `best` step as tables have them, with the average of MNLI's two (Table 5)."""
+    scores = {name: factor(name) * value for name, value in run[step].items()}
     pair = [scores[name] for name in ("accuracy_matched", "accuracy_mismatched") if name in scores]
     return scores | ({"accuracy_average": statistics.mean(pair)} if len(pair) == 2 else {})

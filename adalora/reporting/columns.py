@@ -73,7 +73,7 @@ def position(row: tuple[str, str, str]) -> tuple[bool, bool, int, str, int, str,
 
 
 def reach(metric: str) -> tuple[float, float]:
-    """The lowest and highest value of a metric, in percent; costs have no highest."""
-    if metric in ("peak_memory_gb", "minutes_per_epoch"):
+    """The lowest and highest value of a metric as tables have it; costs and bits per byte have no highest."""
+    if metric in ("peak_memory_gb", "minutes_per_epoch") or metric.startswith("bits_per_byte"):
         return 0.0, float("inf")
     return (-100.0 if metric in SIGNED else 0.0), 100.0

@@ -10,6 +10,7 @@ import yaml
 
 from adalora.errors import UserError
 from adalora.options import nearest
+from adalora.records.published import decimals
 from adalora.records.variant import Variant, variant
 from adalora.reporting.columns import title_of
 from adalora.reporting.frame import SETTING, heads
@@ -136,10 +137,11 @@ def comparison_text(rows: pd.DataFrame, a: str, b: str) -> str:
     for model, mine in rows.groupby("model", sort=False):
         lines.append([model, *[""] * 8])
         for row in mine.itertuples():
+            digits = decimals(row.metric)
             few = row.found.smallest_p is None or row.found.smallest_p > ALPHA
             lines.append([
-                row.cell, row.metric, number(row.one), number(row.other), signed(row.found.mean),
-                span(row.found.interval), str(row.found.n), probability(row.p),
+                row.cell, row.metric, number(row.one, f".{digits}f"), number(row.other, f".{digits}f"),
+                signed(row.found.mean, digits), span(row.found.interval, digits), str(row.found.n), probability(row.p),
                 ", ".join(filter(None, [probability(row.found.smallest_p), "too few" if few else ""])),
             ])  # fmt: skip
             lines += [[f"- {note}", *[""] * 8] for note in row.notes]

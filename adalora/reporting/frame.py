@@ -1,6 +1,7 @@
 """Finished runs as one DataFrame, a row a run and metric, and which runs may be summarised together."""
 
 import json
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -107,7 +108,7 @@ def frame_of(rows: list[dict[str, Any]]) -> pd.DataFrame:
 
 
 def rows_of(path: Path, result: Result) -> Iterator[dict[str, Any]]:
-    """A run's rows, one for each metric that both its last and its best step have."""
+    """A run's rows, one for each metric of its last step. A split that is scored only there has no best."""
     model, task, training = result.model, result.task, result.training
     run = vars(result) | {"options": {key: vars(option) for key, option in result.options.items()}}
     options = {key: option.value for key, option in result.options.items() if key != "task.version"}
@@ -121,7 +122,7 @@ def rows_of(path: Path, result: Result) -> Iterator[dict[str, Any]]:
     if not training["max_steps"]:
         costs["minutes_per_epoch"] = result.seconds / 60 / training["epochs"]  # with evaluations, as Table 15
     best = scores_of(run, "best") | costs
-    values = {metric: value for metric, value in (scores_of(run, "last") | costs).items() if metric in best}
+    values = scores_of(run, "last") | costs
     row = Row(
         path, f"seed{result.seed}-{result.key}", result.seed, model["title"], model["comparable"], task["subset"],
         "not the official rows" if task["subset"] else "",
@@ -132,7 +133,7 @@ def rows_of(path: Path, result: Result) -> Iterator[dict[str, Any]]:
         result, "", 0.0, 0.0,
     )  # fmt: skip
     for metric, value in values.items():
-        yield vars(row) | setting | {"metric": metric, "last": value, "best": best[metric]}
+        yield vars(row) | setting | {"metric": metric, "last": value, "best": best.get(metric, math.nan)}
 
 
 def budget_of(run: Result) -> str:

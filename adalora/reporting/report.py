@@ -73,8 +73,8 @@ def render(findings: Findings, logs: Logs) -> str:
         runs=heads(findings.frame), was_run=what_was_run(findings), versions=versions_of(heads(findings.frame)),
         standings=[each for section in drawn for each in standings(section)],
         costs=[each for section in drawn for each in costs(section)],
-        caption=tables.caption, mean_of=tables.mean_of, commits=commits, signs=SIGNS, first=FIRST,
-        verdict_names=VERDICTS,
+        caption=tables.caption, mean_of=tables.mean_of, value_of=tables.value_of, commits=commits,
+        signs=SIGNS, first=FIRST, verdict_names=VERDICTS,
         style=(HERE / "style.css").read_text("utf-8"), script=(HERE / "script.js").read_text("utf-8"),
     )  # fmt: skip
 

@@ -14,6 +14,7 @@ from typing import Any
 import pandas as pd
 
 from adalora.files.writing import write_text
+from adalora.records.published import decimals
 from adalora.reporting.columns import reach
 from adalora.reporting.pages import Document, Findings, Section
 from adalora.reporting.verdicts import VERDICTS
@@ -44,14 +45,14 @@ def number(value: float | None, form: str = ".2f") -> str:
     return "" if value is None or pd.isna(value) else format(value, form)
 
 
-def signed(value: float | None) -> str:
-    """Format with sign and two decimals; empty for None and NaN."""
-    return "" if value is None or pd.isna(value) else f"{round(value, 2) + 0.0:+.2f}"
+def signed(value: float | None, digits: int = 2) -> str:
+    """Format with sign and decimals; empty for None and NaN."""
+    return "" if value is None or pd.isna(value) else f"{round(value, digits) + 0.0:+.{digits}f}"
 
 
-def span(interval: tuple[float, float] | None) -> str:
+def span(interval: tuple[float, float] | None, digits: int = 2) -> str:
     """Format the interval of a difference; empty for None."""
-    return "" if interval is None else f"{interval[0]:+.2f} to {interval[1]:+.2f}"
+    return "" if interval is None else f"{interval[0]:+.{digits}f} to {interval[1]:+.{digits}f}"
 
 
 def probability(p: float | None) -> str:
@@ -75,11 +76,17 @@ def interval_of(cell: Mapping[str, Any]) -> tuple[float, float, bool] | None:
 
 def mean_of(cell: Mapping[str, Any]) -> str:
     """A cell's mean with its interval."""
-    found = interval_of(cell)
+    found, digits = interval_of(cell), decimals(cell["metric"])
     if found is None:
-        return number(cell["mean_last"]) if cell["n"] > 1 else ""
+        return number(cell["mean_last"], f".{digits}f") if cell["n"] > 1 else ""
     low, high, of_seeds = found
-    return f"{cell['mean_last']:.2f} ({'seeds ' if of_seeds else ''}{low:.1f} to {high:.1f})"
+    ends = f"{low:.{digits - 1}f} to {high:.{digits - 1}f}"
+    return f"{cell['mean_last']:.{digits}f} ({'seeds ' if of_seeds else ''}{ends})"
+
+
+def value_of(cell: Mapping[str, Any], column: str) -> str:
+    """A value of a cell with its metric's decimals."""
+    return number(cell[column], f".{decimals(cell['metric'])}f")
 
 
 def table(section: Section, run: bool = False) -> Table:
@@ -93,11 +100,13 @@ def table(section: Section, run: bool = False) -> Table:
         first, paths = cells[0], set().union(*group["paths"].dropna())
         kept = section.runs.loc[section.runs["path"].isin(paths), "kept"].median()
         named = {
-            f"{ours} (n){subset}": [f"{c['median_last']:.2f} ({c['n']:.0f})" if c["n"] > 0 else "" for c in cells],
-            f"std{subset}": [number(c["std"]) for c in cells],
+            f"{ours} (n){subset}": [
+                f"{value_of(c, 'median_last')} ({c['n']:.0f})" if c["n"] > 0 else "" for c in cells
+            ],
+            f"std{subset}": [value_of(c, "std") for c in cells],
             f"mean (95 %){subset}": list(map(mean_of, cells)),
-            f"best{subset}": ["" if section.costs else number(c["median_best"]) for c in cells],
-            f"{section.source}": [number(c["paper"]) for c in cells],
+            f"best{subset}": ["" if section.costs else value_of(c, "median_best") for c in cells],
+            f"{section.source}": [value_of(c, "paper") for c in cells],
             f"{ours} - {section.source}": [signed(c["difference"]) for c in cells],
         }
         params = {

@@ -87,10 +87,12 @@ def run_table(results: Sequence[dict[str, Any]]) -> Any:
     """A table of the runs of a multirun, one row per job, in the given order."""
     from rich.table import Table
 
+    from adalora.records.published import decimals, factor
+
     table = Table(box=None)
     for name in ("task", "method", "budget", "seed"):
         table.add_column(name, overflow="fold")
-    for name in ("adapter kept", "metric", "last %", "best %", "time"):
+    for name in ("adapter kept", "metric", "last", "best", "time"):
         table.add_column(name, justify="left" if name == "metric" else "right", overflow="fold")
     table.add_column("folder", overflow="fold")
     for run in results:
@@ -99,7 +101,7 @@ def run_table(results: Sequence[dict[str, Any]]) -> Any:
             run["task"]["name"], run["method"]["name"],
             f"custom {budget['params']:,}" if budget["name"] == "custom" else budget["name"], str(run["seed"]),
             f"{run['parameters']['kept']:,}", headline,
-            f"{100 * run['last'][headline]:.2f}", f"{100 * run['best'][headline]:.2f}",
+            *(f"{factor(headline) * run[step][headline]:.{decimals(headline)}f}" for step in ("last", "best")),
             f"{seconds // 3600}:{seconds // 60 % 60:02}:{seconds % 60:02}", f"seed{run['seed']}-{run['key']}",
         )  # fmt: skip
     return table
