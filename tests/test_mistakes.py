@@ -91,9 +91,9 @@ def test_wrong_rows(tiny_run, tmp_path, columns, message):
 
 def test_a_data_folder_without_the_split_says_what_it_has(tiny_run, tmp_path):
     rows(tmp_path, "train")
-    rows(tmp_path, "dev")
+    rows(tmp_path, "held_out")
     line = fails(*tiny_run, f"task.data_dir={tmp_path}")
-    assert "validation.parquet: no such file (the folder has cache, dev.parquet, train.parquet)" in line
+    assert "validation.parquet: no such file (the folder has cache, held_out.parquet, train.parquet)" in line
     assert "task.eval_split=NAME chooses NAME.parquet" in line
     line = fails(*tiny_run, f"task.data_dir={tmp_path}/train.parquet")
     assert "train.parquet is a file, and a folder with train.parquet is needed: task.train_file" in line
