@@ -112,6 +112,8 @@ def evaluation_memory(config: Resolved, built: PreTrainedModel, rows: int) -> fl
     language model's logits; generation adds keys and values of every beam, and the logits."""
     sizes: Any = built.config
     task, decoder = config.task, config.model.model_type in DECODERS
+    if decoder:  # in pieces of 2^27 logits (tasks/causal/task_type.py)
+        rows = min(rows, max(1, 2**27 // (task.max_length * sizes.vocab_size)))
     total = (1 if decoder else 2) * weights_memory(config, built) + 2 * layer_memory(config, built, rows)
     total += logits_memory(config, built, rows * task.max_length)
     if task.generates is not None:
