@@ -93,6 +93,11 @@ class Task:
         return mean, mean
 
     @property
+    def eval_tokens(self) -> int:
+        """Tokens of the longest input in evaluation."""
+        return self.max_length
+
+    @property
     def generates(self) -> tuple[int, int] | None:
         """Beams and maximum tokens per beam in evaluation; None if nothing is generated."""
         return None

@@ -96,12 +96,13 @@ def training_memory(config: Resolved, built: PreTrainedModel, trained: int, rows
     11.1 GB for LoRA on MNLI and 13.1 on SQuADv2 (Table 15); this gives 14.9 and 14.8.
     """
     sizes: Any = built.config
-    layers, layer = sizes.num_hidden_layers, layer_memory(config, built, rows)
+    layers, tokens = sizes.num_hidden_layers, config.task.max_length
+    layer = layer_memory(config, built, rows, tokens)
     if config.training.activation_checkpointing:  # each layer's input, and one whole layer
-        kept = layers * 4 * rows * config.task.max_length * sizes.hidden_size + layer
+        kept = layers * 4 * rows * tokens * sizes.hidden_size + layer
     else:
         kept = layers * layer
-    logits = logits_memory(config, built, rows * config.task.max_length)
+    logits = logits_memory(config, built, rows * tokens)
     return float(weights_memory(config, built) + 12 * trained + kept + logits)
 
 
@@ -112,18 +113,19 @@ def evaluation_memory(config: Resolved, built: PreTrainedModel, rows: int) -> fl
     language model's logits; generation adds keys and values of every beam, and the logits."""
     sizes: Any = built.config
     task, decoder = config.task, config.model.model_type in DECODERS
+    tokens = task.eval_tokens
     if decoder:  # in pieces of 2^27 logits (tasks/causal/task_type.py)
-        rows = min(rows, max(1, 2**27 // (task.max_length * sizes.vocab_size)))
-    total = (1 if decoder else 2) * weights_memory(config, built) + 2 * layer_memory(config, built, rows)
-    total += logits_memory(config, built, rows * task.max_length)
+        rows = min(rows, max(1, 2**27 // (tokens * sizes.vocab_size)))
+    total = (1 if decoder else 2) * weights_memory(config, built) + 2 * layer_memory(config, built, rows, tokens)
+    total += logits_memory(config, built, rows * tokens)
     if task.generates is not None:
-        beams, tokens = task.generates
-        kept = 2 * sizes.decoder_layers * sizes.hidden_size * (beams * tokens + task.max_length)
+        beams, length = task.generates
+        kept = 2 * sizes.decoder_layers * sizes.hidden_size * (beams * length + tokens)
         total += 4 * rows * (kept + beams * sizes.vocab_size)
     return float(total)
 
 
-def layer_memory(config: Resolved, built: PreTrainedModel, rows: int) -> float:
+def layer_memory(config: Resolved, built: PreTrainedModel, rows: int, tokens: int) -> float:
     """Bytes of one layer's activations that its backward pass needs, b rows of s tokens.
 
     Encoders: s b h (34 + 5 a s / h) in 16 bits (Korthikanti et al., arXiv 2205.05198, without recomputation), twice
@@ -134,7 +136,7 @@ def layer_memory(config: Resolved, built: PreTrainedModel, rows: int) -> float:
     result, 4 q; gate, its activation, and up, 3 i. Attention that isn't fused adds its scores twice.
     """
     sizes: Any = built.config
-    hidden, heads, tokens = sizes.hidden_size, sizes.num_attention_heads, config.task.max_length
+    hidden, heads = sizes.hidden_size, sizes.num_attention_heads
     width = 2 if config.precision in ("fp32", "tf32") else 1
     if config.model.model_type in DECODERS:
         query = heads * (getattr(sizes, "head_dim", None) or hidden // heads)

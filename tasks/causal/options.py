@@ -45,6 +45,10 @@ class CausalTask(Task):
     eval_length: int = option(MISSING, at_least(2))  # tokens of a window in evaluation
     eval_stride: int = option(MISSING, at_least(1))  # tokens from one window to the next
 
+    @property
+    def eval_tokens(self) -> int:
+        return self.eval_length
+
     def metric_name(self, metric: str, split: str) -> str:
         return f"{metric}_{split}" if split in self.others else super().metric_name(metric, split)
 
