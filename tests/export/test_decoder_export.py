@@ -20,7 +20,7 @@ WHOLE = ["lm_head", "model.embed_tokens"]
 IDS = {"input_ids": torch.tensor([[2, 5, 6, 7], [2, 8, 9, 4]])}
 
 
-@pytest.fixture(params=["olmo2", "tied"])
+@pytest.fixture(params=["olmo2", pytest.param("tied", marks=pytest.mark.slow)])
 def base(request, tiny_llama, tmp_path):
     """A folder with a tiny Olmo2, or a Llama with tied embeddings."""
     if request.param == "tied":

@@ -16,7 +16,7 @@ from tests.methods.matrix import ROWS, run_of
 from tests.tiny import INPUTS
 
 BY_DEFAULT = {
-    "deberta": ("adalora", "pfeiffer", "mora", "peft method.type=VERA"),
+    "deberta": ("adalora", "mora"),
     "bart": ("increlora", "peft method.type=ADALORA method.config.init_r=4"),
 }
 BASES = {"deberta": AutoModelForSequenceClassification, "bart": AutoModelForSeq2SeqLM}

@@ -59,7 +59,7 @@ def test_named_budgets_are_the_paper_s_settings(compose, budget, rank, initial):
     assert adalora.counts.peak == initial * (165_888 + 72)
 
 
-@pytest.mark.parametrize(("budget", "rank"), [("0.3M", 2), ("0.65%", 8)])
+@pytest.mark.parametrize(("budget", "rank"), [("0.3M", 2), pytest.param("0.65%", 8, marks=pytest.mark.slow)])
 def test_named_budgets_are_a_rank_of_every_relative(compose, budget, rank):
     found = {
         method: setting(compose, f"method={method}", f"budget={budget}").config
