@@ -14,7 +14,7 @@ from adalora.methods.linear import AdaptedLinear, merge
 from adalora.methods.options import MethodConfig
 from adalora.methods.peft.options import PEFTConfig
 from adalora.planning.budget import shapes_of
-from adalora.planning.plan import check_possible
+from adalora.planning.plan import check_possible, make_plan
 from adalora.training.recompute import recompute_activations
 from tests.methods.matrix import BOTTLENECK, CONFIGS, LINEAR
 from tests.tiny import decoder, targets_of, trained, wake
@@ -28,6 +28,7 @@ PEFTS: dict[str, MethodConfig] = {
     for kind, config in {"LORA": {"r": 3}, "ADALORA": {"init_r": 3, "target_r": 2}}.items()
 }
 METHODS = {name: CONFIGS[name] for name in LINEAR} | PEFTS
+SIZED = ("adalora", "lora", "increlora", "sora", "prilora", "mora", "melora", "lora_mini", "lorta")
 IDS = torch.tensor([[2, 5, 6, 7, 9, 11], [2, 8, 9, 12, 4, 7]])
 
 
@@ -133,3 +134,13 @@ def test_a_bottleneck_has_no_site_in_a_decoder(compose, name):
 def test_bitfit_finds_nothing_to_train_in_a_decoder_without_biases(compose, model):
     with pytest.raises(UserError, match="nothing to train"):
         check_possible(compose(f"model={model}", "method=bitfit"))
+
+
+@pytest.mark.parametrize(
+    "size", [["budget=rank8"], pytest.param(["budget=custom", "budget.params=2_400_000"], marks=pytest.mark.slow)]
+)
+@pytest.mark.parametrize("method", [*SIZED, "peft method.type=LORA", "peft method.type=ADALORA"])
+def test_a_budget_on_a_decoder(compose, method, size):
+    config = compose("model=smollm2", *f"method={method}".split(), *size)
+    plan = make_plan(config, config.task.rows)
+    assert abs(plan.solution.deviation) <= 0.05

@@ -381,28 +381,3 @@ def test_full_and_bitfit_on_bart(compose):
         setting(compose, "model=bart_large", "method=bitfit", "budget=0.13%").counts.kept
         == 12 * ((4 + 1 + 2) * 1024 + 4096 + (8 + 1 + 3) * 1024 + 4096) + 2 * 1024
     )
-
-
-@pytest.mark.parametrize(
-    "size", [["budget=rank8"], pytest.param(["budget=custom", "budget.params=2_400_000"], marks=pytest.mark.slow)]
-)
-@pytest.mark.parametrize(
-    "method",
-    [
-        "adalora",
-        "lora",
-        "increlora",
-        "sora",
-        "prilora",
-        "mora",
-        "melora",
-        "lora_mini",
-        "lorta",
-        "peft method.type=LORA",
-        "peft method.type=ADALORA",
-    ],
-)
-def test_a_budget_on_a_decoder(compose, method, size):
-    config = compose("model=smollm2", *f"method={method}".split(), *size)
-    plan = make_plan(config, config.task.rows)
-    assert abs(plan.solution.deviation) <= 0.05
