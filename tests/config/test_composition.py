@@ -60,7 +60,13 @@ def test_every_option_composes(compose, group, option):
         assert config.budget.params == 250_000
 
 
-@pytest.mark.parametrize(("alias", "name"), {"0.16%": "0.3M", "0.32%": "0.6M", "0.65%": "1.2M"}.items())
+@pytest.mark.parametrize(
+    ("alias", "name"),
+    [
+        ("0.16%", "0.3M"),
+        *(pytest.param(*both, marks=pytest.mark.slow) for both in (("0.32%", "0.6M"), ("0.65%", "1.2M"))),
+    ],
+)
 @pytest.mark.parametrize(
     "line", ["task=rte", "task=squad_v2 method=increlora", "task=cola method=increlora", "experiment=svd_lora"]
 )

@@ -3,13 +3,14 @@
 import pytest
 
 from adalora.planning.plan import make_plan
+from tests.methods.matrix import mostly_slow
 
 FIFTH = 5
 GLUE = ("cola", "mrpc", "stsb")
 
 
 @pytest.mark.parametrize("task", GLUE)
-@pytest.mark.parametrize("method", ["adalora", "lora", "pfeiffer", "bitfit"])
+@pytest.mark.parametrize("method", mostly_slow(["adalora", "lora", "pfeiffer", "bitfit"], "adalora", "bitfit"))
 def test_every_method_has_a_fifth_of_the_published_training(compose, task, method):
     pocket = compose("experiment=pocket", f"task={task}", f"method={method}")
     paper = compose("model=deberta_v3_base", f"task={task}", f"method={method}")

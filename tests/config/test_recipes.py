@@ -140,7 +140,7 @@ def test_a_recipe_is_what_was_published(compose, task, recipe, row_type, budget)
 
 
 @pytest.mark.parametrize("task", TASKS)
-@pytest.mark.parametrize("budget, rank", [("0.3M", 2), ("1.2M", 8)])
+@pytest.mark.parametrize("budget, rank", [("0.3M", 2), pytest.param("1.2M", 8, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("recipe", ["paper", "official_scripts"])
 def test_increlora_s_recipe_is_the_script(compose, task, budget, rank, recipe):
     """docs/deviations.md: D-incre-recipe. The plan has what the budget decides."""

@@ -17,7 +17,7 @@ from tests.tiny import INPUTS
 
 BY_DEFAULT = {
     "deberta": ("adalora", "mora"),
-    "bart": ("increlora", "peft method.type=ADALORA method.config.init_r=4"),
+    "bart": ("increlora",),
 }
 BASES = {"deberta": AutoModelForSequenceClassification, "bart": AutoModelForSeq2SeqLM}
 TEXTS = {"input_ids": torch.tensor([[2, 5, 6, 3], [2, 8, 3, 0]]), "decoder_input_ids": torch.tensor([[3, 7], [3, 9]])}
