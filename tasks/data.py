@@ -94,6 +94,8 @@ def load_data(task: Task, root: str | None = None) -> Data:
     tables, left_out = kind.separate(tables)
     notes += left_out
     for name, table in tables.items():
+        if table.num_rows == 0:
+            raise UserError(f"task={task.name}: every row of {name} is in another split: give other files")
         if name != task.train_split and task.eval_rows and task.eval_rows < table.num_rows:
             notes.append(f"{name}: {task.eval_rows:,} of {table.num_rows:,} rows, evenly spaced (task.eval_rows)")
             tables[name], subset = table.take(spread(table.num_rows, task.eval_rows)), True

@@ -41,14 +41,14 @@ class InitialAdapter:
 
     def describe(self) -> str:
         """What comes in, in one line: type, ranks, whether anything was pruned, and other modules."""
-        kind, given = self.adapter.options["peft_type"], self.rank
+        kind = self.adapter.options["peft_type"]
         ranks = [
             int((factors["lora_E"] != 0).sum()) if "lora_E" in factors else len(factors["lora_A"])
             for factors in self.modules.values()
         ]
         if kind == "ADALORA":
             full = len(ranks) * self.adapter.options["init_r"]
-            size = f"initial rank {given}, "
+            size = f"initial rank {self.rank}, "
             untouched = all(not factors["lora_E"].any() for factors in self.modules.values())
             if untouched or sum(ranks) == full:
                 size += "never pruned"

@@ -12,6 +12,7 @@ from adalora import processes
 from adalora.backbones.options import DECODERS
 from adalora.config.schema import PlannedTraining, Resolved
 from adalora.errors import UserError
+from tasks.causal.options import LOGITS
 
 # Share of the memory that an estimate may use (ours); libraries and fragmentation need the rest. On a CPU a step
 # took twice its estimate (docs/gpu.md).
@@ -114,8 +115,8 @@ def evaluation_memory(config: Resolved, built: PreTrainedModel, rows: int) -> fl
     sizes: Any = built.config
     task, decoder = config.task, config.model.model_type in DECODERS
     tokens = task.eval_tokens
-    if decoder:  # in pieces of 2^27 logits (tasks/causal/task_type.py)
-        rows = min(rows, max(1, 2**27 // (tokens * sizes.vocab_size)))
+    if decoder:
+        rows = min(rows, max(1, LOGITS // (tokens * sizes.vocab_size)))
     total = (1 if decoder else 2) * weights_memory(config, built) + 2 * layer_memory(config, built, rows, tokens)
     total += logits_memory(config, built, rows * tokens)
     if task.generates is not None:

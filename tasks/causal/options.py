@@ -11,6 +11,8 @@ from tasks.options import Served, Task
 
 DECODERS = {"llama": "Llama", "olmo2": "Olmo2", "qwen2": "Qwen2", "qwen3": "Qwen3"}
 
+LOGITS = 2**27  # logits at once in evaluation: 0.5 GiB in fp32 (ours)
+
 
 @dataclass
 class OtherText:
@@ -36,7 +38,7 @@ class CausalTask(Task):
     auto_class: ClassVar[str] = "AutoModelForCausalLM"
     peft_type: ClassVar[str] = "CAUSAL_LM"
     known_metrics: ClassVar[tuple[str, ...]] = ("bits_per_byte",)
-    scored: ClassVar[tuple[str, ...]] = (*Task.scored, "eval_length", "eval_stride", "unique")
+    scored: ClassVar[tuple[str, ...]] = (*Task.scored, "eval_length", "eval_stride", "unique", "final_splits")
     tokenised: ClassVar[tuple[str, ...]] = (*Task.tokenised, "eval_length", "eval_stride")
 
     text: str = MISSING  # column

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
-from tasks.causal.options import CausalTask
+from tasks.causal.options import LOGITS, CausalTask
 from tasks.causal.text import blocks, check_rows, separate, start_of, windows
 from tasks.data import spread
 from tasks.task_type import Batch, Other, ReportProgress, Samples, Scores, Split, TaskType
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     import datasets
     from accelerate import Accelerator
 
-LOGITS = 2**27  # logits at once in evaluation: 0.5 GiB in fp32 (ours)
 IGNORED = -100  # the label that cross-entropy ignores
 
 
