@@ -9,6 +9,7 @@ import hashlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 
 from adalora.errors import UserError
@@ -80,6 +81,8 @@ def load_data(task: Task, root: str | None = None) -> Data:
         single = None if of is not own else task.train_file if training else task.eval_file
         if single and not training and name != eval_splits[0]:
             continue  # one evaluation file replaces all evaluation splits
+        if task.held_out and name == eval_splits[0]:
+            continue  # below
         local = LOCAL if of is own else OTHERS.format(name)
         raw, origin, where = read_split(of, split, single, local)
         subset |= of.rows.get(split, raw.num_rows) != raw.num_rows
@@ -91,6 +94,11 @@ def load_data(task: Task, root: str | None = None) -> Data:
         notes += [f"{name}: {line}" for line in left_out]
         tables[name] = table
         origins.append(origin)
+    if task.held_out:
+        train, held = task.train_split, eval_splits[0]
+        tables = hold_out(tables.pop(train), task, train, held) | tables
+        notes.append(f"{held}: {task.held_out:,} rows of {train}, evenly spaced (task.held_out)")
+        subset = True
     tables, left_out = kind.separate(tables)
     notes += left_out
     for name, table in tables.items():
@@ -109,6 +117,16 @@ def load_data(task: Task, root: str | None = None) -> Data:
 def located(task: Task, root: str | None) -> Task:
     """The task with its folder below `root`, unless it has one of its own or a package."""
     return replace(task, data_dir=str(Path(root) / task.name)) if root and not (task.package or task.data_dir) else task
+
+
+def hold_out(table: pa.Table, task: Task, train: str, name: str) -> dict[str, pa.Table]:
+    """The training rows, and `task.held_out` of them, evenly spaced, as another split. Raises `UserError`."""
+    rows, count = table.num_rows, task.held_out or 0
+    if count >= rows:
+        raise UserError(f"task.held_out={count:,}: {train} has {rows:,} rows, which leaves none for training")
+    held = np.zeros(rows, dtype=bool)
+    held[spread(rows, count)] = True
+    return {train: table.filter(pa.array(~held)), name: table.filter(pa.array(held))}
 
 
 def spread(rows: int, count: int) -> list[int]:

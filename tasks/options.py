@@ -63,6 +63,7 @@ class Task:
     eval_file: str | None = MISSING
     encoding: str = option("utf-8", encoding_name)
     eval_split: str | None = MISSING
+    held_out: int | None = option(None, at_least(1))  # so many training rows are the first evaluation split
     eval_rows: int | None = option(MISSING, at_least(1))
 
     def __post_init__(self) -> None:
@@ -72,6 +73,10 @@ class Task:
                 split not in self.eval_splits[:1],
                 f"task.final_splits: {split} has the headline metric, which every evaluation needs",
             )
+        require(
+            self.held_out is None or self.eval_file is None,
+            f"task.held_out={self.held_out} and task.eval_file={self.eval_file}: evaluate on one of both",
+        )
         require(bool(self.metrics), "task.metrics=[]: give one metric or more")
         for metric in self.metrics:
             allowed = ", ".join(self.known_metrics)

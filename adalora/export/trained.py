@@ -1,7 +1,8 @@
 """Load a finished run as a model."""
 
 import json
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +77,7 @@ def load_config(folder: Path) -> Resolved:
             raise Damaged(path, f"there is no method {name}", "install the package that provides it")
         types = {
             "model": Model,
-            "task": next(task for task in TASKS.values() if raw["model"]["architecture"] in architectures(task)),
+            "task": max(TASKS.values(), key=partial(fits, raw)),
             "method": METHODS[name],
             "budget": Budget,
             "recipe": Recipe,
@@ -90,9 +91,11 @@ def load_config(folder: Path) -> Resolved:
         return Resolved(**(raw | parts))
 
 
-def architectures(task: type[Task]) -> set[str]:
-    """The model classes of a type of task."""
-    return {served.architecture for served in task.models.values()}
+def fits(raw: dict[str, Any], task: type[Task]) -> tuple[bool, int]:
+    """How well a type of task fits a run's configuration: whether it has the model's class, and how many of its
+    options."""
+    served = {served.architecture for served in task.models.values()}
+    return raw["model"]["architecture"] in served, len(raw["task"].keys() & {each.name for each in fields(task)})
 
 
 def check_same(folder: Path, config: Resolved, result: dict[str, Any]) -> None:

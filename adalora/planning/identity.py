@@ -33,6 +33,7 @@ def cell_id(config: Config) -> str:
     options = scored_options(Resolved.of(config, config.backbone, method, config.budget, training))
     options["model"]["name"] = config.model.name
     options["task"] |= {"eval_split": config.task.eval_split, "eval_rows": config.task.eval_rows}
+    options["task"] |= {"held_out": config.task.held_out} if config.task.held_out else {}
     budget = config.budget
     own = budget.settings.get(config.model.name, {}).get(method.name, {})
     options["budget"] = [budget.params, budget.rank, own] if method.has_budget else None

@@ -110,18 +110,24 @@ def training_memory(config: Resolved, built: PreTrainedModel, trained: int, rows
 def evaluation_memory(config: Resolved, built: PreTrainedModel, rows: int) -> float:
     """Bytes of an evaluation with `rows` rows per batch, all at the maximum length.
 
-    Counts the weights, the merged weights beside them (a decoder's aren't merged), two layers' activations and a
-    language model's logits; generation adds keys and values of every beam, and the logits."""
+    Counts the weights, the merged weights beside them (a decoder's are merged for generation only), two layers'
+    activations and a language model's logits; generation adds keys and values of every beam, and the logits."""
     sizes: Any = built.config
     task, decoder = config.task, config.model.model_type in DECODERS
     tokens = task.eval_tokens
     if decoder:
         rows = min(rows, max(1, LOGITS // (tokens * sizes.vocab_size)))
-    total = (1 if decoder else 2) * weights_memory(config, built) + 2 * layer_memory(config, built, rows, tokens)
+    merges = not decoder or task.generates is not None
+    total = (2 if merges else 1) * weights_memory(config, built) + 2 * layer_memory(config, built, rows, tokens)
     total += logits_memory(config, built, rows * tokens)
     if task.generates is not None:
         beams, length = task.generates
-        kept = 2 * sizes.decoder_layers * sizes.hidden_size * (beams * length + tokens)
+        layers, width = sizes.num_hidden_layers, sizes.hidden_size
+        if decoder:
+            width = head_size(sizes) * sizes.num_key_value_heads
+        else:
+            layers = sizes.decoder_layers
+        kept = 2 * layers * width * (beams * length + tokens)
         total += 4 * rows * (kept + beams * sizes.vocab_size)
     return float(total)
 
@@ -140,7 +146,7 @@ def layer_memory(config: Resolved, built: PreTrainedModel, rows: int, tokens: in
     hidden, heads = sizes.hidden_size, sizes.num_attention_heads
     width = 2 if config.precision in ("fp32", "tf32") else 1
     if config.model.model_type in DECODERS:
-        query = heads * (getattr(sizes, "head_dim", None) or hidden // heads)
+        query = heads * head_size(sizes)
         low = 2 * hidden + 5 * query + 4 * sizes.intermediate_size
         low += 2 * heads * tokens if config.model.attention == "eager" else 0
         return tokens * rows * (2 * width * low + 4 * 2 * hidden)
@@ -155,6 +161,11 @@ def logits_memory(config: Resolved, built: PreTrainedModel, tokens: int) -> floa
         return 0.0
     sizes: Any = built.config
     return (12 if config.precision in ("fp32", "tf32") else 16) * tokens * sizes.vocab_size
+
+
+def head_size(sizes: Any) -> int:
+    """Entries of an attention head."""
+    return getattr(sizes, "head_dim", None) or sizes.hidden_size // sizes.num_attention_heads
 
 
 def weights_memory(config: Resolved, built: PreTrainedModel) -> int:

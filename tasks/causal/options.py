@@ -10,7 +10,9 @@ from adalora.sources.options import Package, Source
 from tasks.options import Served, Task
 
 DECODERS = {"llama": "Llama", "olmo2": "Olmo2", "qwen2": "Qwen2", "qwen3": "Qwen3"}
-
+HEADLESS = {  # the output layer is the model's own and frozen
+    name: Served(f"{prefix}ForCausalLM", ()) for name, prefix in DECODERS.items()
+}
 LOGITS = 2**27  # logits at once in evaluation: 0.5 GiB in fp32 (ours)
 
 
@@ -32,9 +34,7 @@ class CausalTask(Task):
     """Text: trains on packed blocks of `max_length` tokens, and scores every article alone."""
 
     type: ClassVar[str] = "causal"
-    models: ClassVar[dict[str, Served]] = {  # the output layer is the model's own and frozen
-        name: Served(f"{prefix}ForCausalLM", ()) for name, prefix in DECODERS.items()
-    }
+    models: ClassVar[dict[str, Served]] = HEADLESS
     auto_class: ClassVar[str] = "AutoModelForCausalLM"
     peft_type: ClassVar[str] = "CAUSAL_LM"
     known_metrics: ClassVar[tuple[str, ...]] = ("bits_per_byte",)

@@ -19,8 +19,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from transformers import PreTrainedTokenizerBase
 
-from adalora.errors import UserError
 from tasks.causal.options import CausalTask
+from tasks.causal.tokens import dataset, start_of
 from tasks.columns import as_text, blank, needed, total
 
 if TYPE_CHECKING:
@@ -88,14 +88,6 @@ def tokens_of(table: pa.Table, tokenizer: PreTrainedTokenizerBase) -> list[list[
     return tokenizer(table["text"].to_pylist(), add_special_tokens=False, verbose=False)["input_ids"]
 
 
-def start_of(tokenizer: PreTrainedTokenizerBase) -> int:
-    """The token before a text: BOS, or EOS where the tokenizer has no BOS. Raises `UserError` if it has neither."""
-    start = tokenizer.eos_token_id if tokenizer.bos_token_id is None else tokenizer.bos_token_id
-    if start is None:
-        raise UserError("the tokenizer has neither a BOS nor an EOS token: a language model needs one")
-    return start
-
-
 def blocks(table: pa.Table, tokenizer: PreTrainedTokenizerBase, size: int) -> datasets.Dataset:
     """Columns `input_ids` and `length` of packed blocks; the last one may be shorter."""
     start, end = start_of(tokenizer), tokenizer.eos_token_id
@@ -129,11 +121,3 @@ def windows_of(count: int, size: int, stride: int) -> Iterator[Window]:
         done = last
         if last == count:
             return
-
-
-def dataset(columns: dict[str, list]) -> datasets.Dataset:
-    """The columns, with the length of each row."""
-    from datasets import Dataset  # import takes half a second
-    from datasets.table import InMemoryTable
-
-    return Dataset(InMemoryTable(pa.table(columns | {"length": [len(ids) for ids in columns["input_ids"]]})))

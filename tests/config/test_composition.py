@@ -24,6 +24,7 @@ CONF = Path(__file__).parents[2] / "conf"
 GROUPS = ("model", "task", "method", "budget", "recipe")
 SQUAD = ("squad_v1", "squad_v2")
 SUMMARIES = ("xsum", "cnn_dailymail")
+QUESTIONS = ("arc_easy", "arc_challenge", "openbookqa", "choices", "answers")
 GLUE = ("cola", "mnli", "mrpc", "qnli", "qqp", "rte", "sst2", "stsb")
 
 
@@ -42,7 +43,7 @@ OPTIONS = [(group, option) for group in GROUPS for option in options(group) if o
 
 
 def test_the_fixed_names_are_there():
-    assert {*GLUE, *SQUAD, *SUMMARIES, "r8", "igbo", "text"} == set(options("task"))
+    assert {*GLUE, *SQUAD, *SUMMARIES, "r8", "igbo", "text", *QUESTIONS} == set(options("task"))
     encoders = {"deberta_v3_base", "deberta_minilm", "bart_large", "bart_minilm"}
     assert {*encoders, *DECODERS, *GENERIC} == set(options("model"))
     assert {"adalora", "lora", "houlsby", "pfeiffer", "bitfit", "full", "increlora"} <= set(options("method"))

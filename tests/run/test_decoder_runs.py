@@ -1,6 +1,7 @@
 """Whole runs of a decoder on text: learning, resuming, checkpointing, and weights in bf16."""
 
 import json
+import random
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from adalora.records.result import read_result
 from tests.methods.matrix import mostly_slow
 from tests.run.test_run import read
 
+WORDS = ("good", "poor", "dull", "great")
 METHODS = ["adalora", "lora", "increlora", "sora", "prilora", "melora", "lorta", "lora_mini", "mora", "full"]
 
 
@@ -44,3 +46,52 @@ def test_a_decoder_learns_and_activation_checkpointing_changes_no_number(start, 
     assert found[0][-1] < found[0][0]
     assert read_result(run).model["title"].endswith("(llama)")
     assert load_run(run).model.config.model_type == "llama"
+
+
+@pytest.fixture
+def questions(tmp_path):
+    """Questions whose answer is a word of the prompt, for both kinds."""
+    folder, draw = tmp_path / "questions", random.Random(0)
+    folder.mkdir()
+    for split, count in {"train": 96, "validation": 12}.items():
+        rows = []
+        for _ in range(count):
+            word, other = draw.sample(WORDS, 2)
+            place = draw.randrange(2)
+            choices = [word, other] if place == 0 else [other, word]
+            rows.append({"prompt": f"the film was {word}", "choices": choices, "place": place, "answer": word})
+        (folder / f"{split}.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    return folder
+
+
+KINDS = {
+    "choices": ["task=choices", "task.prompt='{prompt}'", "task.answer=place"],
+    "answers": ["task=answers", "task.metrics=[exact_match,bits_per_byte]", "task.max_new_tokens=2"],
+    "all": ["task=answers", "task.loss_on=all"],
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_answers_are_learned_resumed_to_the_bit_and_saved_without_texts_in_the_record(
+    start, killed, causal_run, questions, tmp_path, kind
+):
+    args = [
+        *(option for option in causal_run if not option.startswith("task")), *KINDS[kind],
+        f"task.data_dir={questions}", "task.max_length=16", "method=adalora", "training.epochs=10",
+        "training.checkpoint_steps=5", "training.eval_steps=7", "training.log_steps=3",
+    ]  # fmt: skip
+    whole = start([*args, f"run_root={tmp_path}/whole"])
+    killed(args, 6, 12)
+    assert read(start(args)) == read(whole)
+    metrics = [json.loads(line) for line in (whole / "metrics.jsonl").read_text().splitlines()]
+    losses = [line["eval/loss"] for line in metrics if "eval/loss" in line]
+    assert losses[-1] < losses[0]
+    result = read_result(whole)
+    assert load_run(whole).config.task.name == result.task["name"]
+    (lines,) = (whole / "predictions").iterdir()
+    rows = [json.loads(line) for line in lines.read_text().splitlines()]
+    assert len(rows) == 12
+    recorded = (whole / "result.json").read_text()
+    assert not any(f"film was {word}" in recorded for word in WORDS)
+    if kind == "choices":
+        assert result.last["accuracy"] == sum(row["accuracy"] for row in rows) / 12

@@ -1,0 +1,66 @@
+"""Options of a task of questions and answers."""
+
+from dataclasses import dataclass
+from string import Formatter
+from typing import ClassVar
+
+from omegaconf import MISSING
+
+from adalora.errors import UserError
+from adalora.options import at_least, one_of, option, require
+from tasks.causal.options import HEADLESS
+from tasks.options import Served, Task
+
+OF_CHOICES = ("accuracy", "accuracy_norm")
+OF_TEXT = ("bits_per_byte", "exact_match", "exact_number")
+GENERATED = ("exact_match", "exact_number")
+
+
+@dataclass
+class AnswersTask(Task):
+    """Trains on prompt and answer; scores the likelihood of every choice, or an answer that it generates."""
+
+    type: ClassVar[str] = "answers"
+    models: ClassVar[dict[str, Served]] = HEADLESS
+    auto_class: ClassVar[str] = "AutoModelForCausalLM"
+    peft_type: ClassVar[str] = "CAUSAL_LM"
+    known_metrics: ClassVar[tuple[str, ...]] = (*OF_CHOICES, *OF_TEXT)
+    tokenised: ClassVar[tuple[str, ...]] = (*Task.tokenised, "template", "loss_on")
+    scored: ClassVar[tuple[str, ...]] = (
+        *Task.scored, "prompt", "template", "loss_on", "max_new_tokens", "final_splits",
+    )  # fmt: skip
+
+    prompt: str = MISSING  # columns in braces
+    choices: list[str] = MISSING  # a column of lists, or a column a choice; []: answers are free
+    answer: str = MISSING  # column
+    template: str = option(MISSING, one_of("plain", "chat"))
+    loss_on: str = option(MISSING, one_of("answer", "all"))
+    max_new_tokens: int = option(MISSING, at_least(1))  # of a generated answer
+
+    @property
+    def columns(self) -> list[str]:
+        """The columns of the prompt, in order."""
+        return list(dict.fromkeys(name for _, name, _, _ in Formatter().parse(self.prompt) if name is not None))
+
+    @property
+    def generates(self) -> tuple[int, int] | None:
+        return (1, self.max_new_tokens) if set(self.metrics) & set(GENERATED) else None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        example = 'as in "Question: {question}\\nAnswer:"'
+        try:
+            names = self.columns
+        except ValueError as error:
+            raise UserError(f"task.prompt={self.prompt!r}: {error}; columns stand in braces, {example}") from error
+        require(bool(names) and all(names), f"task.prompt={self.prompt!r}: name columns in braces, {example}")
+        kind, fitting = ("choices", OF_CHOICES) if self.choices else ("free answers", OF_TEXT)
+        for metric in self.metrics:
+            require(
+                metric in fitting,
+                f"task.metrics: {metric} isn't for {kind} (task.choices={self.choices}), allowed are "
+                f"{', '.join(fitting)}",
+            )
+
+
+OPTIONS = AnswersTask

@@ -1,0 +1,173 @@
+"""Rows of questions: whatever form people have them in, and what isn't one."""
+
+import json
+
+import pyarrow as pa
+import pytest
+
+from adalora.errors import UserError
+from tasks.answers.rows import parse_llm_adapters
+from tasks.data import load_data
+from tasks.formats import read_csv, read_json
+
+QUESTIONS = [("What swims?", ["a fish", "a stone", "a cup"], 0), ("What is hot?", ["ice", "fire"], 1)]
+
+
+@pytest.fixture
+def checked(compose):
+    from tasks.discovery import create
+
+    def check(table, *options):
+        return create(compose("task=choices", *options).task).check_rows(table, "here", True)
+
+    return check
+
+
+def forms():
+    labels = [["A", "B", "C"], ["1", "2"]]
+    answers = {
+        "text": [choices[gold] for _, choices, gold in QUESTIONS],
+        "letter": ["A", "B"],
+        "number": [0, 1],
+        "label": [names[gold] for names, (_, _, gold) in zip(labels, QUESTIONS, strict=True)],
+    }
+    for name, given in answers.items():
+        rows = [
+            {"question": question, "choices": choices, "answer": answer}
+            for (question, choices, _), answer in zip(QUESTIONS, given, strict=True)
+        ]
+        if name == "label":
+            rows = [
+                row | {"choices": {"text": row["choices"], "label": names}}
+                for row, names in zip(rows, labels, strict=True)
+            ]
+            yield "hub", pa.Table.from_pylist(rows)
+        lines = "\n".join(map(json.dumps, rows))
+        yield f"{name} in JSONL", read_json(lines)
+        quoted = "\n".join(
+            ",".join(
+                '"' + (value if isinstance(value, str) else json.dumps(value)).replace('"', '""') + '"'
+                for value in row.values()
+            )
+            for row in rows
+        )
+        yield f"{name} in CSV", read_csv(f"question,choices,answer\n{quoted}\n")
+
+
+@pytest.mark.parametrize("table", [pytest.param(table, id=name) for name, table in forms()])
+def test_a_question_is_the_same_in_every_form(checked, table):
+    rows, notes = checked(table)
+    assert rows.to_pylist() == [
+        {"row": i, "prompt": f"Question: {question}\nAnswer:", "choices": choices, "gold": gold}
+        for i, (question, choices, gold) in enumerate(QUESTIONS)
+    ]
+    assert notes == []
+
+
+def test_choices_may_have_a_column_each(checked):
+    rows, _ = checked(
+        read_csv("q,a,b,key\nWarm?,yes,no,B\n"), 'task.prompt="{q}"', "task.choices=[a,b]", "task.answer=key"
+    )
+    assert rows.to_pylist() == [{"row": 0, "prompt": "Warm?", "choices": ["yes", "no"], "gold": 1}]
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([{"question": "q", "choices": ["a", "b"], "answer": "c"}], r"row 0 .*'c' is none of its 2 choices.*letter"),
+        ([{"question": "q", "choices": ["x", "y"], "answer": v} for v in (1, 2)], r"row 1 .*0 is the first"),
+        ([{"question": "q", "choices": ["a"], "answer": "a"}], "row 0 .*two texts or more"),
+        ([{"question": "q", "choices": ["a", ""], "answer": "a"}], "row 0 .*two texts or more"),
+        ([{"question": "q", "choices": "a or b", "answer": "a"}], "row 0 .*two texts or more"),
+        ([{"question": "q", "choices": ["a", "b"], "answer": None}], "gap in column 'answer'"),
+        ([{"question": "q", "choice": ["a", "b"], "answer": "a"}], "no column 'choices'"),
+        ([{"question": "q", "choices": {"text": ["a", "b"], "label": ["A"]}, "answer": "A"}], "fewer labels"),
+    ],
+)  # fmt: skip
+def test_a_row_that_isn_t_valid_is_named(checked, rows, message):
+    with pytest.raises(UserError, match=message):
+        checked(read_json("\n".join(map(json.dumps, rows))))
+
+
+def adapters(question, choices, answer):
+    listed = " ".join(f"Answer{i}: {choice}" for i, choice in enumerate(choices, start=1))
+    names = "/".join(f"answer{i}" for i in range(1, len(choices) + 1))
+    start = "Please choose the correct answer to the question:"
+    return {
+        "instruction": f"{start} {question}\n\n{listed}\n\nAnswer format: {names}",
+        "input": "",
+        "output": f"the correct answer is {answer}",
+        "answer": answer,
+    }
+
+
+def test_llm_adapters_rows_become_questions(checked):
+    rows = [adapters(question, choices, f"answer{gold + 1}") for question, choices, gold in QUESTIONS]
+    rows.insert(1, adapters("Which?", ["this", "that"], "answer3"))
+    rows.append({**rows[0], "instruction": "Say something."})
+    found, notes = checked(read_json(json.dumps(rows)))
+    assert [(row["prompt"], row["choices"], row["gold"]) for row in found.to_pylist()] == [
+        (f"Question: {question}\nAnswer:", choices, gold) for question, choices, gold in QUESTIONS
+    ]
+    assert notes == ["left out: 2 that aren't in LLM-Adapters' form"]
+
+
+@pytest.mark.parametrize(
+    ("instruction", "answer", "found"),
+    [
+        (
+            "Please choose the correct answer to the question: What is\n2: 3?\n\nAnswer1: a. Answer2: b Answer: c\n\n"
+            "Answer format: answer1/answer2",
+            "answer2", ("What is\n2: 3?", ["a.", "b Answer: c"], 1),
+        ),
+        (
+            "Please answer the following question with true or false, question: is it so?\n\nAnswer format: true/false",
+            "false", ("is it so?", ["true", "false"], 1),
+        ),
+        ("Please choose the right question: Q\n\nAnswer1: a\n\nAnswer format: answer1", "answer1", None),
+        ("Please take the question: Q\n\nAnswer1: a Answer2: b\n\nAnswer format: answer1/answer3", "answer1", None),
+        ("Answer1: a Answer2: b", "answer1", None),
+    ],
+)  # fmt: skip
+def test_parsing(instruction, answer, found):
+    if found is not None:
+        question, choices, gold = found
+        found = (question, choices, choices[gold])
+    assert parse_llm_adapters(instruction, answer) == found
+
+
+@pytest.fixture
+def folder(tmp_path):
+    rows = [{"question": f"q{i}", "choices": [f"a{i}", f"b{i}"], "answer": i % 2} for i in range(10)]
+    (tmp_path / "train.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    return tmp_path
+
+
+def test_rows_of_training_are_held_out(compose, folder):
+    task = compose("task=choices", f"task.data_dir={folder}", "task.held_out=3").task
+    data = load_data(task)
+    assert data.rows == {"train": 7, "validation": 3}
+    assert data.tables["validation"]["row"].to_pylist() == [0, 3, 6]
+    assert sorted([*data.tables["train"]["row"].to_pylist(), 0, 3, 6]) == list(range(10))
+    assert data.notes == ["validation: 3 rows of train, evenly spaced (task.held_out)"]
+    assert data.subset is True
+    with pytest.raises(UserError, match="task.held_out=10: train has 10 rows"):
+        load_data(compose("task=choices", f"task.data_dir={folder}", "task.held_out=10").task)
+    with pytest.raises(UserError, match="evaluate on one of both"):
+        compose("task=choices", "task.held_out=3", "task.eval_file=x.jsonl")
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ('task.prompt="no column"', "name columns in braces"),
+        ('task.prompt="{open"', "columns stand in braces"),
+        ('task.prompt="{}"', "name columns in braces"),
+        ("task.metrics=[exact_match]", r"isn't for choices"),
+        ("task.template=chatml", "plain, chat"),
+        ("task.loss_on=prompt", "answer, all"),
+    ],
+)
+def test_options_fail_before_anything_is_read(compose, option, message):
+    with pytest.raises(UserError, match=message):
+        compose("task=choices", option, "task.headline=exact_match" if "exact" in option else "seed=1")
