@@ -68,6 +68,7 @@ def load_data(task: Task, root: str | None = None) -> Data:
         NotAvailable: the hub can't be reached and nothing is cached.
     """
     eval_splits = [task.eval_split] if task.eval_split else task.eval_splits
+    held = task.eval_splits[0] if task.held_out and not task.eval_split else None
     if task.train_split in eval_splits:
         raise UserError(f"task.eval_split={task.train_split} is the training split: give task.eval_file instead")
     own, kind = located(task, root), create(task)
@@ -79,10 +80,8 @@ def load_data(task: Task, root: str | None = None) -> Data:
     for name, (of, split, first) in wanted.items():
         training = name == task.train_split
         single = None if of is not own else task.train_file if training else task.eval_file
-        if single and not training and name != eval_splits[0]:
-            continue  # one evaluation file replaces all evaluation splits
-        if task.held_out and name == eval_splits[0]:
-            continue  # below
+        if name == held or (single and not training and name != eval_splits[0]):
+            continue  # is held out below, or replaced: one evaluation file is for all evaluation splits
         local = LOCAL if of is own else OTHERS.format(name)
         raw, origin, where = read_split(of, split, single, local)
         subset |= of.rows.get(split, raw.num_rows) != raw.num_rows
@@ -94,8 +93,8 @@ def load_data(task: Task, root: str | None = None) -> Data:
         notes += [f"{name}: {line}" for line in left_out]
         tables[name] = table
         origins.append(origin)
-    if task.held_out:
-        train, held = task.train_split, eval_splits[0]
+    if held:
+        train = task.train_split
         tables = hold_out(tables.pop(train), task, train, held) | tables
         notes.append(f"{held}: {task.held_out:,} rows of {train}, evenly spaced (task.held_out)")
         subset = True

@@ -63,7 +63,7 @@ class Task:
     eval_file: str | None = MISSING
     encoding: str = option("utf-8", encoding_name)
     eval_split: str | None = MISSING
-    held_out: int | None = option(None, at_least(1))  # so many training rows are the first evaluation split
+    held_out: int | None = option(None, at_least(1))  # so many training rows are the first of `eval_splits`
     eval_rows: int | None = option(MISSING, at_least(1))
 
     def __post_init__(self) -> None:
@@ -75,8 +75,13 @@ class Task:
             )
         require(
             self.held_out is None or self.eval_file is None,
-            f"task.held_out={self.held_out} and task.eval_file={self.eval_file}: evaluate on one of both",
+            f"task.held_out={self.held_out} and task.eval_file={self.eval_file}: set one of both to null",
         )
+        for name in ("held_out", "eval_split", "eval_file"):
+            require(
+                bool(self.eval_splits) or getattr(self, name) is None,
+                f"task.{name}: {self.name} is only scored on other data (task.others)",
+            )
         require(bool(self.metrics), "task.metrics=[]: give one metric or more")
         for metric in self.metrics:
             allowed = ", ".join(self.known_metrics)

@@ -1,6 +1,6 @@
 """Options of a task of questions and answers."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from string import Formatter
 from typing import ClassVar
 
@@ -8,8 +8,7 @@ from omegaconf import MISSING
 
 from adalora.errors import UserError
 from adalora.options import at_least, one_of, option, require
-from tasks.causal.options import HEADLESS
-from tasks.options import Served, Task
+from tasks.causal.options import DecoderTask, OtherData
 
 OF_CHOICES = ("accuracy", "accuracy_norm")
 OF_TEXT = ("bits_per_byte", "exact_match", "exact_number")
@@ -17,18 +16,22 @@ GENERATED = ("exact_match", "exact_number")
 
 
 @dataclass
-class AnswersTask(Task):
+class OtherAnswers(OtherData):
+    """Prompts and answers of another data set."""
+
+    prompt: str = MISSING
+    choices: list[str] = field(default_factory=list)
+    answer: str = MISSING
+
+
+@dataclass
+class AnswersTask(DecoderTask):
     """Trains on prompt and answer; scores the likelihood of every choice, or an answer that it generates."""
 
     type: ClassVar[str] = "answers"
-    models: ClassVar[dict[str, Served]] = HEADLESS
-    auto_class: ClassVar[str] = "AutoModelForCausalLM"
-    peft_type: ClassVar[str] = "CAUSAL_LM"
     known_metrics: ClassVar[tuple[str, ...]] = (*OF_CHOICES, *OF_TEXT)
-    tokenised: ClassVar[tuple[str, ...]] = (*Task.tokenised, "template", "loss_on")
-    scored: ClassVar[tuple[str, ...]] = (
-        *Task.scored, "prompt", "template", "loss_on", "max_new_tokens", "final_splits",
-    )  # fmt: skip
+    tokenised: ClassVar[tuple[str, ...]] = (*DecoderTask.tokenised, "template", "loss_on")
+    scored: ClassVar[tuple[str, ...]] = (*DecoderTask.scored, "prompt", "template", "loss_on", "max_new_tokens")
 
     prompt: str = MISSING  # columns in braces
     choices: list[str] = MISSING  # a column of lists, or a column a choice; []: answers are free
@@ -36,6 +39,7 @@ class AnswersTask(Task):
     template: str = option(MISSING, one_of("plain", "chat"))
     loss_on: str = option(MISSING, one_of("answer", "all"))
     max_new_tokens: int = option(MISSING, at_least(1))  # of a generated answer
+    others: dict[str, OtherAnswers] = field(default_factory=dict)
 
     @property
     def columns(self) -> list[str]:

@@ -23,7 +23,7 @@ from tasks.answers.rows import check_rows
 from tasks.causal.tokens import collator, feature_nats, mean_nats, start_of
 from tasks.columns import total
 from tasks.data import spread
-from tasks.task_type import Batch, ReportProgress, Samples, Scores, Split, TaskType
+from tasks.task_type import Batch, Other, ReportProgress, Samples, Scores, Split, TaskType
 
 if TYPE_CHECKING:
     import datasets
@@ -42,6 +42,9 @@ class Answers(TaskType[AnswersTask]):
 
     def check_rows(self, raw: pa.Table, where: str, training: bool) -> tuple[pa.Table, list[str]]:
         return check_rows(raw, self.task, where)
+
+    def others(self) -> dict[str, Other]:
+        return {name: Other(self.task.on(other), other.split, other.rows) for name, other in self.task.others.items()}
 
     def features(self, table: pa.Table, tokenizer: PreTrainedTokenizerBase, training: bool) -> datasets.Dataset:
         return features(table, self.task, tokenizer, training)

@@ -1,7 +1,7 @@
 """Options of causal language modelling."""
 
-from dataclasses import dataclass, field
-from typing import ClassVar
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, ClassVar, Self
 
 from omegaconf import MISSING
 
@@ -10,35 +10,59 @@ from adalora.sources.options import Package, Source
 from tasks.options import Served, Task
 
 DECODERS = {"llama": "Llama", "olmo2": "Olmo2", "qwen2": "Qwen2", "qwen3": "Qwen3"}
-HEADLESS = {  # the output layer is the model's own and frozen
-    name: Served(f"{prefix}ForCausalLM", ()) for name, prefix in DECODERS.items()
-}
 LOGITS = 2**27  # logits at once in evaluation: 0.5 GiB in fp32 (ours)
 
 
 @dataclass
-class OtherText:
-    """Text of another data set that is scored, too."""
+class OtherData:
+    """Another data set's split that is scored, too."""
 
     name: str = MISSING  # of the data set: its folder below data_root
     source: Source | None = None
     package: Package | None = None
     data_dir: str | None = None
     split: str = MISSING
-    text: str = MISSING  # column
-    rows: int | None = None  # the first so many; None: all
+    rows: int | None = option(None, at_least(1))  # the first so many; None: all
 
 
 @dataclass
-class CausalTask(Task):
+class DecoderTask(Task):
+    """A task on a decoder, which keeps its own frozen output layer."""
+
+    models: ClassVar[dict[str, Served]] = {
+        name: Served(f"{prefix}ForCausalLM", ()) for name, prefix in DECODERS.items()
+    }
+    auto_class: ClassVar[str] = "AutoModelForCausalLM"
+    peft_type: ClassVar[str] = "CAUSAL_LM"
+    scored: ClassVar[tuple[str, ...]] = (*Task.scored, "final_splits")
+
+    others: dict[str, Any] = field(default_factory=dict)  # further splits to score, by name
+
+    def metric_name(self, metric: str, split: str) -> str:
+        return f"{metric}_{split}" if split in self.others else super().metric_name(metric, split)
+
+    def on(self, other: OtherData) -> Self:
+        """This task with another data set's rows."""
+        columns = {each.name: getattr(other, each.name) for each in fields(other) if each.name not in ("split", "rows")}
+        files: Any = dict.fromkeys(("train_file", "eval_file", "eval_split", "held_out"))
+        return replace(self, **columns, **files, others={}, rows={})
+
+
+@dataclass
+class OtherText(OtherData):
+    """Text of another data set."""
+
+    text: str = MISSING  # column
+    unique: list[str] = field(default_factory=list)
+
+
+@dataclass
+class CausalTask(DecoderTask):
     """Text: trains on packed blocks of `max_length` tokens, and scores every article alone."""
 
     type: ClassVar[str] = "causal"
-    models: ClassVar[dict[str, Served]] = HEADLESS
-    auto_class: ClassVar[str] = "AutoModelForCausalLM"
-    peft_type: ClassVar[str] = "CAUSAL_LM"
     known_metrics: ClassVar[tuple[str, ...]] = ("bits_per_byte",)
-    scored: ClassVar[tuple[str, ...]] = (*Task.scored, "eval_length", "eval_stride", "unique", "final_splits")
+    scored: ClassVar[tuple[str, ...]] = (*DecoderTask.scored, "eval_length", "eval_stride", "unique")
     tokenised: ClassVar[tuple[str, ...]] = (*Task.tokenised, "eval_length", "eval_stride")
 
     text: str = MISSING  # column
@@ -50,9 +74,6 @@ class CausalTask(Task):
     @property
     def eval_tokens(self) -> int:
         return self.eval_length
-
-    def metric_name(self, metric: str, split: str) -> str:
-        return f"{metric}_{split}" if split in self.others else super().metric_name(metric, split)
 
     def __post_init__(self) -> None:
         super().__post_init__()

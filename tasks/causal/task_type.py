@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -33,14 +32,7 @@ class Causal(TaskType[CausalTask]):
         return check_rows(raw, self.task, where)
 
     def others(self) -> dict[str, Other]:
-        found = {}
-        for name, other in self.task.others.items():
-            task = replace(
-                self.task, name=other.name, source=other.source, package=other.package, data_dir=other.data_dir,
-                text=other.text, unique=[], others={}, rows={}, train_file=None, eval_file=None, eval_split=None,
-            )  # fmt: skip
-            found[name] = Other(task, other.split, other.rows)
-        return found
+        return {name: Other(self.task.on(other), other.split, other.rows) for name, other in self.task.others.items()}
 
     def separate(self, tables: dict[str, pa.Table]) -> tuple[dict[str, pa.Table], list[str]]:
         return separate(tables) if self.task.unique else (tables, [])

@@ -24,7 +24,7 @@ CONF = Path(__file__).parents[2] / "conf"
 GROUPS = ("model", "task", "method", "budget", "recipe")
 SQUAD = ("squad_v1", "squad_v2")
 SUMMARIES = ("xsum", "cnn_dailymail")
-QUESTIONS = ("arc_easy", "arc_challenge", "openbookqa", "choices", "answers")
+QUESTIONS = ("arc_easy", "arc_challenge", "openbookqa", "choices", "answers", "gsm8k", "metamath")
 GLUE = ("cola", "mnli", "mrpc", "qnli", "qqp", "rte", "sst2", "stsb")
 
 

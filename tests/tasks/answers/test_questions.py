@@ -153,8 +153,36 @@ def test_rows_of_training_are_held_out(compose, folder):
     assert data.subset is True
     with pytest.raises(UserError, match="task.held_out=10: train has 10 rows"):
         load_data(compose("task=choices", f"task.data_dir={folder}", "task.held_out=10").task)
-    with pytest.raises(UserError, match="evaluate on one of both"):
+    with pytest.raises(UserError, match="set one of both to null"):
         compose("task=choices", "task.held_out=3", "task.eval_file=x.jsonl")
+
+
+def test_gsm8k_has_no_validation_so_rows_of_train_are_held_out(compose, tmp_path):
+    for split, count in {"train": 300, "test": 3}.items():
+        rows = [json.dumps({"question": f"{split} {i}?", "answer": f"{i} it is\n#### {i}"}) for i in range(count)]
+        (tmp_path / f"{split}.jsonl").write_text("\n".join(rows))
+    data = load_data(compose("task=gsm8k", f"task.data_dir={tmp_path}").task)
+    assert data.rows == {"train": 100, "validation": 200, "test": 3}
+    only = load_data(compose("task=gsm8k", f"task.data_dir={tmp_path}", "task.eval_split=test").task)
+    assert only.rows == {"train": 300, "test": 3}
+
+
+def test_metamath_is_scored_on_gsm8k(compose, tmp_path):
+    for folder in ("metamath", "gsm8k"):
+        (tmp_path / folder).mkdir()
+    rows = [{"query": f"q{i}", "response": f"r. The answer is: {i}", "type": "GSM_Rephrased"} for i in range(5)]
+    (tmp_path / "metamath" / "train.json").write_text(json.dumps(rows))
+    for split in ("train", "test"):
+        rows = [json.dumps({"question": f"{split} {i}?", "answer": f"#### {i}"}) for i in range(60)]
+        (tmp_path / "gsm8k" / f"{split}.jsonl").write_text("\n".join(rows))
+    task = compose("task=metamath").task
+    data = load_data(task, str(tmp_path))
+    assert data.rows == {"train": 5, "validation": 50, "test": 60}
+    assert data.tables["validation"]["prompt"][0].as_py() == "Question: train 0? Think step by step.\nAnswer:"
+    assert task.metric_name("exact_number", "test") == "exact_number_test"
+    for option in ("held_out=3", "eval_split=test", "eval_file=x.json"):
+        with pytest.raises(UserError, match="only scored on other data"):
+            compose("task=metamath", f"task.{option}")
 
 
 @pytest.mark.parametrize(
