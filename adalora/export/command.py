@@ -13,8 +13,8 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 from adalora.errors import UserError
 from adalora.export import merged, peft
 from adalora.export.card import base_of, card
-from adalora.export.trained import Trained, load_run
 from adalora.files.writing import CHOOSE, new_folder, writing
+from adalora.run.trained import Trained, load_run
 
 CARD = "README.md"
 ELSEWHERE = CHOOSE.format("--out")

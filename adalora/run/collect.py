@@ -1,10 +1,12 @@
 """Collect the result of a run, with everything needed to judge and repeat it."""
 
 from dataclasses import asdict
+from typing import Any
 
 from accelerate import Accelerator
 
 from adalora.backbones.load import Weights
+from adalora.backbones.options import Model
 from adalora.methods.protocol import Method
 from adalora.planning.identity import MODEL_OPTIONS
 from adalora.planning.plan import Plan
@@ -13,6 +15,35 @@ from adalora.records.result import SCHEMA, Option, Result
 from adalora.run.folder import RunFolder
 from adalora.training.checkpoint import Progress
 from tasks.data import Data
+from tasks.options import Task
+
+
+def model_of(model: Model, weights: Weights) -> dict[str, Any]:
+    """A backbone as records have it."""
+    return {
+        "name": model.name,
+        "title": model.title,
+        "comparable": model.comparable,
+        "origin": weights.origin,
+        "digest": weights.digest,
+        "files": weights.files,
+        **{name: getattr(model, name) for name in MODEL_OPTIONS},
+    }
+
+
+def task_of(task: Task, data: Data) -> dict[str, Any]:
+    """A task as records have it, with its data."""
+    return {
+        **{name: getattr(task, name) for name in task.scored},
+        "origin": data.origin,
+        "subset": data.subset,
+        "notes": data.notes,
+        "digest": data.digest,
+        "rows": data.rows,
+        "train_split": data.train_split,
+        "headline": task.metric_name(task.headline, data.eval_splits[0]),
+        "direction": task.direction,
+    }
 
 
 def record(
@@ -30,31 +61,12 @@ def record(
     config, counts = plan.config, plan.solution.counts
     peak, kept = method.peak(), method.kept()
     peak, kept = (counts.peak if peak is None else peak), (counts.kept if kept is None else kept)
-    headline = config.task.metric_name(config.task.headline, data.eval_splits[0])
     return Result(
         schema=SCHEMA,
         key=folder.key,
         cell=folder.cell,
-        model={
-            "name": config.model.name,
-            "title": config.model.title,
-            "comparable": config.model.comparable,
-            "origin": weights.origin,
-            "digest": weights.digest,
-            "files": weights.files,
-            **{name: getattr(config.model, name) for name in MODEL_OPTIONS},
-        },
-        task={
-            **{name: getattr(config.task, name) for name in config.task.scored},
-            "origin": data.origin,
-            "subset": data.subset,
-            "notes": data.notes,
-            "digest": data.digest,
-            "rows": data.rows,
-            "train_split": data.train_split,
-            "headline": headline,
-            "direction": config.task.direction,
-        },
+        model=model_of(config.model, weights),
+        task=task_of(config.task, data),
         method=asdict(config.method),
         budget={"name": plan.solution.budget, "params": config.budget.params, "deviation": plan.solution.deviation},
         recipe={name: getattr(config.recipe, name) for name in ("name", "protocol", "source")},

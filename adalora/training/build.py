@@ -1,8 +1,8 @@
 """Build the parts of a run from its configuration."""
 
 import warnings
-from collections.abc import Mapping
-from typing import cast
+from collections.abc import Callable, Mapping
+from typing import Any, cast
 
 import datasets
 import torch
@@ -18,7 +18,7 @@ from adalora import processes
 from adalora.backbones.load import Weights, load_model
 from adalora.backbones.position_query import bypass_position_query
 from adalora.backbones.targets import target_modules
-from adalora.config.schema import Config, Resolved
+from adalora.config.schema import Config, Resolved, Training
 from adalora.errors import UserError
 from adalora.fast import speed_up
 from adalora.methods.discovery import create
@@ -28,7 +28,7 @@ from adalora.methods.tensors import trained_dtype
 from adalora.training.batches import ByLength, LengthGroups, evaluation_size, loader
 from adalora.training.recompute import recompute_activations
 from tasks.data import Data
-from tasks.task_type import Split, TaskType
+from tasks.task_type import Batch, Split, TaskType
 
 
 def build_accelerator(config: Config | Resolved) -> Accelerator:
@@ -96,8 +96,7 @@ def build_batches(
 ) -> tuple[DataLoader, LengthGroups, list[Split]]:
     """Build the training batches, their order, and the evaluation splits."""
     training = config.training
-    multiple = 8 if accelerator.device.type == "cuda" else 1  # pad to a multiple of this: tensor cores need it
-    collate = task_type.collate(tokenizer, multiple)
+    collate = task_type.collate(tokenizer, padding(accelerator))
     rows = features[data.train_split]
     count = accelerator.num_processes
     order = LengthGroups(
@@ -109,15 +108,31 @@ def build_batches(
         count,
         accelerator.process_index,
     )
-    splits = []
+    # `order` selects this process's rows
+    batches = prepare_data_loader(
+        loader(rows, order, collate), accelerator.device, num_processes=1, process_index=0, put_on_device=True
+    )
+    return batches, order, build_splits(training, data, features, collate, accelerator)
+
+
+def padding(accelerator: Accelerator) -> int:
+    """Batches are padded to a multiple of so many tokens: tensor cores need 8."""
+    return 8 if accelerator.device.type == "cuda" else 1
+
+
+def build_splits(
+    training: Training,
+    data: Data,
+    features: Mapping[str, datasets.Dataset],
+    collate: Callable[[list[dict[str, Any]]], Batch],
+    accelerator: Accelerator,
+) -> list[Split]:
+    """Build the evaluation splits."""
+    splits, count = [], accelerator.num_processes
     for name in data.eval_splits:
         size = evaluation_size(len(features[name]), training.eval_batch_size, accelerator.device.type)
         even = -(-size // count) * count  # accelerate splits batches evenly
         by_length = ByLength(features[name]["length"][:], even)
         batches = accelerator.prepare(loader(features[name], by_length, collate))
         splits.append(Split(name, data.tables[name], features[name], batches, by_length.order))
-    # `order` selects this process's rows
-    batches = prepare_data_loader(
-        loader(rows, order, collate), accelerator.device, num_processes=1, process_index=0, put_on_device=True
-    )
-    return batches, order, splits
+    return splits

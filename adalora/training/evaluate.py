@@ -23,7 +23,7 @@ def evaluate(
     tokenizer: PreTrainedTokenizerBase,
     report_progress: Callable[[str, int, int], None],
 ) -> tuple[dict[str, float], list[Any]]:
-    """Compute the task's metrics on every split, `loss` (mean task loss over all but `task.final_splits`), and the
+    """Compute the task's metrics on every split, `loss` (mean task loss over all but final splits), and the
     predictions by split.
 
     Slow evaluations call `report_progress` with the split's name, the rows done and the total.
@@ -37,7 +37,7 @@ def evaluate(
         with accelerator.autocast(), merged(model) if merges else nullcontext():
             scores = task_type.evaluate(accelerator, model, split, tokenizer, partial(report_progress, split.name))
         results |= {task.metric_name(name, split.name): score for name, score in scores.metrics.items()}
-        if split.name not in task.final_splits:
+        if not task.is_final(split.name):
             loss += scores.loss * scores.weight
             weight += scores.weight
         predictions.append(scores.predictions)

@@ -113,7 +113,7 @@ def train(setup: Setup) -> tuple[Progress, list[Any]]:
             model,
             setup.task_type,
             setup.config.task,
-            [split for split in setup.evals if step == T or split.name not in setup.config.task.final_splits],
+            [split for split in setup.evals if step == T or not setup.config.task.is_final(split.name)],
             setup.tokenizer,
             setup.watcher.evaluating,
         )

@@ -38,6 +38,10 @@ class DecoderTask(Task):
 
     others: dict[str, Any] = field(default_factory=dict)  # further splits to score, by name
 
+    @property
+    def scored_splits(self) -> list[str]:
+        return [*self.eval_splits, *self.others]
+
     def metric_name(self, metric: str, split: str) -> str:
         return f"{metric}_{split}" if split in self.others else super().metric_name(metric, split)
 

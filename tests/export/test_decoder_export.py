@@ -11,8 +11,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from adalora.errors import UserError
 from adalora.export.command import export
-from adalora.export.trained import load_run
 from adalora.records.result import read_result
+from adalora.run.trained import load_run
 from tests.tiny import decoder
 
 MODULES = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]

@@ -12,8 +12,8 @@ from transformers import AutoConfig, AutoModelForSequenceClassification
 
 from adalora.errors import UserError
 from adalora.export.command import export
-from adalora.export.trained import load_config, load_run
 from adalora.records.result import read_result, write_result
+from adalora.run.trained import load_config, load_run
 from tests.programs import ROOT, error_of, run
 from tests.tiny import INPUTS
 

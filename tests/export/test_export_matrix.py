@@ -10,8 +10,8 @@ from transformers import AutoConfig, AutoModelForSeq2SeqLM, AutoModelForSequence
 from adalora.backbones.position_query import base_only
 from adalora.errors import UserError
 from adalora.export.command import export
-from adalora.export.trained import load_run
 from adalora.methods.linear import AdaptedLinear
+from adalora.run.trained import load_run
 from tests.methods.matrix import ROWS, run_of
 from tests.tiny import INPUTS
 

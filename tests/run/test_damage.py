@@ -11,7 +11,6 @@ from safetensors.torch import load_file, save_file
 from adalora.backbones.load import load_model, load_tokenizer, locate
 from adalora.errors import UserError
 from adalora.export.command import export
-from adalora.export.trained import load_config, load_run
 from adalora.files.reading import Damaged, read_json, sealed
 from adalora.methods.init_from import read_initial
 from adalora.methods.saved_adapter import read_adapter
@@ -20,6 +19,7 @@ from adalora.records.result import read_finished
 from adalora.reporting.curves import Logs
 from adalora.reporting.frame import heads, read
 from adalora.run.folder import read_status, status_or_empty
+from adalora.run.trained import load_config, load_run
 from adalora.sweep.records import record_of
 from adalora.sweep.status import last_step, scan
 from adalora.training import checkpoint

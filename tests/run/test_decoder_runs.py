@@ -7,8 +7,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from adalora.export.trained import load_run
 from adalora.records.result import read_result
+from adalora.run.trained import load_run
 from tests.methods.matrix import mostly_slow
 from tests.run.test_run import read
 

@@ -180,6 +180,8 @@ def test_metamath_is_scored_on_gsm8k(compose, tmp_path):
     assert data.rows == {"train": 5, "validation": 50, "test": 60}
     assert data.tables["validation"]["prompt"][0].as_py() == "Question: train 0? Think step by step.\nAnswer:"
     assert task.metric_name("exact_number", "test") == "exact_number_test"
+    with pytest.raises(UserError, match="test has the headline metric"):
+        compose("task=metamath", "~task.others.validation")
     for option in ("held_out=3", "eval_split=test", "eval_file=x.json"):
         with pytest.raises(UserError, match="only scored on other data"):
             compose("task=metamath", f"task.{option}")

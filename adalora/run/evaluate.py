@@ -1,0 +1,150 @@
+"""Evaluate without training: the base model, an imported adapter, or a finished run."""
+
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from accelerate import Accelerator
+from torch import nn
+
+from adalora.backbones.load import Weights, load_model
+from adalora.config.schema import Config
+from adalora.errors import UserError
+from adalora.files.writing import write_json
+from adalora.methods.protocol import Method
+from adalora.planning.identity import digest
+from adalora.planning.plan import make_plan
+from adalora.records.provenance import commit, hardware, versions
+from adalora.records.result import read_finished
+from adalora.run.collect import model_of, task_of
+from adalora.run.run import read, repeatable
+from adalora.run.trained import load_config, load_run
+from adalora.training.build import build_accelerator, build_model, build_splits, padding
+from adalora.training.evaluate import evaluate
+from tasks.discovery import create as create_task
+
+SCHEMA = 1  # of evaluation.json
+STEPS = 1000  # of the schedule that an imported adapter's method gets, and that isn't run
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is evaluated."""
+
+    model: nn.Module  # in evaluation mode, on the device
+    method: Method | None
+    about: dict[str, Any]  # `run` and `adapter`, None without one, and `model`
+    folder: Path  # where its evaluations are
+
+
+def options_of_run(folder: Path, given: Sequence[str]) -> list[str]:
+    """The overrides of a finished run, without those that `given` replaces, and `given`. Another task replaces all
+    options of the run's own. Raises `UserError` if the run isn't finished."""
+    keys = {key_of(override) for override in given}
+    kept = []
+    for override in read_finished(folder).as_dict()["command"][1:]:
+        key = key_of(override)
+        if key == "--config-dir":
+            kept.append(f"hydra.searchpath=[file://{override.partition('=')[2]}]")
+        elif key not in keys and not ("task" in keys and key.partition(".")[0] == "task"):
+            kept.append(override)
+    return [*kept, *given]
+
+
+def key_of(override: str) -> str:
+    """The option that an override sets."""
+    return override.lstrip("+~").partition("=")[0]
+
+
+def check_head(config: Config, run: Path | None) -> None:
+    """Raises `UserError` if the task has a head, which only a run on it has trained, or isn't for the run's model."""
+    task, backbone = config.task.name, config.backbone
+    if run is None:
+        if backbone.head:
+            raise UserError(f"task={task} has a head that only a run has trained: give a run's folder")
+        return
+    trained = load_config(run)
+    if trained.model.architecture != backbone.architecture:
+        raise UserError(f"{run} has a {trained.model.architecture}, which task={task} isn't for")
+    if backbone.head and trained.task.name != task:
+        raise UserError(f"{run} has the head of {trained.task.name}: it can't be evaluated on another task")
+
+
+def load_subject(config: Config, run: Path | None, weights: Weights, accelerator: Accelerator) -> Subject:
+    """Load the model of a run; without one the base model, or with `method.init_from` the adapter on it."""
+    backbone, method = config.backbone, None
+    about: dict[str, Any] = {"run": None, "adapter": None, "model": model_of(backbone, weights)}
+    folder = Path(config.run_root).expanduser() / "evaluations" / config.model.name
+    if run is not None:
+        trained = load_run(run, config.model.path)
+        model, method, folder = trained.model, trained.method, run / "evaluations"
+        about |= {"run": trained.result["key"], "adapter": trained.config.method.name}
+    elif config.method.initial_adapter() is None:
+        model = load_model(backbone, weights, create_task(config.task).outputs)
+    else:
+        untrained = replace(config, training=replace(config.training, max_steps=STEPS))
+        plan = make_plan(untrained, {config.task.train_split: STEPS}, weights.folder)
+        model, method = build_model(plan.config, weights, create_task(config.task).outputs, accelerator.device)
+        about["adapter"] = plan.notes[0]
+    return Subject(model.to(accelerator.device).eval(), method, about, folder)
+
+
+def evaluate_only(config: Config, run: Path | None, command: list[str]) -> tuple[dict[str, Any], Path]:
+    """Evaluate on every evaluation split of the task; return the record and the folder it is written to, with the
+    predictions.
+
+    Args:
+        config: the composed configuration: task and data, and the model.
+        run: the folder of a finished run; None: the base model, or `method.init_from` on it.
+        command: for the record.
+
+    Raises:
+        UserError: a problem that the user can fix.
+    """
+    check_head(config, run)
+    accelerator = build_accelerator(config)
+    repeatable()
+    with accelerator.main_process_first():
+        weights, data, features, tokenizer = read(config)
+    subject = load_subject(config, run, weights, accelerator)
+    task_type = create_task(config.task)
+    collate = task_type.collate(tokenizer, padding(accelerator))
+    splits = build_splits(config.training, data, features, collate, accelerator)
+    begin = time.perf_counter()
+    scores, predictions = evaluate(accelerator, subject.model, task_type, config.task, splits, tokenizer, show_progress)
+    seconds = time.perf_counter() - begin
+    found = {"by": "adalora", "task": task_of(config.task, data), "scores": scores, "seconds": round(seconds, 2)}
+    record, folder = describe(subject, found, config, command, accelerator)
+    if accelerator.is_main_process:
+        for split, rows in zip(splits, predictions, strict=True):
+            task_type.save(split, rows, folder)
+        write_json(folder / "evaluation.json", record)
+    return record, folder
+
+
+def describe(
+    subject: Subject, found: dict[str, Any], config: Config, command: list[str], accelerator: Accelerator
+) -> tuple[dict[str, Any], Path]:
+    """The record of an evaluation, and its folder, named after what determines the scores."""
+    record = {
+        "schema": SCHEMA,
+        **subject.about,
+        **found,
+        "precision": config.precision,
+        "command": command,
+        "versions": versions(),
+        "commit": commit(),
+        "hardware": hardware(accelerator.device),
+    }
+    determining = ("by", "run", "adapter", "model", "task", "precision")
+    key = digest({name: record[name] for name in determining})
+    return record, subject.folder / f"{found['task']['name']}-{key}"
+
+
+def show_progress(split: str, done: int, rows: int) -> None:
+    """Show how far a split's evaluation is, on a terminal."""
+    if sys.stderr.isatty():
+        print(f"\r{split}: {done:,} of {rows:,}", end="\n" if done == rows else "", file=sys.stderr, flush=True)

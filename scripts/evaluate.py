@@ -1,0 +1,79 @@
+"""Evaluate without training:
+
+python -m scripts.evaluate RUN                                # a finished run on its own task again
+python -m scripts.evaluate RUN task=arc_easy                  # ... on another task
+python -m scripts.evaluate model=smollm2 task=arc_easy        # the base model
+python -m scripts.evaluate model=olmo2_7b task=igbo method=adalora method.init_from=FOLDER   # a PEFT adapter on it
+python -m scripts.evaluate RUN tasks=arc_easy,openbookqa      # lm_eval's tasks; needs `make lm-eval`
+
+RUN is a run folder, results/runs/.../seed<n>-<key>. Options are train.py's. Scores go into the folder that is printed:
+RUN/evaluations, or evaluations in the run root.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from scripts.options import Parser, exit_code
+
+if TYPE_CHECKING:
+    from adalora.config.schema import Config
+
+
+def main() -> int:
+    """Evaluate, and print the scores and the folder."""
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
+    parser.add_argument("arguments", nargs="+", metavar="RUN | OPTION=VALUE")
+    parser.add_argument("--limit", type=int, metavar="N", help="of lm_eval's tasks, the first N rows")
+    args = parser.parse_args()
+
+    from adalora.errors import UserError
+    from adalora.records.published import decimals, factor
+    from adalora.run.evaluate import evaluate_only
+
+    folders = [Path(argument).expanduser() for argument in args.arguments if "=" not in argument]
+    if len(folders) > 1:
+        raise UserError(f"one run at a time: {folders[0]} and {folders[1]} were given")
+    run = folders[0] if folders else None
+    options = [argument for argument in args.arguments if "=" in argument and not argument.startswith("tasks=")]
+    names = [name for argument in args.arguments if argument.startswith("tasks=") for name in argument[6:].split(",")]
+    command = ["scripts.evaluate", *args.arguments]
+    if names:
+        from adalora.run.lm_eval import check_installed, evaluate_with_lm_eval
+
+        check_installed()
+        configs = {name: compose(run, [*options, f"task={name if has(name) else 'text'}"]) for name in names}
+        found = evaluate_with_lm_eval(configs, run, args.limit, command)
+    else:
+        found = [evaluate_only(compose(run, options), run, command)]
+    for record, folder in found:
+        print(f"{record['model']['title']}, {record['adapter'] or 'no adapter'}; {record['task']['origin']}")
+        for name, value in record["scores"].items():
+            shown = f"{value:.4f}" if name == "loss" else f"{value * factor(name):.{decimals(name)}f}"
+            print(f"{name:32}{shown}")
+        print(folder)
+    return 0
+
+
+def compose(run: Path | None, options: list[str]) -> "Config":
+    """Compose these options, with the run's own below them. Raises `UserError`."""
+    from adalora.errors import UserError
+    from adalora.run.evaluate import options_of_run
+    from adalora.sweep import cells
+
+    config = cells.compose(options_of_run(run, options) if run else options)
+    if isinstance(config, str):
+        raise UserError(config)
+    return config
+
+
+def has(name: str) -> bool:
+    """Whether a task of lm_eval is one of ours, too."""
+    from adalora.paths import CONF
+
+    return (CONF / "task" / f"{name}.yaml").is_file()
+
+
+if __name__ == "__main__":
+    sys.exit(exit_code(main))

@@ -1,0 +1,106 @@
+"""Evaluation without training: a finished run, the base model, an imported adapter."""
+
+import json
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from adalora.export.command import export
+from adalora.records.result import read_result
+from scripts import evaluate
+
+WORDS = ("good", "poor", "dull", "great")
+
+
+@pytest.fixture
+def questions(tmp_path):
+    folder = tmp_path / "questions"
+    folder.mkdir()
+    for split in ("train", "validation"):
+        rows = [
+            {"question": f"the film was {word}", "choices": list(WORDS), "answer": i} for i, word in enumerate(WORDS)
+        ]
+        (folder / f"{split}.jsonl").write_text("\n".join(map(json.dumps, rows * 4)))
+    return folder
+
+
+def scored(monkeypatch, capsys, *arguments):
+    """What the script prints and the record it writes."""
+    monkeypatch.setattr("sys.argv", ["evaluate", *map(str, arguments)])
+    capsys.readouterr()
+    code = evaluate.exit_code(evaluate.main)
+    captured = capsys.readouterr()
+    if code:
+        print(captured.err)
+        return captured.err
+    folder = captured.out.splitlines()[-1]
+    with open(f"{folder}/evaluation.json") as file:  # noqa: PTH123 - a folder as printed
+        return json.load(file)
+
+
+def test_a_run_is_scored_again_and_on_another_task(start, causal_run, questions, monkeypatch, capsys):
+    run = start([*causal_run, "method=adalora"])
+    result = read_result(run)
+    again = scored(monkeypatch, capsys, run)
+    assert again["scores"] == pytest.approx({name: result.last[name] for name in ("bits_per_byte", "loss")})
+    assert again["run"] == result.key
+    assert again["task"]["digest"] == result.task["digest"]
+    other = scored(monkeypatch, capsys, run, "task=choices", f"task.data_dir={questions}", "task.max_length=32")
+    assert {*other["scores"]} == {"accuracy", "accuracy_norm", "loss"}
+    assert other["adapter"] == "adalora"
+    few = scored(monkeypatch, capsys, run, "task.eval_rows=3")
+    assert few["task"]["rows"]["validation"] == 3
+    assert "the film was" not in json.dumps(other)
+    final = "task.eval_splits=[test,validation]", "task.final_splits=[validation]"
+    chosen = scored(monkeypatch, capsys, run, *final, "task.eval_split=validation")
+    assert chosen["scores"]["loss"] == pytest.approx(result.last["loss"])
+
+
+def test_the_base_model_is_the_library_s(causal_run, tiny_llama, questions, tmp_path, monkeypatch, capsys):
+    task = ["task=choices", f"task.data_dir={questions}", 'task.prompt="{question}"', "task.max_length=32"]
+    record = scored(monkeypatch, capsys, "model=decoder", f"model.path={tiny_llama}", f"run_root={tmp_path}", *task)
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(tiny_llama), AutoTokenizer.from_pretrained(tiny_llama)
+    nats = []
+    for word in WORDS:
+        ids = tokenizer(f"the film was {word}", add_special_tokens=False, return_tensors="pt")["input_ids"]
+        ids = torch.cat([torch.tensor([[tokenizer.bos_token_id]]), ids], 1)
+        with torch.no_grad():
+            logits = model(input_ids=ids).logits[0, -1].log_softmax(-1)
+        nats.append([-logits[tokenizer.convert_tokens_to_ids(choice)].item() for choice in WORDS])
+    right = sum(row.index(min(row)) == i for i, row in enumerate(nats)) / len(WORDS)
+    assert record["scores"]["accuracy"] == right
+    assert record["scores"]["loss"] == pytest.approx(sum(row[i] for i, row in enumerate(nats)) / 4, rel=1e-5)
+    assert record["adapter"] is record["run"] is None
+
+
+def test_an_imported_adapter_scores_as_the_run_that_it_is_from(start, causal_run, tmp_path, monkeypatch, capsys):
+    run = start([*causal_run, "method=adalora"])
+    export(run, "peft", tmp_path / "peft", "adalora", None, None)
+    given = [*causal_run, f"run_root={tmp_path}/else", "method=adalora", f"method.init_from={tmp_path}/peft"]
+    record = scored(monkeypatch, capsys, *given)
+    assert record["scores"]["bits_per_byte"] == pytest.approx(read_result(run).last["bits_per_byte"], rel=1e-5)
+    assert "ADALORA" in record["adapter"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["task=rte", "model=deberta_minilm"], "has a head that only a run has trained: give a run's folder"),
+        (["no/such/run", "task=rte"], "no/such/run"),
+        (["one", "two"], "one run at a time"),
+        (["model=smollm2", "task=arc_eas"], "arc_easy"),
+        (["model=smollm2", "tasks=arc_easy"], "make lm-eval"),
+    ],
+)
+def test_mistakes_are_one_line(monkeypatch, capsys, arguments, message):
+    if "tasks=arc_easy" in arguments:
+        monkeypatch.setattr("adalora.run.lm_eval.find_spec", lambda name: None)
+    line = scored(monkeypatch, capsys, *arguments)
+    assert message in line
+    assert line.count("\n") == 1
+
+
+def test_a_classifier_isn_t_scored_on_another_task(start, tiny_run, monkeypatch, capsys):
+    run = start([*tiny_run, "task=sst2", "method=lora", "training.epochs=1"])
+    assert "it can't be evaluated on another task" in scored(monkeypatch, capsys, run, "task=cola")
