@@ -36,6 +36,8 @@ OPTION_GROUPS = {
     "classifier_dropout": "model",
     "pos_query_base_only": "model",
     "max_length": "task",
+    "loss_on": "task",
+    "train_modules": "task",
     "total_steps": "recipe",
 } | {option.name: "training" for option in fields(Training)}
 GROUPS = tuple(f"recipe/tables/{name}" for name in ("protocol", "method", "budget"))

@@ -15,25 +15,27 @@ from adalora.errors import UserError
 from adalora.paths import PAPER
 from adalora.records.variant import RANK, Run, Variant, variant
 
-FILES = ("adalora_tables.csv", "increlora_tables.csv")
+FILES = ("adalora_tables.csv", "increlora_tables.csv", "decoder_tables.csv")
 MODEL = "DeBERTaV3-base"  # backbone of the papers' GLUE and SQuAD tables
 BART = "BART-large"  # backbone of AdaLoRA's summarisation tables
+LLAMA = "Llama-3.2-3B"  # of PEFT's method comparison
+MODELS = (MODEL, BART, LLAMA)
 COMPARED = (
     "AdaLoRA-T1", "AdaLoRA-T2", "AdaLoRA-T3", "AdaLoRA-T4", "AdaLoRA-T5", "AdaLoRA-T14", "IncreLoRA-T1",
-    "IncreLoRA-Fig4",
+    "IncreLoRA-Fig4", "PEFT-MetaMathQA",
 )  # fmt: skip  # tables of scores; where two have a cell, the first one's counts
 
 DATASETS = {
     "MNLI": "mnli", "SST-2": "sst2", "CoLA": "cola", "QQP": "qqp", "QNLI": "qnli", "RTE": "rte", "MRPC": "mrpc",
     "STS-B": "stsb", "ALL": "average", "SQuADv1.1": "squad_v1", "SQuADv2.0": "squad_v2",
-    "XSum": "xsum", "CNN/DailyMail": "cnn_dailymail",
+    "XSum": "xsum", "CNN/DailyMail": "cnn_dailymail", "GSM8K": "metamath",
 }  # fmt: skip
 METRICS = {
     "acc": "accuracy", "acc_matched": "accuracy_matched", "acc_mismatched": "accuracy_mismatched",
     "acc_avg_m_mm": "accuracy_average", "mcc": "matthews", "f1": "f1", "avg_pearson_spearman": "pearson_spearman",
     "average": "average", "EM": "exact_match", "F1": "f1",
     "R-1": "rouge1", "R-2": "rouge2", "R-L": "rougeLsum",  # the paper doesn't say which L: D-rouge-l
-    "delta_acc": "accuracy", "delta_avg_corr": "pearson_spearman",
+    "acc_test": "exact_number_test", "delta_acc": "accuracy", "delta_avg_corr": "pearson_spearman",
     "gpu_mem_GB": "peak_memory_gb", "time_min_per_epoch": "minutes_per_epoch",
 }  # fmt: skip
 NO_BUDGET = ("full", "bitfit")  # methods with one row and budget `any`
@@ -82,7 +84,7 @@ class Published:
 
 def model_of(task: str) -> str:
     """The papers' backbone for a task."""
-    return BART if task in ("xsum", "cnn_dailymail") else MODEL
+    return {"xsum": BART, "cnn_dailymail": BART, "metamath": LLAMA}.get(task, MODEL)
 
 
 def read(path: Path) -> list[dict[str, str]]:
@@ -151,7 +153,7 @@ def read_paper(folder: Path = PAPER) -> dict[str, dict[Key, Published]]:
     tables: dict[str, dict[Key, Published]] = {}
     for row in rows:
         task, metric, who = DATASETS.get(row["dataset"]), METRICS.get(row["metric"]), identity(row, ranks)
-        if task is None or metric is None or who is None or row["model"] not in (MODEL, BART) or not row["value"]:
+        if task is None or metric is None or who is None or row["model"] != model_of(task) or not row["value"]:
             continue
         try:
             value = float(row["value"])

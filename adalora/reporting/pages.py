@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from adalora.errors import UserError
 from adalora.files.reading import read_yaml
 from adalora.paths import PAPER
-from adalora.records.published import BART, CONTRASTS, MODEL, Difference, Key, Published, model_of, read_paper, scores
+from adalora.records.published import CONTRASTS, MODELS, Difference, Key, Published, model_of, read_paper, scores
 from adalora.records.studies import FILE as STUDY
 from adalora.records.studies import Study, read_study
 from adalora.records.variant import Variant, describe
@@ -224,7 +224,7 @@ def packaged(frame: pd.DataFrame) -> list[Section]:
     sections = []
     for (model, name, subset, comparable), runs in sorted(groups, key=lambda item: tuple(map(str, item[0]))):
         title = f"{name}, {model}{', NOT the official row counts' if runs['rows'].any() else ''}"
-        title += "" if comparable or model not in (MODEL, BART) else ", other architecture"
+        title += "" if comparable or model not in MODELS else ", other architecture"
         columns = TASK_SETS.get(name) or columns_of(runs)
         cells = summarise(runs, columns)
         sections.append(section(

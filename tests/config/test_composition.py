@@ -49,7 +49,7 @@ def test_the_fixed_names_are_there():
     assert {"adalora", "lora", "houlsby", "pfeiffer", "bitfit", "full", "increlora"} <= set(options("method"))
     assert {"0.3M", "0.6M", "1.2M", "0.08%", "0.16%", "0.32%", "0.65%", "custom"} <= set(options("budget"))
     assert {"0.13%", "0.26%", "1.10%", "2.20%"} <= set(options("budget"))
-    assert options("recipe") == ["official_scripts", "paper", "pocket"]
+    assert options("recipe") == ["official_scripts", "paper", "peft_comparison", "pocket", "ssu"]
 
 
 @pytest.mark.parametrize("group, option", OPTIONS)

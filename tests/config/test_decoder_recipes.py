@@ -1,0 +1,39 @@
+"""Published set-ups on decoders: what they train, by plans without weights."""
+
+import csv
+from pathlib import Path
+
+import pytest
+
+from adalora.planning.plan import make_plan
+
+TABLE = Path(__file__).parents[2] / "results/paper/decoder_tables.csv"
+
+
+@pytest.mark.parametrize("method", ["LoRA", "AdaLoRA"])
+def test_peft_s_comparison_trains_the_published_number_of_parameters(compose, method):
+    with TABLE.open(newline="") as file:
+        (printed,) = [row["params"] for row in csv.DictReader(file) if row["method"] == method]
+    options = compose(
+        "recipe=peft_comparison", "task=metamath", "model=llama32_3b", "budget=9.2M", f"method={method.lower()}"
+    )
+    plan = make_plan(options, {"train": 395_000, "validation": 50, "test": 1319})
+    assert plan.solution.counts.peak == int(printed)
+    assert (plan.total_steps, plan.config.training.warmup_steps, plan.config.task.loss_on) == (5000, 500, "all")
+    scale = plan.config.method.alpha / (
+        plan.config.method.init_rank if method == "AdaLoRA" else plan.config.method.rank
+    )
+    assert scale == {"LoRA": 2, "AdaLoRA": 0.125}[method]
+    assert not plan.departures
+
+
+def test_the_published_olmo_adapters_are_never_pruned_and_train_head_and_embeddings(compose):
+    options = compose("recipe=ssu", "task=text", "model=olmo2_7b", "budget=rank12", "method=adalora")
+    plan = make_plan(options, {"train": 400_000, "validation": 100})
+    counts, modules = plan.solution.counts, 7 * 32
+    assert counts.peak - 12 * modules == 29_982_720  # without the lambdas
+    assert counts.kept == counts.peak
+    assert counts.modules == 822_083_584
+    assert plan.config.training.schedule == "cosine"
+    assert plan.config.training.warmup_steps == round(0.05 * plan.total_steps)
+    assert not plan.departures
