@@ -97,7 +97,7 @@ def load_data(task: Task, root: str | None = None) -> Data:
         train = task.train_split
         tables = hold_out(tables.pop(train), task, train, held) | tables
         notes.append(f"{held}: {task.held_out:,} rows of {train}, evenly spaced (task.held_out)")
-        subset = True
+        subset |= train in task.rows
     tables, left_out = kind.separate(tables)
     notes += left_out
     for name, table in tables.items():
@@ -138,12 +138,12 @@ def read_split(task: Task, split: str, single: str | None, local: str = LOCAL) -
     """Read one split as stored; also return its source, and its location for messages."""
     if single:
         path = Path(single).expanduser()
-        return read_table(shards(path), task.encoding), f"file {path.name}", str(path)
+        return read_table(shards(path), task.encoding, task.plain_text), f"file {path.name}", str(path)
     if task.data_dir:
         option = "task.train_split" if split == task.train_split else "task.eval_split"
         folder = Path(task.data_dir).expanduser()
         files = split_files(task, folder, split, option)
-        return read_table(files, task.encoding), f"folder {folder.name}", str(files[0])
+        return read_table(files, task.encoding, task.plain_text), f"folder {folder.name}", str(files[0])
     if task.package:
         assert task.package.files, "conf/task names the package's files"
         path = packaged_folder(task.package) / task.package.files.format(split=split)

@@ -139,12 +139,13 @@ ENDINGS = (".parquet", *READERS)
 """Extensions looked for in a user's data folder, in this order."""
 
 
-def read_table(files: list[Path], encoding: str = "utf-8") -> pa.Table:
+def read_table(files: list[Path], encoding: str = "utf-8", text: str | None = None) -> pa.Table:
     """Read all rows of files of one format.
 
     Args:
         files: the files. Parquet is recognised by its content, text by the file's name.
         encoding: of text files.
+        text: the column that a .txt file is one row of; None: it is a CSV file.
 
     Raises:
         UserError: a file is missing, has an unknown extension, another encoding or a column twice, or can't be read.
@@ -154,6 +155,9 @@ def read_table(files: list[Path], encoding: str = "utf-8") -> pa.Table:
         if not path.is_file():
             raise UserError(f"{path}: no such file")
         ending = path.suffix.lower()
+        if ending == ".txt" and text is not None and path.is_file():
+            tables.append(pa.table({text: [decode(path, encoding)]}))
+            continue
         name = "parquet" if ending == ".parquet" or is_parquet(path) else READERS.get(ending, ("",))[0]
         if not name:
             raise UserError(f"{path}: unknown file type, names may end in {', '.join(ENDINGS)}")

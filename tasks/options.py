@@ -97,6 +97,11 @@ class Task:
         return []
 
     @property
+    def plain_text(self) -> str | None:
+        """The column that a .txt file is one row of; None: such a file has columns."""
+        return None
+
+    @property
     def scored_splits(self) -> list[str]:
         """The splits that are scored unless others are chosen; the first one has the headline metric."""
         return self.eval_splits

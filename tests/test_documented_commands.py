@@ -1,5 +1,6 @@
 """The commands of README.md and docs/ that need no hub, GPU, cluster or account, run as shown."""
 
+import json
 import os
 import re
 import shutil
@@ -10,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.programs import ROOT
-from tests.test_readme import COMMANDS, OFFLINE
+from tests.test_readme import COMMANDS, OFFLINE, SHELL, TEXTS
 
 pytestmark = pytest.mark.slow  # make test-docs
 PARTS = (
@@ -71,3 +72,27 @@ def test_it_runs_as_shown(checkout, command):
 
 def test_the_first_command_left_the_tables(checkout):
     assert "AdaLoRA" in (checkout / "results/tables/packaged.md").read_text()
+
+
+def test_the_page_about_own_data_ends_with_a_table_and_an_adapter(checkout, tiny_llama):
+    """Its commands in order, on a tiny Llama instead of SmolLM2, with rows like the one that it shows."""
+    page = TEXTS["docs/own_data.md"]
+    (example,) = re.findall(r"^```json\n(.*?)^```", page, flags=re.S | re.M)
+    row = json.loads(example)
+    rows = [row | {"question": f"{row['question']} {i}", "answer": row["choices"][i % 3]} for i in range(160)]
+    (checkout / "mine").mkdir()
+    (checkout / "mine/train.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    model = f"model=decoder model.path={tiny_llama} task.max_length=64"
+    said = {}
+    for command in "".join(SHELL.findall(page)).splitlines():
+        if command == "make setup smollm2":
+            continue
+        run = next((path.parent for path in (checkout / "results/runs").rglob("choices/**/result.json")), None)
+        command = command.replace("model=smollm2", model).replace("RUN ", f"{run} ").replace("FOLDER", "exported")
+        done = shell(f"{command} {model} budget.rank=2" if "train.py" in command else command, checkout)
+        assert done.returncode == 0, done.stdout + done.stderr
+        said[command.partition(" task")[0]] = done.stdout
+    assert "accuracy" in next(text for command, text in said.items() if "scripts.evaluate" in command)
+    assert "choices, " in said["make tables"]
+    assert "hoices" in said["make compare A=adalora B=lora"], said
+    assert (checkout / "exported/adapter_config.json").is_file()

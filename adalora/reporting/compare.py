@@ -11,14 +11,14 @@ import yaml
 from adalora.errors import UserError
 from adalora.options import nearest
 from adalora.records.published import decimals
-from adalora.records.variant import Variant, variant
+from adalora.records.variant import Variant, describe, variant
 from adalora.reporting.columns import title_of
 from adalora.reporting.frame import SETTING, heads
 from adalora.reporting.pairs import single
 from adalora.reporting.tables import grid, number, probability, signed, span
 from adalora.statistics.paired import ALPHA, holm, paired, paired_over_tasks
 
-CELL = ["model", "task", "budget", *SETTING, "rows"]
+CELL = ["model", "task", "budget", *SETTING, "rows", "shared"]
 
 
 @dataclass(frozen=True)
@@ -31,10 +31,17 @@ class Selection:
     commit: str | None = None
 
     def of(self, runs: pd.DataFrame) -> pd.DataFrame:
-        """Its runs."""
+        """Its runs, with the options that both sides must share as `shared`: those that aren't as published or by
+        default, except the method's own and those given. For a commit there are none: all of its runs are compared."""
         if self.commit is not None:
-            return runs[runs["commit"].str.startswith(self.commit)]
-        return runs[(runs["method"] == self.method) & runs["own"].map(lambda own: own == self.variant)]
+            return runs[runs["commit"].str.startswith(self.commit)].assign(shared="")
+        given = {key for key, _ in self.variant}
+        runs = runs[runs["method"] == self.method]
+        shared = [
+            frozenset(o for o in own if o[0] not in given and not o[0].startswith("method.")) for own in runs["own"]
+        ]
+        mine = [own - rest == self.variant for own, rest in zip(runs["own"], shared, strict=True)]
+        return runs.assign(shared=list(map(describe, shared)))[mine]
 
 
 def selection(text: str, methods: set[str]) -> Selection:
@@ -126,9 +133,10 @@ def apart(one: pd.DataFrame, other: pd.DataFrame) -> str:
 
 def cell_name(cell: tuple[Any, ...]) -> str:
     """A cell's name: task, budget, and what else distinguishes it."""
-    _, task, budget, length, precision, *_, rows = cell[:9]
-    method = title_of(*cell[9:]) if len(cell) > 9 else ""
-    return ", ".join(filter(None, [task, method, "" if budget == "any" else budget, length, precision, rows]))
+    count = len(CELL)
+    _, task, budget, length, precision, *_, rows, shared = cell[:count]
+    method = title_of(*cell[count:]) if len(cell) > count else ""
+    return ", ".join(filter(None, [task, method, "" if budget == "any" else budget, length, precision, shared, rows]))
 
 
 def comparison_text(rows: pd.DataFrame, a: str, b: str) -> str:

@@ -76,6 +76,10 @@ class CausalTask(DecoderTask):
     eval_stride: int = option(MISSING, at_least(1))  # tokens from one window to the next
 
     @property
+    def plain_text(self) -> str:
+        return self.text
+
+    @property
     def eval_tokens(self) -> int:
         return self.eval_length
 

@@ -43,7 +43,7 @@ OPTIONS = [(group, option) for group in GROUPS for option in options(group) if o
 
 
 def test_the_fixed_names_are_there():
-    assert {*GLUE, *SQUAD, *SUMMARIES, "r8", "igbo", "text", *QUESTIONS} == set(options("task"))
+    assert {*GLUE, *SQUAD, *SUMMARIES, "r8", "r8_text", "igbo", "text", *QUESTIONS} == set(options("task"))
     encoders = {"deberta_v3_base", "deberta_minilm", "bart_large", "bart_minilm"}
     assert {*encoders, *DECODERS, *GENERIC} == set(options("model"))
     assert {"adalora", "lora", "houlsby", "pfeiffer", "bitfit", "full", "increlora"} <= set(options("method"))

@@ -52,6 +52,16 @@ def test_variants_and_commits():
     assert (row.found.mean, row.cell) == (pytest.approx(1.25), "rte, LoRA, 0.3M, fp32")
 
 
+def test_an_option_that_isn_t_the_method_s_is_the_same_on_both_sides():
+    long = {"training__weight_decay": 0.5}
+    found = [*runs("adalora", [87.0], **long), *runs("lora", [86.0], **long), *runs("adalora", [90.0])]
+    rows, alone = compare(frame(*found), "adalora", "lora")
+    assert [(row.cell, row.found.mean) for row in rows.itertuples()] == [
+        ("rte, 0.3M, fp32, weight_decay=0.5", pytest.approx(1)),
+    ]  # fmt: skip
+    assert alone == ["rte, 0.3M, fp32: only adalora"]
+
+
 @pytest.mark.parametrize(
     "a, b, message",
     [

@@ -80,7 +80,7 @@ def test_answers_are_learned_resumed_to_the_bit_and_saved_without_texts_in_the_r
         f"task.data_dir={questions}", "task.max_length=16", "method=adalora", "training.epochs=10",
         "training.checkpoint_steps=5", "training.eval_steps=7", "training.log_steps=3",
     ]  # fmt: skip
-    whole = start([*args, f"run_root={tmp_path}/whole"])
+    whole = start([*args, f"run_root={tmp_path}/whole", "tracking=wandb", "wandb.samples=4"])
     killed(args, 6, 12)
     assert read(start(args)) == read(whole)
     metrics = [json.loads(line) for line in (whole / "metrics.jsonl").read_text().splitlines()]
@@ -93,5 +93,8 @@ def test_answers_are_learned_resumed_to_the_bit_and_saved_without_texts_in_the_r
     assert len(rows) == 12
     recorded = (whole / "result.json").read_text()
     assert not any(f"film was {word}" in recorded for word in WORDS)
+    logged = b"".join(file.read_bytes() for file in (whole / "wandb").rglob("*") if file.is_file())
+    assert b"bits_per_byte" in logged or b"accuracy" in logged
+    assert b"film was" not in logged
     if kind == "choices":
         assert result.last["accuracy"] == sum(row["accuracy"] for row in rows) / 12

@@ -66,6 +66,38 @@ def test_two_processes_give_one_s_numbers(tiny_run, still_model, tmp_path, optio
         assert (two_tensors[name] - tensor).abs().max() <= 1e-4 * tensor.abs().max(), name
 
 
+@pytest.mark.parametrize("kind", ["choices", pytest.param("answers", marks=pytest.mark.slow)])
+def test_two_processes_score_answers_as_one_does(causal_run, tmp_path, kind):
+    words = ("good", "poor", "dull", "great")
+    for split, count in {"train": 24, "validation": 7}.items():
+        rows = [
+            {"prompt": f"the film was {words[i % 3]}", "choices": words, "answer": words[i % 3]} for i in range(count)
+        ]
+        (tmp_path / f"{split}.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    args = [*(option for option in causal_run if not option.startswith("task")), f"task={kind}", "method=adalora",
+            f"task.data_dir={tmp_path}", "task.max_length=16",
+            "training.batch_size=6", "training.eval_batch_size=3"]  # fmt: skip
+    args += (
+        ["task.prompt='{prompt}'"]
+        if kind == "choices"
+        else ["task.metrics=[bits_per_byte,exact_match]", "task.max_new_tokens=3"]
+    )
+    programs = [Program("train.py", *args, f"run_root={tmp_path}/1"),
+                *together(2, "train.py", *args, f"run_root={tmp_path}/2")]  # fmt: skip
+    for program in programs:
+        done = program.ended()
+        assert done.code == 0, done.stderr
+    (one, _, _), (two, _, _) = found(tmp_path / "1"), found(tmp_path / "2")
+    assert two["hardware"]["processes"] == 2
+    assert one["last"] == pytest.approx(two["last"], rel=1e-4)
+    rows = [[json.loads(line) for line in next((tmp_path / name).rglob("validation.jsonl")).read_text().splitlines()]
+            for name in ("1", "2")]  # fmt: skip
+    for a, b in zip(*rows, strict=True):
+        assert b == {
+            name: value if isinstance(value, str) else pytest.approx(value, rel=1e-3) for name, value in a.items()
+        }
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "method, saves",

@@ -112,3 +112,16 @@ def test_masakhane_s_news_have_no_overlap(compose):
             values = [{key(by_text[text][column]) for text in side} - {""} for side in (one, other)]
             assert not values[0] & values[1]
     assert data.rows == {"train": 1295, "validation": 174, "test": 361}
+
+
+def test_a_txt_file_is_one_article(compose, tmp_path):
+    for name, content in {"a": 'One,two\n\n"three', "b": "Four.", "c": " \n"}.items():
+        (tmp_path / f"{name}.txt").write_text(content)
+    files = f"task.train_file='{tmp_path}/*.txt'"
+    data = load_data(compose("task=text", files, "task.held_out=1").task)
+    assert data.tables["train"]["text"].to_pylist() == ["Four."]
+    assert data.tables["validation"]["text"].to_pylist() == ['One,two\n\n"three']
+    assert "train: left out: 1 with an empty text" in data.notes
+    (tmp_path / "train.txt").write_text("Five.")
+    (tmp_path / "validation.txt").write_text("Six.")
+    assert load_data(compose("task=text", f"task.data_dir={tmp_path}").task).rows == {"train": 1, "validation": 1}
