@@ -68,7 +68,7 @@ def load_data(task: Task, root: str | None = None) -> Data:
         NotAvailable: the hub can't be reached and nothing is cached.
     """
     eval_splits = [task.eval_split] if task.eval_split else task.eval_splits
-    held = task.eval_splits[0] if task.held_out and not task.eval_split else None
+    held = task.eval_splits[0] if task.held_out else None
     if task.train_split in eval_splits:
         raise UserError(f"task.eval_split={task.train_split} is the training split: give task.eval_file instead")
     own, kind = located(task, root), create(task)
@@ -84,7 +84,8 @@ def load_data(task: Task, root: str | None = None) -> Data:
             continue  # is held out below, or replaced: one evaluation file is for all evaluation splits
         local = LOCAL if of is own else OTHERS.format(name)
         raw, origin, where = read_split(of, split, single, local)
-        subset |= of.rows.get(split, raw.num_rows) != raw.num_rows
+        expected = of.rows.get(split, raw.num_rows) + (of.rows.get(held, 0) if held and training else 0)
+        subset |= expected != raw.num_rows
         if raw.num_rows == 0:
             raise UserError(f"{where} has no rows")
         table, left_out = create(of).check_rows(raw.slice(0, first), where, training)
@@ -94,10 +95,11 @@ def load_data(task: Task, root: str | None = None) -> Data:
         tables[name] = table
         origins.append(origin)
     if held:
-        train = task.train_split
-        tables = hold_out(tables.pop(train), task, train, held) | tables
-        notes.append(f"{held}: {task.held_out:,} rows of {train}, evenly spaced (task.held_out)")
-        subset |= train in task.rows
+        tables = hold_out(tables.pop(task.train_split), task, held) | tables
+        if held not in wanted:
+            tables.pop(held)
+        notes.append(f"{held}: {task.held_out:,} rows of {task.train_split}, evenly spaced (task.held_out)")
+        subset |= task.rows.get(held, task.held_out) != task.held_out
     tables, left_out = kind.separate(tables)
     notes += left_out
     for name, table in tables.items():
@@ -118,14 +120,15 @@ def located(task: Task, root: str | None) -> Task:
     return replace(task, data_dir=str(Path(root) / task.name)) if root and not (task.package or task.data_dir) else task
 
 
-def hold_out(table: pa.Table, task: Task, train: str, name: str) -> dict[str, pa.Table]:
-    """The training rows, and `task.held_out` of them, evenly spaced, as another split. Raises `UserError`."""
+def hold_out(table: pa.Table, task: Task, name: str) -> dict[str, pa.Table]:
+    """The training rows without `task.held_out` of them, evenly spaced, and those as another split. Raises
+    `UserError`."""
     rows, count = table.num_rows, task.held_out or 0
     if count >= rows:
-        raise UserError(f"task.held_out={count:,}: {train} has {rows:,} rows, which leaves none for training")
+        raise UserError(f"task.held_out={count:,}: {task.train_split} has {rows:,} rows: leave some for training")
     held = np.zeros(rows, dtype=bool)
     held[spread(rows, count)] = True
-    return {train: table.filter(pa.array(~held)), name: table.filter(pa.array(held))}
+    return {task.train_split: table.filter(pa.array(~held)), name: table.filter(pa.array(held))}
 
 
 def spread(rows: int, count: int) -> list[int]:

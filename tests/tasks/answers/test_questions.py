@@ -1,6 +1,7 @@
 """Rows of questions: whatever form people have them in, and what isn't one."""
 
 import json
+from pathlib import Path
 
 import pyarrow as pa
 import pytest
@@ -151,7 +152,7 @@ def test_rows_of_training_are_held_out(compose, folder):
     assert sorted([*data.tables["train"]["row"].to_pylist(), 0, 3, 6]) == list(range(10))
     assert data.notes == ["validation: 3 rows of train, evenly spaced (task.held_out)"]
     assert data.subset is None  # its official counts aren't known
-    with pytest.raises(UserError, match="task.held_out=10: train has 10 rows"):
+    with pytest.raises(UserError, match="task.held_out=10: train has 10 rows: leave some"):
         load_data(compose("task=choices", f"task.data_dir={folder}", "task.held_out=10").task)
     with pytest.raises(UserError, match="set one of both to null"):
         compose("task=choices", "task.held_out=3", "task.eval_file=x.jsonl")
@@ -165,7 +166,7 @@ def test_gsm8k_has_no_validation_so_rows_of_train_are_held_out(compose, tmp_path
     assert data.rows == {"train": 100, "validation": 200, "test": 3}
     assert data.subset is True
     only = load_data(compose("task=gsm8k", f"task.data_dir={tmp_path}", "task.eval_split=test").task)
-    assert only.rows == {"train": 300, "test": 3}
+    assert only.rows == {"train": 100, "test": 3}  # the same training
 
 
 def test_metamath_is_scored_on_gsm8k(compose, tmp_path):
@@ -202,3 +203,32 @@ def test_metamath_is_scored_on_gsm8k(compose, tmp_path):
 def test_options_fail_before_anything_is_read(compose, option, message):
     with pytest.raises(UserError, match=message):
         compose("task=choices", option, "task.headline=exact_match" if "exact" in option else "seed=1")
+
+
+GSM8K = Path(__file__).parents[4] / "shared/data/lm/gsm8k"
+
+
+@pytest.mark.skipif(not GSM8K.exists(), reason="the shared data isn't here")
+def test_the_whole_of_gsm8k_has_the_official_counts(compose):
+    data = load_data(compose("task=gsm8k", f"task.data_dir={GSM8K}").task)
+    assert data.rows == {"train": 7273, "validation": 200, "test": 1319}
+    assert data.subset is False
+    assert load_data(compose("task=gsm8k", f"task.data_dir={GSM8K}", "task.held_out=100").task).subset is True
+
+
+@pytest.mark.skipif(not GSM8K.exists(), reason="the shared data isn't here")
+@pytest.mark.parametrize(
+    ("name", "folder", "rows"),
+    [
+        ("arc_easy", "ARC-Easy", {"train": 2051, "validation": 200, "test": 2376}),
+        ("arc_challenge", "ARC-Challenge", {"train": 919, "validation": 200, "test": 1172}),
+        ("openbookqa", "openbookqa", {"train": 4757, "validation": 200, "test": 500}),
+        ("choices", "boolq", {"train": 9227, "validation": 200}),
+    ],
+)
+def test_all_rows_of_llm_adapters_are_questions(compose, name, folder, rows):
+    data = load_data(
+        compose(f"task={name}", f"task.data_dir={GSM8K.parent}/llm-adapters/{folder}", "task.held_out=200").task
+    )
+    assert data.rows == rows
+    assert not any("left out" in note for note in data.notes)
