@@ -3,6 +3,7 @@
 import math
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -11,6 +12,7 @@ from adalora.backbones.gguf import convert
 from adalora.backbones.load import load_model, load_tokenizer, locate
 from adalora.errors import UserError
 from adalora.sources.packaged import packaged_folder
+from tasks.discovery import create
 
 XSUM = Path(__file__).parents[3] / "shared" / "data" / "xsum" / "test.parquet"
 
@@ -74,3 +76,23 @@ def test_a_file_that_is_no_gguf_says_so(compose, tmp_path):
     with pytest.raises(UserError, match="make smollm2"):
         convert(file, package, str(tmp_path / "cache"))
     assert not list((tmp_path / "cache").rglob("*.json"))
+
+
+@pytest.mark.slow
+def test_prompt_and_answer_in_its_tokens(smollm2, compose):
+    """It puts nothing before a text, and its chat template has a system message of its own."""
+    tokenizer = load_tokenizer(*smollm2[:2])
+    table = pa.table({"row": [0], "prompt": ["Question: What is hot?\nAnswer:"], "answer": ["the sun"]})
+
+    def pieces(*options):
+        (row,) = create(compose("task=answers", *options).task).features(table, tokenizer, True)
+        found = tokenizer.convert_ids_to_tokens(row["input_ids"])
+        return found[: -row["scored"]], found[-row["scored"] :]
+
+    plain, end = ["Question", ":", "ĠWhat", "Ġis", "Ġhot", "?", "Ċ", "Answer", ":"], "<|im_end|>"
+    assert pieces() == (plain, ["Ġthe", "Ġsun", end])
+    before, answer = pieces("task.template=chat")
+    assert answer == ["the", "Ġsun", end]
+    assert before[:3] == ["<|im_start|>", "system", "Ċ"]
+    turn = ["<|im_start|>", "user", "Ċ", *plain, end, "Ċ", "<|im_start|>", "ass", "istant", "Ċ"]
+    assert before[-len(turn) :] == turn
