@@ -28,6 +28,7 @@ def main() -> int:
     parser.add_argument("--limit", type=int, metavar="N", help="of lm_eval's tasks, the first N rows")
     args = parser.parse_args()
 
+    from adalora import processes
     from adalora.errors import UserError
     from adalora.records.published import decimals, factor
     from adalora.run.evaluate import evaluate_only
@@ -47,7 +48,7 @@ def main() -> int:
         found = evaluate_with_lm_eval(configs, run, args.limit, command)
     else:
         found = [evaluate_only(compose(run, options), run, command)]
-    for record, folder in found:
+    for record, folder in found if processes.rank() == 0 else ():
         print(f"{record['model']['title']}, {record['adapter'] or 'no adapter'}; {record['task']['origin']}")
         for name, value in record["scores"].items():
             shown = f"{value:.4f}" if name == "loss" else f"{value * factor(name):.{decimals(name)}f}"

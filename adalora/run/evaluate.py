@@ -16,7 +16,7 @@ from adalora.errors import UserError
 from adalora.files.writing import write_json
 from adalora.methods.protocol import Method
 from adalora.planning.identity import digest
-from adalora.planning.plan import make_plan
+from adalora.planning.plan import Plan, make_plan
 from adalora.records.provenance import commit, hardware, versions
 from adalora.records.result import read_finished
 from adalora.run.collect import model_of, task_of
@@ -85,11 +85,16 @@ def load_subject(config: Config, run: Path | None, weights: Weights, accelerator
     elif config.method.initial_adapter() is None:
         model = load_model(backbone, weights, create_task(config.task).outputs)
     else:
-        untrained = replace(config, training=replace(config.training, max_steps=STEPS))
-        plan = make_plan(untrained, {config.task.train_split: STEPS}, weights.folder)
+        plan = plan_of(config, weights)
         model, method = build_model(plan.config, weights, create_task(config.task).outputs, accelerator.device)
         about["adapter"] = plan.notes[0]
     return Subject(model.to(accelerator.device).eval(), method, about, folder)
+
+
+def plan_of(config: Config, weights: Weights) -> Plan:
+    """A plan for what an evaluation needs of one, whatever the training would be."""
+    untrained = replace(config, training=replace(config.training, max_steps=STEPS))
+    return make_plan(untrained, {config.task.train_split: STEPS}, weights.folder)
 
 
 def evaluate_only(config: Config, run: Path | None, command: list[str]) -> tuple[dict[str, Any], Path]:
@@ -112,7 +117,10 @@ def evaluate_only(config: Config, run: Path | None, command: list[str]) -> tuple
     subject = load_subject(config, run, weights, accelerator)
     task_type = create_task(config.task)
     collate = task_type.collate(tokenizer, padding(accelerator))
-    splits = build_splits(config.training, data, features, collate, accelerator)
+    training = config.training
+    if training.eval_batch_size == "auto":
+        training = plan_of(config, weights).config.training
+    splits = build_splits(training, data, features, collate, accelerator)
     begin = time.perf_counter()
     scores, predictions = evaluate(accelerator, subject.model, task_type, config.task, splits, tokenizer, show_progress)
     seconds = time.perf_counter() - begin

@@ -29,20 +29,22 @@ def check_rows(raw: pa.Table, task: AnswersTask, where: str) -> tuple[pa.Table, 
     Raises:
         UserError: a column is missing or has gaps, or a row isn't valid; the message names it.
     """
-    notes: list[str] = []
+    rows, notes = list(range(raw.num_rows)), []
     if task.choices and task.columns[0] not in raw.column_names and {*LLM_ADAPTERS} <= {*raw.column_names}:
-        raw, notes = from_llm_adapters(raw, task, where)
+        converted, rows = from_llm_adapters(raw, task, where)
+        wrong, raw = raw.num_rows - len(rows), converted
+        notes += [f"left out: {wrong:,} that aren't in LLM-Adapters' form"] if wrong else []
     wanted = [*task.columns, *task.choices, task.answer]
     needed(raw, wanted, where, "rename it, or set task.prompt, task.choices and task.answer")
     texts = {name: as_text(raw, name, where).to_pylist() for name in task.columns}
     prompts = [task.prompt.format(**dict(zip(texts, row, strict=True))) for row in zip(*texts.values(), strict=True)]
-    columns: dict[str, Any] = {"row": range(raw.num_rows), "prompt": prompts}
+    columns: dict[str, Any] = {"row": rows, "prompt": prompts}
     answers = as_text(raw, task.answer, where)
     if not task.choices:
-        rows = pa.table(columns | {"answer": answers})
-        empty = blank(rows["answer"])
+        table = pa.table(columns | {"answer": answers})
+        empty = blank(table["answer"])
         count = total(empty)
-        return rows.filter(pc.invert(empty)), [f"left out: {count:,} with an empty answer"] if count else []
+        return table.filter(pc.invert(empty)), [f"left out: {count:,} with an empty answer"] if count else []
     choices, labels = choices_of(raw, task, where)
     gold = places([text.strip() for text in answers.to_pylist()], choices, labels, task.answer, where)
     return pa.table(columns | {"choices": pa.array(choices, pa.list_(pa.string())), "gold": gold}), notes
@@ -103,17 +105,18 @@ def places(
     )
 
 
-def from_llm_adapters(raw: pa.Table, task: AnswersTask, where: str) -> tuple[pa.Table, list[str]]:
-    """LLM-Adapters' rows in the task's columns: their `instruction` holds question and choices, `answer` is `answer1`
-    and so on, or `true` or `false`."""
+def from_llm_adapters(raw: pa.Table, task: AnswersTask, where: str) -> tuple[pa.Table, list[int]]:
+    """LLM-Adapters' rows in the task's columns, and the places of those that have their form: `instruction` holds
+    question and choices, `answer` is `answer1` and so on, or `true` or `false`."""
     columns: dict[str, list[Any]] = {name: [] for name in (*task.columns[:1], *task.choices[:1], task.answer)}
-    wrong = 0
-    for instruction, answer in zip(*(as_text(raw, name, where).to_pylist() for name in LLM_ADAPTERS), strict=True):
-        parts = parse_llm_adapters(instruction, answer)
-        wrong += parts is None
-        for name, part in zip(columns, parts or (), strict=False):
-            columns[name].append(part)
-    return pa.table(columns), [f"left out: {wrong:,} that aren't in LLM-Adapters' form"] if wrong else []
+    rows = []
+    pairs = zip(*(as_text(raw, name, where).to_pylist() for name in LLM_ADAPTERS), strict=True)
+    for row, (instruction, answer) in enumerate(pairs):
+        if (parts := parse_llm_adapters(instruction, answer)) is not None:
+            rows.append(row)
+            for name, part in zip(columns, parts, strict=True):
+                columns[name].append(part)
+    return pa.table(columns), rows
 
 
 def parse_llm_adapters(instruction: str, answer: str) -> tuple[str, list[str], str] | None:

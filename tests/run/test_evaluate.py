@@ -49,7 +49,7 @@ def test_a_run_is_scored_again_and_on_another_task(start, causal_run, questions,
     other = scored(monkeypatch, capsys, run, "task=choices", f"task.data_dir={questions}", "task.max_length=32")
     assert {*other["scores"]} == {"accuracy", "accuracy_norm", "loss"}
     assert other["adapter"] == "adalora"
-    few = scored(monkeypatch, capsys, run, "task.eval_rows=3")
+    few = scored(monkeypatch, capsys, run, "task.eval_rows=3", "training.eval_batch_size=auto")
     assert few["task"]["rows"]["validation"] == 3
     assert "the film was" not in json.dumps(other)
     final = "task.eval_splits=[test,validation]", "task.final_splits=[validation]"

@@ -110,6 +110,7 @@ def test_llm_adapters_rows_become_questions(checked):
     assert [(row["prompt"], row["choices"], row["gold"]) for row in found.to_pylist()] == [
         (f"Question: {question}\nAnswer:", choices, gold) for question, choices, gold in QUESTIONS
     ]
+    assert found["row"].to_pylist() == [0, 2]
     assert notes == ["left out: 2 that aren't in LLM-Adapters' form"]
 
 
