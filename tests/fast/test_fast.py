@@ -38,7 +38,7 @@ def sides(folder, compose, name, backbone, dtype):
         yield model, method
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("dtype", [pytest.param(torch.float32, marks=pytest.mark.slow), torch.float64], ids=str)
 @pytest.mark.parametrize("backbone", ["deberta", "bart"])
 @pytest.mark.parametrize("name", CONFIGS)
 def test_loss_and_gradients_are_the_same(tiny_model, compose, name, backbone, dtype):

@@ -41,7 +41,7 @@ def train(folder, config, modules, dtype, fast, autocast):
     return torch.stack(losses), torch.stack(terms), torch.cat([p.detach().flatten() for p in trained(model)])
 
 
-@pytest.mark.parametrize("fast", [False, True])
+@pytest.mark.parametrize("fast", [pytest.param(False, marks=pytest.mark.slow), True])
 @pytest.mark.parametrize(
     "dtype",
     [torch.float32, *(pytest.param(d, marks=pytest.mark.slow) for d in (torch.bfloat16, torch.float64))],

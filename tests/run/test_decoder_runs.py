@@ -71,7 +71,7 @@ KINDS = {
 }
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", mostly_slow(KINDS, "choices", "answers"))
 def test_answers_are_learned_resumed_to_the_bit_and_saved_without_texts_in_the_record(
     start, killed, causal_run, questions, tmp_path, kind
 ):

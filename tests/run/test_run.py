@@ -74,7 +74,7 @@ def test_a_finished_run_is_not_repeated(start, tiny_run):
     assert (folder / "result.json").stat().st_mtime_ns == before
 
 
-@pytest.mark.parametrize("method", mostly_slow(RUNS, "adalora", "increlora", "prilora"))
+@pytest.mark.parametrize("method", mostly_slow(RUNS, "adalora", "increlora"))
 def test_resumed_runs_end_in_the_same_bits(start, killed, tiny_run, tmp_path, method):
     args = [
         *tiny_run,

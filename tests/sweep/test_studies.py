@@ -91,6 +91,7 @@ def test_a_missing_file_is_one_line(tmp_path):
         read_study(tmp_path)
 
 
+@pytest.mark.slow
 def test_the_pocket_cells_all_compose_and_have_equal_numbers_of_rates():
     by_method, first = {}, {}
     for setting in settings(POCKET.grids["pocket-tuning"]):
@@ -113,6 +114,7 @@ def task_and_method(cell):
     return cell.config.task.name, "SVD-LoRA" if fixed else {"adalora": "AdaLoRA", "lora": "LoRA"}[method["name"]]
 
 
+@pytest.mark.slow
 def test_the_counted_runs_have_the_tuned_rates_and_every_prefix_compares():
     grid, (tuned, _) = POCKET.grids["pocket"], records(POCKET, "pocket-tuning", [])
     cells, refused = cells_of(settings(grid), grid.seeds, [])
