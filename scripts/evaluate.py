@@ -39,6 +39,8 @@ def main() -> int:
     run = folders[0] if folders else None
     options = [argument for argument in args.arguments if "=" in argument and not argument.startswith("tasks=")]
     names = [name for argument in args.arguments if argument.startswith("tasks=") for name in argument[6:].split(",")]
+    if run is None and not names and not any(option.startswith("task=") for option in options):
+        raise UserError("give task=NAME, or the folder of a run")
     command = ["scripts.evaluate", *args.arguments]
     if names:
         from adalora.run.lm_eval import check_installed, evaluate_with_lm_eval
@@ -49,7 +51,15 @@ def main() -> int:
     else:
         found = [evaluate_only(compose(run, options), run, command)]
     for record, folder in found if processes.rank() == 0 else ():
-        print(f"{record['model']['title']}, {record['adapter'] or 'no adapter'}; {record['task']['origin']}")
+        task = record["task"]
+        scored = (
+            task["rows"]
+            if isinstance(task["rows"], int)
+            else ", ".join(
+                f"{split} {count:,}" for split, count in task["rows"].items() if split != task["train_split"]
+            )
+        )
+        print(f"{record['model']['title']}, {record['adapter'] or 'no adapter'}; {task['origin']}: {scored} rows")
         for name, value in record["scores"].items():
             shown = f"{value:.4f}" if name == "loss" else f"{value * factor(name):.{decimals(name)}f}"
             print(f"{name:32}{shown}")

@@ -154,7 +154,10 @@ def read_split(task: Task, split: str, single: str | None, local: str = LOCAL) -
     if not task.source:
         given = [name for name in ("train_file", "eval_file") if getattr(task, name)]
         what = f"only task.{given[0]}" if given else "no data"
-        raise UserError(f"task={task.name} has {what}: give task.train_file and task.eval_file, or task.data_dir")
+        raise UserError(
+            f"task={task.name} has {what}: give task.train_file and task.eval_file (or task.held_out=N rows of "
+            "training), or task.data_dir"
+        )
     pattern = task.source.files.format(split=split)
     folder = fetch(task.source.hub, task.source.revision, {pattern: [[pattern]]}, "dataset", local)
     files = sorted(folder.glob(pattern))
@@ -200,7 +203,8 @@ def split_files(task: Task, folder: Path, split: str, option: str) -> list[Path]
                 raise UserError(f"{folder}: of the files {parts[0].name} and so on only {len(parts)} are there")
             return parts
     there = ", ".join(sorted(file.name for file in folder.iterdir())[:SHOWN]) or "nothing"
+    held = "" if split == task.train_split else "task.held_out=N holds out rows of training, and "
     raise UserError(
-        f"{folder / split}.parquet: no such file (the folder has {there}): {option}=NAME chooses NAME.parquet "
+        f"{folder / split}.parquet: no such file (the folder has {there}): {held}{option}=NAME chooses NAME.parquet "
         f"(or {', '.join(ENDINGS[1:])})"
     )

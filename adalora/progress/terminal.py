@@ -128,7 +128,7 @@ def show_result(result: Mapping[str, Any], plan: Plan, folder: Path) -> None:
     facts.add_row("time", f"{result['seconds']:.0f} s, peak memory {result['peak_memory_mb']:,} MiB")
     title = Text(f"\n{config.method.name} on {config.task.title}, {result['model']['title']}", style="bold")
     parts: list[Any] = [title, table, facts, ""]
-    if result["ranks"]:
+    if len(set(result["ranks"].values())) > 1:
         parts.append(rank_table(config.model, result["ranks"]))
     console.print(Group(*parts))
     console.print(f"folder  {folder}", soft_wrap=True)  # whole, however narrow the terminal, as it may be copied

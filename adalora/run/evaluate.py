@@ -18,6 +18,7 @@ from adalora.methods.protocol import Method
 from adalora.planning.identity import digest
 from adalora.planning.plan import Plan, make_plan
 from adalora.records.provenance import commit, hardware, versions
+from adalora.records.result import NAME as RESULT
 from adalora.records.result import read_finished
 from adalora.run.collect import model_of, task_of
 from adalora.run.run import read, repeatable
@@ -43,6 +44,9 @@ class Subject:
 def options_of_run(folder: Path, given: Sequence[str]) -> list[str]:
     """The overrides of a finished run, without those that `given` replaces, and `given`. Another task replaces all
     options of the run's own. Raises `UserError` if the run isn't finished."""
+    if not (folder / RESULT).is_file():
+        what = f"has no {RESULT}: give the folder that a run prints at its end" if folder.is_dir() else "no such folder"
+        raise UserError(f"{folder}: {what}")
     keys = {key_of(override) for override in given}
     kept = []
     for override in read_finished(folder).as_dict()["command"][1:]:
@@ -59,8 +63,9 @@ def key_of(override: str) -> str:
     return override.lstrip("+~").partition("=")[0]
 
 
-def check_head(config: Config, run: Path | None) -> None:
-    """Raises `UserError` if the task has a head, which only a run on it has trained, or isn't for the run's model."""
+def check_subject(config: Config, run: Path | None) -> None:
+    """Raises `UserError` if the task has a head, which only a run on it has trained, isn't for the run's model, or would
+    score rows that the run was trained on."""
     task, backbone = config.task.name, config.backbone
     if run is None:
         if backbone.head:
@@ -71,6 +76,11 @@ def check_head(config: Config, run: Path | None) -> None:
         raise UserError(f"{run} has a {trained.model.architecture}, which task={task} isn't for")
     if backbone.head and trained.task.name != task:
         raise UserError(f"{run} has the head of {trained.task.name}: it can't be evaluated on another task")
+    if trained.task.name == task and trained.task.held_out != config.task.held_out:
+        own = "null" if trained.task.held_out is None else trained.task.held_out
+        raise UserError(
+            f"task.held_out={config.task.held_out}: {run} has another one, {own}, and was trained on the rest"
+        )
 
 
 def load_subject(config: Config, run: Path | None, weights: Weights, accelerator: Accelerator) -> Subject:
@@ -109,7 +119,7 @@ def evaluate_only(config: Config, run: Path | None, command: list[str]) -> tuple
     Raises:
         UserError: a problem that the user can fix.
     """
-    check_head(config, run)
+    check_subject(config, run)
     accelerator = build_accelerator(config)
     repeatable()
     with accelerator.main_process_first():

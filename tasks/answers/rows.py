@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
+from contextlib import suppress
 from typing import Any
 
 import pyarrow as pa
@@ -35,7 +37,8 @@ def check_rows(raw: pa.Table, task: AnswersTask, where: str) -> tuple[pa.Table, 
         wrong, raw = raw.num_rows - len(rows), converted
         notes += [f"left out: {wrong:,} that aren't in LLM-Adapters' form"] if wrong else []
     wanted = [*task.columns, *task.choices, task.answer]
-    needed(raw, wanted, where, "rename it, or set task.prompt, task.choices and task.answer")
+    options = "task.prompt, task.choices" if task.choices else "task.prompt"
+    needed(raw, wanted, where, f"rename it, or set {options} and task.answer")
     texts = {name: as_text(raw, name, where).to_pylist() for name in task.columns}
     prompts = [task.prompt.format(**dict(zip(texts, row, strict=True))) for row in zip(*texts.values(), strict=True)]
     columns: dict[str, Any] = {"row": rows, "prompt": prompts}
@@ -46,7 +49,11 @@ def check_rows(raw: pa.Table, task: AnswersTask, where: str) -> tuple[pa.Table, 
         count = total(empty)
         return table.filter(pc.invert(empty)), [f"left out: {count:,} with an empty answer"] if count else []
     choices, labels = choices_of(raw, task, where)
-    gold = places([text.strip() for text in answers.to_pylist()], choices, labels, task.answer, where)
+    gold, numbered = places([text.strip() for text in answers.to_pylist()], choices, labels, task.answer, where)
+    if numbered and 0 not in gold:
+        notes.append(
+            f"{task.answer} is a number from 0, and 0 never occurs: if yours count from 1, give letters or texts"
+        )
     return pa.table(columns | {"choices": pa.array(choices, pa.list_(pa.string())), "gold": gold}), notes
 
 
@@ -71,12 +78,10 @@ def choices_of(raw: pa.Table, task: AnswersTask, where: str) -> tuple[list[list[
 
 
 def as_json(value: Any) -> Any:
-    """A list or object that a text file holds as text."""
-    if isinstance(value, str):
-        try:
-            return json.loads(value)
-        except ValueError:
-            return value
+    """A list or object that a text file holds as text, in JSON or as Python writes it."""
+    for read in (json.loads, ast.literal_eval) if isinstance(value, str) else ():
+        with suppress(ValueError, SyntaxError):
+            return read(value)
     return value
 
 
@@ -87,8 +92,8 @@ def is_text(value: Any) -> bool:
 
 def places(
     answers: list[str], choices: list[list[str]], labels: list[list[str]] | None, name: str, where: str
-) -> list[int]:
-    """The place of every answer in its row's choices. Raises `UserError`."""
+) -> tuple[list[int], bool]:
+    """The place of every answer in its row's choices, and whether answers are these places. Raises `UserError`."""
     letters = [[chr(ord("A") + i) for i in range(len(row))] for row in choices]
     numbers = [[str(i) for i in range(len(row))] for row in choices]
     meanings = [choices, *([labels] if labels else []), letters, numbers]
@@ -96,7 +101,7 @@ def places(
     for names in meanings:
         found = [row.index(answer) if answer in row else -1 for answer, row in zip(answers, names, strict=True)]
         if -1 not in found:
-            return found
+            return found, names is numbers
         unknown.append(found.index(-1))
     row = max(unknown)
     raise UserError(

@@ -57,6 +57,12 @@ def test_a_run_is_scored_again_and_on_another_task(start, causal_run, questions,
     assert chosen["scores"]["loss"] == pytest.approx(result.last["loss"])
 
 
+def test_rows_that_a_run_was_trained_on_are_refused(start, causal_run, monkeypatch, capsys):
+    run = start([*causal_run, "method=lora", "task.held_out=12"])
+    assert "was trained on the rest" in scored(monkeypatch, capsys, run, "task.held_out=5")
+    assert scored(monkeypatch, capsys, run)["task"]["rows"]["validation"] == 12
+
+
 def test_the_base_model_is_the_library_s(causal_run, tiny_llama, questions, tmp_path, monkeypatch, capsys):
     task = ["task=choices", f"task.data_dir={questions}", 'task.prompt="{question}"', "task.max_length=32"]
     record = scored(monkeypatch, capsys, "model=decoder", f"model.path={tiny_llama}", f"run_root={tmp_path}", *task)
@@ -87,7 +93,9 @@ def test_an_imported_adapter_scores_as_the_run_that_it_is_from(start, causal_run
     ("arguments", "message"),
     [
         (["task=rte", "model=deberta_minilm"], "has a head that only a run has trained: give a run's folder"),
-        (["no/such/run", "task=rte"], "no/such/run"),
+        (["no/such/run", "task=rte"], "no/such/run: no such folder"),
+        (["tests", "task=rte"], "tests: has no result.json"),
+        (["model=smollm2"], "give task=NAME, or the folder of a run"),
         (["one", "two"], "one run at a time"),
         (["model=smollm2", "task=arc_eas"], "arc_easy"),
         (["model=smollm2", "tasks=arc_easy"], "make lm-eval"),

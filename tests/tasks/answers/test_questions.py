@@ -53,6 +53,8 @@ def forms():
             for row in rows
         )
         yield f"{name} in CSV", read_csv(f"question,choices,answer\n{quoted}\n")
+    lines = [f'{question},"{choices}",{choices[gold]}' for question, choices, gold in QUESTIONS]
+    yield "Python's lists in CSV", read_csv("question,choices,answer\n" + "\n".join(lines) + "\n")
 
 
 @pytest.mark.parametrize("table", [pytest.param(table, id=name) for name, table in forms()])
@@ -63,6 +65,12 @@ def test_a_question_is_the_same_in_every_form(checked, table):
         for i, (question, choices, gold) in enumerate(QUESTIONS)
     ]
     assert notes == []
+
+
+def test_numbers_without_a_0_are_noted(checked):
+    rows = [{"question": "q", "choices": ["a", "b", "c"], "answer": i} for i in (1, 2)]
+    _, (note,) = checked(read_json(json.dumps(rows)))
+    assert note == "answer is a number from 0, and 0 never occurs: if yours count from 1, give letters or texts"
 
 
 def test_choices_may_have_a_column_each(checked):
