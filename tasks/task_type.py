@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 import pyarrow as pa
 from torch import Tensor, nn
@@ -62,10 +62,13 @@ class Samples(NamedTuple):
 class TaskType(ABC, Generic[Options]):
     """A type of task with its options: rows, loss and scores. `tasks.discovery.create(task)` creates one."""
 
-    merges: ClassVar[bool] = False  # evaluate with the adapters merged into the weights
-
     def __init__(self, task: Options) -> None:
         self.task = task
+
+    @property
+    def merges(self) -> bool:
+        """Whether evaluation has the adapters merged into the weights: generation runs the model once a token."""
+        return self.task.generates is not None
 
     @property
     @abstractmethod

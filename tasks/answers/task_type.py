@@ -35,11 +35,6 @@ class Answers(TaskType[AnswersTask]):
 
     outputs = 0  # the model's own output layer
 
-    @property
-    def merges(self) -> bool:  # type: ignore[override]
-        """Generation runs the model once per token."""
-        return self.task.generates is not None
-
     def check_rows(self, raw: pa.Table, where: str, training: bool) -> tuple[pa.Table, list[str]]:
         return check_rows(raw, self.task, where)
 

@@ -31,7 +31,6 @@ class Summarization(TaskType[SummarizationTask]):
     """Rows have source and target; predictions are texts."""
 
     outputs = 0  # the output layer is tied to the embeddings
-    merges = True  # generation runs the decoder once per token
 
     def check_rows(self, raw: pa.Table, where: str, training: bool) -> tuple[pa.Table, list[str]]:
         return check_rows(raw, self.task, where)
