@@ -64,8 +64,8 @@ def key_of(override: str) -> str:
 
 
 def check_subject(config: Config, run: Path | None) -> None:
-    """Raises `UserError` if the task has a head, which only a run on it has trained, isn't for the run's model, or would
-    score rows that the run was trained on."""
+    """Raises `UserError` if the task isn't for the run's model, has a head, which only a run on it has trained, or scores
+    rows of the run's training."""
     task, backbone = config.task.name, config.backbone
     if run is None:
         if backbone.head:
