@@ -64,7 +64,7 @@ def key_of(override: str) -> str:
 
 
 def check_subject(config: Config, run: Path | None) -> None:
-    """Raises `UserError` if the task isn't for the run's model, has a head, which only a run on it has trained, or scores
+    """Raises `UserError` if the task isn't for the run's model, has a head that only a run on it has trained, or scores
     rows of the run's training."""
     task, backbone = config.task.name, config.backbone
     if run is None:
