@@ -12,7 +12,8 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from transformers import GenerationConfig, PreTrainedTokenizerBase
 
-from tasks.task_type import ReportProgress, Split
+from tasks.causal.tokens import IGNORED
+from tasks.task_type import Batch, ReportProgress, Split
 
 NUMBER = re.compile(r"-?\$?(?:\d[\d,]*)?\.?\d+")
 FINAL = re.compile(r"####|[Aa]nswer is")
@@ -33,7 +34,7 @@ def generate(
     Args:
         accelerator: gathers the rows of all processes.
         model: a decoder in evaluation mode.
-        split: batches with `prompts` (batch, tokens), padded on the left, and `prompts_mask`.
+        split: prompts with answers, which are the scored tokens.
         tokenizer: the model's.
         most: tokens of an answer.
         ends: tokens that end it.
@@ -47,8 +48,8 @@ def generate(
     parts: list[Tensor] = []
     try:
         for batch in split.batches:
-            prompts = batch["prompts"]
-            found = decoder.generate(prompts, attention_mask=batch["prompts_mask"], generation_config=config)
+            prompts, mask = prompts_of(batch)
+            found = decoder.generate(prompts, attention_mask=mask, generation_config=config)
             found = accelerator.pad_across_processes(found[:, prompts.shape[1] :], dim=1, pad_index=pad)
             parts.append(accelerator.gather_for_metrics(found).cpu())
             report(sum(map(len, parts)), len(split.order))
@@ -58,6 +59,15 @@ def generate(
     ids = torch.cat([F.pad(part, (0, widest - part.shape[1]), value=pad) for part in parts])
     ids = torch.empty_like(ids).index_copy_(0, split.order, ids)
     return [text.strip() for text in tokenizer.batch_decode(ids, skip_special_tokens=True)]
+
+
+def prompts_of(batch: Batch) -> tuple[Tensor, Tensor]:
+    """The tokens before the first scored one of every row (batch, longest), padded on the left, and their mask."""
+    ids, labels = batch["input_ids"], batch["labels"]
+    lengths = ids.shape[1] - labels.shape[1] + (labels != IGNORED).int().argmax(1, keepdim=True) + 1
+    longest = int(lengths.max())
+    places = torch.arange(longest, device=ids.device) - (longest - lengths)  # negative in the padding
+    return ids.gather(1, places.clamp(min=0)), (places >= 0).long()
 
 
 def final_number(text: str) -> Decimal | None:

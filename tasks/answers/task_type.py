@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from adalora.files.writing import write_text
@@ -20,26 +17,21 @@ from tasks.answers.features import features, form_of
 from tasks.answers.generate import MATCHES, generate
 from tasks.answers.options import AnswersTask
 from tasks.answers.rows import check_rows
-from tasks.causal.tokens import collator, feature_nats, mean_nats, start_of
+from tasks.causal.tokens import DecoderType, feature_nats
 from tasks.columns import total
 from tasks.data import spread
-from tasks.task_type import Batch, Other, ReportProgress, Samples, Scores, Split, TaskType
+from tasks.task_type import ReportProgress, Samples, Scores, Split
 
 if TYPE_CHECKING:
     import datasets
     from accelerate import Accelerator
 
 
-class Answers(TaskType[AnswersTask]):
+class Answers(DecoderType[AnswersTask]):
     """Rows have `prompt`, and `choices` and `gold`, or `answer`. Predictions are a dict for every row."""
-
-    outputs = 0  # the model's own output layer
 
     def check_rows(self, raw: pa.Table, where: str, training: bool) -> tuple[pa.Table, list[str]]:
         return check_rows(raw, self.task, where)
-
-    def others(self) -> dict[str, Other]:
-        return {name: Other(self.task.on(other), other.split, other.rows) for name, other in self.task.others.items()}
 
     def features(self, table: pa.Table, tokenizer: PreTrainedTokenizerBase, training: bool) -> datasets.Dataset:
         return features(table, self.task, tokenizer, training)
@@ -52,24 +44,6 @@ class Answers(TaskType[AnswersTask]):
     def weights(self, features: datasets.Dataset) -> list[int]:
         """Number of scored tokens: the loss is their mean."""
         return features["scored"][:]
-
-    def collate(self, tokenizer: PreTrainedTokenizerBase, multiple: int) -> Callable[[list[dict[str, Any]]], Batch]:
-        """The batches of `collator`; to generate from, also `prompts`, padded on the left, and `prompts_mask`."""
-        collate, pad = collator(tokenizer, multiple), start_of(tokenizer)
-
-        def with_prompts(rows: list[dict[str, Any]]) -> Batch:
-            prompts = [torch.tensor(row["input_ids"][: -row["scored"]]) for row in rows]
-            longest = max(map(len, prompts))
-            left = [(longest - len(prompt), 0) for prompt in prompts]
-            ids = [F.pad(prompt, sides, value=pad) for prompt, sides in zip(prompts, left, strict=True)]
-            mask = [F.pad(torch.ones_like(prompt), sides) for prompt, sides in zip(prompts, left, strict=True)]
-            return collate(rows) | {"prompts": torch.stack(ids), "prompts_mask": torch.stack(mask)}
-
-        return with_prompts if self.task.generates else collate
-
-    def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Mean cross-entropy in nats over the scored tokens: the answer and its end, or all but the first."""
-        return mean_nats(model, batch)
 
     def evaluate(
         self,

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -14,25 +13,20 @@ from transformers import PreTrainedTokenizerBase
 
 from tasks.causal.options import CausalTask
 from tasks.causal.text import blocks, check_rows, separate, windows
-from tasks.causal.tokens import collator, feature_nats, mean_nats
+from tasks.causal.tokens import DecoderType, feature_nats
 from tasks.data import spread
-from tasks.task_type import Batch, Other, ReportProgress, Samples, Scores, Split, TaskType
+from tasks.task_type import ReportProgress, Samples, Scores, Split
 
 if TYPE_CHECKING:
     import datasets
     from accelerate import Accelerator
 
 
-class Causal(TaskType[CausalTask]):
+class Causal(DecoderType[CausalTask]):
     """Rows have `text`; predictions are the bits of every article."""
-
-    outputs = 0  # the model's own output layer
 
     def check_rows(self, raw: pa.Table, where: str, training: bool) -> tuple[pa.Table, list[str]]:
         return check_rows(raw, self.task, where)
-
-    def others(self) -> dict[str, Other]:
-        return {name: Other(self.task.on(other), other.split, other.rows) for name, other in self.task.others.items()}
 
     def separate(self, tables: dict[str, pa.Table]) -> tuple[dict[str, pa.Table], list[str]]:
         return separate(tables) if self.task.unique else (tables, [])
@@ -45,13 +39,6 @@ class Causal(TaskType[CausalTask]):
     def weights(self, features: datasets.Dataset) -> list[int]:
         """Number of predicted tokens: the loss is their mean."""
         return [length - 1 for length in features["length"]]
-
-    def collate(self, tokenizer: PreTrainedTokenizerBase, multiple: int) -> Callable[[list[dict[str, Any]]], Batch]:
-        return collator(tokenizer, multiple)
-
-    def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Mean cross-entropy in nats over the predicted tokens."""
-        return mean_nats(model, batch)
 
     def evaluate(
         self,

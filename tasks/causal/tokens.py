@@ -6,7 +6,7 @@ Features have `input_ids`, whose last `scored` tokens count; without `scored`, a
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pyarrow as pa
 import torch
@@ -16,12 +16,13 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from adalora.errors import UserError
-from tasks.causal.options import LOGITS
-from tasks.task_type import Batch, ReportProgress, Split
+from tasks.causal.options import LOGITS, DecoderTask
+from tasks.task_type import Batch, Other, ReportProgress, Split, TaskType
 
 if TYPE_CHECKING:
     import datasets
 
+Options = TypeVar("Options", bound=DecoderTask)
 IGNORED = -100  # the label that cross-entropy ignores
 
 
@@ -62,10 +63,21 @@ def collator(tokenizer: PreTrainedTokenizerBase, multiple: int) -> Callable[[lis
     return collate
 
 
-def mean_nats(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
-    """Mean cross-entropy in nats over the scored tokens, and their number."""
-    nats, count = token_nats(model, batch), (batch["labels"] != IGNORED).sum()
-    return nats.sum() / count, count
+class DecoderType(TaskType[Options]):
+    """A type of task on a decoder, which learns and scores next tokens."""
+
+    outputs = 0  # the model's own output layer
+
+    def others(self) -> dict[str, Other]:
+        return {name: Other(self.task.on(other), other.split, other.rows) for name, other in self.task.others.items()}
+
+    def collate(self, tokenizer: PreTrainedTokenizerBase, multiple: int) -> Callable[[list[dict[str, Any]]], Batch]:
+        return collator(tokenizer, multiple)
+
+    def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Mean cross-entropy in nats over the scored tokens, and their number."""
+        nats, count = token_nats(model, batch), (batch["labels"] != IGNORED).sum()
+        return nats.sum() / count, count
 
 
 def token_nats(model: nn.Module, batch: Batch) -> Tensor:
