@@ -122,6 +122,7 @@ def fractions(scores: dict[str, float]) -> dict[str, float]:
 
 Metrics = Annotated[dict[str, FiniteFloat], AfterValidator(fractions)]
 Section = dict[str, Any]
+RowNumbers = dict[str, list[FiniteFloat]]  # a number for each evaluated row, by name
 
 
 @dataclass(frozen=True)
@@ -154,6 +155,7 @@ class Result:
     hardware: Section
     files: dict[str, str] = field(default_factory=dict)  # sha256 of `ADAPTER` and `LOGS`
     evaluations: list[dict[str, FiniteFloat]] = field(default_factory=list)  # in a record: `step`, `eval/<metric>`
+    rows: dict[str, RowNumbers] = field(default_factory=dict)  # in a record: of the last step, by split
 
     def __post_init__(self) -> None:
         for step in ("last", "best"):

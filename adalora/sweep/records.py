@@ -1,4 +1,5 @@
-"""Records of finished runs, which can outlive the run folders: the result and all evaluations, without paths.
+"""Records of finished runs, which can outlive the run folders: the result, all evaluations, and the scores of single
+rows where the type of task saves them as `predictions/<split>.json`; no paths.
 
 A recorded cell counts as done for sweeps and tables. A record contains no data rows and no weights.
 """
@@ -8,9 +9,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from adalora.files.reading import Damaged, read_lines, sealed
+from adalora.files.reading import Damaged, read_json, read_lines, sealed
 from adalora.files.writing import READ_ONLY, temporary, write_json, writing
-from adalora.records.result import Result, damaged, portable, read_finished
+from adalora.records.result import Result, RowNumbers, damaged, portable, read_finished
 from adalora.sweep.status import CellStatus, Content, scan, status_of
 
 EVERY = 10.0  # seconds between looks at the run folders
@@ -76,4 +77,7 @@ def record_of(folder: Path) -> Result:
         for _, line in lines
         if (found := {name: value for name, value in line.numbers.items() if name.startswith("eval/")})
     ]
-    return replace(result, command=portable(result.command), evaluations=evaluations)
+    rows = {
+        path.stem: read_json(path, RowNumbers, "run it again") for path in sorted(folder.glob("predictions/*.json"))
+    }
+    return replace(result, command=portable(result.command), evaluations=evaluations, rows=rows)

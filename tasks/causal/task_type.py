@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
+from adalora.files.writing import write_json
 from tasks.causal.options import CausalTask
 from tasks.causal.text import blocks, check_rows, separate, windows
 from tasks.causal.tokens import DecoderType, feature_nats
@@ -61,6 +63,11 @@ class Causal(DecoderType[CausalTask]):
         bytes_of = sizes(split.table)
         rows = [[i, bytes_of[i], predictions[i].item() / bytes_of[i]] for i in spread(split.table.num_rows, count)]
         return Samples(["row", "bytes", "bits_per_byte"], rows)
+
+    def save(self, split: Split, predictions: Tensor, folder: Path) -> None:
+        """Write `predictions/<split>.json`: bits and bytes of every article, in order, without texts."""
+        bits = [round(each, 3) for each in predictions.tolist()]
+        write_json(folder / "predictions" / f"{split.name}.json", {"bits": bits, "bytes": sizes(split.table)})
 
 
 def sizes(table: pa.Table) -> list[int]:

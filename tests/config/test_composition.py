@@ -90,7 +90,7 @@ def test_every_experiment_composes_as_the_command_in_its_heading(compose, experi
     heading = (CONF / "experiment" / f"{experiment}.yaml").read_text()
     (command,) = re.findall(r"^#   python train\.py (.*)$", heading, re.M)
     assert f"experiment={experiment}" in command
-    chosen = [f"{key}={value.split(',')[0]}" for key, value in re.findall(r"(\w+)=(\S+)", command)]
+    chosen = [f"{key}={value.split(',')[0]}" for key, value in re.findall(r"([\w.]+)=(\S+)", command)]
     config = compose(*chosen)
     make_plan(config, config.task.rows)
 

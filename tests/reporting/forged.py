@@ -58,7 +58,7 @@ def make(task="rte", method="adalora", budget="0.3M", seed=1, last=0.8628, best=
     fields = dict(
         **parts, **top, seed=seed, last=dict.fromkeys(metrics, last) | {"loss": 0.5}, last_step=3900,
         best=dict.fromkeys(metrics, best) | {"loss": 0.4}, best_step=3100, ranks={"a": 2},
-        command=["train.py"], versions={}, hardware={}, options={}, files={}, evaluations=[],
+        command=["train.py"], versions={}, hardware={}, options={}, files={}, evaluations=[], rows={},
     )  # fmt: skip
     assert fields.keys() == {field.name for field in dataclasses.fields(Result)}
     return with_options(fields)

@@ -63,6 +63,17 @@ def test_a_record_holds_the_result_its_evaluations_and_no_path(tmp_path, finishe
     assert record.as_dict() | apart == read_result(folder).as_dict() | apart
 
 
+def test_a_record_holds_the_numbers_of_every_row_and_never_text(tmp_path, finished):
+    file = finished() / "predictions/test.json"
+    file.parent.mkdir()
+    file.write_text(json.dumps({"text": ["a row of data"]}))
+    assert keep(tmp_path) == []
+    file.write_text(json.dumps({"bits": [1.5, 2.0], "bytes": [1, 2]}))
+    assert keep(tmp_path) == ["r8-adalora-seed1-0000000001.json"]
+    record = read_result(tmp_path / "records/r8-adalora-seed1-0000000001.json")
+    assert record.rows == {"test": {"bits": [1.5, 2.0], "bytes": [1, 2]}}
+
+
 def test_a_record_is_written_once_and_again_where_it_is_damaged(tmp_path, finished):
     finished()
     (name,) = keep(tmp_path)

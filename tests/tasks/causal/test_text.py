@@ -1,5 +1,6 @@
 """Packing, windows, and bits per byte against a loop over tokens."""
 
+import json
 import math
 from itertools import chain
 
@@ -111,6 +112,12 @@ def test_texts_are_never_shown(task_type):
     assert found.columns == ["row", "bytes", "bits_per_byte"]
     assert [row[0] for row in found.rows] == [0, 1, 2]
     assert not any(isinstance(value, str) for row in found.rows for value in row)
+
+
+def test_the_bits_of_every_article_are_saved_without_its_text(task_type, tmp_path):
+    task_type().save(Split("test", ROWS, None, None, None), torch.tensor([8.0, 16.0, 24.0004]), tmp_path)
+    saved = json.loads((tmp_path / "predictions/test.json").read_text())
+    assert saved == {"bits": [8.0, 16.0, 24.0], "bytes": [len(text.encode()) for text in ROWS["text"].to_pylist()]}
 
 
 def test_empty_texts_are_left_out_and_counted(task_type):
