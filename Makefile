@@ -30,6 +30,8 @@ make bench                 speed and memory beside PEFT's and transformers'
 make list                  every cell of a published table: status, time, size, command; needs no weights, data or network
 make reproduce-glue        run what is not done of Table 1, then write the tables; the same command resumes after a stop
 make reproduce-squad  reproduce-summarization  reproduce-ablations  reproduce-increlora
+make reproduce-allocation  AdaLoRA, LoRA and SVD-LoRA on SmolLM2 and Igbo, eight seeds (results/allocation); needs make smollm2
+make reproduce-allocation-tuning   its learning rates
 make reproduce-pocket      AdaLoRA, LoRA and AdaLoRA without allocation, five seeds on packaged weights (results/pocket)
 make reproduce-pocket-tuning, reproduce-pocket-lower-rates   its learning rates; its tasks with collapsed runs, at lower rates
 make watch                 the newest sweep, from a second terminal
@@ -37,7 +39,8 @@ make tables                all finished runs beside the paper's numbers: printed
 make report                the same, and one HTML file beside them: verdicts, tables, figures
 make compare A=adalora B=lora   paired differences over all cells that both have; also two commits
 
-  WHAT=glue                for list: glue, squad, summarization, ablations, increlora, all, pocket, pocket-tuning, pocket-lower-rates
+  WHAT=glue                for list: glue, squad, summarization, ablations, increlora, all, allocation, allocation-tuning, pocket, pocket-tuning,
+                           pocket-lower-rates
   ONLY="task=rte,mrpc method=adalora"   the cells that have these options
   SEEDS=1,2,3              default 1,2,3,4,5
   WORKERS=2                runs at once on this machine, default 1

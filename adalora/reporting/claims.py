@@ -16,14 +16,15 @@ from adalora.records.variant import Variant, variant
 FILE = "claims.yaml"
 
 
+SHARED = BeforeValidator(lambda options: variant(options))
+
+
 @dataclass(frozen=True)
 class Side:
     """One side of a comparison: a method, its variant, and its budget if it is fixed."""
 
     method: str
-    variant: Annotated[Variant, BeforeValidator(lambda options: variant(options))] = (
-        frozenset()
-    )  # `RANK`: LoRA's rank at the budget
+    variant: Annotated[Variant, SHARED] = frozenset()  # `RANK`: LoRA's rank at the budget
     budget: str | None = None  # None: the claim's budgets
 
     __pydantic_config__ = ConfigDict(extra="forbid")
@@ -58,7 +59,8 @@ class Claim:
     """A statement, and the cells that it is about.
 
     `more` and `less` select modules for `kind: ranks`. `limit` is the largest ratio for `kind: cost`; without it the
-    largest that `table` prints.
+    largest that `table` prints. `margin` and `resolution`, in the metric's unit, are those of a study's protocol
+    (docs/statistics.md).
     """
 
     id: str
@@ -76,6 +78,10 @@ class Claim:
     more: Modules | None = None
     less: Modules | None = None
     limit: float | None = None
+    shared: Annotated[Variant, SHARED] = frozenset()  # options that both sides have besides their variant
+    family: str | None = None  # claims of one family are corrected together; None: a claim alone
+    margin: float | None = None  # differences within it are none
+    resolution: float | None = None  # a smaller difference isn't decided
     ranks: Mapping[str, str] = field(default_factory=dict, repr=False)  # LoRA's, by budget
 
     __pydantic_config__ = ConfigDict(extra="forbid")

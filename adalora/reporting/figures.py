@@ -103,6 +103,30 @@ def curves(points: Mapping[str, pd.DataFrame], names: Sequence[str], x: str, y: 
     return figure
 
 
+def rate_curves(scores: pd.DataFrame, others: pd.DataFrame, names: Sequence[str], labels: Sequence[str]) -> Figure:
+    """Scores over learning rates with the seeds' range, and beside them another metric over the score, joined in the
+    order of the rates.
+
+    Args:
+        scores: rows of `name`, `x`, `mean`, `low` and `high`.
+        others: rows of `name`, `x` (the score) and `mean`.
+        names: all names, in the order of their colours.
+        labels: of the score and of the other metric.
+    """
+    figure, (left, right) = panels(2, 3.4, 2.5)
+    with matplotlib.rc_context(STYLE):
+        for axes, rows in ((left, scores), (right, others)):
+            for name, line in rows.groupby("name", sort=False):
+                colour, shape, dash = sign(names, str(name))
+                axes.plot(line["x"], line["mean"], color=colour, linestyle=dash, marker=shape, markersize=4, label=name)
+                if axes is left:
+                    axes.vlines(line["x"], line["low"], line["high"], color=colour)
+        left.set(xscale="log", xlabel="learning rate", ylabel=labels[0])
+        right.set(xlabel=labels[0], ylabel=labels[1])
+        legend(figure)
+    return figure
+
+
 def legend(parent: Axes | Figure) -> None:
     """A legend below."""
     if isinstance(parent, Figure):
@@ -159,10 +183,11 @@ def heat_map(ranks: pd.DataFrame, title: str = "", highest: float | None = None)
     return figure
 
 
-def forest(lines: Mapping[str, Sequence[Difference]]) -> Figure:
-    """Differences in points with their intervals: a panel per title, a line per task.
+def forest(lines: Mapping[str, Sequence[Difference]], margin: float | None = None) -> Figure:
+    """Differences with their intervals: a panel per title, a line per task.
 
-    Beyond one point the scale is logarithmic: a collapsed run costs tens of points, most differences are below five.
+    Without a margin they are in points, and beyond one point the scale is logarithmic: a collapsed run costs tens of
+    points, most differences are below five. With one the scale is linear, and differences within it are shaded.
     """
     figure, axes = panels(len(lines), 3.6, 2.5, shared=True)
     with matplotlib.rc_context(STYLE):
@@ -175,8 +200,11 @@ def forest(lines: Mapping[str, Sequence[Difference]]) -> Figure:
                 each.plot(line.mean, y, "D" if line.whole else "o", color=COLOURS[0])
             each.set_yticks(range(len(differences)), [line.name for line in differences])
             each.axvline(0, color=PALE, linewidth=0.8)
-            each.set_xscale("symlog", linthresh=1)
-            each.set_xticks(TICKS, [f"{tick:+d}" if tick else "0" for tick in TICKS])
+            if margin is None:
+                each.set_xscale("symlog", linthresh=1)
+                each.set_xticks(TICKS, [f"{tick:+d}" if tick else "0" for tick in TICKS])
+            else:
+                each.axvspan(-margin, margin, color=PALE, alpha=0.2, linewidth=0)
             each.set_title(title)
         axes[0].invert_yaxis()
     return figure

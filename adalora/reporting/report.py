@@ -23,7 +23,7 @@ HERE = Path(__file__).parent / "templates"
 FIRST = 12  # figures of a kind that are shown at first
 LARGEST = 5_000_000  # bytes above which a warning is given
 SIGNS = {"reproduced": "✓", "partly": "◐", "not reproduced": "✗", "undecided": "?", "not run": "–",
-         "holds": "✓", "fails": "✗", "open": "?"}  # fmt: skip  # beside the words and colours
+         "holds": "✓", "fails": "✗", "open": "?", "no difference": "="}  # fmt: skip  # beside the words and colours
 
 
 class Figure(NamedTuple):

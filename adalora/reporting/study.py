@@ -6,7 +6,7 @@ The template has `study`, and a `Records` for the name of each grid. It draws fi
 
 import re
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations
@@ -14,6 +14,7 @@ from pathlib import Path
 from statistics import mean, median, stdev
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from jinja2 import Environment, StrictUndefined, TemplateSyntaxError
 from matplotlib.figure import Figure
@@ -35,6 +36,7 @@ from adalora.reporting.tables import probability, signed, span, write_tables
 from adalora.reporting.verdicts import Comparison, Verdict, judge
 from adalora.statistics.agreement import mean_correlation
 from adalora.statistics.over_tasks import Estimate
+from adalora.statistics.seeds import Interval, ratio_interval
 
 PAGE = "page.md.j2"
 
@@ -79,6 +81,11 @@ class Records:
         """The scores, by seed and (task, title)."""
         return self.runs.pivot(index="seed", columns=["task", "title"], values="last")
 
+    def values(self, metric: str) -> pd.DataFrame:
+        """As `scores`, of another metric."""
+        runs = self.frame[self.frame["metric"] == metric]
+        return runs.pivot(index="seed", columns=["task", "title"], values="last")
+
     @property
     def hours(self) -> float:
         """Of all recorded runs."""
@@ -92,10 +99,21 @@ class Records:
         """The learning rate of a cell."""
         return self.of(title, task)["options"].iloc[0]["training.lr"]
 
+    def rates(self, title: str, task: str, metric: str | None = None) -> pd.DataFrame:
+        """A metric, by default the headline, of all recorded runs of a cell: a row a learning rate, a column a seed."""
+        runs = self.recorded[self.recorded["metric"] == (metric or self.recorded["headline"])]
+        cell = runs[(runs["title"] == title) & (runs["task"] == task)]
+        rates = cell["options"].map(lambda options: options["training.lr"])
+        return cell.assign(rate=rates).pivot(index="rate", columns="seed", values="last")
+
+    @property
+    def tried(self) -> list[float]:
+        """The learning rates of all recorded runs."""
+        return sorted({options["training.lr"] for options in self.all["options"]})
+
     def tuned(self, title: str, task: str) -> dict[float, float]:
         """The mean score of each learning rate of a cell, over all recorded runs."""
-        cell = self.all[(self.all["title"] == title) & (self.all["task"] == task)]
-        return cell.groupby(cell["options"].map(lambda options: options["training.lr"]))["last"].mean().to_dict()
+        return self.rates(title, task).mean(axis=1).to_dict()
 
     def difference(self, title: str, other: str) -> pd.DataFrame:
         """The score of one method minus that of another, by seed and task."""
@@ -113,6 +131,13 @@ class Records:
             out.xs(title, axis=1, level="title") | out.xs(other, axis=1, level="title")
         )
         return float(left.mean().mean()), int(left.notna().any().sum()), int(left.count().sum())
+
+    def over_rows(self, title: str, other: str, task: str, split: str) -> Interval:
+        """The interval of a difference in bits per byte that resamples the rows of a split, with bits averaged over the
+        common seeds."""
+        one, two = (self.of(each, task).set_index("seed")["result"] for each in (title, other))
+        bits = [one[seed].rows[split]["bits"] - np.array(two[seed].rows[split]["bits"]) for seed in one.index]
+        return ratio_interval(np.mean(bits, axis=0), one.iloc[0].rows[split]["bytes"])
 
     def parameters(self, title: str, count: str) -> str:
         """The adapter parameters of a method's runs, as a number or a range. `count`: peak or kept."""
@@ -174,6 +199,33 @@ class Records:
             ]  # fmt: skip
         return figures.forest(lines)
 
+    def differences(self, label: str, name: Callable[[Comparison], str], margin: float) -> Figure:
+        """The differences of all claims, a line per comparison, shaded within the margin."""
+        lines = [
+            figures.Difference(name(part), part.found.mean, part.found.interval)
+            for verdict in self.verdicts.values()
+            for part in verdict.comparisons
+            if part.found is not None
+        ]
+        return figures.forest({label: lines}, margin)
+
+    def over_rates(
+        self, names: Mapping[str, str], task: str, metric: str, worst: float, labels: Sequence[str]
+    ) -> Figure:
+        """Two panels: the score over the learning rate with the seeds' range, and another metric over the score. Rates
+        whose mean is above `worst` aren't drawn. `names` has a name by title, `labels` those of both metrics."""
+        left, right = [], []
+        for title, name in names.items():
+            scores, others = self.rates(title, task), self.rates(title, task, metric)
+            means = scores.mean(axis=1)
+            points = pd.DataFrame(
+                {"x": means.index, "mean": means, "low": scores.min(axis=1), "high": scores.max(axis=1)}
+            )
+            left.append(points[means <= worst].assign(name=name))
+            pairs = pd.DataFrame({"x": means, "mean": others.mean(axis=1), "name": name})[means <= worst]
+            right.append(pairs.assign(low=pairs["mean"], high=pairs["mean"]))
+        return figures.rate_curves(pd.concat(left), pd.concat(right), list(names.values()), labels)
+
     def curves(self, titles: Sequence[str]) -> Figure:
         """The mean score of every evaluation over minutes: a panel a task."""
         panels = {}
@@ -196,7 +248,7 @@ def records(study: Study, name: str, claims: Sequence[Claim]) -> tuple[Records, 
     found = pd.Series([next((i for i, c in enumerate(cells) if of_cell(run, c)), None) for run in runs.itertuples()])
     found.index = runs.index
     strange = runs[found.isna() | ~runs["seed"].isin(grid.seeds)]
-    counted = runs.drop(strange.index).assign(cell=found)
+    counted = runs.assign(cell=found).drop(strange.index)
     twice = counted[counted.duplicated(["cell", "seed"])]
     skipped = [*skipped, *(f"{path.name}: it isn't a run of {name}" for path in strange["path"])]
     skipped += [f"{path.name}: its cell has another record" for path in twice["path"]]

@@ -150,7 +150,7 @@ def claims_frame(findings: Findings) -> pd.DataFrame:
         low, high = found.get("interval") or (None, None)
         rows.append({
             "model": model, "claim": verdict.claim.id, "place": verdict.claim.place, "verdict": verdict.verdict,
-            "comparison": part.name, "decision": str(part.decision), "published": part.published,
+            "comparison": part.name, "decision": str(part.decision), "digits": part.digits, "published": part.published,
             "ours": found.get("mean"),
             "low": low, "high": high, "n": found.get("n"), "p": part.p, "least_p": found.get("smallest_p"),
             "seeds_needed": part.needed, "seeds": " ".join(map(str, part.seeds)), "notes": "; ".join(part.notes),
@@ -179,7 +179,8 @@ def comparisons(frame: pd.DataFrame) -> pd.DataFrame:
             interval = None if pd.isna(row.low) else (row.low, row.high)
             lines.append([
                 f"{row.comparison}: {row.decision}" + (f" ({row.notes})" if row.notes else ""), number(row.n, "d"),
-                signed(row.published), signed(row.ours), span(interval), probability(row.p), probability(row.least_p),
+                signed(row.published), signed(row.ours, row.digits), span(interval, row.digits), probability(row.p),
+                probability(row.least_p),
                 number(row.seeds_needed, "d"),
             ])  # fmt: skip
     return pd.DataFrame(lines, columns=COMPARISON)
@@ -282,7 +283,7 @@ def write_tables(findings: Findings, out: Path, claims: bool = True) -> list[Pat
         notes = [f"{claim.id}: {claim.statement} ({claim.place}), {claim.step} step." for claim in judged.values()]
         frame = claims_frame(findings)
         content = CLAIMS, [findings.texts.claims], claims_tables(findings, frame), notes
-        texts |= {"claims.md": markdown(*content), "claims.csv": frame.to_csv(index=False)}
+        texts |= {"claims.md": markdown(*content), "claims.csv": frame.drop(columns="digits").to_csv(index=False)}
         texts["claims.tex"] = latex("claims", *content)
     return [put(out, name, text) for name, text in texts.items()]
 

@@ -9,15 +9,16 @@ from typing import Any
 import pandas as pd
 
 from adalora.module_paths import layer_of, matches
-from adalora.records.published import NO_BUDGET, Key, Published, scores
+from adalora.records.published import NO_BUDGET, Key, Published, decimals, scores
 from adalora.records.result import Result
+from adalora.records.variant import Variant
 from adalora.reporting.claims import Claim, Modules, Side
 from adalora.reporting.columns import GLUE, title_of
 from adalora.reporting.pairs import Seeds, Settings, pair, settings
 from adalora.statistics.paired import ALPHA, Paired, SeedScores, holm, paired, paired_over_tasks, seeds_needed
 
 VERDICTS = ("reproduced", "partly", "not reproduced", "undecided", "not run")
-ELSEWHERE = ("holds", "partly", "fails", "open", "not run")  # the same, for other backbones than the paper's
+ELSEWHERE = ("holds", "partly", "fails", "open", "not run", "no difference")  # for other backbones than the paper's
 
 Paper = Mapping[str, Mapping[Key, Published]]  # published cells by table
 
@@ -26,6 +27,7 @@ class Decision(StrEnum):
     """What our runs say of a comparison."""
 
     HOLDS = "holds"
+    NONE = "no difference"
     FAILS = "fails"
     OPEN = "open"
     NOT_RUN = "not run"
@@ -49,6 +51,7 @@ class Comparison:
     notes: Sequence[str] = ()
     seeds: Sequence[int] = ()
     sign: int = 1  # of the claimed difference
+    digits: int = 2  # decimals
     size: float | None = None  # of the claimed difference; None for costs and ranks
     spread: float | None = None  # standard deviation of a seed's difference, over all tasks
     pairs: int = 1  # pairs per seed
@@ -76,10 +79,13 @@ class Verdict:
 
     @property
     def verdict(self) -> str:
-        """One of `words`: all comparisons hold; some hold; none holds but some fail; none is decided; none was run."""
+        """One of `words`: all comparisons hold; some hold; none holds but some fail; none is decided; none was run; no
+        difference."""
         decisions = {comparison.decision for comparison in self.comparisons}
         if not self.run:
             return self.words[4]
+        if decisions == {Decision.NONE}:
+            return self.words[5]
         if Decision.HOLDS in decisions:
             return self.words[0] if decisions == {Decision.HOLDS} else self.words[1]
         return self.words[2] if Decision.FAILS in decisions else self.words[3]
@@ -93,9 +99,10 @@ class Cells:
         self.groups = dict(tuple(frame.groupby(["task", "method", "budget", "own"], sort=False)))
         self.split: dict[Any, Settings] = {}
 
-    def of(self, task: str, side: Side, same_machine: bool = False) -> Settings:
+    def of(self, task: str, side: Side, shared: Variant, same_machine: bool = False) -> Settings:
         """The runs of one side on a task, by setting."""
-        cell = task, side.method, "any" if side.method in NO_BUDGET else str(side.budget), side.variant
+        budget = "any" if side.method in NO_BUDGET else str(side.budget)
+        cell = task, side.method, budget, side.variant | shared
         if cell not in self.groups:
             return {}
         if (cell, same_machine) not in self.split:
@@ -105,6 +112,11 @@ class Cells:
     def headlines(self, task: str) -> list[str]:
         """The headline metric of a task's runs."""
         return sorted(self.frame.loc[self.frame["task"] == task, "headline"].unique())
+
+    def sign(self, task: str) -> int:
+        """1, or -1 if a task's lower scores are better."""
+        runs = self.frame.loc[self.frame["task"] == task, "result"]
+        return -1 if len(runs) and runs.iloc[0].task["direction"] == "min" else 1
 
 
 def judge(claims: Sequence[Claim], frame: pd.DataFrame, paper: Paper | None) -> list[Verdict]:
@@ -117,7 +129,16 @@ def judge(claims: Sequence[Claim], frame: pd.DataFrame, paper: Paper | None) -> 
     """
     cells = Cells(frame if paper is None else frame[frame["length"] == ""])
     words = ELSEWHERE if paper is None else VERDICTS
-    return [Verdict(claim, correct(list(comparisons_of(claim, cells, paper))), words) for claim in claims]
+    compared = [(claim, part) for claim in claims for part in comparisons_of(claim, cells, paper)]
+    families = dict.fromkeys(claim.family or claim.id for claim in claims)
+    decided = {
+        family: correct([(claim, part) for claim, part in compared if (claim.family or claim.id) == family])
+        for family in families
+    }
+    return [
+        Verdict(claim, [part for of, part in decided[claim.family or claim.id] if of is claim], words)
+        for claim in claims
+    ]
 
 
 def judge_elsewhere(claims: Sequence[Claim], frame: pd.DataFrame) -> list[tuple[str, list[Verdict]]]:
@@ -155,10 +176,17 @@ def comparisons_of(claim: Claim, cells: Cells, paper: Paper | None) -> Iterator[
             continue
         costs = claim.kind == "cost"
         first, second, notes = scores_of_both(
-            pair(cells.of(task, one, costs), cells.of(task, other, costs)), metrics, claim.step
+            pair(cells.of(task, one, claim.shared, costs), cells.of(task, other, claim.shared, costs)),
+            metrics,
+            claim.step,
         )
         comparison = compare_scores(one, other, [task], first, second, notes, published)
-        comparison = replace(comparison, metric=metrics[0] if claim.metrics else "")
+        comparison = replace(
+            comparison,
+            metric=metrics[0] if claim.metrics else "",
+            sign=comparison.sign * cells.sign(task),
+            digits=decimals(metrics[0]) if metrics else 2,
+        )
         if limit is not None:
             ratios = {seed: first[seed] / second[seed] for seed in first.keys() & second.keys()}
             found = paired(ratios, dict.fromkeys(ratios, limit))
@@ -177,7 +205,7 @@ def average_comparison(claim: Claim, one: Side, other: Side, cells: Cells, paper
     for task in claim.tasks:
         metrics = metrics_of(claim, task, paper, cells)
         printed.append(published_difference(claim, task, metrics, one, other, paper))
-        if both := pair(cells.of(task, one), cells.of(task, other)):
+        if both := pair(cells.of(task, one, claim.shared), cells.of(task, other, claim.shared)):
             first, second, more = scores_of_both(both, metrics, claim.step)
             tables[task], notes = (first, second), [*notes, *more]
     missing = [task for task in claim.tasks if task not in tables]
@@ -197,7 +225,8 @@ def average_comparison(claim: Claim, one: Side, other: Side, cells: Cells, paper
 
 def rank_comparison(claim: Claim, task: str, side: Side, cells: Cells) -> Comparison:
     """A comparison of the mean realised ranks of two groups of modules, paired by seed."""
-    runs, _, notes = pair(cells.of(task, side), cells.of(task, side)) or (None, None, [])
+    mine = cells.of(task, side, claim.shared)
+    runs, _, notes = pair(mine, mine) or (None, None, [])
     results = {} if runs is None else runs.runs["result"].to_dict()
     assert claim.more is not None and claim.less is not None
     more, less = (
@@ -277,23 +306,26 @@ def mean_rank(run: Result, group: Modules) -> float | None:
     return statistics.mean(ranks[path] for path in chosen) if chosen else None
 
 
-def correct(comparisons: Sequence[Comparison]) -> list[Comparison]:
-    """Correct the p-values of a claim's comparisons, and decide each."""
+def correct(comparisons: Sequence[tuple[Claim, Comparison]]) -> list[tuple[Claim, Comparison]]:
+    """Correct the p-values of a family's comparisons, and decide each."""
     tested = {
         i: comparison.found.p
-        for i, comparison in enumerate(comparisons)
+        for i, (_, comparison) in enumerate(comparisons)
         if comparison.found is not None and comparison.found.p is not None
     }
     ps = dict(zip(tested, holm(list(tested.values())), strict=True))
-    return [decide(comparison, ps.get(i), len(tested)) for i, comparison in enumerate(comparisons)]
+    return [
+        (claim, decide(comparison, ps.get(i), len(tested), claim)) for i, (claim, comparison) in enumerate(comparisons)
+    ]
 
 
-def decide(comparison: Comparison, p: float | None, comparisons: int) -> Comparison:
+def decide(comparison: Comparison, p: float | None, comparisons: int, claim: Claim) -> Comparison:
     """Decide a comparison.
 
-    It holds if the difference has the claimed sign and p <= 0.05. It fails if it has the other sign and p <= 0.05, or
-    if the whole 95 % interval is below half of the published difference. Otherwise it is open, with the number of seeds
-    needed.
+    There is no difference if the whole 95 % interval lies within the claim's margin. A difference below its resolution
+    is open.
+    Others hold with the claimed sign and p <= 0.05. They fail with the other sign and p <= 0.05, or if the whole 95 %
+    interval is below half of the published difference. What is left is open, with the number of seeds needed.
     """
     found, notes = comparison.found, comparison.notes
     if found is None:
@@ -301,6 +333,11 @@ def decide(comparison: Comparison, p: float | None, comparisons: int) -> Compari
     if comparison.size == 0:
         return replace(comparison, p=p, decision=Decision.OPEN, notes=[*notes, "the table prints no difference"])
     difference = comparison.sign * found.mean
+    if claim.margin and found.interval is not None and max(map(abs, found.interval)) <= claim.margin:
+        return replace(comparison, p=p, decision=Decision.NONE)
+    if claim.resolution and abs(found.mean) < claim.resolution:
+        note = f"a difference below {claim.resolution:g} can come from the choice of learning rates"
+        return replace(comparison, p=p, decision=Decision.OPEN, notes=[*notes, note])
     if p is not None and p <= ALPHA and difference != 0:
         return replace(comparison, p=p, decision=Decision.HOLDS if difference > 0 else Decision.FAILS)
     if comparison.size is not None and found.interval is not None:

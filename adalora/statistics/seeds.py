@@ -10,6 +10,7 @@ from scipy import stats
 CONFIDENCE = 0.95
 BCA_FROM = 10  # seeds; with fewer, BCa's coverage is far too low (docs/statistics.md)
 RESAMPLES = 9_999  # bootstrap draws, seeded, so that a report repeats to the bit
+DRAWS = 10_000  # of rows
 
 Interval = tuple[float, float]
 Values = Sequence[float] | np.ndarray
@@ -62,6 +63,16 @@ def t_interval(values: Values, confidence: float = CONFIDENCE) -> Interval | Non
         return None
     low, high = stats.t.interval(confidence, len(x) - 1, x.mean(), x.std(ddof=1) / math.sqrt(len(x)))
     return float(low), float(high)
+
+
+def ratio_interval(numerators: Values, denominators: Values, confidence: float = CONFIDENCE) -> Interval:
+    """Percentile bootstrap of sum(numerators) / sum(denominators) that resamples pairs of both, such as the bits and
+    bytes of articles."""
+    found = stats.bootstrap(
+        (finite(numerators), finite(denominators)), lambda n, d, axis: n.sum(axis) / d.sum(axis), paired=True,
+        n_resamples=DRAWS, confidence_level=confidence, method="percentile", rng=0,
+    )  # fmt: skip
+    return float(found.confidence_interval.low), float(found.confidence_interval.high)
 
 
 def bca_interval(values: Values, confidence: float = CONFIDENCE, resamples: int = RESAMPLES) -> Interval | None:

@@ -1,0 +1,165 @@
+"""The page of results/allocation: from forged records with known answers, and the committed tuning."""
+
+import itertools
+import json
+import shutil
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from adalora.files.reading import sealed
+from adalora.paths import RESULTS
+from adalora.records.studies import read_study
+from adalora.reporting.claims import read_claims
+from adalora.reporting.study import records, render
+from tests.reporting.forged import resolve_plan
+
+FOLDER = RESULTS / "allocation"
+METHODS = ("LoRA", "AdaLoRA", "SVD-LoRA", "SVD-LoRA, rank 12", "LoRA, rank 9")
+CELLS = (
+    ["method=lora"],
+    ["method=adalora", "method.alpha=24"],
+    ["method=adalora", "method.init_rank=8", "method.target_rank=8"],
+    ["method=adalora", "method.init_rank=12", "method.target_rank=12", "method.alpha=24", "budget=rank12"],
+    ["method=lora", "method.alpha=18", "budget=custom", "budget.rank=9"],
+)
+BYTES = [100, 300, 200]
+NOISE = np.random.default_rng(0).normal(0, 0.003, (5, 9))  # by method and seed
+
+
+def record(compose, method, seed, score, english=1.2, lr=1e-2, split="test"):
+    """A run of the study with these bits per byte."""
+    cell = CELLS[METHODS.index(method)]
+    run = resolve_plan(compose, "experiment=allocation", f"training.lr={lr}", *cell, f"task.eval_split={split}")
+    custom = "budget=custom" in cell
+    run["budget"] = {"name": "custom" if custom else "rank12" if "budget=rank12" in cell else "rank8",
+                     "params": 2_747_520 if custom else None, "deviation": 0.0}  # fmt: skip
+    run["model"] |= {"name": "smollm2", "title": "SmolLM2", "comparable": False}
+    run["task"] |= {"headline": "bits_per_byte", "direction": "min", "rows": {"train": 9, split: 3, "english": 3}}
+    run["method"] |= {key: option["value"] for name, option in run["options"].items()
+                      if (key := name.removeprefix("method.")) != name}  # fmt: skip
+    scores = {"bits_per_byte": score, "bits_per_byte_english": english, "loss": 1.0}
+    shift = np.array([1, -1, 1]) * (20 if method == "AdaLoRA" else 0)
+    rows = {split: {"bits": (score * np.array(BYTES) + shift).tolist(), "bytes": BYTES}}
+    modules = [f"model.layers.{i}.mlp.{name}_proj" for i in range(2) for name in ("up", "down")]
+    run["model"]["targets"] = {name: f"model.layers.{{layer}}.mlp.{name}_proj" for name in ("up", "down")}
+    key = f"{METHODS.index(method)}{seed:03}{int(lr * 1e5):06}"
+    return run | {"seed": seed, "key": key, "last": scores, "best": scores, "rows": rows,
+                  "ranks": dict(zip(modules, [9, 7, 8 + seed % 2, 6], strict=True))}  # fmt: skip
+
+
+def write(folder, run):
+    folder.mkdir(exist_ok=True)
+    name = f"{run['task']['name']}-{run['method']['name']}-seed{run['seed']}-{run['key']}.json"
+    (folder / name).write_text(json.dumps(sealed(run)))
+
+
+def score_of(means, method, seed):
+    return means[METHODS.index(method)] + NOISE[METHODS.index(method), seed] + seed / 100
+
+
+@pytest.fixture
+def page(compose, tmp_path):
+    """`page(means, seeds)`: README.md and the counted runs, with these mean scores of the methods."""
+
+    def go(means, seeds=range(1, 9), resolution=None):
+        for name in ("claims.yaml", "page.md.j2"):
+            shutil.copy(FOLDER / name, tmp_path)
+        study = (FOLDER / "study.yaml").read_text().replace("training.lr=???", "training.lr=1e-2")
+        (tmp_path / "study.yaml").write_text(study.replace("  allocation:", f"  {tmp_path.name}:", 1))
+        page = (tmp_path / "page.md.j2").read_text().replace('grids["allocation"]', f'grids["{tmp_path.name}"]')
+        (tmp_path / "page.md.j2").write_text(page)
+        if resolution:
+            text = (tmp_path / "claims.yaml").read_text()
+            (tmp_path / "claims.yaml").write_text(
+                text.replace("margin: 0.02", f"margin: 0.02\n  resolution: {resolution}")
+            )
+        for method, seed in itertools.product(METHODS, seeds):
+            write(tmp_path / "runs", record(compose, method, seed, score_of(means, method, seed)))
+        for method, lr, seed in itertools.product(METHODS[:3], (3e-3, 1e-2, 3e-2), (101, 102)):
+            score = 2.0 + abs(np.log10(lr) + 2) + seed / 1000 + (3 if (method, lr) == ("LoRA", 3e-2) else 0)
+            write(tmp_path / "tuning", record(compose, method, seed, score, lr=lr, split="validation"))
+        study, claims = read_study(tmp_path), read_claims(tmp_path)
+        found = {name: records(study, name, claims) for name in study.grids}
+        assert [lines for _, lines in found.values()] == [[], []]
+        text, figures = render(study, {name: each for name, (each, _) in found.items()}, claims)
+        return text, found[tmp_path.name][0], figures
+
+    return go
+
+
+def exact(one, other):
+    """Mean, Student's interval and the exact two-sided p of paired differences, written out."""
+    d = np.array(one) - np.array(other)
+    half = stats.t.ppf(0.975, len(d) - 1) * d.std(ddof=1) / np.sqrt(len(d))
+    flips = [abs(np.mean(d * signs)) for signs in itertools.product((1, -1), repeat=len(d))]
+    return d.mean(), (d.mean() - half, d.mean() + half), np.mean(np.array(flips) >= abs(d.mean()) - 1e-15)
+
+
+def test_the_answer_is_the_protocols(page):
+    means = [1.85, 1.80, 1.81, 1.79, 1.84]  # AdaLoRA is 0.05 better than LoRA, and 0.01 better than SVD-LoRA
+    text, found, figures = page(means)
+    lora, svd = found.verdicts["allocation-primary"].comparisons
+    scores = {method: [score_of(means, method, seed) for seed in range(1, 9)] for method in METHODS}
+    for part, other in ((lora, "LoRA"), (svd, "SVD-LoRA")):
+        mean, interval, p = exact(scores["AdaLoRA"], scores[other])
+        assert part.found.mean == pytest.approx(mean)
+        assert part.found.interval == pytest.approx(interval)
+        assert part.found.p == pytest.approx(p)
+        assert part.p == pytest.approx(2 * p)  # both are the smallest
+    assert (lora.decision, svd.decision) == ("holds", "no difference")
+    head = text.partition("## ")[0]
+    assert f"**AdaLoRA is better than LoRA**: {lora.found.mean:+.4f} bits per byte" in head
+    assert "don't differ** by more than 0.02" in head
+    assert "p = 0.016." in head
+    assert len(head.splitlines()) <= 10
+    assert {"differences.svg", "ranks.svg", "tuning.svg"} == figures.keys()
+
+
+def test_a_worse_score_is_said_and_a_small_one_is_left_open(page):
+    means = [1.80, 1.85, 1.80, 1.79, 1.84]
+    text, *_ = page(means)
+    assert "**AdaLoRA is worse than LoRA**: +0.0" in text
+    text, found, _ = page(means, resolution=0.06)
+    assert "**Not decided between AdaLoRA and LoRA**" in text
+    assert "learning rates" in found.verdicts["allocation-primary"].comparisons[0].notes[-1]
+
+
+def test_the_three_differences_on_english_are_one_family(page, compose, tmp_path):
+    page([1.85, 1.80, 1.81, 1.79, 1.84])
+    for method, seed in itertools.product(METHODS, range(1, 9)):
+        english = 1.2 + 0.05 * METHODS.index(method) + NOISE[METHODS.index(method), seed]
+        write(tmp_path / "runs", record(compose, method, seed, 1.8, english))
+    study, claims = read_study(tmp_path), read_claims(tmp_path)
+    found, _ = records(study, tmp_path.name, claims)
+    parts = [p for v in ("allocation-forgetting", "allocation-form-forgetting") for p in found.verdicts[v].comparisons]
+    assert [part.p for part in parts] == pytest.approx([3 * 2 / 2**8] * 3)
+    assert [part.decision for part in parts] == ["fails", "holds", "fails"]
+
+
+def test_no_test_is_made_before_all_seeds_are_in(page):
+    text, found, figures = page([1.85, 1.80, 1.81, 1.79, 1.84], seeds=(1, 2))
+    assert "No answer yet: 2 of 8 seeds are complete" in text
+    assert " p |" not in text and "differences.svg" not in figures
+    assert "| LoRA, rank 9 | 0.01 | 1." in text
+
+
+def test_articles_are_resampled(page):
+    text, found, _ = page([1.85, 1.80, 1.81, 1.79, 1.84])
+    low, high = found.over_rows("AdaLoRA [alpha=24]", "LoRA", "igbo", "test")
+    mean = np.mean(
+        [score_of([0, 0.0, 0, 0, 0], "AdaLoRA", s) - score_of([0.05] + [0] * 4, "LoRA", s) for s in range(1, 9)]
+    )
+    draws = np.array(list(itertools.product(range(3), repeat=3)))  # all samples of three articles
+    bits = mean * np.array(BYTES) + 20 * np.array([1, -1, 1])
+    every = bits[draws].sum(1) / np.array(BYTES)[draws].sum(1)
+    assert (low, high) == pytest.approx(tuple(np.percentile(every, [2.5, 97.5])), abs=0.06)
+    assert low < mean < high
+
+
+def test_the_tuning_shows_every_rate_and_the_best_in_bold(page):
+    text, *_ = page([1.85, 1.80, 1.81, 1.79, 1.84], seeds=(1,))
+    lines = text.partition("## Tuning")[2].splitlines()
+    assert "| 0.01 | **2.1015** (2.1010, 2.1020) | **2.1015** (2.1010, 2.1020) | **2.1015** (2.1010, 2.1020) |" in lines
+    assert any(line.startswith("| 0.03 | 5.57") for line in lines)
