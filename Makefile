@@ -17,7 +17,7 @@ RUNS ?= results/runs
 OUT ?=
 CELLS = --only '$(ONLY)' $(if $(SEEDS),--seeds '$(SEEDS)') $(ARGS)
 
-.PHONY: help smollm2 test-smollm2 lm-eval test-lm-eval bench check-device demo list watch tables report compare test test-docs test-slow test-slurm lint types setup clean
+.PHONY: help smollm2 test-smollm2 lm-eval test-lm-eval bench check-device demo list watch tables report evidence compare test test-docs test-slow test-slurm lint types setup clean
 
 define HELP
 make check-device          whether this machine trains as it should, in a minute or two: precisions, resume, memory
@@ -37,6 +37,7 @@ make reproduce-pocket-tuning, reproduce-pocket-lower-rates   its learning rates;
 make watch                 the newest sweep, from a second terminal
 make tables                all finished runs beside the paper's numbers: printed, and in results/tables
 make report                the same, and one HTML file beside them: verdicts, tables, figures
+make evidence              docs/evidence.md: what has been measured of AdaLoRA and its family, and by whom
 make compare A=adalora B=lora   paired differences over all cells that both have; also two commits
 
   WHAT=glue                for list: glue, squad, summarization, ablations, increlora, all, allocation, allocation-tuning, pocket, pocket-tuning,
@@ -80,6 +81,9 @@ tables: $(READY)
 
 report: $(READY)
 	@$(PY) -m scripts.report --runs '$(RUNS)' $(if $(OUT),--out '$(OUT)')
+
+evidence: $(READY)
+	@$(PY) -m scripts.evidence --runs '$(RUNS)'
 
 compare: $(READY)
 	@$(PY) -m scripts.compare '$(A)' '$(B)' --runs '$(RUNS)'

@@ -189,7 +189,8 @@ def forest(lines: Mapping[str, Sequence[Difference]], margin: float | None = Non
     Without a margin they are in points, and beyond one point the scale is logarithmic: a collapsed run costs tens of
     points, most differences are below five. With one the scale is linear, and differences within it are shaded.
     """
-    figure, axes = panels(len(lines), 3.6, 2.5, shared=True)
+    height = max(2.5, 0.18 * max(map(len, lines.values())))
+    figure, axes = panels(len(lines), 3.6, height, shared=True)
     with matplotlib.rc_context(STYLE):
         for each, (title, differences) in zip(axes, lines.items(), strict=True):
             for y, line in enumerate(differences):

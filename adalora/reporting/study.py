@@ -350,21 +350,25 @@ def render(study: Study, grids: Mapping[str, Records], claims: Sequence[Claim]) 
         cells = frame[["task", "title"]].drop_duplicates()
         return complete(study, one.planned, len(cells), frame, claims)
 
+    text = fill(
+        study.folder / PAGE, study=study, grids=grids, named=named, draw=draw, merged=merged, commits=commits,
+        concat=pd.concat, pairs=lambda names: list(combinations(names, 2)),
+    )  # fmt: skip
+    return text, drawn
+
+
+def fill(path: Path, **values: Any) -> str:
+    """Fill in a template of a Markdown page. Raises `UserError` if it has a mistake."""
     environment = Environment(autoescape=False, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {
         "signed": signed, "span": span, "p": probability, "mean": mean, "median": median, "std": stdev,
     }  # fmt: skip
-    environment.globals |= {
-        "named": named, "draw": draw, "merged": merged, "commits": commits, "concat": pd.concat,
-        "pairs": lambda names: list(combinations(names, 2)),
-    }  # fmt: skip
-    template = read_text(study.folder / PAGE, "restore it")
+    template = read_text(path, "restore it")
     try:
-        text = environment.from_string(template).render(study=study, grids=grids)
+        return environment.from_string(template).render(values).rstrip() + "\n"
     except TemplateSyntaxError as error:
-        raise UserError(f"{study.folder / PAGE}, line {error.lineno}: {error.message}") from error
+        raise UserError(f"{path}, line {error.lineno}: {error.message}") from error
     except Exception as error:  # whatever the template's expressions raise
         frames = traceback.extract_tb(error.__traceback__)
         line = next((frame.lineno for frame in reversed(frames) if frame.filename == "<template>"), "?")
-        raise UserError(f"{study.folder / PAGE}, line {line}: {type(error).__name__}: {reason(error)}") from error
-    return text.rstrip() + "\n", drawn
+        raise UserError(f"{path}, line {line}: {type(error).__name__}: {reason(error)}") from error

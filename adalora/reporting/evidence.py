@@ -1,0 +1,332 @@
+"""docs/evidence.md: what has been measured of AdaLoRA and its family, and by whom, from `results/paper/family`.
+
+The template `page.md.j2` there has the `Evidence`.
+"""
+
+import csv
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from statistics import median
+from typing import Annotated, Any, Literal
+
+import pandas as pd
+from pydantic import BaseModel, Field, FiniteFloat, model_validator
+
+from adalora.errors import UserError
+from adalora.files.reading import adapter, read_yaml, reason
+from adalora.files.writing import READ_ONLY, write_text
+from adalora.paths import PAPER, RESULTS
+from adalora.records.published import MODEL
+from adalora.records.studies import read_studies
+from adalora.reporting import figures
+from adalora.reporting.claims import read_claims
+from adalora.reporting.columns import GLUE, title_of
+from adalora.reporting.frame import heads, read
+from adalora.reporting.study import PAGE, fill, records
+
+FAMILY = PAPER / "family"
+ISSUES, COMPARISONS = "issues.csv", "comparisons.yaml"
+GLUE_NAMES = ("MNLI", "SST-2", "CoLA", "QQP", "QNLI", "RTE", "MRPC", "STS-B")
+SIZES = (0.2e6, 0.5e6)  # adapter parameters of "about 0.3M"
+GROUPS = {"encoder": "encoders", "decoder": "decoders", "generation": "generation", "other": "vision and control"}
+
+
+class Number(BaseModel, extra="forbid"):
+    """A published number, as its source prints it."""
+
+    table: str
+    model: str
+    dataset: str
+    metric: str
+    method: str
+    budget_label: str
+    params: str
+    value: FiniteFloat
+    std: str = ""
+    seeds: str = ""  # as stated; empty: not stated
+    source: str
+    verified: Literal["yes", "secondary", "derived"]
+    origin: Literal["own", "re-run", "copied", "quoted", "derived", "unclear"]
+    copied_from: str = ""
+    note: str = ""
+
+    @model_validator(mode="after")
+    def check(self) -> "Number":
+        if self.origin in ("copied", "quoted") and not self.copied_from:
+            raise ValueError(f"{self.table}, {self.method}, {self.dataset}: {self.origin} from what?")
+        return self
+
+
+class Pair(BaseModel, extra="forbid"):
+    """AdaLoRA and LoRA, run by the same people (`comparisons.yaml`)."""
+
+    what: str
+    by: str
+    group: Literal["encoder", "decoder", "generation", "other"]
+    table: str
+    model: str
+    datasets: Annotated[list[str], Field(min_length=1)]
+    metrics: list[str] = []  # all
+    lora: dict[str, str]  # values of columns
+    adalora: dict[str, str]
+    scale: float = 1.0  # to percent
+    seeds: str = "not stated"
+    confound: str = ""
+    broken: str = ""
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A pair with its scores: means over the datasets, each by its first metric."""
+
+    pair: Pair
+    lora: float
+    adalora: float
+    std: float | None  # of the difference between two single runs, if the source prints standard deviations
+    params: tuple[str, str]  # as printed
+    verified: bool  # whether all of its numbers are
+
+    @property
+    def difference(self) -> float:
+        return self.adalora - self.lora
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A comparison that this suite has run: AdaLoRA - LoRA."""
+
+    what: str
+    unit: str
+    difference: float
+    interval: tuple[float, float] | None
+    seeds: int
+    collapsed: int  # runs
+    folder: str  # of the study, below results
+
+
+@dataclass(frozen=True)
+class GlueRow:
+    """A row of GLUE's eight tasks on DeBERTaV3-base."""
+
+    method: str
+    table: str
+    params: str
+    first: float  # mean of the eight first metrics
+    within: float | None  # mean of the tasks' means over their metrics, if both of MNLI and QQP are printed
+    origin: str
+    copied_from: str
+    verified: bool
+
+
+def family(folder: Path = FAMILY) -> pd.DataFrame:
+    """The numbers of the family and of third parties, a row a number with its file.
+
+    Raises:
+        UserError: a file can't be read, or a row isn't valid.
+    """
+    paths = sorted(path for path in folder.glob("*.csv") if path.name != ISSUES)
+    return pd.concat([frame_of(path, rows_of(path)) for path in paths], ignore_index=True)
+
+
+def papers(folder: Path = PAPER) -> pd.DataFrame:
+    """AdaLoRA's and IncreLoRA's own tables in the same form: baselines are their authors' runs in AdaLoRA's, and copied
+    in IncreLoRA's (`results/paper/README.md`)."""
+    found = []
+    for name, own in (("adalora", "AdaLoRA"), ("increlora", "IncreLoRA")):
+        path = folder / f"{name}_tables.csv"
+        rows = [row for row in rows_of(path) if row["value"] and is_number(row["value"])]
+        for row in rows:
+            run = row["method"].startswith(own) and "re-run" not in row["method"]
+            copied = own == "IncreLoRA" and row["table"] == "IncreLoRA-T1" and not run
+            row["origin"] = "own" if run else "copied" if copied else "re-run"
+            row["copied_from"] = "arXiv 2303.10512 Table 1" if copied else ""
+        found.append(frame_of(path, rows))
+    return pd.concat(found, ignore_index=True)
+
+
+def rows_of(path: Path) -> list[dict[str, Any]]:
+    """The rows of a file. Raises `UserError`."""
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            return list(csv.DictReader(file))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{path}: {reason(error)}: it belongs to the repository; restore it") from error
+
+
+def frame_of(path: Path, rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
+    """Check rows, and return them with the name of their file. Raises `UserError`."""
+    try:
+        numbers = adapter(list[Number]).validate_python(rows)
+    except ValueError as error:
+        raise UserError(f"{path}: {reason(error)}: correct it") from error
+    return pd.DataFrame([number.model_dump() for number in numbers]).assign(file=path.name)
+
+
+def is_number(text: str) -> bool:
+    """Whether a text is a number."""
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False
+
+
+def averages(cells: pd.DataFrame) -> tuple[float, float | None]:
+    """The mean over datasets, in both conventions: of each one's first metric, and of each one's mean over its metrics.
+
+    The papers that copy AdaLoRA's Table 1 print the first, Table 1 prints the second. It is None if no dataset has two
+    metrics.
+    """
+    by = cells.groupby("dataset", sort=False)["value"]
+    several = by.size().max() > 1
+    first, within = (round(float(values.mean()), 6) for values in (by.first(), by.mean()))  # 89.025, not 89.02499...
+    return first, within if several else None
+
+
+def cells_of(numbers: pd.DataFrame, pair: Pair, side: Mapping[str, str]) -> pd.DataFrame:
+    """The cells of one side. Raises `UserError` unless there is one for every dataset."""
+    found = numbers[(numbers["table"] == pair.table) & (numbers["model"] == pair.model)]
+    found = found[found["dataset"].isin(pair.datasets) & (found["metric"].isin(pair.metrics) | (not pair.metrics))]
+    for column, value in side.items():
+        found = found[found[column] == value]
+    if set(found["dataset"]) != set(pair.datasets) or found.duplicated(["dataset", "metric"]).any():
+        raise UserError(f"{FAMILY / COMPARISONS}: {pair.by}, {pair.what}: {dict(side)} doesn't have one cell a dataset")
+    return found
+
+
+def compare(numbers: pd.DataFrame, pair: Pair) -> Compared:
+    """The scores of a pair. Raises `UserError` if one has no numbers."""
+    sides = [cells_of(numbers, pair, side) for side in (pair.lora, pair.adalora)]
+    lora, adalora = (pair.scale * averages(cells)[0] for cells in sides)
+    firsts = pd.concat([cells.drop_duplicates("dataset") for cells in sides])
+    printed = all(firsts["std"])
+    std = pair.scale * math.sqrt((firsts["std"].astype(float) ** 2).sum()) / len(pair.datasets) if printed else None
+    params = tuple("" if cells["params"].nunique() > 1 else cells["params"].iloc[0] for cells in sides)
+    verified = not firsts["verified"].eq("secondary").any()
+    return Compared(pair, lora, adalora, std, (params[0], params[1]), verified)
+
+
+def measured(root: Path = RESULTS) -> list[Measured]:
+    """AdaLoRA - LoRA in the complete studies of this suite: the comparison of each one's first claim."""
+    found = []
+    for name, study in read_studies(root).items():
+        if name != study.folder.name:
+            continue
+        claims = read_claims(study.folder)
+        runs, _ = records(study, name, claims)
+        if not runs.complete or not claims:
+            continue
+        verdict, collapsed = runs.verdicts[claims[0].id], int(runs.collapsed().sum().sum())
+        for (one, other), part in zip(claims[0].pairs(), verdict.comparisons, strict=True):
+            if (one.method, other.method) == ("adalora", "lora") and part.found is not None:
+                tasks = ", ".join(study.tasks[task].title for task in part.tasks)
+                unit = "points" if part.digits == 2 else "bits per byte, lower is better"
+                what = f"{runs.runs['model'].iloc[0]}: {tasks}"
+                found.append(
+                    Measured(what, unit, part.found.mean, part.found.interval, len(runs.seeds), collapsed, name)
+                )
+    return found
+
+
+def size_of(params: str) -> float | None:
+    """A number of parameters as printed, such as `~0.32M nominal`."""
+    match = re.search(r"([\d.]+)M", params)
+    return 1e6 * float(match[1]) if match else None
+
+
+def glue_rows(numbers: pd.DataFrame) -> list[GlueRow]:
+    """Every row with all of GLUE on DeBERTaV3-base at about 0.3M parameters, the best first; secondary ones last."""
+    found = []
+    here = numbers[(numbers["model"] == MODEL) & numbers["dataset"].isin(GLUE_NAMES)]
+    for (table, method, _, params), cells in here.groupby(["table", "method", "budget_label", "params"], sort=False):
+        size = size_of(str(params))
+        if size is None or not SIZES[0] <= size <= SIZES[1] or set(cells["dataset"]) != set(GLUE_NAMES):
+            continue
+        origins, sources = (sorted(set(cells[name]) - {""}) for name in ("origin", "copied_from"))
+        first, within = averages(cells)
+        verified = not cells["verified"].eq("secondary").any()
+        found.append(
+            GlueRow(str(method), str(table), params, first, within, " and ".join(origins), "; ".join(sources), verified)
+        )
+    return sorted(found, key=lambda row: (not row.verified, -row.first))
+
+
+def own_glue(root: Path) -> list[GlueRow]:
+    """This suite's runs on DeBERTaV3-base at 0.3M: a row for each method that has all eight tasks, medians of seeds."""
+    frame = read(root)[0] if root.is_dir() else pd.DataFrame()
+    if frame.empty:
+        return []
+    runs = frame[frame["applies"] & (frame["budget"] == "0.3M") & (frame["variant"] == frozenset())]
+    found = []
+    for method, mine in runs.groupby("method"):
+        cells = [mine[(mine["task"] == c.task) & (mine["metric"] == c.metric)]["last"].median() for c in GLUE]
+        values = pd.DataFrame({"dataset": [c.task for c in GLUE], "value": cells})
+        if values["value"].notna().all():
+            first, within = averages(values)
+            params = f"{heads(mine)['kept'].median() / 1e6:.2f}M"
+            found.append(
+                GlueRow(title_of(str(method), frozenset()), "this suite", params, first, within, "re-run", "", True)
+            )
+    return found
+
+
+class Evidence:
+    """Everything that the page shows. Raises `UserError` if a file is missing or isn't valid.
+
+    Args:
+        runs: the run root, for the runs on DeBERTaV3-base.
+    """
+
+    def __init__(self, runs: Path) -> None:
+        self.numbers = family()
+        self.issues = pd.DataFrame(rows_of(FAMILY / ISSUES))
+        self.measured = measured()
+        every = pd.concat([papers(), self.numbers], ignore_index=True)
+        self.glue = [*glue_rows(every), *own_glue(runs)]
+        compared = [compare(every, pair) for pair in read_yaml(FAMILY / COMPARISONS, list[Pair])]
+        self.broken = [each for each in compared if each.pair.broken]
+        self.secondary = [each for each in compared if not each.verified and not each.pair.broken]
+        self.compared = [each for each in compared if each.verified and not each.pair.broken]
+
+    @cached_property
+    def others(self) -> list[Compared]:
+        """What others than AdaLoRA's authors have compared."""
+        return [each for each in self.compared if each.pair.by != "AdaLoRA"]
+
+    @property
+    def groups(self) -> Iterator[tuple[str, list[Compared]]]:
+        """The verified comparisons by group."""
+        for group, title in GROUPS.items():
+            yield title, [each for each in self.compared if each.pair.group == group]
+
+    def medians(self) -> dict[str, tuple[int, float]]:
+        """The number of comparisons and the median difference of each group of authors."""
+        names = dict.fromkeys(each.pair.by for each in self.compared)
+        parts = {name: [each.difference for each in self.compared if each.pair.by == name] for name in names}
+        return {name: (len(values), median(values)) for name, values in parts.items()}
+
+    def forest(self) -> figures.Figure:
+        """All verified differences in points; an interval is the printed standard deviation, or our runs' 95 %."""
+        lines = []
+        for each in (each for _, part in self.groups for each in part):
+            name = f"{each.pair.by}: {each.pair.model}, {each.pair.what}"
+            interval = None if each.std is None else (each.difference - each.std, each.difference + each.std)
+            whole = each.pair.by == "AdaLoRA"
+            lines.append(figures.Difference(name, each.difference, interval, whole=whole))
+        lines += [
+            figures.Difference(f"this suite: {each.what}", each.difference, each.interval)
+            for each in self.measured if each.unit == "points"
+        ]  # fmt: skip
+        return figures.forest({"AdaLoRA - LoRA, points": lines})
+
+
+def write_evidence(runs: Path, out: Path) -> list[Path]:
+    """Write `evidence.md` and its figure into a folder. Raises `UserError`."""
+    found = Evidence(runs)
+    text = fill(FAMILY / PAGE, found=found)
+    figures.save(found.forest(), out / "evidence.svg", READ_ONLY)
+    write_text(out / "evidence.md", text, READ_ONLY)
+    return [out / "evidence.md", out / "evidence.svg"]
