@@ -66,13 +66,13 @@ def card(trained: Trained, to: str, out: str) -> str:
     head = {"library_name": "peft" if to == "peft" else "transformers", "tags": ["adalora-suite", method]}
     if base:
         head["base_model"] = base
-    budget, best = result["budget"], result["best"]
+    budget, best, own = result["budget"], result["best"], trained.method.config
     params = f" ({budget['params']:,} adapter parameters)" if budget["params"] else ""
     rows = ", ".join(f"{split} {count:,}" for split, count in result["task"]["rows"].items())
     lines = [
         "---", *(f"{key}: {json.dumps(value)}" for key, value in head.items()), "---", "",
         f"# {result['model']['title']}, {config.task.title}, {method}", "",
-        f"- Method: `{method}`, {trained.method.config.describe()}",
+        f"- Method: {', '.join(filter(None, [f'`{method}`', own.basis, own.describe()]))}",
         f"- Budget: {budget['name']}{params}; trained {parameters['peak']:,}, kept {parameters['kept']:,}, "
         f"head {parameters['head']:,} and modules {parameters.get('modules', 0):,} (not in the budget)",
         f"- Weights: of the last step, {result['last_step']:,}",

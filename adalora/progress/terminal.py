@@ -46,7 +46,8 @@ def show_plan(plan: Plan, weights: str) -> None:
     table.add_row("model", f"{config.model.title}, {len(plan.shapes)} adapted modules")
     table.add_row("weights", weights)
     table.add_row("task", f"{config.task.title}, {plan.rows:,} training rows, up to {config.task.max_length} tokens")
-    table.add_row("method", f"{config.method.name}: {method.describe()}")
+    name = ", ".join(filter(None, [config.method.name, config.method.basis]))
+    table.add_row("method", f"{name}: {method.describe()}")
     if deviation is not None:
         table.add_row(
             "budget",

@@ -15,7 +15,7 @@ from adalora.errors import UserError
 from adalora.paths import PAPER
 from adalora.records.variant import RANK, Run, Variant, variant
 
-FILES = ("adalora_tables.csv", "increlora_tables.csv", "decoder_tables.csv")
+FILES = ("adalora_tables.csv", "increlora_tables.csv", "family/peft_method_comparison.csv")
 MODEL = "DeBERTaV3-base"  # backbone of the papers' GLUE and SQuAD tables
 BART = "BART-large"  # backbone of AdaLoRA's summarisation tables
 LLAMA = "Llama-3.2-3B"  # of PEFT's method comparison
@@ -39,8 +39,11 @@ METRICS = {
     "gpu_mem_GB": "peak_memory_gb", "time_min_per_epoch": "minutes_per_epoch",
 }  # fmt: skip
 NO_BUDGET = ("full", "bitfit")  # methods with one row and budget `any`
-BUDGETS = {"0.16%": "0.3M", "0.32%": "0.6M", "0.65%": "1.2M", "r_avg=2": "0.3M"}
-"""Printed sizes on DeBERTaV3-base -> the names that Table 1 gives them. IncreLoRA's figures print mean ranks."""
+BUDGETS = {
+    "0.16%": "0.3M", "0.32%": "0.6M", "0.65%": "1.2M", "r_avg=2": "0.3M", "llama-3.2-3B-rank32": "9.2M",
+}  # fmt: skip
+"""Printed sizes -> names of budgets: on DeBERTaV3-base those of Table 1. IncreLoRA's figures print mean ranks, PEFT the
+names of configurations."""
 
 ROWS: dict[str, tuple[str, dict[str, Any]]] = {  # printed row name, without "(r=8)" -> method and options
     "Full FT": ("full", {}),

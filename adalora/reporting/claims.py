@@ -67,7 +67,7 @@ class Claim:
     statement: str
     place: str
     one: Side
-    tasks: Sequence[str]
+    tasks: Sequence[str] = ()
     others: Sequence[Side] = ()
     budgets: Sequence[str] = ()
     table: str | None = None
@@ -78,6 +78,7 @@ class Claim:
     more: Modules | None = None
     less: Modules | None = None
     limit: float | None = None
+    lacks: str = ""  # what of the source's cells this suite doesn't have: the claim has no comparisons
     shared: Annotated[Variant, SHARED] = frozenset()  # options that both sides have besides their variant
     family: str | None = None  # claims of one family are corrected together; None: a claim alone
     margin: float | None = None  # differences within it are none
@@ -87,7 +88,9 @@ class Claim:
     __pydantic_config__ = ConfigDict(extra="forbid")
 
     def __post_init__(self) -> None:
-        if any(side.budget is None for pair in self.pairs() for side in pair):
+        if bool(self.lacks) == bool(self.tasks):
+            raise ValueError(f"{self.id}: give either tasks, or what the suite lacks")
+        if not self.lacks and any(side.budget is None for pair in self.pairs() for side in pair):
             raise ValueError(f"{self.id}: one side has no budget: give the claim budgets, or each side a budget")
         if (self.kind == "ranks") != bool(self.more and self.less):
             raise ValueError(f"{self.id}: kind: ranks needs both more and less, and other kinds take neither")

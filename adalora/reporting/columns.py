@@ -43,8 +43,8 @@ SIGNED = ("matthews", "pearson", "spearman", "pearson_spearman")  # metrics from
 TABLE_1 = ("full", "bitfit", "houlsby", "pfeiffer", "lora", "adalora")  # in the paper's order
 TITLES = {
     "full": "Full FT", "bitfit": "BitFit", "houlsby": "HAdapter (Houlsby)", "pfeiffer": "PAdapter (Pfeiffer)",
-    "lora": "LoRA", "adalora": "AdaLoRA", "increlora": "IncreLoRA", "sora": "SoRA", "prilora": "PRILoRA",
-    "melora": "MELoRA", "mora": "MoRA", "lorta": "LoRTA", "lora_mini": "LoRA-Mini",
+    "lora": "LoRA", "adalora": "AdaLoRA", "increlora": "IncreLoRA", "sora": "SoRA", "melora": "MELoRA", "mora": "MoRA",
+    "lorta": "LoRTA", "prilora": "PRILoRA, from the abstract", "lora_mini": "LoRA-Mini, from the abstract",
 }  # fmt: skip
 BUDGETS = (
     "any", "1.2M", "0.6M", "0.3M", "0.08%", "2.20%", "1.10%", "0.26%", "0.13%", "37K", "7K",

@@ -141,10 +141,14 @@ def caption(section: Section) -> list[str]:
 
 
 def claims_frame(findings: Findings) -> pd.DataFrame:
-    """A row a comparison; `model` is empty for the papers' backbones."""
+    """A row a comparison, and one for a claim without any; `model` is empty for the papers' backbones."""
     judged = [("", each) for each in findings.verdicts]
     judged += [(model, each) for model, group in findings.elsewhere for each in group]
     rows = []
+    for verdict in findings.verdicts:
+        if verdict.claim.lacks:
+            claim = {"model": "", "claim": verdict.claim.id, "place": verdict.claim.place, "verdict": verdict.verdict}
+            rows.append(claim | {"decision": verdict.verdict, "notes": f"the suite lacks {verdict.claim.lacks}"})
     for (model, verdict), part in ((pair, part) for pair in judged for part in pair[1].comparisons):
         found = vars(part.found) if part.found else {}
         low, high = found.get("interval") or (None, None)
@@ -161,9 +165,11 @@ def claims_frame(findings: Findings) -> pd.DataFrame:
 def claims_tables(findings: Findings, frame: pd.DataFrame) -> list[Table]:
     """The papers' claims that were run, and the comparisons on other backbones."""
     counts = ", ".join(f"{sum(v.verdict == name for v in findings.verdicts)} {name}" for name in VERDICTS)
-    left = [verdict.claim.id for verdict in findings.verdicts if not verdict.run]
-    about = [f"{len(findings.verdicts)} claims: {counts}.", *([f"Not run: {', '.join(left)}."] if left else [])]
-    tables = [Table(CLAIMS, about, comparisons(frame[(frame["model"] == "") & ~frame["claim"].isin(left)]))]
+    left = [verdict.claim for verdict in findings.verdicts if not verdict.run]
+    names = [f"{claim.id} (the suite lacks {claim.lacks})" if claim.lacks else claim.id for claim in left]
+    about = [f"{len(findings.verdicts)} claims: {counts}.", *([f"Not run: {', '.join(names)}."] if left else [])]
+    ids = [claim.id for claim in left]
+    tables = [Table(CLAIMS, about, comparisons(frame[(frame["model"] == "") & ~frame["claim"].isin(ids)]))]
     for model, _ in findings.elsewhere:
         text = comparisons(frame[frame["model"] == model])
         tables.append(Table(f"Methods against each other: {model}", [findings.texts.elsewhere], text))

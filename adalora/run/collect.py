@@ -67,7 +67,7 @@ def record(
         cell=folder.cell,
         model=model_of(config.model, weights),
         task=task_of(config.task, data),
-        method=asdict(config.method),
+        method=asdict(config.method) | ({"basis": config.method.basis} if config.method.basis else {}),
         budget={"name": plan.solution.budget, "params": config.budget.params, "deviation": plan.solution.deviation},
         recipe={name: getattr(config.recipe, name) for name in ("name", "protocol", "source")},
         options=options,

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from adalora.options import written
 from adalora.paths import PAPER
-from adalora.records.published import DATASETS, identity, lora_ranks, named, read_all
+from adalora.records.published import BUDGETS, DATASETS, identity, lora_ranks, named, read_all
 from adalora.records.variant import Variant
 
 TABLES = {  # name on the command line -> tables of the papers
@@ -19,6 +19,10 @@ TABLES = {  # name on the command line -> tables of the papers
     "summarization": ("AdaLoRA-T3",),
     "ablations": ("AdaLoRA-T4", "AdaLoRA-T5", "AdaLoRA-T14"),
     "increlora": ("IncreLoRA-T1", "IncreLoRA-T2"),
+    "decoders": ("PEFT-MetaMathQA",),
+}
+PROTOCOLS = {  # options that a table's cells share; of such a table only the rows that can be expressed are meant
+    "PEFT-MetaMathQA": ("recipe=peft_comparison", "model=llama32_3b", "precision=bf16", "model.dtype=bf16"),
 }
 
 
@@ -51,12 +55,14 @@ def published(what: str, folder: Path = PAPER) -> tuple[list[Setting], list[str]
             if row["table"] != table or task in (None, "average") or dash:
                 continue
             variants = variants_of(row, ranks)
+            if table in PROTOCOLS and not (variants and row["budget_label"] in BUDGETS):
+                continue  # one of many tuners and configurations
             if not variants:
                 left[f"{table}: {named(row)}, {row['budget_label']}, {row['dataset']}: no method of that name"] = None
             for method, budget, options in variants:
                 size = [] if budget == "any" else [f"budget={budget}"]
                 given = [f"{key}={written(value)}" for key, value in sorted(options)]
-                overrides = (f"task={task}", f"method={method}", *size, *given)
+                overrides = (f"task={task}", f"method={method}", *size, *PROTOCOLS.get(table, ()), *given)
                 settings.setdefault(overrides, Setting(table, overrides))
     return list(settings.values()), list(left)
 

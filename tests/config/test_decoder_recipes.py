@@ -7,13 +7,16 @@ import pytest
 
 from adalora.planning.plan import make_plan
 
-TABLE = Path(__file__).parents[2] / "results/paper/decoder_tables.csv"
+TABLE = Path(__file__).parents[2] / "results/paper/family/peft_method_comparison.csv"
 
 
 @pytest.mark.parametrize("method", ["LoRA", "AdaLoRA"])
 def test_peft_s_comparison_trains_the_published_number_of_parameters(compose, method):
     with TABLE.open(newline="") as file:
-        (printed,) = [row["params"] for row in csv.DictReader(file) if row["method"] == method]
+        rows = [
+            row for row in csv.DictReader(file) if row["table"] == "PEFT-MetaMathQA" and row["metric"] == "acc_test"
+        ]
+    (printed,) = [r["params"] for r in rows if (r["method"], r["budget_label"]) == (method, "llama-3.2-3B-rank32")]
     options = compose(
         "recipe=peft_comparison", "task=metamath", "model=llama32_3b", "budget=9.2M", f"method={method.lower()}"
     )

@@ -1,13 +1,17 @@
 """Terminal output can be copied: nothing truncated, brackets kept, commands that run."""
 
+import json
 import shlex
 import time
 
 import pytest
 from rich.console import Console
 
+from adalora.methods.discovery import METHODS
 from adalora.progress import terminal, watch
 from adalora.progress.terminal import following, started_as
+from adalora.records.published import read_paper
+from adalora.reporting.columns import title_of
 from adalora.sweep.multirun import plan_table, run_table
 from tests.reporting.forged import make
 
@@ -98,3 +102,17 @@ def test_the_bar_moves_every_step_and_shows_its_speed(tmp_path, narrow):
 )
 def test_commands_start_as_the_run_was_started(script, program):
     assert started_as(script) == program
+
+
+def test_a_reconstruction_is_named_in_plan_record_and_tables(start, tiny_run, narrow):
+    folder = start([*tiny_run, "method=lora_mini", "training.max_steps=2"])
+    assert any(
+        line.startswith(" method") and "lora_mini, from the abstract: " in line
+        for line in narrow.export_text().splitlines()
+    )
+    assert json.loads((folder / "result.json").read_text())["method"]["basis"] == "from the abstract"
+    for name, method in METHODS.items():
+        assert method.basis in title_of(name, frozenset())
+    named = {name for name, method in METHODS.items() if method.basis}
+    assert named == {"prilora", "lora_mini"}
+    assert not named & {key[2] for table in read_paper().values() for key in table}, "no published number beside it"

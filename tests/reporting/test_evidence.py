@@ -95,7 +95,7 @@ def test_a_comparison_is_the_means_of_its_cells(found):
             statistics.mean([90.7, 94.8, 92.0, 96.2, 69.1, 91.1, 88.1, 92.3]),
             statistics.mean([90.5, 94.8, 90.6, 96.1, 68.2, 90.7, 84.4, 91.8]),
         ),
-        ("PEFT", "LLaMA-3.2-3B", "GSM8K, LoRA rank 32, 2026-07"): (47.839, 37.301),
+        ("PEFT", "Llama-3.2-3B", "GSM8K, LoRA rank 32, 2026-07"): (47.839, 37.301),
         ("AROMA", "BART-large", "XSum ROUGE-2"): (19.68, 19.95),
         ("PEFT", "FLUX.2-klein", "DreamBooth, DINO similarity"): (69.7, 68.2),
     }

@@ -295,6 +295,7 @@ def test_the_claims_page_has_every_claim_and_other_backbones_apart(tabulate):
     )
     assert "**glue-lora: " not in page.partition("## Methods against each other")[0]
     assert "Not run: glue-average, glue-lora, " in page
+    assert "eva-glue (the suite lacks the model RoBERTa-large)" in page
     assert texts["claims.tex"].count(r"\begin{table}") == 1  # LaTeX has no table without lines
     assert "glue-lora: AdaLoRA scores" in page  # its footnote: the other backbone has it
     other = [line for line in table if line["model"]]
@@ -329,5 +330,5 @@ def test_an_interval_that_the_metric_cannot_reach_is_the_range_of_the_seeds(tabu
 def test_a_row_has_the_methods_usual_name(tabulate):
     svd = {"method__init_rank": 2, "method__target_rank": 2.0}
     texts, _ = tabulate(make(**svd), make("rte", "prilora"), make(**svd, method__importance="magnitude"))
-    for name in ("SVD-LoRA, 0.3M", "PRILoRA, 0.3M", "SVD-LoRA [importance=magnitude], 0.3M"):
+    for name in ("SVD-LoRA, 0.3M", "PRILoRA, from the abstract, 0.3M", "SVD-LoRA [importance=magnitude], 0.3M"):
         assert block(texts["glue.md"], name)["median (n)"]["RTE"] == "86.28 (1)"

@@ -36,7 +36,7 @@ def test_commands_are_printed_and_nothing_else():
     [
         (
             ["list", "gleu"],
-            "WHAT=gleu: allowed are glue, squad, summarization, ablations, increlora, allocation",
+            "WHAT=gleu: allowed are glue, squad, summarization, ablations, increlora, decoders",
         ),
         (["list", "glue", "--only", "tsk=rte"], "matches no cell: cells have the options budget, method, task"),
         (["list", "glue", "--seeds", "a"], "a: give seeds as 1,2,3"),

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 from math import ceil
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from adalora.methods.options import Count, PlacedConfig, Shapes
 from adalora.options import at_least, one_of, option, positive, require, share
@@ -11,6 +11,8 @@ from adalora.options import at_least, one_of, option, positive, require, share
 @dataclass
 class LoRAMiniConfig(PlacedConfig):
     """W x + (alpha / rank) B_out B_in A_in A_out x, with the inner two trained."""
+
+    basis: ClassVar[str] = "from the abstract"
 
     name: str = "lora_mini"
     rank: int | None = option(None, at_least(1), help="r of the inner factors; null: from the budget")

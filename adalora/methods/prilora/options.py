@@ -16,6 +16,7 @@ class PRILoRAConfig(PlacedConfig):
 
     lengths: ClassVar[tuple[str, ...]] = ("initial_steps", "mask_interval")
     rank_option: ClassVar[str | None] = "mean_rank"
+    basis: ClassVar[str] = "from the abstract"
 
     name: str = "prilora"
     mean_rank: float | None = option(
