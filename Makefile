@@ -40,8 +40,8 @@ make report                the same, and one HTML file beside them: verdicts, ta
 make evidence              docs/evidence.md: what has been measured of AdaLoRA and its family, and by whom
 make compare A=adalora B=lora   paired differences over all cells that both have; also two commits
 
-  WHAT=glue                for list: glue, squad, summarization, ablations, increlora, decoders, all, allocation, allocation-tuning, pocket, pocket-tuning,
-                           pocket-lower-rates
+  WHAT=glue                for list: glue, squad, summarization, ablations, increlora, decoders, all, allocation,
+                           allocation-tuning, pocket, pocket-tuning, pocket-lower-rates
   ONLY="task=rte,mrpc method=adalora"   the cells that have these options
   SEEDS=1,2,3              default 1,2,3,4,5
   WORKERS=2                runs at once on this machine, default 1

@@ -144,7 +144,7 @@ def claims_frame(findings: Findings) -> pd.DataFrame:
     """A row a comparison, and one for a claim without any; `model` is empty for the papers' backbones."""
     judged = [("", each) for each in findings.verdicts]
     judged += [(model, each) for model, group in findings.elsewhere for each in group]
-    rows = []
+    rows: list[dict[str, Any]] = []
     for verdict in findings.verdicts:
         if verdict.claim.lacks:
             claim = {"model": "", "claim": verdict.claim.id, "place": verdict.claim.place, "verdict": verdict.verdict}
