@@ -311,13 +311,15 @@ class Evidence:
     def forest(self) -> figures.Figure:
         """All verified differences in points; an interval is the printed standard deviation, or our runs' 95 %."""
         lines = []
-        for each in (each for _, part in self.groups for each in part):
-            name = f"{each.pair.by}: {each.pair.model}, {each.pair.what}"
-            interval = None if each.std is None else (each.difference - each.std, each.difference + each.std)
-            whole = each.pair.by == "AdaLoRA"
-            lines.append(figures.Difference(name, each.difference, interval, whole=whole))
+        for title, part in self.groups:
+            lines.append(figures.Difference(title.upper(), math.nan, None))
+            for each in part:
+                name = f"{each.pair.by}: {each.pair.model}, {each.pair.what}"
+                interval = None if each.std is None else (each.difference - each.std, each.difference + each.std)
+                lines.append(figures.Difference(name, each.difference, interval, whole=each.pair.by == "AdaLoRA"))
+        lines.append(figures.Difference("THIS SUITE", math.nan, None))
         lines += [
-            figures.Difference(f"this suite: {each.what}", each.difference, each.interval)
+            figures.Difference(each.what, each.difference, each.interval)
             for each in self.measured if each.unit == "points"
         ]  # fmt: skip
         return figures.forest({"AdaLoRA - LoRA, points": lines})
