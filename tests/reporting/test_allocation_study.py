@@ -3,6 +3,7 @@
 import itertools
 import json
 import shutil
+from copy import deepcopy
 
 import numpy as np
 import pytest
@@ -25,13 +26,17 @@ CELLS = (
     ["method=lora", "method.alpha=18", "budget=custom", "budget.rank=9"],
 )
 BYTES = [100, 300, 200]
+PLANNED = {}  # by options: a plan takes a tenth of a second
 NOISE = np.random.default_rng(0).normal(0, 0.003, (5, 9))  # by method and seed
 
 
 def record(compose, method, seed, score, english=1.2, lr=1e-2, split="test"):
     """A run of the study with these bits per byte."""
     cell = CELLS[METHODS.index(method)]
-    run = resolve_plan(compose, "experiment=allocation", f"training.lr={lr}", *cell, f"task.eval_split={split}")
+    options = ("experiment=allocation", f"training.lr={lr}", *cell, f"task.eval_split={split}")
+    if options not in PLANNED:
+        PLANNED[options] = resolve_plan(compose, *options)
+    run = deepcopy(PLANNED[options])
     custom = "budget=custom" in cell
     run["budget"] = {"name": "custom" if custom else "rank12" if "budget=rank12" in cell else "rank8",
                      "params": 2_747_520 if custom else None, "deviation": 0.0}  # fmt: skip
