@@ -17,6 +17,7 @@ from transformers import PreTrainedTokenizerBase
 
 from adalora.errors import UserError
 from tasks.causal.options import LOGITS, DecoderTask
+from tasks.masks import given_masks
 from tasks.task_type import Batch, Other, ReportProgress, Split, TaskType
 
 if TYPE_CHECKING:
@@ -83,7 +84,8 @@ class DecoderType(TaskType[Options]):
 def token_nats(model: nn.Module, batch: Batch) -> Tensor:
     """Cross-entropy in nats at each of the labels (batch, labels), 0 where there is none."""
     labels = batch["labels"]
-    logits = model(input_ids=batch["input_ids"], use_cache=False, logits_to_keep=labels.shape[1]).logits
+    with given_masks(model):
+        logits = model(input_ids=batch["input_ids"], use_cache=False, logits_to_keep=labels.shape[1]).logits
     nats = F.cross_entropy(logits.float().flatten(0, 1), labels.flatten(), reduction="none", ignore_index=IGNORED)
     return nats.view_as(labels)
 

@@ -15,6 +15,7 @@ from transformers import DataCollatorForSeq2Seq, PreTrainedTokenizerBase
 from adalora.files.writing import write_text
 from tasks.batches import collator
 from tasks.data import spread
+from tasks.masks import given_masks
 from tasks.summarization.generate import generate
 from tasks.summarization.options import SummarizationTask
 from tasks.summarization.rows import check_rows, features, notes
@@ -51,7 +52,10 @@ class Summarization(TaskType[SummarizationTask]):
 
     def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
         """The library's loss: mean cross-entropy over the target tokens, with the labels shifted as decoder inputs."""
-        return model(**batch, use_cache=False).loss, (batch["labels"] != IGNORED).sum()
+        with given_masks(model) as given:
+            mask = batch["attention_mask"]
+            inputs = batch | {"attention_mask": mask[:, None, None].bool() if given else mask}
+            return model(**inputs, use_cache=False).loss, (batch["labels"] != IGNORED).sum()
 
     def evaluate(
         self,

@@ -8,9 +8,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from adalora.fast import speed_up
 from adalora.methods.allocation import prune
 from adalora.methods.discovery import create
+from tasks.causal.options import DECODERS
 from tasks.classification.task_type import task_loss
+from tasks.discovery import create as create_task
+from tasks.masks import given_masks
 from tests.methods.matrix import CONFIGS
-from tests.tiny import INPUTS, classifier, targets_of, trained
+from tests.tiny import INPUTS, bart, classifier, decoder, targets_of, trained
 
 
 class NoReads(TorchDispatchMode):
@@ -62,3 +65,55 @@ def test_no_step_of_a_method_waits(tiny_model, compose, name):
     for t in range(1, total):
         with NoReads():
             step(t)
+
+
+@pytest.mark.parametrize("form", ["fast", "plain"])
+@pytest.mark.parametrize("name", ["adalora", "lora"])
+@pytest.mark.parametrize(
+    "make, options", [(bart, ["task=xsum"]), *((lambda k=k: decoder(k), ["task=igbo"]) for k in DECODERS)]
+)
+def test_no_pass_of_bart_or_a_decoder_waits(compose, make, options, name, form):
+    model = make().float().train()
+    config = compose(*options, f"method={name}")
+    method = create(CONFIGS[name].with_steps(9))
+    method.attach(model, targets_of(model, config), 9)
+    if form == "fast":
+        speed_up(model, method)
+    batch = {"input_ids": torch.randint(4, 30, (3, 8)), "labels": torch.randint(4, 30, (3, 8))}
+    batch["labels"][0, 5:] = -100
+    if make is bart:
+        batch["attention_mask"] = torch.tensor([[1] * 8, [1] * 5 + [0] * 3, [1] * 8])
+    kind = create_task(config.task)
+    for _ in range(3):
+        with NoReads(), torch.autocast("cpu", torch.bfloat16):
+            loss, weight = kind.loss(model, batch)
+            (loss * weight + method.regulariser()).backward()
+
+
+@pytest.mark.parametrize("kind", DECODERS)
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+def test_a_decoder_s_loss_has_the_bits_of_the_library_s_and_its_attention_stays(compose, kind, attention):
+    model = decoder(kind).float()
+    model.set_attn_implementation(attention)
+    ids = torch.randint(4, 30, (3, 9))
+    expected = model(input_ids=ids, use_cache=False).logits.float()[:, :-1]
+    loss, _ = create_task(compose("task=igbo").task).loss(model, {"input_ids": ids[:, :-1], "labels": ids[:, 1:]})
+    torch.testing.assert_close(loss, nn.functional.cross_entropy(expected.flatten(0, 1), ids[:, 1:].flatten()))
+    assert model.config._attn_implementation == attention
+    with pytest.raises(RuntimeError), given_masks(model):
+        raise RuntimeError
+    assert model.config._attn_implementation == attention
+
+
+@pytest.mark.parametrize("padded", [True, False])
+def test_masks_made_outside_give_the_bits_of_those_that_the_library_makes(compose, padded):
+    model = bart(width=32).float().requires_grad_(True)
+    batch = {"input_ids": torch.randint(4, 30, (3, 9)), "labels": torch.randint(4, 30, (3, 6))}
+    batch["attention_mask"] = torch.ones(3, 9, dtype=torch.long)
+    batch["attention_mask"][1, 5:] = int(not padded)
+    expected = model(**batch, use_cache=False).loss
+    grads = torch.autograd.grad(expected, list(model.parameters()), allow_unused=True)
+    loss, _ = create_task(compose("task=xsum").task).loss(model, batch)
+    assert torch.equal(loss, expected)
+    for one, other in zip(torch.autograd.grad(loss, list(model.parameters()), allow_unused=True), grads, strict=True):
+        assert one is other is None or torch.equal(one, other)

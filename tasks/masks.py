@@ -1,0 +1,32 @@
+"""Attention masks that are given, so that the library makes none.
+
+To make one, transformers looks whether it is needed: it reads the padding, or whether sequences are packed, and a GPU's
+host waits for the device once to three times a pass.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from torch import nn
+from transformers import AttentionInterface
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
+GIVEN = "sdpa_with_given_masks"  # an attention without a function for masks: the library then makes none
+
+AttentionInterface.register(GIVEN, sdpa_attention_forward)
+
+
+@contextmanager
+def given_masks(model: nn.Module) -> Iterator[bool]:
+    """Within, fused attention takes masks of four dimensions as they are, and none means causal in a decoder and no
+    padding elsewhere. Yields False, and changes nothing, with other attention."""
+    config: Any = getattr(model, "module", model).config  # of a process group's model
+    fused = config._attn_implementation == "sdpa"
+    if fused:
+        config._attn_implementation = GIVEN
+    try:
+        yield fused
+    finally:
+        if fused:
+            config._attn_implementation = "sdpa"
