@@ -14,6 +14,7 @@ from rich.text import Text
 from adalora.options import written
 from adalora.planning.budget import Choice
 from adalora.planning.plan import Plan
+from adalora.planning.speed import Speed
 from adalora.progress.heatmap import rank_table
 from adalora.progress.tracking import destination
 
@@ -29,12 +30,13 @@ CHOICES = {
 }
 
 
-def show_plan(plan: Plan, weights: str) -> None:
+def show_plan(plan: Plan, weights: str, speeds: Mapping[str, Speed] | None = None) -> None:
     """Print the plan: modules, counts, steps, phases, cost, and the hyperparameters' sources.
 
     Args:
         plan: the plan.
         weights: origin and digest of the weights.
+        speeds: how long a step takes, by device.
     """
     config, counts = plan.config, plan.solution.counts
     method = config.method
@@ -87,6 +89,9 @@ def show_plan(plan: Plan, weights: str) -> None:
         f"about {cost.flops / 1e12:.2g} TFLOP a step at the mean length of {cost.mean_tokens:.0f} tokens, "
         f"{cost.flops * plan.total_steps / 1e15:.2g} PFLOP in total",
     )
+    if speeds:
+        times = [f"{duration(each.seconds * plan.total_steps)} {name} ({each.basis})" for name, each in speeds.items()]
+        table.add_row("time", f"about {', '.join(times)}; without evaluations")
     table.add_row("memory", f"about {cost.memory / 2**30:.2g} GiB at most, with {cost.tokens} tokens in every row")
     table.add_row("logging", destination(config))
     for note in plan.notes:
@@ -153,3 +158,15 @@ def following(overrides: Sequence[str], method: str) -> list[str]:
 def started_as(script: str) -> str:
     """How train.py was started, so that a command runs where it is printed."""
     return f"python {shlex.quote(script) if Path(script).name == 'train.py' else 'train.py'}"
+
+
+def duration(seconds: float) -> str:
+    """Format a duration: 45 s, 12 min, 3:20 h, 12 d."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    if minutes < 100:
+        return f"{minutes} min"
+    if minutes < 48 * 60:
+        return f"{minutes // 60}:{minutes % 60:02} h"
+    return f"{minutes / 1440:,.1f} d"

@@ -6,6 +6,7 @@ from adalora import processes
 from adalora.backbones.load import glance
 from adalora.config.schema import Config
 from adalora.planning.plan import make_plan
+from adalora.planning.speed import SHOWN, find, speed_here, step_speed
 from adalora.progress.terminal import console, show_plan
 
 
@@ -18,5 +19,7 @@ def dry_run(config: Config) -> dict[str, Any]:
 
         rows = load_data(config.task, config.data_root).rows
     plan = make_plan(config, rows)
-    show_plan(plan, glance(config.model, config.cache_dir))
+    gpus = {name: step_speed(plan, gpu, plan.config.precision) for name in SHOWN if (gpu := find(name))}
+    speeds = {"here": speed_here(plan)} | {f"on an {name}": speed for name, speed in gpus.items() if speed}
+    show_plan(plan, glance(config.model, config.cache_dir), speeds)
     return plan.summary()

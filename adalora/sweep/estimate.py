@@ -1,24 +1,21 @@
-"""Estimate the time of a cell on this machine, from finished runs or from its FLOPs."""
+"""Estimate the time of a cell on this machine, from finished runs or from its plan."""
 
-import functools
 import statistics
-import time
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import torch
 
 from adalora.errors import UserError
 from adalora.files.reading import Damaged
 from adalora.planning.plan import Plan, make_plan
+from adalora.planning.speed import Basis, speed_here
 from adalora.records.provenance import hardware
 from adalora.records.result import read_result
 from adalora.sweep.cells import Cell
-
-SHARE = 0.5  # share of the matrix-product rate that training reaches (ours; docs/reproduce.md has measurements)
-SIDE = 768  # size of the measured product: DeBERTaV3-base's width
 
 History = dict[tuple[str, str, str, str], list[float]]
 
@@ -29,7 +26,7 @@ class Estimate:
 
     plan: Plan
     seconds: float
-    measured: bool  # from finished runs of the same model, task and method on this machine; else from FLOPs
+    basis: Basis | Literal["runs"]  # runs: finished ones of the same model, task and method on this machine
 
 
 def estimator(root: Path) -> Callable[[Cell], Estimate | str]:
@@ -59,9 +56,9 @@ def estimate(cell: Cell, history: History) -> Estimate:
     plan = make_plan(config, config.task.rows)
     seconds = history.get((config.model.name, config.task.name, config.method.name, config.precision))
     if seconds:
-        return Estimate(plan, statistics.median(seconds) * plan.total_steps, True)
-    flops = plan.cost.flops * plan.total_steps
-    return Estimate(plan, flops / (SHARE * rate(config.precision, config.device)), False)
+        return Estimate(plan, statistics.median(seconds) * plan.total_steps, "runs")
+    speed = speed_here(plan)
+    return Estimate(plan, speed.seconds * plan.total_steps, speed.basis)
 
 
 def finished(root: Path) -> History:
@@ -84,25 +81,3 @@ def finished(root: Path) -> History:
 def devices() -> list[torch.device]:
     """The devices that a run on this machine could use."""
     return [torch.device("cpu"), *([torch.device("cuda")] if torch.cuda.is_available() else [])]
-
-
-@functools.cache
-def rate(precision: str, device: str) -> float:
-    """Measure the FLOP/s of matrix products on the device, which takes about half a second."""
-    place = devices()[-1] if device == "auto" else torch.device(device)
-    torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
-    dtype = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
-    rows, repeats = 2048, 1
-    a, b = (torch.randn(n, SIDE, device=place).to(dtype) for n in (rows, SIDE))
-    product = lambda: a @ b  # noqa: E731
-    product()
-    while True:
-        started = time.perf_counter()
-        for _ in range(repeats):
-            product()
-        if place.type == "cuda":
-            torch.cuda.synchronize()
-        seconds = time.perf_counter() - started
-        if seconds > 0.2:
-            return repeats * 2 * rows * SIDE * SIDE / seconds
-        repeats *= 2

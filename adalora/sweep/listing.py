@@ -3,8 +3,12 @@
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 
+import torch
+
+from adalora.planning.speed import SHARE, device_of, find, rate
+from adalora.progress.terminal import duration
 from adalora.sweep.cells import Cell
-from adalora.sweep.estimate import SHARE, Estimate, rate
+from adalora.sweep.estimate import Estimate
 from adalora.sweep.status import CellStatus
 
 
@@ -41,8 +45,9 @@ def listing(
         if status.name != "done":
             seconds[cell.table] += cost.seconds
         remark = "; ".join(filter(None, [status.reason, status.remark]))
+        rough = "" if cost.basis == "runs" else "~"
         lines.append(
-            f"{status.name:<11} {duration(cost.seconds):>8}{'' if cost.measured else '~':<2} {setting.budget:>7} "
+            f"{status.name:<11} {duration(cost.seconds):>8}{rough:<2} {setting.budget:>7} "
             f"{setting.counts.kept:>11,}   {cell.command}" + (f"   ({remark})" if remark else "")
         )
     lines.append("")
@@ -54,27 +59,21 @@ def listing(
             f"{table}: {sum(counts.values())} cells ({what}); {steps[table]:,} steps, {total} PFLOP; "
             f"about {duration(seconds[table])} for what is not done, one after another"
         )
-    rough = [cost for cost in estimates if not cost.measured]
-    if len(rough) < len(estimates):
+    planned = [cost for cost in estimates if cost.basis != "runs"]
+    if len(planned) < len(estimates):
         lines.append("time: from finished runs of the same model, task and method on this machine")
-    if rough:
-        config = rough[0].plan.config
-        speed = rate(config.precision, config.device)
-        lines.append(
-            f"time~: FLOPs at a task's mean length and {SHARE:.0%} of the {speed / 1e9:,.0f} GFLOP/s that "
-            f"{config.precision} matrix products reach here now; evaluations not included"
-        )
+    if planned:
+        config = planned[0].plan.config
+        where = source(config.precision, config.device, {cost.basis for cost in planned})
+        lines.append(f"time~: {where}; evaluations not included")
     lines.extend(f"not expressed: {line}" for line in left)
     return lines
 
 
-def duration(seconds: float) -> str:
-    """Format a duration: 45 s, 12 min, 3:20 h, 12 d."""
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    if minutes < 100:
-        return f"{minutes} min"
-    if minutes < 48 * 60:
-        return f"{minutes // 60}:{minutes % 60:02} h"
-    return f"{minutes / 1440:,.1f} d"
+def source(precision: str, device: str, bases: set[str]) -> str:
+    """What times come from that no finished run gives."""
+    if (place := device_of(device)).type == "cuda" and (gpu := find(torch.cuda.get_device_name(place))):
+        return f"results/bench/devices.yaml for {gpu.name} in {precision}, {' or '.join(sorted(bases))}"
+    speed = rate(precision, device)
+    reach = f"{speed / 1e9:,.0f} GFLOP/s that {precision} matrix products reach here now"
+    return f"FLOPs at a task's mean length and {SHARE:.0%} of the {reach}"

@@ -16,8 +16,7 @@ from adalora.errors import UserError
 from adalora.files.lock import held
 from adalora.files.reading import Damaged, read_json
 from adalora.files.writing import write_json
-from adalora.progress.terminal import console
-from adalora.sweep.listing import duration
+from adalora.progress.terminal import console, duration
 from adalora.sweep.slurm import SWEEPS
 from adalora.sweep.status import WAITING, CellStatus, Content, StatusName, last_step, statuses
 

@@ -9,11 +9,10 @@ from pathlib import Path
 
 from adalora.errors import UserError
 from adalora.files.lock import locked
-from adalora.progress.terminal import console
+from adalora.progress.terminal import console, duration
 from adalora.sweep.cells import Cell
 from adalora.sweep.check import check_disk, contents
 from adalora.sweep.estimate import Estimate, estimator
-from adalora.sweep.listing import duration
 from adalora.sweep.live import View, Watched, WatchedCell
 from adalora.sweep.local import Outcome, run_cells
 from adalora.sweep.records import Recorder

@@ -7,8 +7,8 @@ import pytest
 from rich.console import Console
 
 from adalora.errors import UserError
+from adalora.progress.terminal import duration
 from adalora.sweep import live
-from adalora.sweep.listing import duration
 from adalora.sweep.live import View, Watched, WatchedCell, newest
 from adalora.sweep.status import Content
 

@@ -1,0 +1,123 @@
+"""How long a training step takes: on a GPU from `results/bench/devices.yaml`, which says what of it was measured; on
+another device from the speed of matrix products, which is measured on the spot."""
+
+import time
+from dataclasses import dataclass
+from functools import cache
+from typing import Literal
+
+import torch
+from pydantic import BaseModel, Field, PositiveFloat
+
+from adalora.files.reading import read_yaml
+from adalora.paths import RESULTS
+from adalora.planning.plan import Plan
+
+Basis = Literal["measured", "scaled", "guessed"]
+SHARE = 0.5  # share of the matrix products' speed that training reaches (ours; docs/reproduce.md has measurements)
+SIDE = 768  # size of the measured product: DeBERTaV3-base's width
+SHOWN = ("RTX 4090", "A100", "H100")  # in a plan
+
+
+class Launches(BaseModel, extra="forbid"):
+    """Operations of a step."""
+
+    layer: PositiveFloat
+    rest: PositiveFloat
+
+
+class Gpu(BaseModel, extra="forbid"):
+    """A GPU, by a part of its name."""
+
+    name: str
+    peak: dict[str, PositiveFloat]  # TFLOP/s by precision
+    fp32: PositiveFloat  # share of the peak that training reaches
+    measured: list[str] = []  # precisions whose share is
+
+
+class Devices(BaseModel, extra="forbid"):
+    """The file."""
+
+    share: dict[str, PositiveFloat]
+    launch: PositiveFloat
+    launches: dict[str, Launches]
+    gpus: list[Gpu] = Field(min_length=1)
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Seconds a step without evaluations, and what they rest on."""
+
+    seconds: float
+    basis: Basis
+
+
+@cache
+def devices() -> Devices:
+    """The committed table. Raises `UserError` if it can't be read or isn't valid."""
+    return read_yaml(RESULTS / "bench" / "devices.yaml", Devices)
+
+
+def find(name: str) -> Gpu | None:
+    """The GPU whose name is part of `name`, such as NVIDIA A100-SXM4-80GB."""
+    return next((gpu for gpu in devices().gpus if gpu.name in name), None)
+
+
+def step_speed(plan: Plan, gpu: Gpu, precision: str) -> Speed | None:
+    """How long a step of a plan takes on a GPU, without evaluations; None if the GPU doesn't have the precision.
+
+    seconds = max(FLOPs / (share * peak), operations * launch): arithmetic waits for launches, or launches for it.
+    Micro-batches and activation checkpointing launch a pass's operations again.
+    """
+    if precision not in gpu.peak:
+        return None
+    table, model, training = devices(), plan.config.model, plan.config.training
+    counts = table.launches[model.model_type]
+    sizes = model.config
+    layers = sizes.get("num_hidden_layers") or sizes["decoder_layers"]
+    pieces = training.micro_batches if isinstance(training.micro_batches, int) else 1
+    passes = pieces * (4 / 3 if training.activation_checkpointing else 1)
+    share = gpu.fp32 if precision == "fp32" else table.share[precision]
+    arithmetic = plan.cost.flops / (share * gpu.peak[precision] * 1e12)
+    launches = passes * (counts.layer * layers + counts.rest) * table.launch * 1e-6
+    basis: Basis = "scaled" if launches > arithmetic or precision == "fp32" else "guessed"
+    known = "H100" if launches > arithmetic else gpu.name if precision in gpu.measured else ""
+    measured = known == gpu.name and model.model_type == "deberta-v2"
+    return Speed(max(launches, arithmetic), "measured" if measured else basis)
+
+
+def speed_here(plan: Plan) -> Speed:
+    """How long a step of a plan takes on the device that it would use."""
+    config = plan.config
+    if (place := device_of(config.device)).type == "cuda" and (gpu := find(torch.cuda.get_device_name(place))):
+        speed = step_speed(plan, gpu, config.precision)
+        if speed is not None:
+            return speed
+    return Speed(plan.cost.flops / (SHARE * rate(config.precision, config.device)), "guessed")
+
+
+def device_of(name: str) -> torch.device:
+    """The device that `device` (auto, cpu, cuda) selects."""
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+@cache
+def rate(precision: str, device: str) -> float:
+    """Measure the FLOP/s of matrix products on the device, which takes about half a second."""
+    place = device_of(device)
+    torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
+    dtype = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+    rows, repeats = 2048, 1
+    a, b = (torch.randn(n, SIDE, device=place).to(dtype) for n in (rows, SIDE))
+    product = lambda: a @ b  # noqa: E731
+    product()
+    while True:
+        started = time.perf_counter()
+        for _ in range(repeats):
+            product()
+        if place.type == "cuda":
+            torch.cuda.synchronize()
+        seconds = time.perf_counter() - started
+        if seconds > 0.2:
+            return repeats * 2 * rows * SIDE * SIDE / seconds
+        repeats *= 2
