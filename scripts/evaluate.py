@@ -5,6 +5,7 @@ python -m scripts.evaluate RUN task=arc_easy                  # ... on another t
 python -m scripts.evaluate model=smollm2 task=arc_easy        # the base model
 python -m scripts.evaluate model=olmo2_7b task=igbo method=adalora method.init_from=FOLDER   # a PEFT adapter on it
 python -m scripts.evaluate RUN tasks=arc_easy,openbookqa      # lm_eval's tasks; needs `make lm-eval`
+python -m scripts.evaluate RUN task=arc_easy --record results/allocation   # also into a study's records
 
 RUN is a run folder, results/runs/.../seed<n>-<key>. Options are train.py's. Scores go into the folder that is printed:
 RUN/evaluations, or evaluations in the run root.
@@ -26,12 +27,13 @@ def main() -> int:
     parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
     parser.add_argument("arguments", nargs="+", metavar="RUN | OPTION=VALUE")
     parser.add_argument("--limit", type=int, metavar="N", help="of lm_eval's tasks, the first N rows")
+    parser.add_argument("--record", type=Path, metavar="STUDY", help="also keep the record in STUDY/evaluations")
     args = parser.parse_args()
 
     from adalora import processes
     from adalora.errors import UserError
     from adalora.records.published import decimals, factor
-    from adalora.run.evaluate import evaluate_only
+    from adalora.run.evaluate import evaluate_only, keep_evaluation
 
     folders = [Path(argument).expanduser() for argument in args.arguments if "=" not in argument]
     if len(folders) > 1:
@@ -63,6 +65,8 @@ def main() -> int:
         for name, value in record["scores"].items():
             shown = f"{value:.4f}" if name == "loss" else f"{value * factor(name):.{decimals(name)}f}"
             print(f"{name:32}{shown}")
+        if args.record:
+            print(keep_evaluation(record, args.record.expanduser(), folder.name))
         print(folder)
     return 0
 

@@ -1,7 +1,8 @@
 """The pages of a study, made from its records: README.md from the template `page.md.j2` in its folder, and the usual
 table, claims and report.
 
-The template has `study`, and a `Records` for the name of each grid. It draws figures with `draw(name, figure)`.
+The template has `study`, a `Records` for the name of each grid, and `evaluations`. It draws figures with
+`draw(name, figure)`.
 """
 
 import re
@@ -23,6 +24,7 @@ from adalora.errors import UserError
 from adalora.files.reading import read_text, reason
 from adalora.files.writing import READ_ONLY, write_text
 from adalora.options import written
+from adalora.records.evaluation import Evaluation, read_evaluations
 from adalora.records.published import size_of
 from adalora.records.studies import Study, read_study
 from adalora.reporting import figures
@@ -167,6 +169,11 @@ class Records:
         grids = rank_grids(self.of(title, task)).values()
         return pd.concat(grids).mean().to_dict()
 
+    def evaluated(self, title: str, task: str, evaluations: Sequence[Evaluation], other: str) -> dict[int, Evaluation]:
+        """The evaluations of a cell's runs on another task, by seed."""
+        keys = {run.key: run.seed for run in self.of(title, task)["result"]}
+        return {keys[str(each.run)]: each for each in evaluations if each.run in keys and each.task["name"] == other}
+
     def step_seconds(self, title: str, task: str) -> float:
         """Seconds per step including evaluations, median over the seeds."""
         runs = self.of(title, task)
@@ -309,7 +316,9 @@ def write_pages(folder: Path) -> tuple[list[Path], list[str]]:
     for name in study.grids:
         grids[name], warnings = records(study, name, claims)
         lines += warnings
-    text, drawn = render(study, grids, claims)
+    evaluations, faults = read_evaluations(folder)
+    lines += faults
+    text, drawn = render(study, grids, claims, evaluations)
     files = [folder / name for name in ("README.md", *drawn)]
     for name, figure in drawn.items():
         figures.save(figure, folder / name, READ_ONLY)
@@ -331,7 +340,9 @@ def write_pages(folder: Path) -> tuple[list[Path], list[str]]:
     return files, list(dict.fromkeys(lines))
 
 
-def render(study: Study, grids: Mapping[str, Records], claims: Sequence[Claim]) -> tuple[str, dict[str, Figure]]:
+def render(
+    study: Study, grids: Mapping[str, Records], claims: Sequence[Claim], evaluations: Sequence[Evaluation] = ()
+) -> tuple[str, dict[str, Figure]]:
     """README.md, and its figures by name. Raises `UserError` if the template has a mistake."""
     drawn: dict[str, Figure] = {}
 
@@ -351,8 +362,8 @@ def render(study: Study, grids: Mapping[str, Records], claims: Sequence[Claim]) 
         return complete(study, one.planned, len(cells), frame, claims)
 
     text = fill(
-        study.folder / PAGE, study=study, grids=grids, named=named, draw=draw, merged=merged, commits=commits,
-        concat=pd.concat, pairs=lambda names: list(combinations(names, 2)),
+        study.folder / PAGE, study=study, grids=grids, evaluations=evaluations, named=named, draw=draw, merged=merged,
+        commits=commits, concat=pd.concat, pairs=lambda names: list(combinations(names, 2)),
     )  # fmt: skip
     return text, drawn
 

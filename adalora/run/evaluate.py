@@ -13,13 +13,15 @@ from torch import nn
 from adalora.backbones.load import Weights, load_model
 from adalora.config.schema import Config
 from adalora.errors import UserError
+from adalora.files.reading import sealed
 from adalora.files.writing import write_json
 from adalora.methods.protocol import Method
 from adalora.planning.identity import digest
 from adalora.planning.plan import Plan, make_plan
+from adalora.records.evaluation import FOLDER as EVALUATIONS
 from adalora.records.provenance import commit, hardware, versions
 from adalora.records.result import NAME as RESULT
-from adalora.records.result import read_finished
+from adalora.records.result import portable, read_finished
 from adalora.run.collect import model_of, task_of
 from adalora.run.run import read, repeatable
 from adalora.run.trained import load_config, load_run
@@ -160,6 +162,20 @@ def describe(
     determining = ("by", "run", "adapter", "model", "task", "precision")
     key = digest({name: record[name] for name in determining})
     return record, subject.folder / f"{found['task']['name']}-{key}"
+
+
+def keep_evaluation(record: dict[str, Any], folder: Path, name: str) -> Path:
+    """Write an evaluation into a study's folder, without paths of the machine. Raises `UserError` if it can't.
+
+    Args:
+        record: from `evaluate_only`.
+        folder: the study's.
+        name: of the evaluation's own folder, which tells it from others.
+    """
+    command = [text if "=" in text else Path(text).name for text in portable(record["command"])]
+    path = folder / EVALUATIONS / f"{record['adapter'] or 'untrained'}-{record['run'] or 'model'}-{name}.json"
+    write_json(path, sealed(record | {"command": command}))
+    return path
 
 
 def show_progress(split: str, done: int, rows: int) -> None:

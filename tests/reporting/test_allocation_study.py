@@ -11,6 +11,7 @@ from scipy import stats
 
 from adalora.files.reading import sealed
 from adalora.paths import RESULTS
+from adalora.records.evaluation import Evaluation
 from adalora.records.studies import read_study
 from adalora.reporting.claims import read_claims
 from adalora.reporting.study import records, render
@@ -64,6 +65,23 @@ def score_of(means, method, seed):
     return means[METHODS.index(method)] + NOISE[METHODS.index(method), seed] + seed / 100
 
 
+def evaluations(found):
+    """Of the untuned model, and ARC-Easy of the first three seeds."""
+    task = {"version": 1, "origin": "x", "subset": False, "digest": "d", "train_split": "train", "headline": "a"}
+    task |= {"notes": []}
+    questions = task | {"name": "arc_easy", "rows": {"train": 1, "test": 300}}
+    common = {"adapter": None, "commit": None}
+    runs = [run for run in found.runs["result"] if run.seed <= 3]
+    arc = [{"run": run.key, "task": questions, "scores": {"accuracy": 0.4 + run.seed / 100}} for run in runs]
+    base = [
+        {"run": None, "task": task | {"name": "igbo", "rows": {"train": 1, split: 9}},
+         "scores": {"bits_per_byte": score, "bits_per_byte_english": 1.1}}
+        for split, score in (("test", 2.9), ("validation", 2.8))
+    ]  # fmt: skip
+    none = [{"run": None, "task": questions, "scores": {"accuracy": 0.5}}]
+    return [Evaluation(**common, **each) for each in (*arc, *base, *none)]
+
+
 @pytest.fixture
 def page(compose, tmp_path):
     """`page(means, seeds)`: README.md and the counted runs, with these mean scores of the methods."""
@@ -88,7 +106,8 @@ def page(compose, tmp_path):
         study, claims = read_study(tmp_path), read_claims(tmp_path)
         found = {name: records(study, name, claims) for name in study.grids}
         assert [lines for _, lines in found.values()] == [[], []]
-        text, figures = render(study, {name: each for name, (each, _) in found.items()}, claims)
+        grids = {name: each for name, (each, _) in found.items()}
+        text, figures = render(study, grids, claims, evaluations(grids[tmp_path.name]))
         return text, found[tmp_path.name][0], figures
 
     return go
@@ -120,6 +139,8 @@ def test_the_answer_is_the_protocols(page):
     assert "p = 0.016." in head
     assert len(head.splitlines()) <= 10
     assert {"differences.svg", "ranks.svg", "tuning.svg"} == figures.keys()
+    assert "the untuned model has 2.9000 on Igbo and 1.1000 on English." in text
+    assert "| AdaLoRA | 41.0 | 42.0 | 43.0 | 42.0 |\n" in text and "| untuned | | | | 50.0 |\n" in text
 
 
 def test_a_worse_score_is_said_and_a_small_one_is_left_open(page):

@@ -7,6 +7,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from adalora.export.command import export
+from adalora.records.evaluation import read_evaluations
 from adalora.records.result import read_result
 from scripts import evaluate
 
@@ -55,6 +56,17 @@ def test_a_run_is_scored_again_and_on_another_task(start, causal_run, questions,
     final = "task.eval_splits=[test,validation]", "task.final_splits=[validation]"
     chosen = scored(monkeypatch, capsys, run, *final, "task.eval_split=validation")
     assert chosen["scores"]["loss"] == pytest.approx(result.last["loss"])
+
+
+def test_a_record_for_a_study_has_no_path(start, causal_run, monkeypatch, capsys, tmp_path):
+    run = start([*causal_run, "method=lora"])
+    made = scored(monkeypatch, capsys, run, "--record", tmp_path / "study")
+    (found,), faults = read_evaluations(tmp_path / "study")
+    assert (found.run, found.adapter, found.scores, faults) == (made["run"], "lora", made["scores"], [])
+    (file,) = (tmp_path / "study/evaluations").iterdir()
+    assert file.name.startswith(f"lora-{found.run}-") and str(tmp_path) not in file.read_text()
+    file.write_text(file.read_text().replace('"lora"', '"adalora"', 1))
+    assert read_evaluations(tmp_path / "study") == ([], [f"skipped {file.name}: its checksum differs"])
 
 
 def test_rows_that_a_run_was_trained_on_are_refused(start, causal_run, monkeypatch, capsys):
