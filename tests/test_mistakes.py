@@ -136,6 +136,7 @@ def small_files():
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_480, 20_480))
 
 
+@pytest.mark.slow
 def test_a_file_size_limit_while_a_checkpoint_is_written(tiny_run, tmp_path):
     """A disk that is full, for real: files may not grow beyond 20 KiB, a checkpoint is larger."""
     args = [*tiny_run, "method=lora", "training.checkpoint_steps=5", "training.log_steps=100"]

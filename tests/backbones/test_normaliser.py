@@ -51,7 +51,10 @@ def loaded(folder, compose):
     return load_tokenizer(compose("task=rte").model, Weights(folder, "test", "0", []))
 
 
-@pytest.mark.parametrize("texts", [TEXTS, SINGLE], ids=["lines", "every character of the BMP"])
+BMP = pytest.param(SINGLE, id="every character of the BMP", marks=pytest.mark.slow)
+
+
+@pytest.mark.parametrize("texts", [pytest.param(TEXTS, id="lines"), BMP])
 def test_tokens_are_sentencepiece_s(folder, compose, texts):
     expected = sentencepiece.SentencePieceProcessor(model_file=str(folder / "spm.model")).encode(texts)
     found = loaded(folder, compose)(texts, add_special_tokens=False)["input_ids"]
