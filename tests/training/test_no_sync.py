@@ -92,7 +92,7 @@ def test_no_pass_of_bart_or_a_decoder_waits(compose, make, options, name, form):
 
 @pytest.mark.parametrize("kind", DECODERS)
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
-def test_a_decoder_s_loss_has_the_bits_of_the_library_s_and_its_attention_stays(compose, kind, attention):
+def test_a_decoder_s_loss_is_the_library_s_and_its_attention_stays(compose, kind, attention):
     model = decoder(kind).float()
     model.set_attn_implementation(attention)
     ids = torch.randint(4, 30, (3, 9))
