@@ -43,6 +43,8 @@ def main() -> int:
     names = [name for argument in args.arguments if argument.startswith("tasks=") for name in argument[6:].split(",")]
     if run is None and not names and not any(option.startswith("task=") for option in options):
         raise UserError("give task=NAME, or the folder of a run")
+    if names and args.record:
+        raise UserError("--record is for this suite's tasks: task=NAME instead of tasks=")
     command = ["scripts.evaluate", *args.arguments]
     if names:
         from adalora.run.lm_eval import check_installed, evaluate_with_lm_eval

@@ -1,6 +1,7 @@
 """How long a training step takes: on a GPU from `results/bench/devices.yaml`, which says what of it was measured; on
 another device from the speed of matrix products, which is measured on the spot."""
 
+import re
 import time
 from dataclasses import dataclass
 from functools import cache
@@ -40,6 +41,7 @@ class Devices(BaseModel, extra="forbid"):
 
     share: dict[str, PositiveFloat]
     launch: PositiveFloat
+    launched: list[list[str]]  # GPU and precision that `launch` was measured with
     launches: dict[str, Launches]
     gpus: list[Gpu] = Field(min_length=1)
 
@@ -59,8 +61,9 @@ def devices() -> Devices:
 
 
 def find(name: str) -> Gpu | None:
-    """The GPU whose name is part of `name`, such as NVIDIA A100-SXM4-80GB."""
-    return next((gpu for gpu in devices().gpus if gpu.name in name), None)
+    """The GPU whose name is in `name`, such as NVIDIA A100-SXM4-80GB; none for a laptop's."""
+    known = () if "Laptop" in name else devices().gpus
+    return next((gpu for gpu in known if re.search(rf"\b{gpu.name}\b", name)), None)
 
 
 def step_speed(plan: Plan, gpu: Gpu, precision: str) -> Speed | None:
@@ -80,20 +83,28 @@ def step_speed(plan: Plan, gpu: Gpu, precision: str) -> Speed | None:
     share = gpu.fp32 if precision == "fp32" else table.share[precision]
     arithmetic = plan.cost.flops / (share * gpu.peak[precision] * 1e12)
     launches = passes * (counts.layer * layers + counts.rest) * table.launch * 1e-6
-    basis: Basis = "scaled" if launches > arithmetic or precision == "fp32" else "guessed"
-    known = "H100" if launches > arithmetic else gpu.name if precision in gpu.measured else ""
-    measured = known == gpu.name and model.model_type == "deberta-v2"
-    return Speed(max(launches, arithmetic), "measured" if measured else basis)
+    host = launches > arithmetic
+    basis: Basis = "scaled" if host or precision == "fp32" else "guessed"
+    measured = [gpu.name, precision] in table.launched if host else precision in gpu.measured
+    if measured and model.model_type == "deberta-v2" and plan.config.method.name in ("adalora", "lora"):
+        basis = "measured"
+    return Speed(max(launches, arithmetic), basis)
 
 
 def speed_here(plan: Plan) -> Speed:
     """How long a step of a plan takes on the device that it would use."""
     config = plan.config
-    if (place := device_of(config.device)).type == "cuda" and (gpu := find(torch.cuda.get_device_name(place))):
-        speed = step_speed(plan, gpu, config.precision)
-        if speed is not None:
-            return speed
+    gpu = gpu_here(config.device, config.precision)
+    if gpu is not None and (speed := step_speed(plan, gpu, config.precision)):
+        return speed
     return Speed(plan.cost.flops / (SHARE * rate(config.precision, config.device)), "guessed")
+
+
+def gpu_here(device: str, precision: str) -> Gpu | None:
+    """The GPU that `device` selects, if the table has it with this precision."""
+    place = device_of(device)
+    gpu = find(torch.cuda.get_device_name(place)) if place.type == "cuda" else None
+    return gpu if gpu is not None and precision in gpu.peak else None
 
 
 def device_of(name: str) -> torch.device:

@@ -90,6 +90,8 @@ class Claim:
     def __post_init__(self) -> None:
         if bool(self.lacks) == bool(self.tasks):
             raise ValueError(f"{self.id}: give either tasks, or what the suite lacks")
+        if self.table and (self.margin or self.resolution):
+            raise ValueError(f"{self.id}: margin and resolution are for a study's claims, which have no table")
         if not self.lacks and any(side.budget is None for pair in self.pairs() for side in pair):
             raise ValueError(f"{self.id}: one side has no budget: give the claim budgets, or each side a budget")
         if (self.kind == "ranks") != bool(self.more and self.less):

@@ -184,7 +184,7 @@ def comparisons_of(claim: Claim, cells: Cells, paper: Paper | None) -> Iterator[
         comparison = replace(
             comparison,
             metric=metrics[0] if claim.metrics else "",
-            sign=comparison.sign * cells.sign(task),
+            sign=comparison.sign if published is not None else cells.sign(task),
             digits=decimals(metrics[0]) if metrics else 2,
         )
         if limit is not None:
@@ -215,6 +215,10 @@ def average_comparison(claim: Claim, one: Side, other: Side, cells: Cells, paper
     comparison = replace(
         compare_scores(one, other, list(tables), {}, {}, list(dict.fromkeys(notes)), published), over=over
     )
+    if published is None and tables:
+        task = next(iter(tables))  # a mean is over metrics of one kind
+        metrics = metrics_of(claim, task, paper, cells)
+        comparison = replace(comparison, sign=cells.sign(task), digits=decimals(metrics[0]) if metrics else 2)
     if not tables or (paper is not None and missing):
         return replace(comparison, notes=[f"not run: {', '.join(missing)}"])
     means = [statistics.mean(x[seed] - y[seed] for x, y in tables.values()) for seed in whole]
@@ -322,8 +326,8 @@ def correct(comparisons: Sequence[tuple[Claim, Comparison]]) -> list[tuple[Claim
 def decide(comparison: Comparison, p: float | None, comparisons: int, claim: Claim) -> Comparison:
     """Decide a comparison.
 
-    There is no difference if the whole 95 % interval lies within the claim's margin. A difference below its resolution
-    is open.
+    There is no difference if the whole 95 % interval lies within the claim's margin. A smaller difference than its
+    resolution is open.
     Others hold with the claimed sign and p <= 0.05. They fail with the other sign and p <= 0.05, or if the whole 95 %
     interval is below half of the published difference. What is left is open, with the number of seeds needed.
     """

@@ -172,10 +172,19 @@ def keep_evaluation(record: dict[str, Any], folder: Path, name: str) -> Path:
         folder: the study's.
         name: of the evaluation's own folder, which tells it from others.
     """
-    command = [text if "=" in text else Path(text).name for text in portable(record["command"])]
-    path = folder / EVALUATIONS / f"{record['adapter'] or 'untrained'}-{record['run'] or 'model'}-{name}.json"
+    command = [name_only(text) for text in portable(record["command"])]
+    what = record["adapter"] if record["run"] else "imported" if record["adapter"] else "untrained"
+    path = folder / EVALUATIONS / f"{what}-{record['run'] or 'model'}-{name}.json"
     write_json(path, sealed(record | {"command": command}))
     return path
+
+
+def name_only(argument: str) -> str:
+    """An argument without the folders of a path: of a run, or of an adapter to start from."""
+    key, equals, value = argument.partition("=")
+    if not equals:
+        return Path(argument).name
+    return f"{key}={Path(value).name}" if key.endswith("init_from") else argument
 
 
 def show_progress(split: str, done: int, rows: int) -> None:

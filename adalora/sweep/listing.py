@@ -3,9 +3,7 @@
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 
-import torch
-
-from adalora.planning.speed import SHARE, device_of, find, rate
+from adalora.planning.speed import SHARE, gpu_here, rate
 from adalora.progress.terminal import duration
 from adalora.sweep.cells import Cell
 from adalora.sweep.estimate import Estimate
@@ -72,7 +70,7 @@ def listing(
 
 def source(precision: str, device: str, bases: set[str]) -> str:
     """What times come from that no finished run gives."""
-    if (place := device_of(device)).type == "cuda" and (gpu := find(torch.cuda.get_device_name(place))):
+    if gpu := gpu_here(device, precision):
         return f"results/bench/devices.yaml for {gpu.name} in {precision}, {' or '.join(sorted(bases))}"
     speed = rate(precision, device)
     reach = f"{speed / 1e9:,.0f} GFLOP/s that {precision} matrix products reach here now"

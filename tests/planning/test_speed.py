@@ -9,7 +9,7 @@ from adalora.fast import speed_up
 from adalora.methods.discovery import create
 from adalora.paths import ROOT
 from adalora.planning.plan import make_plan
-from adalora.planning.speed import devices, find, speed_here, step_speed
+from adalora.planning.speed import Speed, devices, find, speed_here, step_speed
 from scripts.hours import hours
 from tests.methods.matrix import CONFIGS
 from tests.tiny import decoder
@@ -30,7 +30,7 @@ def test_a_gpu_is_found_by_its_name():
     assert find("NVIDIA A100-SXM4-80GB").name == "A100"
     assert find("Tesla V100-SXM2-16GB").name == "V100"
     assert find("NVIDIA GeForce RTX 4090").name == "RTX 4090"
-    assert find("a card of the future") is None
+    assert find("a card of the future") is find("NVIDIA T400") is find("NVIDIA GeForce RTX 4090 Laptop GPU") is None
 
 
 def test_the_longer_of_arithmetic_and_launches_counts(plan):
@@ -59,9 +59,10 @@ def test_every_architecture_has_its_launches():
     assert devices().launches.keys() == {"deberta-v2", "bart", *DECODERS}
 
 
-def test_this_machine_s_time_comes_from_its_matrix_products(plan):
-    speed = speed_here(plan("task=rte", "device=cpu"))
-    assert speed.basis == "guessed" and 0 < speed.seconds < 1e5
+def test_this_machine_s_time_comes_from_its_matrix_products(plan, monkeypatch):
+    monkeypatch.setattr("adalora.planning.speed.rate", lambda precision, device: 1e11)
+    rte = plan("task=rte", "device=cpu")
+    assert speed_here(rte) == Speed(rte.cost.flops / (0.5 * 1e11), "guessed")
 
 
 def test_launches_are_those_of_a_step_of_adalora():
