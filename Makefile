@@ -83,7 +83,7 @@ report: $(READY)
 	@$(PY) -m scripts.report --runs '$(RUNS)' $(if $(OUT),--out '$(OUT)')
 
 evidence: $(READY)
-	@$(PY) -m scripts.evidence --runs '$(RUNS)'
+	@$(PY) -m scripts.evidence
 
 compare: $(READY)
 	@$(PY) -m scripts.compare '$(A)' '$(B)' --runs '$(RUNS)'

@@ -20,7 +20,7 @@ from adalora.errors import UserError
 from adalora.files.reading import adapter, read_yaml, reason
 from adalora.files.writing import READ_ONLY, write_text
 from adalora.paths import PAPER, RESULTS
-from adalora.records.published import MODEL
+from adalora.records.published import MODEL, factor
 from adalora.records.studies import read_studies
 from adalora.reporting import figures
 from adalora.reporting.claims import read_claims
@@ -204,9 +204,14 @@ def compare(numbers: pd.DataFrame, pair: Pair) -> Compared:
     firsts = pd.concat([cells.drop_duplicates("dataset") for cells in sides])
     printed = all(firsts["std"])
     std = pair.scale * math.sqrt((firsts["std"].astype(float) ** 2).sum()) / len(pair.datasets) if printed else None
-    params = tuple("" if cells["params"].nunique() > 1 else cells["params"].iloc[0] for cells in sides)
+    params = tuple(" or ".join(map(printed_size, cells["params"].unique())) for cells in sides)
     verified = not firsts["verified"].eq("secondary").any()
     return Compared(pair, lora, adalora, std, (params[0], params[1]), verified)
+
+
+def printed_size(params: str) -> str:
+    """A number of parameters as papers print it."""
+    return f"{int(params) / 1e6:.1f}M" if params.isdecimal() else params or "not printed"
 
 
 def measured(root: Path = RESULTS) -> list[Measured]:
@@ -220,10 +225,11 @@ def measured(root: Path = RESULTS) -> list[Measured]:
         if not runs.complete or not claims:
             continue
         verdict, collapsed = runs.verdicts[claims[0].id], int(runs.collapsed().sum().sum())
-        for (one, other), part in zip(claims[0].pairs(), verdict.comparisons, strict=True):
+        parts = verdict.comparisons  # one a pair of methods: over one task, or the mean over several
+        for (one, other), part in zip(claims[0].pairs(), parts, strict=len(parts) == len(claims[0].others)):
             if (one.method, other.method) == ("adalora", "lora") and part.found is not None:
                 tasks = ", ".join(study.tasks[task].title for task in part.tasks)
-                unit = "points" if part.digits == 2 else "bits per byte, lower is better"
+                unit = "points" if factor(runs.runs["headline"].iloc[0]) == 100 else "bits per byte, lower is better"
                 what = f"{runs.runs['model'].iloc[0]}: {tasks}"
                 found.append(
                     Measured(what, unit, part.found.mean, part.found.interval, len(runs.seeds), collapsed, name)
@@ -277,15 +283,15 @@ class Evidence:
     """Everything that the page shows. Raises `UserError` if a file is missing or isn't valid.
 
     Args:
-        runs: the run root, for the runs on DeBERTaV3-base.
+        runs: a run root, for runs on DeBERTaV3-base; None: committed records only.
     """
 
-    def __init__(self, runs: Path) -> None:
+    def __init__(self, runs: Path | None) -> None:
         self.numbers = family()
         self.issues = pd.DataFrame(rows_of(FAMILY / ISSUES))
         self.measured = measured()
         every = pd.concat([papers(), self.numbers], ignore_index=True)
-        self.glue = [*glue_rows(every), *own_glue(runs)]
+        self.glue = [*glue_rows(every), *(own_glue(runs) if runs else [])]
         compared = [compare(every, pair) for pair in read_yaml(FAMILY / COMPARISONS, list[Pair])]
         self.broken = [each for each in compared if each.pair.broken]
         self.secondary = [each for each in compared if not each.verified and not each.pair.broken]
@@ -325,7 +331,7 @@ class Evidence:
         return figures.forest({"AdaLoRA - LoRA, points": lines})
 
 
-def write_evidence(runs: Path, out: Path) -> list[Path]:
+def write_evidence(runs: Path | None, out: Path) -> list[Path]:
     """Write `evidence.md` and its figure into a folder. Raises `UserError`."""
     found = Evidence(runs)
     text = fill(FAMILY / PAGE, found=found)

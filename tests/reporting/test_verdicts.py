@@ -220,3 +220,39 @@ def test_a_cost_claim_has_a_limit_of_its_own_where_no_table_prints_one():
         assert found.comparisons[0].decision == state
     with pytest.raises(ValueError, match="needs a table or a limit"):
         replace(claim, limit=None)
+
+
+BELOW = [s - 1.5 - i / 10 for i, s in enumerate(LORA)]
+STUDY = Claim("study", "AdaLoRA scores better", "here", Side("adalora"), ["rte", "mrpc"], [Side("lora")], ["0.3M"])
+
+
+@pytest.mark.parametrize("over, names", [("each", ["rte"]), ("average", ["rte", "mrpc"])])
+@pytest.mark.parametrize("direction, decision", [("min", "holds"), ("max", "fails")])
+def test_lower_is_better_where_the_task_says_so(over, names, direction, decision):
+    tasks = [
+        run for task in names for method, scores in (("adalora", BELOW), ("lora", LORA))
+        for run in runs(method, scores, task, task__direction=direction)
+    ]  # fmt: skip
+    (verdict,) = judge([replace(STUDY, over=over, tasks=names)], frame(*tasks), None)
+    assert {each.decision for each in verdict.comparisons} == {decision}
+
+
+def test_within_the_margin_there_is_no_difference_and_below_the_resolution_nothing_is_decided():
+    groups = runs("adalora", [s + 0.5 + i / 100 for i, s in enumerate(LORA)]), runs("lora", LORA)
+    one = replace(STUDY, tasks=["rte"])
+    assert part(one, *groups, paper=None)[1].decision == "holds"
+    assert part(replace(one, margin=0.5), *groups, paper=None)[1].decision == "holds"
+    assert part(replace(one, margin=0.6), *groups, paper=None)[0] == "no difference"
+    verdict, found = part(replace(one, resolution=0.6), *groups, paper=None)
+    assert (verdict, found.decision) == ("open", "open")
+    assert "learning rates" in found.notes[-1]
+    assert part(replace(one, resolution=0.5), *groups, paper=None)[1].decision == "holds"
+
+
+def test_claims_of_a_family_are_corrected_together():
+    groups = [*runs("adalora", [s + 1 + i / 10 for i, s in enumerate(LORA)]), *runs("lora", LORA)]
+    alone, also = replace(STUDY, tasks=["rte"]), replace(STUDY, id="other", tasks=["rte"])
+    for family, p in ((None, 0.03125), ("both", 0.0625)):
+        verdicts = judge([replace(claim, family=family) for claim in (alone, also)], frame(*groups), None)
+        assert [verdict.comparisons[0].p for verdict in verdicts] == [p, p]
+        assert [verdict.claim.id for verdict in verdicts] == ["study", "other"]
