@@ -3,7 +3,6 @@
 The template `page.md.j2` there has the `Evidence`.
 """
 
-import csv
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,17 +19,18 @@ from adalora.errors import UserError
 from adalora.files.reading import adapter, read_yaml, reason
 from adalora.files.writing import READ_ONLY, write_text
 from adalora.paths import PAPER, RESULTS
-from adalora.records.published import MODEL, factor
+from adalora.records.published import DATASETS, MODEL, factor
+from adalora.records.published import read as read_published
 from adalora.records.studies import read_studies
 from adalora.reporting import figures
 from adalora.reporting.claims import read_claims
 from adalora.reporting.columns import GLUE, title_of
 from adalora.reporting.frame import heads, read
-from adalora.reporting.study import PAGE, fill, records
+from adalora.reporting.study import PAGE, as_number, fill, records
 
 FAMILY = PAPER / "family"
 ISSUES, COMPARISONS = "issues.csv", "comparisons.yaml"
-GLUE_NAMES = ("MNLI", "SST-2", "CoLA", "QQP", "QNLI", "RTE", "MRPC", "STS-B")
+GLUE_NAMES = {name for name, task in DATASETS.items() if task in {column.task for column in GLUE}}
 SIZES = (0.2e6, 0.5e6)  # adapter parameters of "about 0.3M"
 GROUPS = {"encoder": "encoders", "decoder": "decoders", "generation": "generation", "other": "vision and control"}
 
@@ -129,7 +129,7 @@ def family(folder: Path = FAMILY) -> pd.DataFrame:
         UserError: a file can't be read, or a row isn't valid.
     """
     paths = sorted(path for path in folder.glob("*.csv") if path.name != ISSUES)
-    return pd.concat([frame_of(path, rows_of(path)) for path in paths], ignore_index=True)
+    return pd.concat([frame_of(path, read_published(path)) for path in paths], ignore_index=True)
 
 
 def papers(folder: Path = PAPER) -> pd.DataFrame:
@@ -138,7 +138,7 @@ def papers(folder: Path = PAPER) -> pd.DataFrame:
     found = []
     for name, own in (("adalora", "AdaLoRA"), ("increlora", "IncreLoRA")):
         path = folder / f"{name}_tables.csv"
-        rows = [row for row in rows_of(path) if row["value"] and is_number(row["value"])]
+        rows = [row for row in read_published(path) if as_number(row["value"]) is not None]
         for row in rows:
             run = row["method"].startswith(own) and "re-run" not in row["method"]
             copied = own == "IncreLoRA" and row["table"] == "IncreLoRA-T1" and not run
@@ -148,15 +148,6 @@ def papers(folder: Path = PAPER) -> pd.DataFrame:
     return pd.concat(found, ignore_index=True)
 
 
-def rows_of(path: Path) -> list[dict[str, Any]]:
-    """The rows of a file. Raises `UserError`."""
-    try:
-        with path.open(encoding="utf-8", newline="") as file:
-            return list(csv.DictReader(file))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{path}: {reason(error)}: it belongs to the repository; restore it") from error
-
-
 def frame_of(path: Path, rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
     """Check rows, and return them with the name of their file. Raises `UserError`."""
     try:
@@ -164,14 +155,6 @@ def frame_of(path: Path, rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
     except ValueError as error:
         raise UserError(f"{path}: {reason(error)}: correct it") from error
     return pd.DataFrame([number.model_dump() for number in numbers]).assign(file=path.name)
-
-
-def is_number(text: str) -> bool:
-    """Whether a text is a number."""
-    try:
-        return math.isfinite(float(text))
-    except ValueError:
-        return False
 
 
 def averages(cells: pd.DataFrame) -> tuple[float, float | None]:
@@ -237,7 +220,7 @@ def measured(root: Path = RESULTS) -> list[Measured]:
     return found
 
 
-def size_of(params: str) -> float | None:
+def parse_size(params: str) -> float | None:
     """A number of parameters as printed, such as `~0.32M nominal`."""
     match = re.search(r"([\d.]+)M", params)
     return 1e6 * float(match[1]) if match else None
@@ -248,8 +231,8 @@ def glue_rows(numbers: pd.DataFrame) -> list[GlueRow]:
     found = []
     here = numbers[(numbers["model"] == MODEL) & numbers["dataset"].isin(GLUE_NAMES)]
     for (table, method, _, params), cells in here.groupby(["table", "method", "budget_label", "params"], sort=False):
-        size = size_of(str(params))
-        if size is None or not SIZES[0] <= size <= SIZES[1] or set(cells["dataset"]) != set(GLUE_NAMES):
+        size = parse_size(str(params))
+        if size is None or not SIZES[0] <= size <= SIZES[1] or set(cells["dataset"]) != GLUE_NAMES:
             continue
         origins, sources = (sorted(set(cells[name]) - {""}) for name in ("origin", "copied_from"))
         first, within = averages(cells)
@@ -288,7 +271,7 @@ class Evidence:
 
     def __init__(self, runs: Path | None) -> None:
         self.numbers = family()
-        self.issues = pd.DataFrame(rows_of(FAMILY / ISSUES))
+        self.issues = pd.read_csv(FAMILY / ISSUES, dtype=str, keep_default_na=False)
         self.measured = measured()
         every = pd.concat([papers(), self.numbers], ignore_index=True)
         self.glue = [*glue_rows(every), *(own_glue(runs) if runs else [])]
