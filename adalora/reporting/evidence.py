@@ -27,6 +27,7 @@ from adalora.reporting.claims import read_claims
 from adalora.reporting.columns import GLUE, title_of
 from adalora.reporting.frame import heads, read
 from adalora.reporting.study import PAGE, as_number, fill, records
+from adalora.reporting.tables import millions
 
 FAMILY = PAPER / "family"
 ISSUES, COMPARISONS = "issues.csv", "comparisons.yaml"
@@ -194,7 +195,7 @@ def compare(numbers: pd.DataFrame, pair: Pair) -> Compared:
 
 def printed_size(params: str) -> str:
     """A number of parameters as papers print it."""
-    return f"{int(params) / 1e6:.1f}M" if params.isdecimal() else params or "not printed"
+    return millions(int(params)) if params.isdecimal() else params or "not printed"
 
 
 def measured(root: Path = RESULTS) -> list[Measured]:
@@ -208,8 +209,10 @@ def measured(root: Path = RESULTS) -> list[Measured]:
         if not runs.complete or not claims:
             continue
         verdict, collapsed = runs.verdicts[claims[0].id], int(runs.collapsed().sum().sum())
-        parts = verdict.comparisons  # one a pair of methods: over one task, or the mean over several
-        for (one, other), part in zip(claims[0].pairs(), parts, strict=len(parts) == len(claims[0].others)):
+        pairs = list(claims[0].pairs())
+        if len(verdict.comparisons) != len(pairs):
+            continue  # several tasks, each by itself, have no single difference
+        for (one, other), part in zip(pairs, verdict.comparisons, strict=True):
             if (one.method, other.method) == ("adalora", "lora") and part.found is not None:
                 tasks = ", ".join(study.tasks[task].title for task in part.tasks)
                 unit = "points" if factor(runs.runs["headline"].iloc[0]) == 100 else "bits per byte, lower is better"
@@ -255,7 +258,7 @@ def own_glue(root: Path) -> list[GlueRow]:
         values = pd.DataFrame({"dataset": [c.task for c in GLUE], "value": cells})
         if values["value"].notna().all():
             first, within = averages(values)
-            params = f"{heads(mine)['kept'].median() / 1e6:.2f}M"
+            params = millions(heads(mine)["kept"].median())
             found.append(
                 GlueRow(title_of(str(method), frozenset()), "this suite", params, first, within, "re-run", "", True)
             )
