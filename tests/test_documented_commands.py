@@ -15,7 +15,7 @@ from tests.test_readme import COMMANDS, OFFLINE, SHELL, TEXTS
 
 pytestmark = pytest.mark.slow  # make test-docs
 PARTS = (
-    "adalora", "tasks", "conf", "scripts", "results/paper", "results/pocket", "train.py", "Makefile",
+    "adalora", "tasks", "conf", "scripts", "results/bench", "results/paper", "results/pocket", "train.py", "Makefile",
     "pyproject.toml", "constraints.txt", "assets.txt",
 )  # fmt: skip
 FIRST = next(command for command in OFFLINE if "ONLY=" in command)  # makes the runs that the others read

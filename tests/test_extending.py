@@ -24,7 +24,8 @@ def checkout(tmp_path_factory):
     for name in ("adalora", "tasks", "conf", "scripts", "train.py"):
         (shutil.copytree if (ROOT / name).is_dir() else shutil.copy)(ROOT / name, folder / name)
     (folder / "results").mkdir()
-    (folder / "results/paper").symlink_to(ROOT / "results/paper")
+    for name in ("results/bench", "results/paper"):
+        (folder / name).symlink_to(ROOT / name)
     venv.create(folder / ".venv", symlinks=True)
     place = sysconfig.get_path("purelib", vars={"base": str(folder / ".venv"), "platbase": str(folder / ".venv")})
     Path(place, "these.pth").write_text(f"{folder}\n{sysconfig.get_path('purelib')}\n")
