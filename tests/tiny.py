@@ -22,6 +22,11 @@ INPUTS = {
 }
 
 
+def shapes_of(targets):
+    """(d_out, d_in) of every target."""
+    return {name: (module.out_features, module.in_features) for name, module in targets.items()}
+
+
 class Chain(nn.Module):
     """Linear layers with tanh between them, as in the golden trajectories; frozen."""
 

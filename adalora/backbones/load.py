@@ -1,31 +1,40 @@
-"""Build a backbone: without weights for counting, with them for training."""
+"""Find a backbone's weights, and build it with them."""
 
 import hashlib
 import json
 from collections.abc import Sequence
-from contextlib import suppress
-from copy import deepcopy
-from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Annotated, Any, TypeAlias
+from typing import Any
 
 import torch
 import transformers
-from pydantic import BaseModel, Field
 from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
+from adalora.backbones.files import (
+    CONFIG,
+    NEEDS,
+    PICKLED,
+    REMEDY,
+    SAFE,
+    TOKENIZER,
+    Weights,
+    digest_file,
+    found,
+    read_values,
+)
 from adalora.backbones.gguf import convert
 from adalora.backbones.graft import graft
 from adalora.backbones.normaliser import with_own_normaliser
 from adalora.backbones.options import GENERIC, Model, differences
+from adalora.backbones.outline import DEFAULTS
 from adalora.errors import UserError
-from adalora.files.reading import Damaged, library_reads, read_dict, read_json
+from adalora.files.reading import Damaged, library_reads, read_json
 from adalora.files.writing import CHOOSE, write_json
-from adalora.sources.hub import Needs, cached, fetch
+from adalora.sources.hub import fetch
 from adalora.sources.packaged import checksum, packaged_folder
 
 CONFIGS: dict[str, type[PreTrainedConfig]] = {
@@ -37,48 +46,6 @@ CONFIGS: dict[str, type[PreTrainedConfig]] = {
     "qwen3": transformers.Qwen3Config,
 }
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
-REMEDY = (
-    "give a folder with config, weights and tokenizer as transformers saves them (model.path=FOLDER); remove a "
-    "damaged download to fetch it again"
-)
-TOKENIZER = (
-    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
-    "vocab.json", "vocab.txt", "merges.txt", "*.model", "chat_template.jinja",
-)  # fmt: skip
-SAFE = ("model.safetensors", "model-*-of-*.safetensors", "model.safetensors.index.json")
-PICKLED = ("pytorch_model.bin", "pytorch_model-*-of-*.bin", "pytorch_model.bin.index.json")
-CONFIG = ("config.json", "generation_config.json")
-NEEDS: Needs = {"config.json": [CONFIG], "tokenizer": [TOKENIZER], "weights": [SAFE, PICKLED]}
-Width: TypeAlias = Annotated[int, Field(ge=1, le=2**20)]
-Count: TypeAlias = Annotated[int, Field(ge=1, le=2**10)]
-
-
-class Architecture(BaseModel):
-    """Fields of config.json: sizes, which must be possible if they are given."""
-
-    model_type: str
-    hidden_size: Width = 1
-    d_model: Width = 1
-    intermediate_size: Width = 1
-    encoder_ffn_dim: Width = 1
-    decoder_ffn_dim: Width = 1
-    max_position_embeddings: Width = 1
-    vocab_size: Annotated[int, Field(ge=1, le=2**24)] = 1
-    num_hidden_layers: Count = 1
-    encoder_layers: Count = 1
-    decoder_layers: Count = 1
-    num_attention_heads: Count = 1
-    num_key_value_heads: Count | None = None
-
-
-@dataclass(frozen=True)
-class Weights:
-    """A backbone's files: folder, description, digest of the content, and the weight files."""
-
-    folder: Path
-    origin: str
-    digest: str
-    files: list[str]
 
 
 def architecture(model: Model, num_labels: int, folder: Path | None = None) -> PreTrainedConfig:
@@ -98,49 +65,16 @@ def architecture(model: Model, num_labels: int, folder: Path | None = None) -> P
         return CONFIGS[model.model_type].from_dict(values, attn_implementation=attention)
 
 
-def read_values(types: Sequence[str], title: str, folder: Path) -> dict[str, Any]:
-    """Read config.json. Raises `UserError` if it is missing or damaged, or of a type that `title` isn't."""
-    values = read_dict(folder / "config.json", Architecture, REMEDY)
-    if values["model_type"] not in types:
-        needs = " or ".join(types)
-        raise UserError(f"{folder / 'config.json'} has model_type {values['model_type']}, {title} needs {needs}")
-    return values
-
-
 def read_architecture(types: Sequence[str], title: str, folder: Path) -> dict[str, Any]:
     """All values of config.json, with transformers' defaults for those it leaves out. Raises `UserError`."""
     values = read_values(types, title, folder)
     with library_reads(folder / "config.json", REMEDY):
-        return CONFIGS[values["model_type"]].from_dict(values).to_dict()
+        return DEFAULTS[values["model_type"]] | CONFIGS[values["model_type"]].from_dict(values).to_dict()
 
 
 def model_class(model: Model) -> type[PreTrainedModel]:
     """transformers' class for the backbone with the task's head."""
     return getattr(transformers, model.architecture)
-
-
-def check_length(model: Model, config: PreTrainedConfig, tokens: int) -> None:
-    """Reject inputs longer than the architecture's position embeddings, if it has any. Raises `UserError`."""
-    absolute = getattr(config, "position_biased_input", True)  # DeBERTaV3 has only relative positions
-    if absolute and tokens > config.max_position_embeddings:
-        raise UserError(
-            f"task.max_length={tokens} is more than the {config.max_position_embeddings} positions of {model.title}: "
-            f"set task.max_length={config.max_position_embeddings}, which truncates longer inputs"
-        )
-
-
-def blank(model: Model, num_labels: int, folder: Path | None = None) -> PreTrainedModel:
-    """Build the model on the meta device, for counts and plans."""
-    config = architecture(model, num_labels, folder)
-    key = (model.architecture, config.to_json_string())
-    if key not in blanks:
-        with torch.device("meta"), library_reads((folder or Path()) / "config.json", REMEDY):
-            blanks[key] = model_class(model)(config)
-    return deepcopy(blanks[key])
-
-
-# building takes 50 ms, and listing cells needs it hundreds of times
-blanks: dict[tuple[str, str], PreTrainedModel] = {}
 
 
 def locate(model: Model, cache_dir: str) -> Weights:
@@ -189,28 +123,6 @@ def locate(model: Model, cache_dir: str) -> Weights:
     return Weights(folder, origin, digest, names)
 
 
-def glance(model: Model, cache_dir: str) -> str:
-    """Where the weights are, and their digest if it is known without downloading or loading anything."""
-    if model.package and not model.path:
-        return f"package {model.package.name}=={model.package.version}"
-    at_hub = None if model.path or not model.hub else cached(model.hub, model.revision, "model")
-    folder = Path(model.path).expanduser() if model.path else at_hub
-    origin = "path" if model.path else f"hub {model.hub}@{folder.name[:10] if folder else model.revision}"
-    weights = found(folder, SAFE) or found(folder, PICKLED) if folder else []
-    if folder and weights and (folder / "config.json").is_file():
-        with suppress(Damaged):
-            return f"{origin}, digest {read_json(digest_file(folder, weights, cache_dir), str, 'remove it')[:10]}"
-    return f"{origin}, digest unknown until they are loaded"
-
-
-def digest_file(folder: Path, weights: Sequence[Path], cache_dir: str) -> Path:
-    """The file in the cache with the digest of a folder's backbone, named after paths, sizes and times."""
-    stats = [(str(path.absolute()), path.stat().st_size, path.stat().st_mtime_ns) for path in weights]
-    config = (folder / "config.json").read_text()
-    name = hashlib.sha256(json.dumps([config, *stats]).encode()).hexdigest()[:24]
-    return Path(cache_dir).expanduser() / "weights" / f"{name}.json"
-
-
 def content_digest(model: Model, folder: Path, files: list[str]) -> str:
     """SHA-256 over the backbone as it is loaded: the values of its architecture, and every parameter's name, shape and
     fp32 values. Heads and tied copies don't count, nor the files' format or precision."""
@@ -235,11 +147,6 @@ def stored_dtype(folder: Path, files: list[str]) -> torch.dtype:
         with library_reads(folder / name, REMEDY), safe_open(folder / name, "pt") as tensors:
             stored |= {tensors.get_slice(key).get_dtype() for key in tensors.keys()}  # noqa: SIM118 - not a dict
     return torch.bfloat16 if stored == {"BF16"} else torch.float32
-
-
-def found(folder: Path, patterns: Sequence[str]) -> list[Path]:
-    """Files in a folder that match any of the patterns, by name."""
-    return sorted({path for pattern in patterns for path in folder.glob(pattern) if path.is_file()})
 
 
 def load_model(model: Model, weights: Weights, num_labels: int) -> nn.Module:

@@ -6,29 +6,21 @@ AdaLoRA's budget starts from the slots that exist and ends at b_T. PEFT's own re
 subtracts from all, which prunes too many (docs/deviations.md: D-start).
 """
 
-import hashlib
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from adalora.backbones.outline import Outline
 from adalora.errors import UserError
 from adalora.files.reading import Damaged
 from adalora.methods.options import MethodConfig, Shapes, given
-from adalora.methods.saved_adapter import CONFIG, REMEDY, TENSORS, SavedAdapter
+from adalora.methods.saved_adapter import REMEDY, TENSORS, SavedAdapter
 from adalora.methods.tensors import read_tensors
 
 PREFIX = "base_model.model."
 FACTORS = {"lora_A", "lora_B", "lora_E"}
-
-
-def content_digest(adapter: SavedAdapter) -> str:
-    """SHA-256 over the saved files."""
-    digest = hashlib.sha256()
-    for name in (CONFIG, TENSORS):
-        digest.update(hashlib.sha256((adapter.folder / name).read_bytes()).digest())
-    return digest.hexdigest()
 
 
 @dataclass(frozen=True)
@@ -89,7 +81,7 @@ def read_initial(config: MethodConfig) -> InitialAdapter | None:
 
 
 def check_initial(
-    initial: InitialAdapter, config: MethodConfig, whole: list[str], built: nn.Module, shapes: Shapes
+    initial: InitialAdapter, config: MethodConfig, whole: list[str], outline: Outline, shapes: Shapes
 ) -> None:
     """Reject an adapter of another base or task, by its shapes. `whole` are the modules that are trained fully.
 
@@ -98,13 +90,13 @@ def check_initial(
     """
     where = f"method.init_from={initial.adapter.folder}"
     slots = given(config, config.rank_option or "rank")
-    names = FACTORS if initial.adapter.options["peft_type"] == "ADALORA" else FACTORS - {"lora_E"}
+    expected = FACTORS if initial.adapter.options["peft_type"] == "ADALORA" else FACTORS - {"lora_E"}
     for path, factors in initial.modules.items():
         if path not in shapes:
             raise UserError(f"{where} adapts {path}, which this run doesn't: the model or method.modules differ")
-        if factors.keys() != names:
+        if factors.keys() != expected:
             raise UserError(
-                f"{where} has {', '.join(sorted(factors))} for {path}, but {', '.join(sorted(names))} are needed"
+                f"{where} has {', '.join(sorted(factors))} for {path}, but {', '.join(sorted(expected))} are needed"
             )
         d_out, d_in, rank = factors["lora_B"].shape[0], factors["lora_A"].shape[1], factors["lora_A"].shape[0]
         if (d_out, d_in) != shapes[path]:
@@ -121,20 +113,19 @@ def check_initial(
             )
         if rank > slots:
             raise UserError(f"{where} has rank {rank} at {path}, more than this run's {slots}: leave it open")
-    parameters = {name: p for part in whole for name, p in built.get_submodule(part).named_parameters(prefix=part)}
-    shared: dict[int, Tensor] = {}
+    names = outline.within(whole)
+    shared: dict[str, Tensor] = {}
     for name, tensor in initial.rest.items():
-        if name not in parameters:
+        if name not in names:
             raise UserError(
                 f"{where} holds {name}, which isn't trained here, where {', '.join(whole) or 'only the adapter'} "
                 "is: if the model has it, list its module in task.train_modules"
             )
-        if not torch.equal(shared.setdefault(id(parameters[name]), tensor), tensor):
+        if not torch.equal(shared.setdefault(names[name], tensor), tensor):
             raise UserError(f"{where}: {name} is one tensor with another here, but they differ there")
-        if parameters[name].shape != tensor.shape:
+        if (shape := outline.parameters[names[name]]) != tensor.shape:
             raise UserError(
-                f"{where} was trained on another task: {name} is {tuple(tensor.shape)} there and "
-                f"{tuple(parameters[name].shape)} here"
+                f"{where} was trained on another task: {name} is {tuple(tensor.shape)} there and {shape} here"
             )
 
 

@@ -54,8 +54,12 @@ class MethodConfig:
         raise TypeError(f"{self.name} has no size that a budget could set")
 
     def count(self, shapes: Shapes) -> Count:
-        """Count the parameters of these options; adaptive methods count a uniform allocation."""
-        raise TypeError(f"{self.name} has no size, so nothing to count")
+        """Count the parameters that these options add; adaptive methods count a uniform allocation."""
+        return Count(0, 0)
+
+    def trains(self, parameter: str) -> bool:
+        """Whether the backbone's parameter of this name is trained itself, in a method without a choice of budget."""
+        return False
 
     def initial(self, shapes: Shapes) -> int | None:
         """Adapter parameters at the start for methods that grow; None: the peak from `count`."""
@@ -70,7 +74,8 @@ class MethodConfig:
         return None
 
     def with_backbone(self, backbone: Any) -> Self:
-        """These options with everything filled in that depends on `backbone`, its transformers configuration."""
+        """These options with everything filled in that depends on `backbone`: its outline, or transformers'
+        configuration, which has the same names."""
         return self
 
     def describe(self) -> str:

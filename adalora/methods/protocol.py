@@ -32,7 +32,6 @@ class Method(ABC, Generic[Options]):
     that `attach` inserts), a proximal step (`after_step`), and per-group hyperparameters (`groups`).
     """
 
-    increments: ClassVar[bool] = True  # whether it adds an increment to the modules' weights
     reads_inputs: ClassVar[bool] = False  # whether it uses the modules' inputs, besides their gradients
 
     def __init__(self, config: Options) -> None:

@@ -1,5 +1,6 @@
 """`method.init_from`: the PEFT adapter that training starts from, without its tensors."""
 
+import hashlib
 import math
 import re
 from dataclasses import dataclass
@@ -52,6 +53,16 @@ class SavedAdapter:
 
     folder: Path
     options: dict[str, Any]
+
+    @property
+    def files(self) -> list[Path]:
+        """Its two files."""
+        return [self.folder / name for name in (CONFIG, TENSORS)]
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over the files."""
+        return hashlib.sha256(b"".join(hashlib.sha256(path.read_bytes()).digest() for path in self.files)).hexdigest()
 
     def rank(self, path: str) -> int:
         """PEFT's rank of module `path`; for AdaLoRA the initial rank."""

@@ -1,22 +1,20 @@
-"""Solve a budget for a method's size, with exact parameter counts from the built model.
+"""Solve a budget for a method's size, with exact parameter counts.
 
 docs/deviations.md: D-named, D-rank-budgets, D-realised, D-0.6M.
 """
 
-from copy import deepcopy
+import math
 from dataclasses import dataclass, replace
 from enum import Enum, auto
-from typing import Any, cast
+from typing import Any
 
 from omegaconf import OmegaConf
-from torch import nn
 
 from adalora.backbones.options import Model
+from adalora.backbones.outline import Outline
 from adalora.config.schema import Budget
 from adalora.errors import UserError
-from adalora.methods.discovery import create
 from adalora.methods.options import Count, MethodConfig, PlacedConfig, Shapes
-from adalora.methods.protocol import Method
 from adalora.paths import CONF
 
 TOLERANCE = 0.05  # share of the budget by which a setting may miss it
@@ -60,29 +58,18 @@ class Solution:
     choice: Choice
 
 
-def shapes_of(targets: dict[str, nn.Linear]) -> dict[str, tuple[int, int]]:
-    """(d_out, d_in) of every target."""
-    return {name: (module.out_features, module.in_features) for name, module in targets.items()}
-
-
-def size_of(model: nn.Module, modules: list[str]) -> int:
-    """Number of parameters in some modules; what they share counts once."""
-    return sum({id(p): p.numel() for name in modules for p in model.get_submodule(name).parameters()}.values())
-
-
-def in_parameters(budget: Budget, built: nn.Module) -> int:
+def in_parameters(budget: Budget, outline: Outline) -> int:
     """The budget in parameters. A mean rank r is r (d_in + d_out) summed over the backbone's linear layers, adapted or
     not, without head and output layer."""
     if budget.params is not None:
         return budget.params
     assert budget.rank is not None, "a budget has one of the two"
-    backbone: Any = built.base_model
-    unit = sum(m.in_features + m.out_features for m in backbone.modules() if isinstance(m, nn.Linear))
+    unit = sum(map(sum, (shape for path, shape in outline.linear.items() if path.startswith(f"{outline.base}."))))
     return round(budget.rank * unit)
 
 
-def solve(model: Model, method: MethodConfig, budget: Budget, built: nn.Module, shapes: Shapes) -> Solution:
-    """Choose the method's size for a budget. The built model may be on the meta device and isn't changed.
+def solve(model: Model, method: MethodConfig, budget: Budget, outline: Outline, shapes: Shapes) -> Solution:
+    """Choose the method's size for a budget.
 
     On the paper's backbones its own settings are used, however far they are from the nominal count. Elsewhere the size
     with the nearest kept count is chosen. Sizes set by the user are left alone.
@@ -90,11 +77,13 @@ def solve(model: Model, method: MethodConfig, budget: Budget, built: nn.Module, 
     Raises:
         UserError: no size comes within 5 % of the budget; the message names the nearest.
     """
-    whole, params = [*model.head, *model.train_modules], in_parameters(budget, built)
-    head, modules = size_of(built, model.head), size_of(built, model.train_modules)
-    method = method.with_backbone(built.config)
+    params = in_parameters(budget, outline)
+    head, modules = outline.size(model.head), outline.size(model.train_modules)
+    method = method.with_backbone(outline)
     if not method.has_budget:
-        adapter = trained_in_place(create(method), built, shapes, whole)
+        others = outline.within([*model.head, *model.train_modules]).values()
+        own = {name for name in outline.parameters if method.trains(name)} - set(others)
+        adapter = method.count(shapes).peak + sum(math.prod(outline.parameters[name]) for name in own)
         if adapter == 0:
             what = f"method={method.name} ({method.describe()})"
             raise UserError(f"{what} finds nothing to train in {model.title}: choose another method")
@@ -126,15 +115,6 @@ def solve(model: Model, method: MethodConfig, budget: Budget, built: nn.Module, 
     if abs(deviation) > TOLERANCE and choice != Choice.BUDGET:
         raise UserError(refusal(method, budget.name, params, count, shapes, model))
     return Solution(chosen, budget.name, params, Counts(count.peak, count.kept, head, modules), deviation, choice)
-
-
-def trained_in_place(method: Method, built: nn.Module, shapes: Shapes, whole: list[str]) -> int:
-    """Count what a method without a size trains, by attaching it to a copy of `built`. Modules that are trained as a
-    `whole` anyway don't count."""
-    built = deepcopy(built).requires_grad_(False)
-    method.attach(built, {path: cast(nn.Linear, built.get_submodule(path)) for path in shapes}, total_steps=1)
-    others = {id(p) for name in whole for p in built.get_submodule(name).parameters()}
-    return sum(p.numel() for p in built.parameters() if p.requires_grad and id(p) not in others)
 
 
 def fill(config: MethodConfig, values: dict[str, Any]) -> MethodConfig:

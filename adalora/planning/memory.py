@@ -1,15 +1,15 @@
 """Choose batch sizes that fit into a device's memory, from the plan's estimates."""
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
 
 import psutil
-import torch
-from transformers import PreTrainedModel
 
 from adalora import processes
 from adalora.backbones.options import DECODERS
+from adalora.backbones.outline import Outline
 from adalora.config.schema import PlannedTraining, Resolved
 from adalora.errors import UserError
 from tasks.causal.options import LOGITS
@@ -17,6 +17,8 @@ from tasks.causal.options import LOGITS
 # Share of the memory that an estimate may use (ours); libraries and fragmentation need the rest. On a CPU a step
 # took twice its estimate (docs/gpu.md).
 ON_GPU, ON_CPU = 0.9, 0.4
+CPU = "this machine"
+DRIVERS = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")  # NVIDIA's, AMD's, and a GPU of Windows under WSL
 LARGEST = 512  # rows of an evaluation batch under `auto` (ours): larger ones aren't faster
 GIB = 2**30
 
@@ -32,12 +34,16 @@ class Machine:
 
 
 def machine(device: str) -> Machine:
-    """The device of this machine that `device` (auto, cpu, cuda) selects."""
+    """The device of this machine that `device` (auto, cpu, cuda) selects. Torch, which takes seconds to import, is
+    asked for a GPU only where a driver is."""
     count = processes.count()
-    if device != "cpu" and torch.cuda.is_available():
-        found = torch.cuda.get_device_properties(processes.local_rank() % torch.cuda.device_count())
-        return Machine(found.name, found.total_memory, count)
-    return Machine("this machine", psutil.virtual_memory().total, count, ON_CPU)
+    if device != "cpu" and (sys.platform != "linux" or any(Path(driver).exists() for driver in DRIVERS)):
+        import torch
+
+        if torch.cuda.is_available():
+            found = torch.cuda.get_device_properties(processes.local_rank() % torch.cuda.device_count())
+            return Machine(found.name, found.total_memory, count)
+    return Machine(CPU, psutil.virtual_memory().total, count, ON_CPU)
 
 
 def fit_batches(
@@ -89,50 +95,48 @@ def fit_batches(
     return micro, evaluated, notes
 
 
-def training_memory(config: Resolved, built: PreTrainedModel, trained: int, rows: int) -> float:
+def training_memory(config: Resolved, outline: Outline, trained: int, rows: int) -> float:
     """Bytes of a training step with `rows` rows per pass, all at the maximum length.
 
     Counts the weights; what is trained in fp32, its gradients and two moments; every layer's activations; and a
     language model's logits. Activation checkpointing keeps each layer's input and one whole layer. The paper measured
     11.1 GB for LoRA on MNLI and 13.1 on SQuADv2 (Table 15); this gives 14.9 and 14.8.
     """
-    sizes: Any = built.config
-    layers, tokens = sizes.num_hidden_layers, config.task.max_length
-    layer = layer_memory(config, built, rows, tokens)
+    layers, tokens = outline.num_hidden_layers, config.task.max_length
+    layer = layer_memory(config, outline, rows, tokens)
     if config.training.activation_checkpointing:  # each layer's input, and one whole layer
-        kept = layers * 4 * rows * tokens * sizes.hidden_size + layer
+        kept = layers * 4 * rows * tokens * outline.hidden_size + layer
     else:
         kept = layers * layer
-    logits = logits_memory(config, built, rows * tokens)
-    return float(weights_memory(config, built) + 12 * trained + kept + logits)
+    logits = logits_memory(config, outline, rows * tokens)
+    return float(weights_memory(config, outline) + 12 * trained + kept + logits)
 
 
-def evaluation_memory(config: Resolved, built: PreTrainedModel, rows: int) -> float:
+def evaluation_memory(config: Resolved, outline: Outline, rows: int) -> float:
     """Bytes of an evaluation with `rows` rows per batch, all at the maximum length.
 
     Counts the weights, the merged weights beside them (a decoder's are merged for generation only), two layers'
     activations and a language model's logits; generation adds keys and values of every beam, and the logits."""
-    sizes: Any = built.config
     task, decoder = config.task, config.model.model_type in DECODERS
     tokens = task.eval_tokens
     if decoder:
-        rows = min(rows, max(1, LOGITS // (tokens * sizes.vocab_size)))
+        rows = min(rows, max(1, LOGITS // (tokens * outline.vocab_size)))
     merges = not decoder or task.generates is not None
-    total = (2 if merges else 1) * weights_memory(config, built) + 2 * layer_memory(config, built, rows, tokens)
-    total += logits_memory(config, built, rows * tokens)
+    total = (2 if merges else 1) * weights_memory(config, outline) + 2 * layer_memory(config, outline, rows, tokens)
+    total += logits_memory(config, outline, rows * tokens)
     if task.generates is not None:
         beams, length = task.generates
-        layers, width = sizes.num_hidden_layers, sizes.hidden_size
+        layers, width = outline.num_hidden_layers, outline.hidden_size
         if decoder:
-            width = head_size(sizes) * sizes.num_key_value_heads
+            width = outline.key_width
         else:
-            layers = sizes.decoder_layers
+            layers = outline.decoder_layers
         kept = 2 * layers * width * (beams * length + tokens)
-        total += 4 * rows * (kept + beams * sizes.vocab_size)
+        total += 4 * rows * (kept + beams * outline.vocab_size)
     return float(total)
 
 
-def layer_memory(config: Resolved, built: PreTrainedModel, rows: int, tokens: int) -> float:
+def layer_memory(config: Resolved, outline: Outline, rows: int, tokens: int) -> float:
     """Bytes of one layer's activations that its backward pass needs, b rows of s tokens.
 
     Encoders: s b h (34 + 5 a s / h) in 16 bits (Korthikanti et al., arXiv 2205.05198, without recomputation), twice
@@ -142,32 +146,24 @@ def layer_memory(config: Resolved, built: PreTrainedModel, rows: int, tokens: in
     inputs of the adapted modules, 2 h + q + i; queries, keys and values as repeated for every query head, and their
     result, 4 q; gate, its activation, and up, 3 i. Attention that isn't fused adds its scores twice.
     """
-    sizes: Any = built.config
-    hidden, heads = sizes.hidden_size, sizes.num_attention_heads
+    hidden, heads = outline.hidden_size, outline.num_attention_heads
     width = 2 if config.precision in ("fp32", "tf32") else 1
     if config.model.model_type in DECODERS:
-        query = heads * head_size(sizes)
-        low = 2 * hidden + 5 * query + 4 * sizes.intermediate_size
+        low = 2 * hidden + 5 * outline.query_width + 4 * outline.intermediate_size
         low += 2 * heads * tokens if config.model.attention == "eager" else 0
         return tokens * rows * (2 * width * low + 4 * 2 * hidden)
     scores = 3 if config.model.model_type == "deberta-v2" else 1
     return width * tokens * rows * hidden * (34 + 5 * scores * heads * tokens / hidden)
 
 
-def logits_memory(config: Resolved, built: PreTrainedModel, tokens: int) -> float:
+def logits_memory(config: Resolved, outline: Outline, tokens: int) -> float:
     """Bytes of a language model's logits, their log-softmax and its gradient in fp32; 0 for other models. In bf16 the
     logits and their gradient exist in bf16, too."""
     if config.model.model_type not in DECODERS:
         return 0.0
-    sizes: Any = built.config
-    return (12 if config.precision in ("fp32", "tf32") else 16) * tokens * sizes.vocab_size
+    return (12 if config.precision in ("fp32", "tf32") else 16) * tokens * outline.vocab_size
 
 
-def head_size(sizes: Any) -> int:
-    """Entries of an attention head."""
-    return getattr(sizes, "head_dim", None) or sizes.hidden_size // sizes.num_attention_heads
-
-
-def weights_memory(config: Resolved, built: PreTrainedModel) -> int:
+def weights_memory(config: Resolved, outline: Outline) -> int:
     """Bytes of the frozen weights."""
-    return (2 if config.model.dtype == "bf16" else 4) * sum(p.numel() for p in built.parameters())
+    return (2 if config.model.dtype == "bf16" else 4) * outline.total

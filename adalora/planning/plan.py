@@ -5,27 +5,22 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from torch import nn
-from transformers import PreTrainedModel
-
-from adalora.backbones.load import blank, check_length
 from adalora.backbones.options import Model
-from adalora.backbones.position_query import position_queries
-from adalora.backbones.targets import target_modules
+from adalora.backbones.outline import Outline, outline_of
 from adalora.config.lengths import fit_lengths
 from adalora.config.recipes import departures
 from adalora.config.schema import Config, Resolved
 from adalora.errors import UserError
-from adalora.methods.discovery import create
-from adalora.methods.init_from import InitialAdapter, check_initial, read_initial
-from adalora.methods.options import MethodConfig, Shapes
+from adalora.methods.options import MethodConfig, PlacedConfig, Shapes
 from adalora.options import require
-from adalora.planning.budget import Choice, Solution, shapes_of, solve
+from adalora.planning.budget import Choice, Solution, solve
 from adalora.planning.identity import steps_of
 from adalora.planning.memory import Machine, evaluation_memory, fit_batches, machine, training_memory
-from tasks.discovery import create as create_task
+
+if TYPE_CHECKING:
+    from adalora.methods.init_from import InitialAdapter
 
 LOGS = 5e6  # bytes for a run's logs, wandb's offline files and figures (ours, a guess)
 LARGEST_STEP = 2**40  # bytes; no device has more (ours)
@@ -52,8 +47,8 @@ class Facts:
     """What a plan needs besides the options."""
 
     rows: Mapping[str, int]  # rows by split, for training and evaluation
-    built: PreTrainedModel  # the backbone with its head, without weights
-    initial: InitialAdapter | None  # the adapter given by `method.init_from`
+    outline: Outline
+    initial: "InitialAdapter | None"  # the adapter given by `method.init_from`
     machine: Machine  # the device
 
 
@@ -95,8 +90,8 @@ def make_plan(options: Config, rows: Mapping[str, int], folder: Path | None = No
 
     Raises:
         UserError: a file is missing or damaged, or the run isn't possible."""
-    built = blank(options.backbone, create_task(options.task).outputs, folder)
-    return resolve(options, Facts(rows, built, read_initial(options.method), machine(options.device)))
+    outline = outline_of(options.backbone, options.task.outputs, folder)
+    return resolve(options, Facts(rows, outline, initial_adapter(options.method), machine(options.device)))
 
 
 def resolve(options: Config, facts: Facts) -> Plan:
@@ -105,8 +100,8 @@ def resolve(options: Config, facts: Facts) -> Plan:
     Raises:
         UserError: the budget, a rank, a length or the memory isn't possible.
     """
-    model, task, built = options.backbone, options.task, facts.built
-    solution, shapes = fit_size(options, built, facts.initial)
+    model, task, outline = options.backbone, options.task, facts.outline
+    solution, shapes = fit_size(options, outline, facts.initial)
     train_rows = facts.rows[task.train_split]
     total_steps = steps_of(options.training, train_rows)
     eval_rows = sum(facts.rows.values()) - train_rows
@@ -118,12 +113,12 @@ def resolve(options: Config, facts: Facts) -> Plan:
     micro, evaluated, sized = fit_batches(
         training,
         facts.machine,
-        lambda rows: training_memory(config, built, trained, rows),
-        lambda rows: evaluation_memory(config, built, rows),
+        lambda rows: training_memory(config, outline, trained, rows),
+        lambda rows: evaluation_memory(config, outline, rows),
     )
     training = replace(training, micro_batches=micro, eval_batch_size=evaluated)
     config = replace(config, training=training)
-    cost = estimate(config, built, trained, facts.machine.processes)
+    cost = estimate(config, outline, trained, facts.machine.processes)
     if cost.memory > LARGEST_STEP:
         raise UserError(
             f"a step of {config.training.batch_size} rows of {cost.tokens} tokens needs about "
@@ -134,7 +129,8 @@ def resolve(options: Config, facts: Facts) -> Plan:
         notes.append(f"lengths scaled from {options.recipe.total_steps} to {total_steps} steps: {', '.join(scaled)}")
     notes.extend(sized)
     adapted = dict(solution.config.select(shapes))
-    if model.pos_query_base_only and create(method).increments and adapted.keys() & set(position_queries(built)):
+    query = any(path.endswith(".query_proj") for path in adapted)
+    if model.pos_query_base_only and query and isinstance(method, PlacedConfig):
         notes.append(CARD_ONLY)
     if solution.choice == Choice.FIXED:
         notes.append(f"{method.name} has no choice of budget: {budget.name} is ignored")
@@ -152,37 +148,49 @@ def resolve(options: Config, facts: Facts) -> Plan:
 
 def check_possible(options: Config) -> None:
     """Solve the budget by the numbers in the options, before anything is downloaded or loaded. Raises `UserError`."""
-    fit_size(options, blank(options.backbone, create_task(options.task).outputs), read_initial(options.method))
+    fit_size(options, outline_of(options.backbone, options.task.outputs), initial_adapter(options.method))
+
+
+def initial_adapter(method: MethodConfig) -> "InitialAdapter | None":
+    """The adapter that `method` starts from, if any. Raises `UserError` if it can't be read."""
+    if method.initial_adapter() is None:
+        return None
+    from adalora.methods.init_from import read_initial  # imports torch
+
+    return read_initial(method)
 
 
 def fit_size(
-    options: Config, built: PreTrainedModel, initial: InitialAdapter | None
+    options: Config, outline: Outline, initial: "InitialAdapter | None"
 ) -> tuple[Solution, dict[str, tuple[int, int]]]:
     """The method's size for the budget, and the shapes of the modules. Raises `UserError` if one isn't possible."""
     model, method = options.backbone, options.method
     if model.pos_query_base_only and model.model_type != "deberta-v2":
         raise UserError(f"model.pos_query_base_only=true is for DeBERTa: {model.title} has no relative positions")
-    check_length(model, built.config, options.task.max_length)
-    shapes = shapes_of(target_modules(built, model))
-    check_trained_modules(model, built, shapes)
+    outline.check_length(model.title, options.task.max_length)
+    shapes = outline.targets(model)
+    check_trained_modules(model, outline, shapes)
     if initial is not None:
         method = method.from_rank(initial.rank)
         require(
             not model.pos_query_base_only,
             "method.init_from: PEFT adapts the relative-position query too, set model.pos_query_base_only=false",
         )
-        check_initial(initial, method, [*model.head, *model.train_modules], built, shapes)
-    solution = solve(model, method, options.budget, built, shapes)
+        from adalora.methods.init_from import check_initial
+
+        check_initial(initial, method, [*model.head, *model.train_modules], outline, shapes)
+    solution = solve(model, method, options.budget, outline, shapes)
     check_rank(solution.config, shapes)
     return solution, shapes
 
 
-def check_trained_modules(model: Model, built: nn.Module, shapes: Shapes) -> None:
+def check_trained_modules(model: Model, outline: Outline, shapes: Shapes) -> None:
     """Reject `task.train_modules` that don't exist, or that the method adapts. Raises `UserError`."""
-    modules = dict(built.named_modules())
+    modules = outline.modules()
     for name in model.train_modules:
-        if name not in modules or not name:
-            near = ", ".join(get_close_matches(name, modules)) or ", ".join(n for n, _ in built.named_children())
+        if name not in modules:
+            top = [path for path in modules if "." not in path]
+            near = ", ".join(get_close_matches(name, modules) or top)
             raise UserError(f"task.train_modules: {model.title} has no module {name}; it has {near}")
         if name in model.head or any(f"{path}.".startswith(f"{name}.") for path in shapes):
             raise UserError(f"task.train_modules: {name} is trained anyway, as the head or by the method: leave it out")
@@ -200,7 +208,7 @@ def check_rank(method: MethodConfig, shapes: Shapes) -> None:
         )
 
 
-def estimate(config: Resolved, built: PreTrainedModel, trained: int, processes: int) -> Cost:
+def estimate(config: Resolved, outline: Outline, trained: int, processes: int) -> Cost:
     """Estimate FLOPs, memory per process, and disk space.
 
     A product with a weight of N entries costs 2 N FLOPs per token forward, 2 N for the gradient of its input, and 2 N
@@ -208,22 +216,16 @@ def estimate(config: Resolved, built: PreTrainedModel, trained: int, processes: 
     parameters, AdamW's two moments and at most two averages of the same size; three checkpoints exist while one is
     being written.
     """
-    sizes: Any = built.config
-    hidden, layers = sizes.hidden_size, sizes.num_hidden_layers
     task, tokens, batch = config.task, config.task.max_length, config.training.batch_size
     mean, target = task.mean_tokens
-    weights = linear_weights(built)
-    decoder = linear_weights(built.get_decoder()) if sizes.is_encoder_decoder else 0
+    weights = outline.linear_weights()
+    decoder = outline.linear_weights("model.decoder.") if outline.decoder_layers else 0
     per_weight = 6 if trained > weights else 4
-    attention = layers * 4 * hidden * mean  # attention scores and their product with the values, per token
+    # attention scores and their product with the values, per token
+    attention = outline.num_hidden_layers * 4 * outline.hidden_size * mean
     passes = 3  # forward, and twice that backward
     if config.training.activation_checkpointing:  # forward again, for activation checkpointing
         per_weight, passes = per_weight + 2, passes + 1
     flops = batch * (mean * (per_weight * (weights - decoder) + passes * attention) + target * per_weight * decoder)
-    memory = training_memory(config, built, trained, -(-batch // config.training.micro_batches // processes))
+    memory = training_memory(config, outline, trained, -(-batch // config.training.micro_batches // processes))
     return Cost(tokens, mean, float(flops), memory, 4.0 * trained + LOGS, 3 * 4 * 5.0 * trained)
-
-
-def linear_weights(module: nn.Module) -> int:
-    """Number of weights in all linear layers."""
-    return sum(m.weight.numel() for m in module.modules() if isinstance(m, nn.Linear))

@@ -5,13 +5,14 @@ import re
 import time
 from dataclasses import dataclass
 from functools import cache
-from typing import Literal
+from typing import Any, Literal
 
-import torch
+import numpy as np
 from pydantic import BaseModel, Field, PositiveFloat
 
 from adalora.files.reading import read_yaml
 from adalora.paths import RESULTS
+from adalora.planning.memory import CPU, machine
 from adalora.planning.plan import Plan
 
 Basis = Literal["measured", "scaled", "guessed"]
@@ -102,33 +103,36 @@ def speed_here(plan: Plan) -> Speed:
 
 def gpu_here(device: str, precision: str) -> Gpu | None:
     """The GPU that `device` selects, if the table has it with this precision."""
-    place = device_of(device)
-    gpu = find(torch.cuda.get_device_name(place)) if place.type == "cuda" else None
+    gpu = find(machine(device).name)
     return gpu if gpu is not None and precision in gpu.peak else None
-
-
-def device_of(name: str) -> torch.device:
-    """The device that `device` (auto, cpu, cuda) selects."""
-    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
 
 
 @cache
 def rate(precision: str, device: str) -> float:
     """Measure the FLOP/s of matrix products on the device, which takes about half a second."""
-    place = device_of(device)
-    torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
-    dtype = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
     rows, repeats = 2048, 1
-    a, b = (torch.randn(n, SIDE, device=place).to(dtype) for n in (rows, SIDE))
-    product = lambda: a @ b  # noqa: E731
-    product()
-    while True:
+    on_cpu = machine(device).name == CPU
+    a: Any
+    b: Any
+    if on_cpu and precision in ("fp32", "tf32"):
+        a, b = (np.random.default_rng(0).random((n, SIDE), dtype=np.float32) for n in (rows, SIDE))
+    else:
+        import torch  # which takes seconds, and on a CPU is as fast as NumPy
+
+        place = "cpu" if on_cpu else "cuda"
+        torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
+        dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision, torch.float32)
+        a, b = (torch.randn(n, SIDE, device=place).to(dtype) for n in (rows, SIDE))
+
+    def seconds() -> float:
         started = time.perf_counter()
         for _ in range(repeats):
-            product()
-        if place.type == "cuda":
+            a @ b
+        if not on_cpu:
             torch.cuda.synchronize()
-        seconds = time.perf_counter() - started
-        if seconds > 0.2:
-            return repeats * 2 * rows * SIDE * SIDE / seconds
+        return time.perf_counter() - started
+
+    seconds()
+    while (taken := seconds()) <= 0.2:
         repeats *= 2
+    return repeats * 2 * rows * SIDE * SIDE / taken

@@ -11,6 +11,7 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
+from adalora.config.schema import Config, Resolved
 from adalora.options import written
 from adalora.planning.budget import Choice
 from adalora.planning.plan import Plan
@@ -107,9 +108,9 @@ def stated(what: str, values: Mapping[str, Any], source: str | None) -> tuple[st
     return f"{what}: {source}", f"  {', '.join(texts)}"
 
 
-def show_result(result: Mapping[str, Any], plan: Plan, folder: Path) -> None:
+def show_result(result: Mapping[str, Any], config: Config | Resolved, folder: Path) -> None:
     """Print the result: metrics, parameters, ranks, paths, and commands to try next."""
-    config, parameters = plan.config, result["parameters"]
+    parameters = result["parameters"]
     table = Table(box=None)
     for column in ("", "last", "best"):
         table.add_column(column, justify="left" if not column else "right", overflow="fold")
@@ -140,6 +141,11 @@ def show_result(result: Mapping[str, Any], plan: Plan, folder: Path) -> None:
     console.print(f"folder  {folder}", soft_wrap=True)  # whole, however narrow the terminal, as it may be copied
     for command in following(result["command"][1:], config.method.name):
         console.print(f"next    {command}", soft_wrap=True)
+
+
+def warn(line: str) -> None:
+    """Print a line without wrapping it."""
+    console.print(line, soft_wrap=True)
 
 
 def following(overrides: Sequence[str], method: str) -> list[str]:

@@ -5,7 +5,7 @@ from typing import Any
 
 from accelerate import Accelerator
 
-from adalora.backbones.load import Weights
+from adalora.backbones.files import Weights
 from adalora.backbones.options import Model
 from adalora.methods.protocol import Method
 from adalora.planning.identity import MODEL_OPTIONS

@@ -3,7 +3,7 @@
 from typing import Any
 
 from adalora import processes
-from adalora.backbones.load import glance
+from adalora.backbones.files import glance
 from adalora.config.schema import Config
 from adalora.planning.plan import make_plan
 from adalora.planning.speed import SHOWN, find, speed_here, step_speed

@@ -10,7 +10,8 @@ from typing import Any
 from accelerate import Accelerator
 from torch import nn
 
-from adalora.backbones.load import Weights, load_model
+from adalora.backbones.files import Weights
+from adalora.backbones.load import load_model
 from adalora.config.schema import Config
 from adalora.errors import UserError
 from adalora.files.reading import sealed
@@ -95,10 +96,10 @@ def load_subject(config: Config, run: Path | None, weights: Weights, accelerator
         model, method, folder = trained.model, trained.method, run / "evaluations"
         about |= {"run": trained.result["key"], "adapter": trained.config.method.name}
     elif config.method.initial_adapter() is None:
-        model = load_model(backbone, weights, create_task(config.task).outputs)
+        model = load_model(backbone, weights, config.task.outputs)
     else:
         plan = plan_of(config, weights)
-        model, method = build_model(plan.config, weights, create_task(config.task).outputs, accelerator.device)
+        model, method = build_model(plan.config, weights, config.task.outputs, accelerator.device)
         about["adapter"] = plan.notes[0]
     return Subject(model.to(accelerator.device).eval(), method, about, folder)
 

@@ -14,11 +14,11 @@ from adalora.errors import Interrupted, LostProcess, UserError
 from adalora.files.lock import locked
 from adalora.files.reading import Damaged, read_json
 from adalora.files.writing import WRITING, remove, write_json
-from adalora.methods.init_from import content_digest
 from adalora.planning.identity import digest, scored_options
 from adalora.records.result import LOGS, NAME, Result, damaged, read_finished
 
 Status = Literal["running", "done", "failed", "interrupted"]
+DONE = "{} is done, showing its result (remove the folder to repeat the run)"
 FAILED = ".failed"  # below the run root: a folder per cell that failed before it had a run folder
 
 
@@ -31,7 +31,7 @@ def run_key(config: Resolved, data_digest: str, token_digests: Sequence[str], we
     options["model"]["weights"] = weights_digest
     options["task"] |= {"rows": data_digest, "tokens": list(token_digests)}
     if (adapter := config.method.initial_adapter()) is not None:
-        options["method"]["init_from"] = content_digest(adapter)
+        options["method"]["init_from"] = adapter.digest
     return digest(options)
 
 

@@ -20,8 +20,9 @@ from adalora.methods.linear import unmergeable
 from adalora.run.evaluate import describe, load_subject
 from adalora.training.build import build_accelerator
 from tasks.answers.options import AnswersTask
-from tasks.data import located, read_split
+from tasks.data import located, split_source
 from tasks.discovery import create as create_task
+from tasks.formats import read_table
 
 SPLIT = "test"  # what lm_eval's tasks score
 BATCH = 16  # rows (ours); scores don't depend on it
@@ -104,7 +105,8 @@ def local_task(config: Config, name: str, own: Path, folder: Path) -> tuple[str,
     if task.data_dir is None or not isinstance(task, AnswersTask) or not task.choices:
         return name, "lm_eval's"
     bare = replace(task, prompt=f"{{{task.columns[0]}}}")
-    raw, origin, where = read_split(bare, SPLIT, None)
+    files, origin, where = split_source(bare, SPLIT, None)
+    raw = read_table(files, bare.encoding, bare.plain_text)
     table, _ = create_task(bare).check_rows(raw, where, False)
     lines = []
     for row in table.to_pylist():

@@ -16,7 +16,8 @@ from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from adalora import processes
-from adalora.backbones.load import Weights, architecture, check_length, load_tokenizer, locate, tokenizer_digest
+from adalora.backbones.files import Weights
+from adalora.backbones.load import load_tokenizer, locate, tokenizer_digest
 from adalora.config.schema import Config, Resolved
 from adalora.errors import Interrupted, LostProcess, UserError
 from adalora.files.writing import write_text
@@ -26,12 +27,13 @@ from adalora.planning.origins import origins
 from adalora.planning.plan import Plan, check_possible, make_plan
 from adalora.processes import noticing_loss
 from adalora.progress.heatmap import save_heatmap
-from adalora.progress.terminal import console, show_plan, show_result
+from adalora.progress.terminal import console, show_plan, show_result, warn
 from adalora.progress.tracking import Wandb, about_run, samples_of
 from adalora.progress.watch import Watch
 from adalora.records.result import SCHEMA, Option, Result, write_result
 from adalora.run.collect import record
-from adalora.run.folder import RunFolder, describe_error, noting_failure, run_key
+from adalora.run.folder import DONE, RunFolder, describe_error, noting_failure, run_key
+from adalora.run.recall import remember
 from adalora.sources.hub import all_of
 from adalora.training.build import build_accelerator, build_batches, build_model
 from adalora.training.counts import check_end, check_start
@@ -68,9 +70,11 @@ def run(config: Config, overrides: Sequence[str]) -> dict[str, Any]:
             show_plan(plan, f"{prepared.weights.origin}, digest {prepared.weights.digest[:10]}")
             result = execute(prepared, command)
         else:
-            warn(f"{folder.path} is done, showing its result (remove the folder to repeat the run)")
+            warn(DONE.format(folder.path))
         accelerator.end_training()
-    show_result(result, plan, folder.path)
+    if main:
+        remember(config, folder.path, prepared.files)
+    show_result(result, plan.config, folder.path)
     return result
 
 
@@ -86,6 +90,12 @@ class Prepared:
     folder: RunFolder
     accelerator: Accelerator
     options: dict[str, Option]  # with their origins
+
+    @property
+    def files(self) -> list[Path]:
+        """The files that it was read from."""
+        adapter = self.plan.config.method.initial_adapter()
+        return [*self.weights.every, *self.data.files, *(adapter.files if adapter else ())]
 
 
 def prepare(config: Config, cell: str, accelerator: Accelerator, overrides: Sequence[str]) -> Prepared:
@@ -109,8 +119,6 @@ def read(config: Config) -> tuple[Weights, Data, dict[str, datasets.Dataset], Pr
     transformers.utils.logging.disable_progress_bar()
     task_type = create_task(config.task)
     weights, data = gather(config)
-    # before tokenising, which may take minutes
-    check_length(config.model, architecture(config.model, task_type.outputs, weights.folder), config.task.max_length)
     tokenizer = load_tokenizer(config.model, weights)
     kind = tokenizer_digest(tokenizer)
     cache = Path(config.cache_dir).expanduser()
@@ -183,7 +191,7 @@ def execute(run: Prepared, command: list[str]) -> dict[str, Any]:
     torch.manual_seed(config.seed)
 
     task_type = create_task(config.task)
-    model, method = build_model(config, run.weights, task_type.outputs, accelerator.device)
+    model, method = build_model(config, run.weights, config.task.outputs, accelerator.device)
     batches, order, splits = build_batches(config, run.data, run.features, task_type, tokenizer, accelerator)
     optimizer = build_optimizer(model, method, config.training)
     check_start(model, optimizer, method, plan.solution.counts, plan.shapes)
@@ -230,8 +238,3 @@ def keep(folder: Path, result: Result, model: nn.Module, plan: Plan) -> Result:
         title = f"{config.method.name}, {config.task.title}, {config.model.title}, budget {result.budget['name']}"
         save_heatmap(folder / "ranks.png", config.model, result.ranks, title)
     return write_result(folder, result)
-
-
-def warn(line: str) -> None:
-    """Print a line without wrapping it."""
-    console.print(line, soft_wrap=True)

@@ -11,7 +11,8 @@ from omegaconf import OmegaConf
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
-from adalora.backbones.load import Weights, load_tokenizer, locate
+from adalora.backbones.files import Weights
+from adalora.backbones.load import load_tokenizer, locate
 from adalora.backbones.options import Model
 from adalora.config.schema import Budget, PlannedTraining, Recipe, Resolved, WandbOptions
 from adalora.errors import UserError
@@ -23,7 +24,6 @@ from adalora.planning.identity import MODEL_OPTIONS
 from adalora.records.result import read_finished
 from adalora.training.build import build_model
 from tasks.discovery import TASKS
-from tasks.discovery import create as create_task
 from tasks.options import Task
 
 
@@ -57,7 +57,7 @@ def load_run(folder: Path, backbone: str | None = None) -> Trained:
     if weights.digest != result["model"]["digest"]:
         raise UserError(f"{weights.folder} is not the backbone that {folder} was trained on: its content differs")
     torch.manual_seed(config.seed)  # redraws the frozen random parts of a method
-    model, method = build_model(config, weights, create_task(config.task).outputs, torch.device("cpu"))
+    model, method = build_model(config, weights, config.task.outputs, torch.device("cpu"))
     method.allocate(result["ranks"])
     load_adapter(folder / "adapter", model)
     label(model, config.task.classes)

@@ -15,7 +15,8 @@ from torch.utils.data import DataLoader
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from adalora import processes
-from adalora.backbones.load import Weights, load_model
+from adalora.backbones.files import Weights
+from adalora.backbones.load import load_model
 from adalora.backbones.position_query import bypass_position_query
 from adalora.backbones.targets import target_modules
 from adalora.config.schema import Config, Resolved, Training

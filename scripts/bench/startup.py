@@ -1,4 +1,4 @@
-"""Time from command to plan and to the first training step, against importing torch and transformers."""
+"""Time from command to plan, to the first training step and to a finished run's result, against importing torch."""
 
 import subprocess
 import sys
@@ -12,27 +12,26 @@ from typing import Any
 from adalora.errors import UserError
 from adalora.paths import ROOT
 
-IMPORTS = "importing torch and transformers"
-CLASS = "importing the model's class"
+IMPORT = "importing torch"
+RUN = ["train.py", "experiment=tiny", "model=deberta_minilm", "task=r8", "method=adalora", "debug=false"]
 COMMANDS = {
-    IMPORTS: (["-c", "import torch, transformers"], None),
-    CLASS: (["-c", "from transformers import DebertaV2ForSequenceClassification"], None),
-    "dry run": (["train.py", "task=rte", "method=adalora", "dry_run=true"], None),
-    "first step": (
-        ["train.py", "experiment=tiny", "model=deberta_minilm", "task=r8", "method=adalora", "debug=false"],
-        "step ",
-    ),
+    IMPORT: ["-c", "import torch"],
+    "help": ["train.py", "--help"],
+    "dry run": ["train.py", "task=rte", "method=adalora", "dry_run=true"],
+    "first step": RUN,
+    "finished run": RUN,
 }
 
 
 def measure(repeats: int) -> dict[str, Any]:
-    """Time each command to its end, or to a given line of output; commands alternate."""
+    """Time each command to its end, or to its first step; commands alternate. One run is finished before."""
     times: dict[str, list[float]] = {name: [] for name in COMMANDS}
     with tempfile.TemporaryDirectory() as place:
         for repeat in range(-1, repeats):  # the first fills the token cache and the file cache
-            for name, (command, line) in COMMANDS.items():
-                options = [f"run_root={place}/{repeat}", f"cache_dir={place}/cache"] if line else []
-                taken = seconds([*command, *options], line)
+            for name, command in COMMANDS.items():
+                first = name == "first step" and repeat >= 0
+                options = [f"run_root={place}/{repeat if first else 'finished'}", f"cache_dir={place}/cache"]
+                taken = seconds([*command, *(options if command is RUN else [])], "step " if first else None)
                 if repeat >= 0:
                     times[name].append(taken)
     return {"seconds": times}
@@ -65,5 +64,5 @@ def seconds(command: Sequence[str], line: str | None) -> float:
 
 
 def ratio(figures: dict[str, Any], name: str) -> float:
-    """Time of a command, divided by that of the imports."""
-    return median(figures["seconds"][name]) / median(figures["seconds"][IMPORTS])
+    """Time of a command, divided by that of the import."""
+    return median(figures["seconds"][name]) / median(figures["seconds"][IMPORT])

@@ -67,8 +67,6 @@ def collator(tokenizer: PreTrainedTokenizerBase, multiple: int) -> Callable[[lis
 class DecoderType(TaskType[Options]):
     """A type of task on a decoder, which learns and scores next tokens."""
 
-    outputs = 0  # the model's own output layer
-
     def others(self) -> dict[str, Other]:
         return {name: Other(self.task.on(other), other.split, other.rows) for name, other in self.task.others.items()}
 

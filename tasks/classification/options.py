@@ -31,6 +31,11 @@ class ClassificationTask(Task):
     label_range: list[float] | None = MISSING  # regression only
 
     @property
+    def outputs(self) -> int:
+        """Number of classes; 1 for regression."""
+        return len(self.labels) if self.labels else 1
+
+    @property
     def classes(self) -> list[str]:
         return list(self.labels or [])
 

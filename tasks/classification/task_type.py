@@ -26,11 +26,6 @@ if TYPE_CHECKING:
 class Classification(TaskType[ClassificationTask]):
     """Rows have `text_1`, optionally `text_2`, and `label`; predictions are logits (rows, classes)."""
 
-    @property
-    def outputs(self) -> int:
-        """Number of classes; 1 for regression."""
-        return len(self.task.labels) if self.task.labels else 1
-
     def check_rows(self, raw: pa.Table, where: str, training: bool) -> tuple[pa.Table, list[str]]:
         return check_rows(raw, self.task, where)
 

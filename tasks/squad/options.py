@@ -29,6 +29,11 @@ class SquadTask(Task):
     max_answer_length: int = option(MISSING, at_least(1))
     null_threshold: float = MISSING
 
+    @property
+    def outputs(self) -> int:
+        """Start and end of the answer."""
+        return 2
+
     def __post_init__(self) -> None:
         super().__post_init__()
         require(

@@ -32,8 +32,6 @@ if TYPE_CHECKING:
 class Squad(TaskType[SquadTask]):
     """Rows of id, question, context and answers; features are windows; predictions are `Answers`."""
 
-    outputs = 2  # start and end logits per token
-
     def __init__(self, task: SquadTask) -> None:
         super().__init__(task)
         self.threshold = task.null_threshold if task.unanswerable else None

@@ -31,8 +31,6 @@ IGNORED = -100  # the label that the library's loss ignores
 class Summarization(TaskType[SummarizationTask]):
     """Rows have source and target; predictions are texts."""
 
-    outputs = 0  # the output layer is tied to the embeddings
-
     def check_rows(self, raw: pa.Table, where: str, training: bool) -> tuple[pa.Table, list[str]]:
         return check_rows(raw, self.task, where)
 

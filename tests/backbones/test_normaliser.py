@@ -7,7 +7,8 @@ import pytest
 import sentencepiece
 from transformers import AutoTokenizer
 
-from adalora.backbones.load import Weights, load_tokenizer
+from adalora.backbones.files import Weights
+from adalora.backbones.load import load_tokenizer
 from adalora.backbones.normaliser import with_own_normaliser
 from adalora.errors import UserError
 

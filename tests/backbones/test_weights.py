@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from adalora.backbones import load
+from adalora.backbones.files import glance
 from adalora.backbones.load import load_model, locate
 from adalora.errors import UserError
 
@@ -84,10 +85,10 @@ def test_a_digest_is_kept_until_a_file_changes(backbone, monkeypatch):
 
 def test_a_dry_run_knows_the_digest_once_it_is_kept(backbone):
     folder, model, cache = backbone
-    assert load.glance(model, cache) == "path, digest unknown until they are loaded"
-    assert load.glance(model, cache) != f"path, digest {locate(model, cache).digest[:10]}" == load.glance(model, cache)
+    assert glance(model, cache) == "path, digest unknown until they are loaded"
+    assert glance(model, cache) != f"path, digest {locate(model, cache).digest[:10]}" == glance(model, cache)
     os.utime(folder / "model.safetensors", (1, 1))
-    assert "unknown" in load.glance(model, cache)
+    assert "unknown" in glance(model, cache)
 
 
 @pytest.mark.slow

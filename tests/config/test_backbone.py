@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from adalora.backbones.load import blank
+from adalora.backbones.outline import outline_of
 from adalora.config.backbone import source_name
 from adalora.errors import UserError
 from adalora.planning.plan import make_plan
@@ -144,7 +144,7 @@ PARAMETERS = {  # as their model cards and safetensors state
 
 @pytest.mark.parametrize(("name", "count"), PARAMETERS.items())
 def test_a_named_decoder_s_numbers_give_its_parameters(compose, name, count):
-    assert sum(p.numel() for p in blank(compose(f"model={name}").backbone, 0).parameters()) == count
+    assert outline_of(compose(f"model={name}").backbone, 0).total == count
 
 
 def test_the_published_adapters_size(compose):

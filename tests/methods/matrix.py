@@ -12,7 +12,6 @@ import pytest
 
 from adalora.methods.adalora.options import AdaLoRAConfig
 from adalora.methods.bitfit.options import BitFitConfig
-from adalora.methods.discovery import create
 from adalora.methods.full.options import FullConfig
 from adalora.methods.houlsby.options import HoulsbyConfig
 from adalora.methods.increlora.options import IncreLoRAConfig
@@ -21,7 +20,7 @@ from adalora.methods.lora_mini.options import LoRAMiniConfig
 from adalora.methods.lorta.options import LoRTAConfig
 from adalora.methods.melora.options import MELoRAConfig
 from adalora.methods.mora.options import MoRAConfig
-from adalora.methods.options import MethodConfig
+from adalora.methods.options import MethodConfig, PlacedConfig
 from adalora.methods.pfeiffer.options import PfeifferConfig
 from adalora.methods.prilora.options import PRILoRAConfig
 from adalora.methods.sora.options import SoRAConfig
@@ -93,7 +92,7 @@ ROWS = {  # by its options on the command line
 }
 CONFIGS = {name: row.config for name, row in ROWS.items() if row.config is not None}
 RUNS = {name: row for name, row in ROWS.items() if row.learns is not None}
-LINEAR = [name for name, config in CONFIGS.items() if create(config).increments]
+LINEAR = [name for name, config in CONFIGS.items() if isinstance(config, PlacedConfig)]
 BOTTLENECK = [name for name in CONFIGS if ROWS[name].no_merged == NON_LINEAR]
 
 

@@ -16,9 +16,8 @@ from adalora.methods.houlsby.options import HoulsbyConfig
 from adalora.methods.linear import AdaptedLinear, merge, merged, unmergeable
 from adalora.methods.lora.options import LoRAConfig
 from adalora.methods.pfeiffer.options import PfeifferConfig
-from adalora.planning.budget import shapes_of
 from adalora.training.optimizer import build_optimizer
-from tests.tiny import bart, targets_of, trained, wake
+from tests.tiny import bart, shapes_of, targets_of, trained, wake
 
 CONFIGS = {
     "adalora": AdaLoRAConfig(init_rank=3, target_rank=2),

@@ -13,11 +13,10 @@ from adalora.methods.discovery import create
 from adalora.methods.linear import AdaptedLinear, merge
 from adalora.methods.options import MethodConfig
 from adalora.methods.peft.options import PEFTConfig
-from adalora.planning.budget import shapes_of
 from adalora.planning.plan import check_possible, make_plan
 from adalora.training.recompute import recompute_activations
 from tests.methods.matrix import BOTTLENECK, CONFIGS, LINEAR
-from tests.tiny import decoder, targets_of, trained, wake
+from tests.tiny import decoder, shapes_of, targets_of, trained, wake
 
 MODELS = {
     "llama": {}, "llama, tied": {"tie_word_embeddings": True}, "olmo2": {}, "qwen2": {},

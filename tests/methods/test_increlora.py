@@ -6,14 +6,13 @@ import pytest
 import torch
 from torch import nn
 
-from adalora.backbones.load import blank
+from adalora.backbones.outline import outline_of
 from adalora.backbones.targets import target_modules
 from adalora.errors import UserError
 from adalora.methods.increlora.layer import GrowingLinear, IncreLoRA
 from adalora.methods.increlora.options import Growth, IncreLoRAConfig
 from adalora.methods.increlora.stack import Stack
 from adalora.methods.linear import merge, merged
-from adalora.planning.budget import shapes_of
 from adalora.training.optimizer import set_lr
 
 T = 30
@@ -342,16 +341,14 @@ def test_it_grows_on_bart(compose):
     """192 modules of three shapes, the cross-attention's too, on a small sibling with BART's names."""
     from transformers import BartConfig, BartForConditionalGeneration
 
-    full = shapes_of(
-        target_modules(blank(compose("model=bart_large").backbone, 2), compose("model=bart_large").backbone)
-    )
+    config = compose("model=bart_large").backbone
+    full = outline_of(config, 2).targets(config)
     assert IncreLoRAConfig(target_rank=2).count(full).kept == 2 * (540_672 + 192)
     torch.manual_seed(0)
     small = BartForConditionalGeneration(
         BartConfig(vocab_size=20, d_model=16, encoder_layers=2, decoder_layers=2, encoder_attention_heads=2,
                    decoder_attention_heads=2, encoder_ffn_dim=32, decoder_ffn_dim=32, max_position_embeddings=16)
     ).requires_grad_(False).eval()  # fmt: skip
-    config = compose("model=bart_large").backbone
     config.path = "small"
     targets = target_modules(small, config)
     assert len(targets) == 32

@@ -20,9 +20,8 @@ from adalora.methods.lora.layer import LoRALinear
 from adalora.methods.lora.options import LoRAConfig
 from adalora.methods.pfeiffer.layer import PfeifferBlock
 from adalora.methods.pfeiffer.options import PfeifferConfig
-from adalora.planning.budget import shapes_of
 from tests.methods.matrix import BOTTLENECK, CONFIGS, LINEAR
-from tests.tiny import INPUTS, bart, classifier, targets_of, trained, wake
+from tests.tiny import INPUTS, bart, classifier, shapes_of, targets_of, trained, wake
 
 
 @pytest.fixture

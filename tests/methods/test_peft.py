@@ -4,16 +4,16 @@ import pytest
 import torch
 from torch import nn
 
+from adalora.backbones.outline import Outline
 from adalora.backbones.position_query import base_only
 from adalora.config.schema import Budget
 from adalora.errors import UserError
 from adalora.methods.adalora.options import AdaLoRAConfig
 from adalora.methods.discovery import create
-from adalora.methods.peft.injection import blank_modules
 from adalora.methods.peft.options import PEFTConfig
 from adalora.methods.peft.tuners import TUNERS
-from adalora.planning.budget import shapes_of, solve
-from tests.tiny import INPUTS, classifier, targets_of, trained, wake
+from adalora.planning.budget import solve
+from tests.tiny import INPUTS, classifier, shapes_of, targets_of, trained, wake
 
 SMALL = {  # settings that fit modules of 32 and 64
     "ADALORA": {"init_r": 3, "target_r": 2},
@@ -118,9 +118,8 @@ def test_a_budget_is_solved_for_the_knob_and_a_tuner_without_one_is_asked(compos
 
     def setting(kind, **options):
         model.head = []
-        modules = blank_modules(shapes)
-        modules.config = None  # nothing of it is left open by PEFT's tuners
-        return solve(model, PEFTConfig(type=kind, config=options), budget, modules, shapes)
+        outline = Outline("m", 32, 4, 4, 64, 50, 64, 64, None, linear=shapes)
+        return solve(model, PEFTConfig(type=kind, config=options), budget, outline, shapes)
 
     assert setting("VERA").config.config == {"r": 36}  # 4 (64 + 36) = 400
     assert setting("LORA", r=1, lora_alpha=3).config.config == {"r": 1, "lora_alpha": 3}

@@ -2,10 +2,9 @@
 
 import pytest
 
-from adalora.backbones.load import blank
-from adalora.backbones.targets import target_modules
+from adalora.backbones.outline import outline_of
 from adalora.errors import UserError
-from adalora.planning.budget import Choice, shapes_of, solve
+from adalora.planning.budget import Choice, solve
 from adalora.planning.memory import GIB, Machine
 from adalora.planning.plan import CARD_ONLY, make_plan
 
@@ -15,10 +14,8 @@ HEAD = 592_130
 
 def setting(compose, *overrides):
     config = compose(*overrides)
-    built = blank(config.backbone, 2)
-    return solve(
-        config.backbone, config.method, config.budget, built, shapes_of(target_modules(built, config.backbone))
-    )
+    outline = outline_of(config.backbone, 2)
+    return solve(config.backbone, config.method, config.budget, outline, outline.targets(config.backbone))
 
 
 MODULES = {"deberta_v3_base": 72, "deberta_minilm": 36, "bart_large": 192, "bart_minilm": 96}
@@ -27,12 +24,12 @@ MODULES = {"deberta_v3_base": 72, "deberta_minilm": 36, "bart_large": 192, "bart
 @pytest.mark.parametrize(("model", "targets"), MODULES.items())
 def test_the_number_of_adapted_modules(compose, model, targets):
     config = compose(f"model={model}")
-    assert len(target_modules(blank(config.backbone, 2), config.backbone)) == targets
+    assert len(outline_of(config.backbone, 2).targets(config.backbone)) == targets
 
 
 def test_bart_large_counts_540672_per_unit_of_rank(compose):
     config = compose("model=bart_large")
-    shapes = shapes_of(target_modules(blank(config.backbone, 2), config.backbone))
+    shapes = outline_of(config.backbone, 2).targets(config.backbone)
     assert sum(d_out + d_in for d_out, d_in in shapes.values()) == 540_672
 
 
@@ -91,12 +88,10 @@ def test_full_fine_tuning_is_184423682_with_the_head_and_has_no_choice(compose):
 
 def test_bitfit_on_a_model_without_biases_is_refused(compose):
     config = compose("method=bitfit")
-    built = blank(config.backbone, 2)
-    for module in built.modules():
-        if getattr(module, "bias", None) is not None:
-            module.bias = None
+    outline = outline_of(config.backbone, 2)
+    outline.parameters = {name: shape for name, shape in outline.parameters.items() if not name.endswith("bias")}
     with pytest.raises(UserError, match="bitfit .* finds nothing to train"):
-        solve(config.backbone, config.method, config.budget, built, shapes_of(target_modules(built, config.backbone)))
+        solve(config.backbone, config.method, config.budget, outline, outline.targets(config.backbone))
 
 
 def test_bitfit_is_102912_and_has_no_choice(compose):
@@ -293,7 +288,7 @@ def test_an_initial_rank_set_by_hand_is_kept(compose):
 def test_a_model_without_the_targets_is_named(compose):
     config = compose("model=deberta_minilm", "model.targets.query='deberta.encoder.layer.{layer}.attention.self.q'")
     with pytest.raises(UserError, match=r"model\.targets\.query=.*self\.q isn't in every layer"):
-        target_modules(blank(config.backbone, 2), config.backbone)
+        outline_of(config.backbone, 2).targets(config.backbone)
 
 
 def test_the_plan_of_the_headline_command(compose, monkeypatch):

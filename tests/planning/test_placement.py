@@ -5,10 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from adalora.backbones.load import blank
-from adalora.backbones.targets import target_modules
-from adalora.methods.discovery import METHODS, create
-from adalora.planning.budget import shapes_of, trained_in_place
+from adalora.backbones.outline import outline_of
+from adalora.methods.discovery import METHODS
+from adalora.planning.budget import solve
 
 TABLE = (Path(__file__).parents[2] / "docs/placement.md").read_text()
 ROWS = re.findall(r"^\| (\w+) \| (\S+) \| ([\d,]+) \| ([\d,]+) \|$", TABLE, flags=re.M)
@@ -29,13 +28,13 @@ def test_a_count_is_the_code_s(compose, method, setting, model, printed):
     if method == "adalora":
         options.append("method.init_rank=12")
     config = compose(f"model={model}", f"method={method}", *options)
-    built = blank(config.backbone, 2)
-    shapes = shapes_of(target_modules(built, config.backbone))
+    outline = outline_of(config.backbone, 2)
+    shapes = outline.targets(config.backbone)
     counted = (
-        config.method.count(shapes).kept
+        config.method.count(shapes)
         if config.method.has_budget
-        else trained_in_place(create(config.method), built, shapes, config.backbone.head)
-    )
+        else solve(config.backbone, config.method, config.budget, outline, shapes).counts
+    ).kept
     assert f"{counted:,}" == printed
 
 

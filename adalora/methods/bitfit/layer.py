@@ -17,11 +17,9 @@ from adalora.methods.protocol import Method
 class BitFit(Method[BitFitConfig]):
     """Trains the biases."""
 
-    increments = False
-
     def attach(self, model: nn.Module, targets: Mapping[str, nn.Linear], total_steps: int) -> None:
         for name, parameter in model.named_parameters():
-            if name.rpartition(".")[2] == "bias":
+            if self.config.trains(name):
                 parameter.requires_grad_(True)
 
 

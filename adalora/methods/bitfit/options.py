@@ -13,6 +13,9 @@ class BitFitConfig(MethodConfig):
 
     has_budget = False
 
+    def trains(self, parameter: str) -> bool:
+        return parameter.rpartition(".")[2] == "bias"
+
     def describe(self) -> str:
         return "all biases"
 

@@ -15,8 +15,6 @@ from adalora.methods.protocol import Method
 class Full(Method[FullConfig]):
     """Trains everything."""
 
-    increments = False
-
     def attach(self, model: nn.Module, targets: Mapping[str, nn.Linear], total_steps: int) -> None:
         model.requires_grad_(True)
 

@@ -13,6 +13,9 @@ class FullConfig(MethodConfig):
 
     has_budget = False
 
+    def trains(self, parameter: str) -> bool:
+        return True
+
     def describe(self) -> str:
         return "all parameters"
 
