@@ -12,6 +12,8 @@ from typing import Any, get_args
 
 from adalora.errors import UserError
 
+FEW = 8  # names that fit into a message
+ALIKE = 0.6  # similarity of a name that may have been meant (difflib's own default)
 Check = Callable[[Any], str | None]
 """Says what is wrong with a value, such as "at least 1 is needed"; None if it is valid."""
 
@@ -103,6 +105,12 @@ def require(good: bool, message: str) -> None:
         raise UserError(message)
 
 
-def nearest(wrong: str, allowed: Iterable[str]) -> str:
-    """The allowed names, sorted by similarity to `wrong`."""
-    return ", ".join(sorted(allowed, key=lambda name: -SequenceMatcher(None, wrong, name).ratio()))
+def instead(wrong: str, names: Iterable[str], listed: str, prefix: str = "") -> str:
+    """What is allowed instead of a wrong name: a few names, nearest first; of many those that are alike, with `prefix`,
+    and `listed`, a sentence about where all are."""
+    known = sorted(names, key=lambda name: -SequenceMatcher(None, wrong, name).ratio())
+    if len(known) <= FEW:
+        return f"allowed are {', '.join(known)}"
+    word, lower = wrong.lower(), {name: name.lower() for name in known}
+    alike = [n for n, low in lower.items() if word in low or SequenceMatcher(None, word, low).ratio() >= ALIKE]
+    return f"did you mean {' or '.join(prefix + name for name in alike[:3])}? {listed}" if alike else listed

@@ -20,9 +20,9 @@ from adalora.errors import UserError
 from adalora.planning.memory import GIB, machine
 from adalora.planning.plan import make_plan
 from adalora.planning.speed import SHARE, rate
-from adalora.progress.terminal import duration
 from adalora.records.result import read_result
 from adalora.sweep.cells import compose
+from adalora.wording import duration
 from scripts.options import Parser, exit_code
 
 TRAIN = Path(__file__).resolve().parents[1] / "train.py"

@@ -36,6 +36,7 @@ class Task:
 
     type: ClassVar[str]  # tasks/<type>/
     models: ClassVar[dict[str, Served]]  # by architecture of the backbone
+    packs: ClassVar[bool] = False  # whether training rows are cut from several rows of the data
     auto_class: ClassVar[str]  # transformers' AutoModelFor... class
     peft_type: ClassVar[str]  # PEFT's task type
     known_metrics: ClassVar[tuple[str, ...]]

@@ -12,7 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from adalora.config.mistakes import check_arguments
+from adalora.config.mistakes import PARTS, check_arguments
+from adalora.config.other_tools import HERE
 from adalora.errors import UserError
 from adalora.sweep.cells import compose
 from tests.programs import ROOT, error_of, run
@@ -26,19 +27,37 @@ def fails(*overrides, **how):
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("task=rtee", "task=rtee doesn't exist: allowed are rte, "),
-        ("method=adalroa", "method=adalroa doesn't exist: allowed are adalora, "),
-        ("hydra/launcher=slrum", "hydra/launcher=slrum doesn't exist: allowed are slurm, "),
-        ("budget=0.4M", "budget=0.4M doesn't exist: allowed are 0."),
-        ("training.batchsize=3", "there is no option training.batchsize: training has batch_size, "),
-        ("+training.lrr=3", "there is no option training.lrr: training has "),
-        ("sede=3", "there is no option sede: the configuration has seed, "),
         (
-            "training.batch_size=many",
-            "training.batch_size: value 'many' of type 'str' could not be converted to Integer",
+            "task=rtee",
+            "task=rtee doesn't exist: did you mean rte? python train.py --help lists all, and docs/own_data.md",
         ),
+        ("task=imdb", "task=imdb doesn't exist: python train.py --help lists all, and docs/own_data.md"),
+        ("model=llama", "model=llama doesn't exist: did you mean llama32_1b or llama32_3b? python train.py --help"),
+        ("method=adalroa", "method=adalroa doesn't exist: did you mean adalora? "),
+        ("hydra/launcher=slrum", "hydra/launcher=slrum doesn't exist: allowed are slurm, "),
+        ("budget=0.4M", "budget=0.4M doesn't exist: did you mean 0."),
+        ("training.batchsize=3", "there is no option training.batchsize: did you mean training.batch_size or "),
+        ("+training.lrr=3", "there is no option training.lrr: did you mean training.lr? conf/config.yaml explains all"),
+        ("trainig.lr=3", "there is no option trainig: did you mean training or "),
+        ("sede=3", "there is no option sede: did you mean seed? conf/config.yaml"),
+        ("method.alpa=3", "did you mean method.alpha? python train.py method=NAME --help"),
+        ("task.colour=3", "there is no option task.colour: conf/task/ explains all"),
+        ("epochs=3", "there is no option epochs: did you mean training.epochs?"),
+        ("learning_rate=1e-3", "there is no option learning_rate: here it is training.lr"),
+        ("training.warmup_ratio=0.1", "there is no option training.warmup_ratio: here it is training.warmup_steps, a"),
+        (
+            "lora_r=8",
+            "there is no option lora_r: here it is method.rank (AdaLoRA: method.target_rank), or better a budget",
+        ),
+        ("training.batch_size=many", "training.batch_size=many: a whole number is needed"),
+        ("training.lr=abc", "training.lr=abc: a number is needed"),
+        ("training.max_steps=1.5", "training.max_steps=1.5: a whole number (or null) is needed"),
+        ("task.rows.train=a", "task.rows.train=a: a whole number is needed"),
+        ("fast=maybe", "fast=maybe: true or false is needed"),
+        ("method.modules=query", "method.modules=query: a list such as [a,b] (or null) is needed"),
+        ("training=3", "training=3: one of its options, training.NAME=VALUE, is needed"),
         ("a b", "overrides are key=value"),
-        ("budget=0.3", "budget=0.3 doesn't exist: allowed are 0.3M, "),
+        ("budget=0.3", "budget=0.3 doesn't exist: did you mean 0.3M or "),
         ("hydra/launcher=mine", "hydra/launcher=mine doesn't exist: allowed are "),
         ("~training", "training has no value: give one, or leave ~training out"),
     ],
@@ -50,7 +69,7 @@ def test_an_unknown_option_names_the_nearest_first(override, message):
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("budget=null", "budget=null doesn't exist: allowed are "),
+        ("budget=null", "budget=null doesn't exist: "),
         ("task.labels=null", "a regression, which has no "),
         ("model.hub=null", "model.hub, model.package and model.path are all null"),
         ("method.target_rank=nan", "method.target_rank=nan: must be a finite number"),
@@ -71,6 +90,14 @@ def rows(folder, split, **columns):
     pq.write_table(
         pa.table({name: values for name, values in table.items() if values is not None}), folder / f"{split}.parquet"
     )
+
+
+def test_what_other_tools_call_an_option_is_none_of_ours_and_ours_exists(compose):
+    """So each name is pointed to an option that can be given."""
+    for name, ours in HERE.items():
+        assert all(name not in options for options in PARTS.values()), name
+        for key in re.findall(r"\b(?:training|method|task|model|wandb)\.(\w+)", ours):
+            assert any(key in options for options in PARTS.values()), ours
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,7 @@ TOKENIZER = (
 )  # fmt: skip
 SAFE = ("model.safetensors", "model-*-of-*.safetensors", "model.safetensors.index.json")
 PICKLED = ("pytorch_model.bin", "pytorch_model-*-of-*.bin", "pytorch_model.bin.index.json")
+LABELS = ("num_labels", "id2label", "label2id")  # transformers prints a line if they disagree
 CONFIG = ("config.json", "generation_config.json")
 NEEDS: Needs = {"config.json": [CONFIG], "tokenizer": [TOKENIZER], "weights": [SAFE, PICKLED]}
 Width: TypeAlias = Annotated[int, Field(ge=1, le=2**20)]
@@ -65,8 +66,13 @@ class Weights:
 
 
 def read_values(types: Sequence[str], title: str, folder: Path) -> dict[str, Any]:
-    """Read config.json. Raises `UserError` if it is missing or damaged, or of a type that `title` isn't."""
+    """Read config.json, without the labels of another task.
+
+    Raises:
+        UserError: it is missing or damaged, or of a type that `title` isn't.
+    """
     values = read_dict(folder / "config.json", Architecture, REMEDY)
+    values = {key: value for key, value in values.items() if key not in LABELS}
     if values["model_type"] not in types:
         needs = " or ".join(types)
         raise UserError(f"{folder / 'config.json'} has model_type {values['model_type']}, {title} needs {needs}")

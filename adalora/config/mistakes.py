@@ -1,19 +1,22 @@
 """Explain command-line mistakes in one line: what is wrong, and what is allowed, nearest first."""
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import fields, is_dataclass
+from types import NoneType
+from typing import Any, get_args, get_origin, get_type_hints
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException
 from omegaconf import OmegaConf
-from omegaconf.errors import ConfigKeyError, InterpolationResolutionError, OmegaConfBaseException
+from omegaconf.errors import ConfigKeyError, InterpolationResolutionError, OmegaConfBaseException, ValidationError
 
 from adalora.config import schema
+from adalora.config.other_tools import HERE
 from adalora.config.usage import names
 from adalora.errors import UserError
 from adalora.methods.discovery import METHODS
-from adalora.options import nearest
+from adalora.options import instead, written
 from adalora.paths import CONF
 from tasks.discovery import TASKS
 
@@ -37,6 +40,33 @@ WITH_VALUE = (
 )  # fmt: skip
 """Hydra's flags that the next argument belongs to."""
 
+LISTED = {
+    "task": "python train.py --help lists all, and docs/own_data.md is about data of your own",
+    "model": "python train.py --help lists all, and docs/own_model.md is about any other",
+    "method": "python train.py --help lists all, and docs/extending.md is about one of your own",
+    "budget": "python train.py --help lists all, and budget=custom budget.params=250_000 is any number",
+}
+"""Where all choices of a group are."""
+
+PARTS = {
+    "training": [field.name for field in fields(schema.Training)],
+    "task": sorted({field.name for kind in TASKS.values() for field in fields(kind)}),
+    "method": sorted({field.name for kind in METHODS.values() for field in fields(kind)}),
+    "model": [field.name for field in fields(schema.Model)],
+    "wandb": [field.name for field in fields(schema.WandbOptions)],
+}
+"""The options by section, of all tasks and methods."""
+
+KINDS: dict[Any, str] = {
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    str: "a text",
+    list: "a list such as [a,b]",
+    dict: "a mapping such as {a: 1}",
+    NoneType: "null",
+}
+
 
 def check_arguments(arguments: Sequence[str]) -> None:
     """Reject what Hydra only prints a traceback for: a number or null as a group's choice (`budget=0.3`), and
@@ -55,7 +85,7 @@ def check_arguments(arguments: Sequence[str]) -> None:
         group, given, values = argument.partition("=")
         for value in values.split(","):
             if group and given and (CONF / group).is_dir() and no_name(value):
-                raise UserError(f"{group}={value} doesn't exist: allowed are {nearest(value, names(group))}")
+                raise UserError(f"{no_choice(group, value, names(group))}")
 
 
 def check_override(argument: str, sweeping: bool) -> None:
@@ -101,17 +131,53 @@ def explain(error: Exception) -> str:
             if group == "hydra/launcher" and wrong == part:
                 return f"hydra/launcher={launcher} needs {package}: install it with pip install -e '.[launchers]'"
         if options := [name for name in error.options or () if not name.startswith("_")]:
-            return f"{group}={wrong} doesn't exist: allowed are {nearest(wrong, options)}"
+            return no_choice(group, wrong, options)
     cause = error.__cause__
     if isinstance(error, ConfigCompositionException) and isinstance(cause, OmegaConfBaseException):
         key = cause.full_key or "?"
-        reason = str(cause).splitlines()[0]
         kind = cause.object_type.__name__ if cause.object_type is not None else ""
         if isinstance(cause, ConfigKeyError | AttributeError) and kind in TYPES:
-            parent, _, wrong = key.rpartition(".")
-            return f"there is no option {key}: {parent or 'the configuration'} has {nearest(wrong, TYPES[kind])}"
+            return no_option(key, TYPES[kind])
+        if isinstance(cause, ValidationError) and (needed := needed_by(cause)):
+            value = written(getattr(cause, "value", None))
+            return f"{key}={value}: {needed} is needed"
+        reason = str(cause).splitlines()[0]
         return f"{key}: {reason[0].lower()}{reason[1:]} (conf/ shows the type of every option)"
     return " ".join(str(error).split())
+
+
+def no_choice(group: str, wrong: str, known: Iterable[str]) -> str:
+    """What to say about a choice that a group doesn't have."""
+    listed = LISTED.get(group, "python train.py --help lists all")
+    return f"{group}={wrong} doesn't exist: {instead(wrong, known, listed)}"
+
+
+def no_option(key: str, known: Iterable[str]) -> str:
+    """What to say about an option that doesn't exist: where there is one of this name, its name here if it is another
+    tool's, or names like it."""
+    section, _, wrong = key.rpartition(".")
+    there_is = f"there is no option {key}"
+    if elsewhere := [f"{part}.{wrong}" for part, options in PARTS.items() if wrong in options and part != section]:
+        return f"{there_is}: did you mean {' or '.join(elsewhere)}?"
+    if wrong in HERE:
+        return f"{there_is}: here it is {HERE[wrong]}"
+    place = f"conf/{section}/" if (CONF / section).is_dir() and section else "conf/config.yaml"
+    help_of = "python train.py method=NAME --help" if section == "method" else place
+    return f"{there_is}: {instead(wrong, known, f'{help_of} explains all', f'{section}.' if section else '')}"
+
+
+def needed_by(error: ValidationError) -> str | None:
+    """What kind of value an option takes; None if that isn't known."""
+    if is_dataclass(error.object_type):
+        hint = get_type_hints(error.object_type).get(str(error.key))
+    else:
+        hint = (*get_args(error.ref_type), None, None)[1]  # a dictionary's values
+    parts = [hint] if get_origin(hint) in KINDS else get_args(hint) or [hint]  # of `int | None` both
+    kinds = [KINDS[kind] for part in parts if (kind := get_origin(part) or part) in KINDS]
+    if is_dataclass(hint):
+        return f"one of its options, {error.key}.NAME=VALUE,"
+    null = " (or null)" if "null" in kinds else ""
+    return f"{' or '.join(kind for kind in kinds if kind != 'null')}{null}" if kinds else None
 
 
 def explain_unresolved(error: OmegaConfBaseException) -> str:

@@ -28,7 +28,7 @@ from adalora.config.schema import TRAINING_LENGTHS, Config, Training
 from adalora.errors import UserError
 from adalora.methods.discovery import METHODS
 from adalora.methods.options import MethodConfig
-from adalora.options import nearest, require
+from adalora.options import instead, require
 from adalora.paths import CONF
 
 RECIPES, TABLES, BUDGETS = CONF / "recipe", CONF / "recipe/tables", CONF / "budget"
@@ -167,7 +167,7 @@ def stated(value: Any, block: Block) -> Stated:
 def node(row: Row, source: str, method: str | None) -> dict[str, Any]:
     """Convert a row to a config, with its source at `recipe.<source>`. Raises `UserError`."""
     if method is not None and method not in METHODS:
-        raise UserError(f"conf/recipe/tables: no method is called '{method}', allowed are {nearest(method, METHODS)}")
+        raise UserError(f"conf/recipe/tables: no method is called '{method}': {instead(method, METHODS, '')}")
     config = MethodConfig if method is None else METHODS[method]
     options = [option.name for option in fields(config)]
     lengths: dict[str, int] = {}
@@ -181,10 +181,8 @@ def node(row: Row, source: str, method: str | None) -> dict[str, Any]:
             continue
         value, published[f"{group}.{column}"] = entry
         if group == "method" and column not in options:
-            allowed = nearest(column, [*OPTION_GROUPS, *options])
-            raise UserError(
-                f"conf/recipe/tables: {column} isn't an option of {method or 'all methods'}, allowed are {allowed}"
-            )
+            other = instead(column, [*OPTION_GROUPS, *options], "adalora/methods has all")
+            raise UserError(f"conf/recipe/tables: {column} isn't an option of {method or 'all methods'}: {other}")
         if column in (*TRAINING_LENGTHS, *config.lengths):
             lengths[column] = value
         else:

@@ -13,7 +13,7 @@ from adalora.options import (
     between,
     check_options,
     folder_name,
-    nearest,
+    instead,
     not_negative,
     one_of,
     option,
@@ -168,7 +168,7 @@ class Config:
         )
         allowed = (*TRAINING_LENGTHS, *self.method.lengths)
         for key, value in self.recipe.lengths.items():
-            require(key in allowed, f"recipe.lengths.{key}: method={name} has {nearest(key, allowed)}")
+            require(key in allowed, f"recipe.lengths.{key}: {instead(key, allowed, '')}")
             require(value >= 0, f"recipe.lengths.{key}={value}: must not be negative")
 
     @property

@@ -7,7 +7,7 @@ from dataclasses import MISSING, Field, fields
 from typing import Any
 
 from adalora.methods.discovery import METHODS
-from adalora.options import nearest, require, written
+from adalora.options import instead, require, written
 from adalora.paths import CONF
 
 GROUPS = {
@@ -52,7 +52,8 @@ def usage(arguments: Iterable[str] = ()) -> str:
 
 def method_usage(name: str, width: int) -> str:
     """List the options of a method with their defaults. Raises `UserError`."""
-    require(name in METHODS, f"method={name} doesn't exist: allowed are {nearest(name, METHODS)}")
+    listed = "python train.py --help lists all"
+    require(name in METHODS, f"method={name} doesn't exist: {instead(name, METHODS, listed)}")
     config = METHODS[name]
     options = [each for each in fields(config) if each.name != "name"]
     starts = [f"  method.{each.name}={written(default_of(each))}" for each in options]

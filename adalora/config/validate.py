@@ -9,7 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from adalora.config.backbone import settle
-from adalora.config.mistakes import explain_unresolved
+from adalora.config.mistakes import explain_unresolved, no_option
 from adalora.config.schema import Config
 from adalora.errors import UserError
 
@@ -58,6 +58,5 @@ def refuse_unknown(node: object, path: str) -> None:
     known = {field.name for field in fields(node)}
     for name, value in vars(node).items():
         if name not in known:
-            place = path.rstrip(".") or "the configuration"
-            raise UserError(f"there is no option {path}{name}: {place} has {', '.join(sorted(known))}")
+            raise UserError(no_option(f"{path}{name}", known))
         refuse_unknown(value, f"{path}{name}.")

@@ -57,7 +57,6 @@ def fresh_linear(d_in: int, d_out: int, like: Tensor, std: float) -> nn.Linear:
 class BottleneckMethod(Method[BottleneckConfig]):
     """A bottleneck of the same width after every target."""
 
-    increments = False  # non-linear: see UNMERGEABLE
     block: ClassVar[type[BottleneckBlock]]  # in DeBERTa: replaces `....output` for the target `....output.dense`
     in_bart: ClassVar[type[nn.Module]]  # in BART: replaces the module ...
     at_norm: ClassVar[bool] = False  # ... or the LayerNorm after it

@@ -12,6 +12,7 @@ from adalora.backbones.options import DECODERS
 from adalora.backbones.outline import Outline
 from adalora.config.schema import PlannedTraining, Resolved
 from adalora.errors import UserError
+from adalora.wording import memory
 from tasks.causal.options import LOGITS
 
 # Share of the memory that an estimate may use (ours); libraries and fragmentation need the rest. On a CPU a step
@@ -74,15 +75,15 @@ def fit_batches(
     if micro == "auto":
         if fits is None:
             raise UserError(
-                f"a step of one row needs about {needs(1) / GIB:.3g} GiB, but {here.name} has {here.memory / GIB:.3g}: "
+                f"a step of one row needs about {memory(needs(1))}, but {here.name} has {memory(here.memory)}: "
                 "set training.activation_checkpointing=true, lower task.max_length, or give training.micro_batches"
             )
         micro = fits
-        notes.append(f"training.micro_batches=auto: {micro}, for about {needs(rows(micro)) / GIB:.2g} GiB a pass")
+        notes.append(f"training.micro_batches=auto: {micro}, for about {memory(needs(rows(micro)))} a pass")
     elif (need := needs(rows(micro))) > usable:
         remedy = f"training.micro_batches={fits} (or auto)" if fits else "training.activation_checkpointing=true"
-        have = f"{here.name} has {here.memory / GIB:.3g}"
-        notes.append(f"a step may need {need / GIB:.3g} GiB, {have}: set {remedy} if it runs out")
+        have = f"{here.name} has {memory(here.memory)}"
+        notes.append(f"a step may need {memory(need)}, {have}: set {remedy} if it runs out")
 
     evaluated = training.eval_batch_size
     sizes = [2**n for n in range(LARGEST.bit_length())]

@@ -18,6 +18,7 @@ from adalora.options import require
 from adalora.planning.budget import Choice, Solution, solve
 from adalora.planning.identity import steps_of
 from adalora.planning.memory import Machine, evaluation_memory, fit_batches, machine, training_memory
+from adalora.wording import memory
 
 if TYPE_CHECKING:
     from adalora.methods.init_from import InitialAdapter
@@ -26,7 +27,7 @@ LOGS = 5e6  # bytes for a run's logs, wandb's offline files and figures (ours, a
 LARGEST_STEP = 2**40  # bytes; no device has more (ours)
 CARD_ONLY = (
     "scripts.export can make neither a PEFT adapter nor a merged model of this run, as its query adapter skips "
-    "positions (D-posq); with model.pos_query_base_only=false it can"
+    "positions (docs/deviations.md: D-posq); with model.pos_query_base_only=false it can"
 )
 
 
@@ -122,7 +123,7 @@ def resolve(options: Config, facts: Facts) -> Plan:
     if cost.memory > LARGEST_STEP:
         raise UserError(
             f"a step of {config.training.batch_size} rows of {cost.tokens} tokens needs about "
-            f"{cost.memory / 2**40:.2g} TiB: raise training.micro_batches, or lower task.max_length"
+            f"{memory(cost.memory)}: raise training.micro_batches, or lower task.max_length"
         )
     notes = [] if facts.initial is None else [facts.initial.describe()]
     if scaled:

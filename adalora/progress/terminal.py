@@ -18,6 +18,7 @@ from adalora.planning.plan import Plan
 from adalora.planning.speed import Speed
 from adalora.progress.heatmap import rank_table
 from adalora.progress.tracking import destination
+from adalora.wording import amount, counted, duration, memory, operations
 
 console = Console(highlight=False, markup=False)  # paths and titles may contain brackets
 if not console.is_terminal:
@@ -52,10 +53,11 @@ def show_plan(plan: Plan, weights: str, speeds: Mapping[str, Speed] | None = Non
     name = ", ".join(filter(None, [config.method.name, config.method.basis]))
     table.add_row("method", f"{name}: {method.describe()}")
     if deviation is not None:
+        off = f" ({deviation:+.1%})" if abs(deviation) >= 0.0005 else ""
         table.add_row(
             "budget",
-            f"{config.budget.name} = {params:,} adapter parameters; {counts.kept:,} at the end "
-            f"({deviation:+.1%}), {CHOICES[plan.solution.choice]}",
+            f"{config.budget.name} = {params:,} adapter parameters; {counts.kept:,} at the end{off}, "
+            f"{CHOICES[plan.solution.choice]}",
         )
     others = [f"{counts.head:,} head"]
     if counts.modules:
@@ -63,37 +65,46 @@ def show_plan(plan: Plan, weights: str, speeds: Mapping[str, Speed] | None = Non
     table.add_row(
         "trained", f"{counts.peak:,} adapter (peak) + {' + '.join(others)} (not in the budget) = {counts.total:,}"
     )
+    every = config.training.eval_steps
+    evaluated = "after the last step" if every >= plan.total_steps else f"every {counted(every, 'step')} and at the end"
     training, epochs = config.training, plan.total_steps / plan.steps_per_epoch
     table.add_row(
         "training",
-        f"{plan.total_steps:,} steps of {training.batch_size} rows "
-        f"({epochs:.4g} {'epoch' if epochs == 1 else 'epochs'}), lr {training.lr:g}, "
-        f"{training.schedule}, warm-up {training.warmup_steps:,} steps, weight decay {training.weight_decay:g}, "
-        f"evaluation every {training.eval_steps:,} steps, {config.precision}, seed {config.seed}",
+        f"{counted(plan.total_steps, 'step')} of {counted(training.batch_size, 'row')} "
+        f"({amount(epochs, 3)} {'epoch' if epochs == 1 else 'epochs'}), lr {training.lr:g}, "
+        f"{training.schedule}, warm-up {counted(training.warmup_steps, 'step')}, "
+        f"weight decay {training.weight_decay:g}, evaluation {evaluated}, {config.precision}, seed {config.seed}",
     )
     if phases := method.phases(plan.shapes, plan.total_steps):
         table.add_row("phases", phases)
     recipe = config.recipe
     own, shared = recipe.values.get("source", {}), recipe.values.get("protocol", {})
-    table.add_row("recipe", recipe.name)
-    for line in (
-        *stated("method", own, recipe.source),
-        *stated("training", {key: shared[key] for key in shared.keys() - own.keys()}, recipe.protocol),
-    ):
-        table.add_row("", line)
+    if recipe.source is None and recipe.protocol is None:
+        table.add_row("recipe", f"{recipe.name} has nothing for this model, task and method: the suite's defaults")
+    else:
+        table.add_row("recipe", recipe.name)
+        for line in (
+            *stated("method", own, recipe.source),
+            *stated("training", {key: shared[key] for key in shared.keys() - own.keys()}, recipe.protocol),
+        ):
+            table.add_row("", line)
     if plan.departures:
         parts = [f"{key}={written(now)} (recipe: {written(value)})" for key, (value, now) in plan.departures.items()]
         table.add_row("differs", ", ".join(parts))
     cost = plan.cost
     table.add_row(
         "cost",
-        f"about {cost.flops / 1e12:.2g} TFLOP a step at the mean length of {cost.mean_tokens:.0f} tokens, "
-        f"{cost.flops * plan.total_steps / 1e15:.2g} PFLOP in total",
+        f"about {operations(cost.flops)} a step at the mean length of {cost.mean_tokens:.0f} tokens, "
+        f"{operations(cost.flops * plan.total_steps)} in total",
     )
     if speeds:
         times = [f"{duration(each.seconds * plan.total_steps)} {name} ({each.basis})" for name, each in speeds.items()]
         table.add_row("time", f"about {', '.join(times)}; without evaluations")
-    table.add_row("memory", f"about {cost.memory / 2**30:.2g} GiB at most, with {cost.tokens} tokens in every row")
+    table.add_row(
+        "memory",
+        f"about {memory(cost.memory)} of tensors at most, with {cost.tokens} tokens in every row; libraries and data "
+        "come on top",
+    )
     table.add_row("logging", destination(config))
     for note in plan.notes:
         table.add_row("note", note)
@@ -132,7 +143,9 @@ def show_result(result: Mapping[str, Any], config: Config | Resolved, folder: Pa
     facts.add_row("data", f"{result['task']['origin']}: {rows}{subset}")
     if not result["model"]["comparable"]:
         facts.add_row("note", f"{result['model']['title']}: the paper's numbers don't apply")
-    facts.add_row("time", f"{result['seconds']:.0f} s, peak memory {result['peak_memory_mb']:,} MiB")
+    whose = "the process" if result["hardware"]["device"] == "cpu" else "tensors on the GPU"
+    peak = memory(result["peak_memory_mb"] * 2**20)
+    facts.add_row("time", f"{duration(result['seconds'])}; peak memory {peak}, of {whose}")
     title = Text(f"\n{config.method.name} on {config.task.title}, {result['model']['title']}", style="bold")
     parts: list[Any] = [title, table, facts, ""]
     if len(set(result["ranks"].values())) > 1:
@@ -164,15 +177,3 @@ def following(overrides: Sequence[str], method: str) -> list[str]:
 def started_as(script: str) -> str:
     """How train.py was started, so that a command runs where it is printed."""
     return f"python {shlex.quote(script) if Path(script).name == 'train.py' else 'train.py'}"
-
-
-def duration(seconds: float) -> str:
-    """Format a duration: 45 s, 12 min, 3:20 h, 12 d."""
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    if minutes < 100:
-        return f"{minutes} min"
-    if minutes < 48 * 60:
-        return f"{minutes // 60}:{minutes % 60:02} h"
-    return f"{minutes / 1440:,.1f} d"

@@ -9,7 +9,6 @@ import pandas as pd
 import yaml
 
 from adalora.errors import UserError
-from adalora.options import nearest
 from adalora.records.published import decimals
 from adalora.records.variant import Variant, describe, variant
 from adalora.reporting.columns import title_of
@@ -66,7 +65,7 @@ def selection(text: str, methods: set[str]) -> Selection:
         return Selection(text, method, variant(given))
     if re.fullmatch(r"[0-9a-f]{7,40}(-dirty)?", text):
         return Selection(text, commit=text)
-    allowed = nearest(method, methods)
+    allowed = ", ".join(methods)
     raise UserError(f"{text!r}: give a method ({allowed}), with options of its variant, or a commit's first 7 digits")
 
 

@@ -4,10 +4,10 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 
 from adalora.planning.speed import SHARE, gpu_here, rate
-from adalora.progress.terminal import duration
 from adalora.sweep.cells import Cell
 from adalora.sweep.estimate import Estimate
 from adalora.sweep.status import CellStatus
+from adalora.wording import duration
 
 
 def listing(
@@ -24,7 +24,7 @@ def listing(
         estimate: from `estimator`.
         left: lines about what isn't among the cells.
     """
-    lines = [f"{'status':<11} {'time':>8}   {'budget':>7} {'kept':>11}   command"]
+    lines = [f"{'status':<11} {'time':>9}   {'budget':>7} {'kept':>11}   command"]
     seconds: dict[str, float] = defaultdict(float)  # of cells that aren't done, by table
     flops: dict[str, float] = defaultdict(float)
     steps: Counter[str] = Counter()
@@ -34,7 +34,7 @@ def listing(
         status, cost = statuses[cell.id], estimate(cell)
         names.setdefault(cell.table, Counter())[status.name] += 1
         if isinstance(cost, str):
-            lines.append(f"{status.name:<11} {'-':>8}   {'-':>7} {'-':>11}   {cell.command}   can't run: {cost}")
+            lines.append(f"{status.name:<11} {'-':>9}   {'-':>7} {'-':>11}   {cell.command}   can't run: {cost}")
             continue
         estimates.append(cost)
         setting = cost.plan.solution
@@ -45,7 +45,7 @@ def listing(
         remark = "; ".join(filter(None, [status.reason, status.remark]))
         rough = "" if cost.basis == "runs" else "~"
         lines.append(
-            f"{status.name:<11} {duration(cost.seconds):>8}{rough:<2} {setting.budget:>7} "
+            f"{status.name:<11} {duration(cost.seconds):>9}{rough:<2} {setting.budget:>7} "
             f"{setting.counts.kept:>11,}   {cell.command}" + (f"   ({remark})" if remark else "")
         )
     lines.append("")

@@ -16,9 +16,10 @@ from adalora.errors import UserError
 from adalora.files.lock import held
 from adalora.files.reading import Damaged, read_json
 from adalora.files.writing import write_json
-from adalora.progress.terminal import console, duration
+from adalora.progress.terminal import console
 from adalora.sweep.slurm import SWEEPS
 from adalora.sweep.status import WAITING, CellStatus, Content, StatusName, last_step, statuses
+from adalora.wording import duration
 
 EVERY = 2.0  # seconds between reads of the run folders
 PLAIN_EVERY = 60.0  # seconds between summaries without a terminal

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from adalora.errors import UserError
 from adalora.files.lock import locked
-from adalora.progress.terminal import console, duration
+from adalora.progress.terminal import console
 from adalora.sweep.cells import Cell
 from adalora.sweep.check import check_disk, contents
 from adalora.sweep.estimate import Estimate, estimator
@@ -18,6 +18,7 @@ from adalora.sweep.local import Outcome, run_cells
 from adalora.sweep.records import Recorder
 from adalora.sweep.slurm import SWEEPS, Slurm, follow, submit
 from adalora.sweep.status import statuses
+from adalora.wording import duration
 
 Written = tuple[list[Path], list[str]]  # files, and warnings
 

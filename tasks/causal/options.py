@@ -65,6 +65,7 @@ class CausalTask(DecoderTask):
     """Text: trains on packed blocks of `max_length` tokens, and scores every article alone."""
 
     type: ClassVar[str] = "causal"
+    packs: ClassVar[bool] = True
     known_metrics: ClassVar[tuple[str, ...]] = ("bits_per_byte",)
     scored: ClassVar[tuple[str, ...]] = (*DecoderTask.scored, "eval_length", "eval_stride", "unique")
     tokenised: ClassVar[tuple[str, ...]] = (*Task.tokenised, "eval_length", "eval_stride")

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from adalora.backbones.load import architecture
 from adalora.backbones.outline import outline_of
 from adalora.config.backbone import source_name
 from adalora.errors import UserError
@@ -159,3 +160,13 @@ def test_weights_in_bf16_need_precision_bf16(compose):
     with pytest.raises(UserError, match=r"model\.dtype=bf16 is for decoders"):
         compose("task=rte", "model.dtype=bf16", "precision=bf16")
     assert compose("model=smollm2", "model.dtype=bf16", "precision=bf16").model.dtype == "bf16"
+
+
+def test_another_task_s_labels_in_a_folder_print_nothing(compose, folder, caplog):
+    """A fine-tuned classifier's config.json may have labels that don't fit `num_labels`."""
+    labels = {"num_labels": 2, "id2label": {str(i): "abc"[i] for i in range(3)}, "label2id": {"a": 0, "b": 1, "c": 2}}
+    there = folder("tuned", num_hidden_layers=2, **labels)
+    with caplog.at_level("WARNING", "transformers"):
+        config = compose("task=rte", f"model.path={there}")
+        assert architecture(config.backbone, 4, there).num_labels == 4
+    assert caplog.messages == []

@@ -221,9 +221,9 @@ def test_a_protocol_sets_its_lengths_together(compose, model, task):
 @pytest.mark.parametrize(
     "text, message",
     [
-        ("- method: lora\n  rows: {rte: {alfa: 1}}", "alfa isn't an option of lora, allowed are alpha"),
+        ("- method: lora\n  rows: {rte: {alfa: 1}}", "alfa isn't an option of lora: did you mean alpha"),
         ("- rows: {rte: {alpha: 1}}", "alpha isn't an option of all methods"),
-        ("- method: loro\n  rows: {rte: {alpha: 1}}", "no method is called 'loro', allowed are lora, "),
+        ("- method: loro\n  rows: {rte: {alpha: 1}}", "no method is called 'loro': did you mean lora or "),
         ("- method: lora\n  row: {rte: {alpha: 1}}", "paper-deberta_v3_base.yaml can't be read: .*'row'"),
         ("- {method: [", "paper-deberta_v3_base.yaml can't be read: "),
         ("- method: lora\n  rows: {rte: }", "paper-deberta_v3_base.yaml can't be read: rows must be {task: "),

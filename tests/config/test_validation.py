@@ -32,7 +32,7 @@ from adalora.methods.lora.options import LoRAConfig
         ),
         (
             "+recipe.lengths.interval=5",
-            r"recipe\.lengths\.interval: method=adalora has mask_interval, ",
+            r"recipe\.lengths\.interval: allowed are mask_interval, ",
         ),
         ("training.eval_steps=0", r"training\.eval_steps=0: must be positive and finite, or null"),
         ("training.lr=0", r"training\.lr=0.*: must be positive"),

@@ -92,8 +92,8 @@ ROWS = {  # by its options on the command line
 }
 CONFIGS = {name: row.config for name, row in ROWS.items() if row.config is not None}
 RUNS = {name: row for name, row in ROWS.items() if row.learns is not None}
-LINEAR = [name for name, config in CONFIGS.items() if isinstance(config, PlacedConfig)]
 BOTTLENECK = [name for name in CONFIGS if ROWS[name].no_merged == NON_LINEAR]
+LINEAR = [name for name, each in CONFIGS.items() if isinstance(each, PlacedConfig) and name not in BOTTLENECK]
 
 
 def mostly_slow(names: Iterable[str], *keep: str) -> list[Any]:

@@ -181,8 +181,8 @@ def test_ours_and_peft_s_adalora_prune_alike_step_by_step(tiny_model, compose):
 @pytest.mark.parametrize(
     "overrides, message",
     [
-        (["method.type=PROMPT_TUNING"], r"type=PROMPT_TUNING: not a PEFT tuner of linear layers, allowed are .*LORA"),
-        (["method.type=LORRA"], r"allowed are LORA, "),
+        (["method.type=PROMPT_TUNING"], r"type=PROMPT_TUNING: not a PEFT tuner of linear layers: .*all are .*LORA"),
+        (["method.type=LORRA"], r"did you mean LORA or "),
         (["method.config.rank=4"], r"there is no option method\.config\.rank: LORA has r"),
         (["method.config.r=four"], r"method\.config\.r=four: should be a valid integer"),
         (["method.config.r=4.5"], r"method\.config\.r=4\.5: should be a valid integer"),

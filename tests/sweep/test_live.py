@@ -7,7 +7,6 @@ import pytest
 from rich.console import Console
 
 from adalora.errors import UserError
-from adalora.progress.terminal import duration
 from adalora.sweep import live
 from adalora.sweep.live import View, Watched, WatchedCell, newest
 from adalora.sweep.status import Content
@@ -116,8 +115,3 @@ def test_the_newest_sweep_is_found_and_a_damaged_one_passed_over(root):
     folder, found = newest(root)
     assert folder.name == "2026-01-02"
     assert found == watched(root)
-
-
-def test_durations_have_the_unit_that_matters():
-    found = [duration(seconds) for seconds in (0, 99, 720, 12000, 86400 * 12)]
-    assert found == ["0 s", "99 s", "12 min", "3:20 h", "12.0 d"]

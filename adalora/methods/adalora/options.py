@@ -121,8 +121,8 @@ class AdaLoRAConfig(PlacedConfig):
         n, final = len(shapes), given(self, "final_steps")
         often = "step" if self.mask_interval == 1 else f"{self.mask_interval} steps"
         return (
-            f"total rank {given(self, 'init_rank') * n} until step {self.initial_steps}, pruned every {often} "
-            f"until {total_steps - final:,}, {self.final_budget(n)} until {total_steps:,}"
+            f"total rank {given(self, 'init_rank') * n:,} until step {self.initial_steps:,}, pruned every {often} "
+            f"until {total_steps - final:,}, {self.final_budget(n):,} until {total_steps:,}"
         )
 
     def initial_adapter(self) -> SavedAdapter | None:

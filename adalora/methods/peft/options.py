@@ -12,7 +12,7 @@ from typing import Any, Self, get_type_hints
 from adalora.errors import UserError
 from adalora.methods.options import Count, PlacedConfig, Shapes
 from adalora.methods.peft.tuners import INITIAL, OURS, TUNERS, config_class, mismatch, tuner_config
-from adalora.options import nearest, option, require
+from adalora.options import instead, option, require
 
 
 @dataclass
@@ -29,16 +29,18 @@ class PEFTConfig(PlacedConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.type = self.type.upper()
+        self.type, every = self.type.upper(), ", ".join(TUNERS)
         require(
             self.type in TUNERS,
-            f"method.type={self.type}: not a PEFT tuner of linear layers, allowed are {nearest(self.type, TUNERS)}",
+            f"method.type={self.type}: not a PEFT tuner of linear layers: "
+            f"{instead(self.type, TUNERS, f'all are {every}')}",
         )
         hints = get_type_hints(config_class(self.type))
         known = [name for name in hints if name not in OURS]
+        listed = f"{self.type} has {', '.join(known)}"
         for name, value in self.config.items():
             require(name not in OURS, f"method.config.{name} is the suite's to set: leave it out")
-            require(name in hints, f"there is no option method.config.{name}: {self.type} has {nearest(name, known)}")
+            require(name in hints, f"there is no option method.config.{name}: {instead(name, known, listed)}")
             require(not (wrong := mismatch(value, hints[name])), f"method.config.{name}={value}: {wrong}")
         initial = self.config.get("init_lora_weights", True)
         require(

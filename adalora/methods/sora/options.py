@@ -114,10 +114,10 @@ class SoRAConfig(PlacedConfig):
     def phases(self, shapes: Shapes, total_steps: int) -> str | None:
         if self.xi is not None or self.target_rank == self.max_rank:
             return None
-        final = self.final_budget(sum(map(sum, shapes.values())))
+        final, last = self.final_budget(sum(map(sum, shapes.values()))), total_steps - given(self, "final_steps")
         return (
-            f"{given(self, 'max_rank') * len(shapes)} gates until step {self.initial_steps}, thresholded every step "
-            f"until {total_steps - given(self, 'final_steps'):,}, {final:,} parameters until {total_steps:,}"
+            f"{given(self, 'max_rank') * len(shapes):,} gates until step {self.initial_steps:,}, "
+            f"thresholded every step until {last:,}, {final:,} parameters until {total_steps:,}"
         )
 
 
