@@ -1,6 +1,7 @@
 """How long a training step takes: on a GPU from `results/bench/devices.yaml`, which says what of it was measured; on
 another device from the speed of matrix products, which is measured on the spot."""
 
+import math
 import re
 import time
 from dataclasses import dataclass
@@ -109,9 +110,8 @@ def gpu_here(device: str, precision: str) -> Gpu | None:
 
 @cache
 def rate(precision: str, device: str) -> float:
-    """Measure the FLOP/s of matrix products on the device, which takes about half a second."""
-    rows, repeats = 2048, 1
-    on_cpu = machine(device).name == CPU
+    """Measure the FLOP/s of matrix products on the device, which takes about 0.2 s."""
+    rows, on_cpu = 2048, machine(device).name == CPU
     a: Any
     b: Any
     if on_cpu and precision in ("fp32", "tf32"):
@@ -124,7 +124,7 @@ def rate(precision: str, device: str) -> float:
         dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision, torch.float32)
         a, b = (torch.randn(n, SIDE, device=place).to(dtype) for n in (rows, SIDE))
 
-    def seconds() -> float:
+    def seconds(repeats: int) -> float:
         started = time.perf_counter()
         for _ in range(repeats):
             a @ b
@@ -132,7 +132,6 @@ def rate(precision: str, device: str) -> float:
             torch.cuda.synchronize()
         return time.perf_counter() - started
 
-    seconds()
-    while (taken := seconds()) <= 0.2:
-        repeats *= 2
-    return repeats * 2 * rows * SIDE * SIDE / taken
+    seconds(1)  # the first is slow
+    repeats = math.ceil(0.1 / seconds(1))
+    return repeats * 2 * rows * SIDE * SIDE / seconds(repeats)
