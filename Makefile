@@ -11,7 +11,7 @@ LAUNCHER ?= workers
 SLURM ?=
 DETACH ?=
 ONLY ?=
-FORMAT ?= table
+FORMAT ?= summary
 ARGS ?=
 RUNS ?= results/runs
 OUT ?=
@@ -47,7 +47,7 @@ make compare A=adalora B=lora   paired differences over all cells that both have
   WORKERS=2                runs at once on this machine, default 1
   LAUNCHER=slurm           every run a SLURM job (docs/clusters.md); DETACH=1 ends when all is submitted
   SLURM="partition=gpu account=mine timeout_min=240"   options of conf/hydra/launcher/slurm.yaml
-  FORMAT=commands          for list: train.py lines and nothing else, for a scheduler of your own
+  FORMAT=table             for list: every cell; commands: train.py lines and nothing else, for a scheduler of your own
   ARGS="model=deberta_minilm training.max_steps=100 data_root=FOLDER"   further options of train.py, for every cell
   RUNS=FOLDER              for watch, tables, report and compare: the run root, default results/runs
   OUT=FOLDER               for tables and report: where to write, default tables beside the run root

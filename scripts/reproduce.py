@@ -1,6 +1,7 @@
 """Run a published table, or a study, from one command:
 
-python -m scripts.reproduce list glue --only "task=rte method=adalora"
+python -m scripts.reproduce list glue
+python -m scripts.reproduce list glue --only "task=rte method=adalora" --format table
 python -m scripts.reproduce list glue --format commands model=deberta_minilm training.max_steps=100
 python -m scripts.reproduce run glue --seeds 1,2,3 --workers 2
 python -m scripts.reproduce run pocket --workers 2
@@ -53,7 +54,7 @@ def find_cells(what: str) -> Wanted:
 
 
 def show_list(args: argparse.Namespace) -> int:
-    """Print every cell."""
+    """Print a summary of the cells, or every cell."""
     asked = find_cells(args.what)
     settings, seeds = select(asked.settings, args.only), args.seeds or asked.seeds
     if args.format == "commands":
@@ -64,12 +65,13 @@ def show_list(args: argparse.Namespace) -> int:
     cells, refused = cells_of(settings, seeds, args.overrides, heavy)
 
     from adalora.sweep.estimate import estimator
-    from adalora.sweep.listing import listing
+    from adalora.sweep.listing import listing, rows_of, summary
     from adalora.sweep.status import statuses
 
     root = Path(cells[0].config.run_root).expanduser()
     found = statuses(root, {cell.id: None for cell in cells}, asked.records)
-    print("\n".join(listing(cells, found, estimator(root), asked.left + refused)))
+    rows, left = rows_of(cells, found, estimator(root)), asked.left + refused
+    print("\n".join(listing(rows, left) if args.format == "table" else summary(rows, left, args.what)))
     return 0
 
 
@@ -160,9 +162,12 @@ def parser() -> Parser:
         allow_abbrev=False,
     )
     verbs = top.add_subparsers(dest="verb", required=True, parser_class=Parser)
-    listed = verbs.add_parser("list", help="every cell: status, size, time, command", allow_abbrev=False)
+    listed = verbs.add_parser("list", help="what there is to run: cells, done, time left", allow_abbrev=False)
     listed.add_argument(
-        "--format", choices=("table", "commands"), default="table", help="commands: train.py lines only"
+        "--format",
+        choices=("summary", "table", "commands"),
+        default="summary",
+        help="summary: a line a task and method; table: a line a cell; commands: train.py lines only",
     )
     listed.set_defaults(act=show_list)
     ran = verbs.add_parser("run", help="run what isn't done, then write the tables", allow_abbrev=False)

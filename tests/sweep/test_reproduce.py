@@ -13,14 +13,24 @@ def reproduce(*args, **environment):
 def test_the_list_needs_neither_weights_nor_data_nor_network(tmp_path):
     only = "task=rte method=adalora,full"
     cold = {"HF_HOME": str(tmp_path / "empty"), "HF_HUB_OFFLINE": "1"}
-    code, output, error = reproduce("list", "glue", "--only", only, "--seeds", "1,2", f"run_root={tmp_path}", **cold)
+    asked = ("list", "glue", "--only", only, "--seeds", "1,2", f"run_root={tmp_path}")
+    code, output, error = reproduce(*asked, "--format", "table", **cold)
     assert (code, error) == (0, "")
     lines = output.splitlines()
     assert sum(line.startswith("missing ") for line in lines) == 6
     (line,) = [line for line in lines if "method=adalora budget=1.2M" in line and "seed=2" in line]
     assert "1,327,680" in line  # 72 modules at mean rank 8, d_in + d_out + 1 a rank
     assert line.endswith(f"python train.py task=rte method=adalora budget=1.2M run_root={tmp_path} seed=2")
-    assert "AdaLoRA-T1: 6 cells (6 missing); 23,400 steps" in output  # 6 x 3,900
+    total = "Table 1 of the AdaLoRA paper: 6 cells (6 missing); 23,400 steps"  # 6 x 3,900
+    assert total in output
+    code, output, error = reproduce(*asked, **cold)
+    assert (code, error) == (0, "")
+    head, full, adalora, *_ = (line.split() for line in output.splitlines())
+    assert head == ["task", "method", "budgets", "cells", "done", "left"]
+    assert full[:5] == ["rte", "full", "any", "2", "0"]
+    assert adalora[:6] == ["rte", "adalora", "0.3M,", "1.2M", "4", "0"]
+    assert total in output
+    assert "(SEEDS=1)" in output
 
 
 def test_commands_are_printed_and_nothing_else():

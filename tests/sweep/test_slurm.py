@@ -65,7 +65,7 @@ def until(true, seconds=120):
 def listed(tiny_run, root):
     """The statuses in `make list`."""
     done = run("scripts.reproduce", "list", *TABLE[2:], "--seeds", "1,2,3", *tiny_run, f"run_root={root}",
-               COLUMNS="300")  # fmt: skip
+               "--format", "table", COLUMNS="300")  # fmt: skip
     assert done.code == 0, done.stderr
     return [line.split()[0] for line in done.stdout.splitlines()[1:7]]
 
