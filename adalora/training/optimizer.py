@@ -11,8 +11,20 @@ from adalora.methods.protocol import Method
 
 
 def build_optimizer(model: nn.Module, method: Method, training: Training) -> AdamW:
-    """AdamW over the trained parameters. Weight decay applies to all but biases and norms (LayerNorm, RMSNorm), so also
-    to low-rank factors and head (released code). Adapters and head have the same learning rate.
+    """AdamW over the trained parameters, in the groups of `groups_of`."""
+    return AdamW(
+        groups_of(model, method, training.lr),
+        lr=training.lr,
+        betas=(training.adam_beta1, training.adam_beta2),
+        eps=training.adam_eps,
+        weight_decay=training.weight_decay,
+        fused=all(p.dtype.is_floating_point for p in model.parameters() if p.requires_grad),
+    )
+
+
+def groups_of(model: nn.Module, method: Method, lr: float) -> list[dict[str, Any]]:
+    """The optimizer's groups. Weight decay applies to all but biases and norms (LayerNorm, RMSNorm), so also to
+    low-rank factors and head (released code). Adapters and head have the same learning rate.
 
     Each group has `peak_lr` and `born`, the step at which its schedule starts.
     """
@@ -31,16 +43,9 @@ def build_optimizer(model: nn.Module, method: Method, training: Training) -> Ada
         *own,
     ]
     for group in groups:
-        group["peak_lr"] = group.get("lr", training.lr)
+        group["peak_lr"] = group.get("lr", lr)
         group.setdefault("born", 0)
-    return AdamW(
-        [group for group in groups if group["params"]],
-        lr=training.lr,
-        betas=(training.adam_beta1, training.adam_beta2),
-        eps=training.adam_eps,
-        weight_decay=training.weight_decay,
-        fused=all(p.dtype.is_floating_point for p in decayed + plain),
-    )
+    return [group for group in groups if group["params"]]
 
 
 def is_norm(module: nn.Module) -> bool:
