@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import nn
 
 from adalora.config.schema import Config
 from adalora.records.studies import read_studies
@@ -57,21 +56,19 @@ def commands(start):
             yield pytest.param(shlex.split(command), id=f"{page}: {command[:60]}")
 
 
-def test_the_own_loop_section_runs_and_prunes():
-    (code,) = re.findall(r"```python\n(.*?)```", TEXTS["docs/start.md"], flags=re.S)
-    assert len([line for line in code.splitlines() if line]) <= 12
+def test_the_loops_for_one_s_own_model_run_and_prune(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    own, trainer = re.findall(r"```python\n(.*?)```", TEXTS["docs/own_model.md"], flags=re.S)
     torch.manual_seed(0)
-    model = nn.Sequential(nn.Linear(8, 16), nn.Tanh(), nn.Linear(16, 8))
-    x = torch.randn(40, 16, 8)
-    names = {
-        "torch": torch,
-        "model": model,
-        "targets": ["0", "2"],
-        "batches": [(batch, batch.flip(-1)) for batch in x],
-        "task_loss": lambda model, batch: nn.functional.mse_loss(model(batch[0]), batch[1]),
-    }
-    exec(code, names)  # noqa: S102
-    assert sum(names["method"].ranks().values()) == 4
+    names = {}
+    exec(own, names)  # noqa: S102
+    assert sum(names["method"].ranks().values()) == 4 * 14
+    exec(own.partition("optimizer =")[0], names)  # noqa: S102
+    names["rows"] = [{"input_ids": row, "labels": row} for row in names["batches"].flatten(0, 1)]
+    exec(trainer, names)  # noqa: S102
+    assert sum(names["method"].ranks().values()) == 4 * 14
+    names["method"].merge(names["model"])
+    assert not any("lora" in name for name, _ in names["model"].named_parameters())
 
 
 def test_the_loop_in_wandb_md_gives_runs_short_names(tmp_path):
