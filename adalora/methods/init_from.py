@@ -6,13 +6,13 @@ AdaLoRA's budget starts from the slots that exist and ends at b_T. PEFT's own re
 subtracts from all, which prunes too many (docs/deviations.md: D-start).
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from adalora.backbones.outline import Outline
 from adalora.errors import UserError
 from adalora.files.reading import Damaged
 from adalora.methods.options import MethodConfig, Shapes, given
@@ -81,9 +81,20 @@ def read_initial(config: MethodConfig) -> InitialAdapter | None:
 
 
 def check_initial(
-    initial: InitialAdapter, config: MethodConfig, whole: list[str], outline: Outline, shapes: Shapes
+    initial: InitialAdapter,
+    config: MethodConfig,
+    whole: list[str],
+    trained: Mapping[str, tuple[str, tuple[int, ...]]],
+    shapes: Shapes,
 ) -> None:
-    """Reject an adapter of another base or task, by its shapes. `whole` are the modules that are trained fully.
+    """Reject an adapter of another base or task, by its shapes.
+
+    Args:
+        initial: the adapter.
+        config: the method that starts from it.
+        whole: the modules that are trained fully.
+        trained: their parameters: each name, the name of the tensor that it may share with others, and its shape.
+        shapes: of the adapted modules.
 
     Raises:
         UserError: it adapts a module that this run doesn't, has other shapes or a higher rank, or has unknown tensors.
@@ -113,17 +124,17 @@ def check_initial(
             )
         if rank > slots:
             raise UserError(f"{where} has rank {rank} at {path}, more than this run's {slots}: leave it open")
-    names = outline.within(whole)
     shared: dict[str, Tensor] = {}
     for name, tensor in initial.rest.items():
-        if name not in names:
+        if name not in trained:
             raise UserError(
                 f"{where} holds {name}, which isn't trained here, where {', '.join(whole) or 'only the adapter'} "
                 "is: if the model has it, list its module in task.train_modules"
             )
-        if not torch.equal(shared.setdefault(names[name], tensor), tensor):
+        first, shape = trained[name]
+        if not torch.equal(shared.setdefault(first, tensor), tensor):
             raise UserError(f"{where}: {name} is one tensor with another here, but they differ there")
-        if (shape := outline.parameters[names[name]]) != tensor.shape:
+        if shape != tensor.shape:
             raise UserError(
                 f"{where} was trained on another task: {name} is {tuple(tensor.shape)} there and {shape} here"
             )

@@ -179,7 +179,9 @@ def fit_size(
         )
         from adalora.methods.init_from import check_initial
 
-        check_initial(initial, method, [*model.head, *model.train_modules], outline, shapes)
+        whole = [*model.head, *model.train_modules]
+        trained = {name: (first, outline.parameters[first]) for name, first in outline.within(whole).items()}
+        check_initial(initial, method, whole, trained, shapes)
     solution = solve(model, method, options.budget, outline, shapes)
     check_rank(solution.config, shapes)
     return solution, shapes
