@@ -48,7 +48,10 @@ def test_help_shows_what_a_user_chooses_from(flag):
         ("method.importance=size", "allowed are smoothed, sensitivity, magnitude"),
         ("model=bart_minilm", "choose a model of type deberta-v2"),
         ("budget=custom", "budget.params=N"),
-        ("task.lable=x", "there is no option task.lable: task has label, labels, "),
+        (
+            "task.lable=x",
+            "there is no option task.lable: did you mean task.label or task.labels or ",
+        ),
     ],
 )
 def test_mistakes_in_options_are_told_without_torch(argument, message):

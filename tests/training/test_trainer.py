@@ -162,12 +162,14 @@ def test_ranks_that_are_not_what_was_asked_for_are_an_error(trained, monkeypatch
         trainer.train()
 
 
+@pytest.mark.slow
 def test_a_growing_method_says_that_it_can_t_be_resumed(trained, tmp_path):
     _, build = trained("increlora")
     with pytest.raises(UserError, match="increlora adds parameters as it trains"):
         build()[1].restore(tmp_path)
 
 
+@pytest.mark.slow
 def test_a_method_with_rates_of_its_own_needs_its_optimizer(trained):
     _, build = trained("sora", "method.gate_lr=0.5")
     trainer, _ = build()
