@@ -98,7 +98,7 @@ class Agreement:
 
 
 @contextmanager
-def noticing_loss() -> Iterator[None]:
+def raising_lost_process() -> Iterator[None]:
     """Translate the error that a lost peer causes.
 
     Raises:

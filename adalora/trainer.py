@@ -42,7 +42,7 @@ class Schedule:
     """A linear or cosine schedule (`args.lr_scheduler_type`), of each group from the step that it was added at.
 
     Raises:
-        UserError: it is another one.
+        UserError: `args.lr_scheduler_type` is another schedule.
     """
 
     def __init__(self, optimizer: Optimizer, args: TrainingArguments, total_steps: int) -> None:
@@ -118,7 +118,7 @@ class MethodCallback(TrainerCallback):
         """Restore the method's state from a checkpoint of the Trainer, before `train(resume_from_checkpoint=...)`.
 
         Raises:
-            UserError: it has none, or the method grows.
+            UserError: the checkpoint has no such state, or the method adds parameters as it trains.
         """
         name = self.method.config.name
         require(not self.grows, f"{name} adds parameters as it trains, which the Trainer can't resume: start over")
@@ -172,7 +172,7 @@ class MethodCallback(TrainerCallback):
             save_file({name: t.contiguous() for name, t in self.method.state_dict().items()}, folder / STATE)
 
     def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kw: Any) -> None:
-        """Check the final allocation. Raises `UserError` if it isn't what was asked for, or training ended early."""
+        """Check the final ranks. Raises `UserError` if they aren't what was asked for, or if training ended early."""
         name = self.method.config.name
         require(
             state.global_step == self.total_steps,

@@ -167,7 +167,7 @@ def parser() -> Parser:
         "--format",
         choices=("summary", "table", "commands"),
         default="summary",
-        help="summary: a line a task and method; table: a line a cell; commands: train.py lines only",
+        help="summary: one line per task and method; table: one line per cell; commands: train.py lines only",
     )
     listed.set_defaults(act=show_list)
     ran = verbs.add_parser("run", help="run what isn't done, then write the tables", allow_abbrev=False)

@@ -23,7 +23,7 @@ def needed(raw: pa.Table, columns: Sequence[str], where: str, remedy: str) -> No
 
 
 def as_text(raw: pa.Table, name: str, where: str) -> pa.ChunkedArray:
-    """A column as text: numbers, dates and truth values as they are written.
+    """A column as text: numbers, dates and booleans as they are written in a file.
 
     Raises:
         UserError: it has nulls, lists or objects, or isn't UTF-8.

@@ -98,7 +98,7 @@ def read_json(text: str) -> pa.Table:
 
 
 def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A JSON object, whose keys must differ."""
+    """Build a dictionary from a JSON object's pairs. Raises `ValueError` if a key occurs twice."""
     found = dict(pairs)
     if len(found) < len(pairs):
         raise ValueError(f"{max(Counter(key for key, _ in pairs).items(), key=lambda item: item[1])[0]!r} occurs twice")

@@ -147,14 +147,14 @@ def explain(error: Exception) -> str:
 
 
 def no_choice(group: str, wrong: str, known: Iterable[str]) -> str:
-    """What to say about a choice that a group doesn't have."""
+    """The message for a choice that a group doesn't have."""
     listed = LISTED.get(group, "python train.py --help lists all")
     return f"{group}={wrong} doesn't exist: {instead(wrong, known, listed)}"
 
 
 def no_option(key: str, known: Iterable[str]) -> str:
-    """What to say about an option that doesn't exist: where there is one of this name, its name here if it is another
-    tool's, or names like it."""
+    """The message for an option that doesn't exist. It names, in this order: an option of the same name in another
+    section; ours, if the name is another tool's; options with similar names."""
     section, _, wrong = key.rpartition(".")
     there_is = f"there is no option {key}"
     if elsewhere := [f"{part}.{wrong}" for part, options in PARTS.items() if wrong in options and part != section]:

@@ -118,7 +118,8 @@ class PlannedTraining(Training):
 
 @dataclass
 class WandbOptions:
-    """How a run is filed in wandb. None: wandb's environment variable, else ours (`adalora/progress/tracking.py`)."""
+    """Project, names and tags of a run in wandb. For None, wandb's environment variable holds, or else our default
+    (`adalora/progress/tracking.py`)."""
 
     project: str | None = MISSING
     entity: str | None = MISSING

@@ -1,4 +1,4 @@
-"""What makes a model faster. A reader of the methods needs nothing from here.
+"""What makes a model faster. To understand the methods you needn't read anything here.
 
 Each piece says what it replaces, and is tested to be equal to it up to rounding. Two things differ: dropout draws other
 masks, and a classifier's last hidden state has the first token only.

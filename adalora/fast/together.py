@@ -119,7 +119,7 @@ class FastLoRA(Reuse, LoRA):
 
 
 def shared_by(model: nn.Module) -> list[Together]:
-    """What the modules of `model` compute together."""
+    """The `Together` objects of a model's modules, each once."""
     return list(dict.fromkeys(found for m in model.modules() if (found := getattr(m, "together", None)) is not None))
 
 

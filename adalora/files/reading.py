@@ -24,12 +24,13 @@ SEAL = "sha256"  # key of the checksum that a file has over its own content
 
 
 class Damaged(UserError):
-    """A file that is missing (`missing`) or isn't valid.
+    """A file is missing, or can't be used.
 
     Args:
         path: the file.
-        reason: what is wrong.
-        remedy: what the user can do.
+        reason: why it can't be used.
+        remedy: what the user can do, for the message.
+        missing: whether it is missing.
     """
 
     def __init__(self, path: Path, reason: str, remedy: str, missing: bool = False) -> None:

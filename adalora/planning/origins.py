@@ -63,11 +63,11 @@ def origins(config: Config, resolved: Resolved, overrides: Sequence[str], eval_r
 
 
 def decide(values: Mapping[str, Any], known: Known, eval_rows: int) -> dict[str, Option]:
-    """The origins of options in force.
+    """Where the value of every option comes from.
 
-    An origin is decided by value: the recipe's value is `published` or `ours`, as its table says, whoever set it. What
-    was open before the budget was solved is from the `budget`. A value without the user's options (command line,
-    experiment, local file) is a `default`, and any other is the `user`'s.
+    Only the value counts, not who set it. It is, in this order, `published` or `ours` if it is the recipe's, as its
+    table says; `budget` if the budget filled it in; `default` if it would be the same without the user's options
+    (command line, experiment, local file); else `user`.
     """
     total, steps = values["training.total_steps"], known.stated.get("recipe.total_steps")
     at = {

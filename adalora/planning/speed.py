@@ -30,7 +30,7 @@ class Launches(BaseModel, extra="forbid"):
 
 
 class Gpu(BaseModel, extra="forbid"):
-    """A GPU, by a part of its name."""
+    """The rates of a GPU. `name` is a part of what its driver calls it."""
 
     name: str
     peak: dict[str, PositiveFloat]  # TFLOP/s by precision

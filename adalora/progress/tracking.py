@@ -28,7 +28,7 @@ SHARED = ("project", "entity", "notes")  # shared by all runs, or set by the use
 
 
 class Log:
-    """A log with one JSON object per line: `step`, and values under stable, slash-separated names.
+    """A log with one JSON object per line: `step`, and values under names with slashes, which don't change.
 
     On resume, the lines after the checkpoint are dropped, because the run repeats those steps.
     """

@@ -18,14 +18,14 @@ def variant(options: Mapping[str, Any], rank: str | None = None) -> Variant:
     """A variant from options of the method (`importance`) or any others (`training.lr`), with `RANK` filled in."""
     values = {key if "." in key else f"method.{key}": value for key, value in options.items()}
     values = {key: int(rank) if value == RANK and rank else value for key, value in values.items()}
-    return frozenset((key, frozen(value)) for key, value in values.items())
+    return frozenset((key, hashable(value)) for key, value in values.items())
 
 
-def frozen(value: Any) -> Any:
-    """A value as a hashable one: lists as tuples, objects as JSON."""
+def hashable(value: Any) -> Any:
+    """The value in a hashable form: a list as a tuple, a mapping as JSON."""
     if isinstance(value, dict):
         return json.dumps(value)
-    return tuple(map(frozen, value)) if isinstance(value, list) else value
+    return tuple(map(hashable, value)) if isinstance(value, list) else value
 
 
 def describe(options: Variant) -> str:
@@ -38,8 +38,8 @@ def variant_of(run: Run, length: bool = True) -> Variant:
     """How a run differs from its method as published, from its record alone.
 
     These are another length than the recipe's, and every option with another value than its reference. Options for
-    which only this suite has a value have no reference. Equal initial and target ranks count too: AdaLoRA without
-    allocation (SVD-LoRA in Table 5).
+    which only this suite has a value have no reference. AdaLoRA whose initial and
+    target ranks are equal is a variant, too: it doesn't allocate (SVD-LoRA in Table 5).
 
     Args:
         run: a result.

@@ -1,4 +1,4 @@
-"""Cells over seeds: a row a cell and metric. docs/deviations.md: D-median."""
+"""Cells over seeds: one row per cell and metric. docs/deviations.md: D-median."""
 
 from collections.abc import Iterable, Mapping
 from statistics import mean
@@ -20,7 +20,7 @@ SUMMARY = [
 
 
 def summarise(frame: pd.DataFrame, columns: Iterable[Column]) -> pd.DataFrame:
-    """Summarise the seeds of every cell: a row a cell and metric, with the columns `CELL` and `SUMMARY`.
+    """Summarise the seeds of every cell: one row per cell and metric, with the columns `CELL` and `SUMMARY`.
 
     Args:
         frame: runs of one table (`frame.read`).

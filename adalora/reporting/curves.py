@@ -21,7 +21,7 @@ class Logs:
         self.faults: list[str] = []
 
     def of(self, runs: pd.DataFrame, name: str) -> pd.DataFrame:
-        """The lines of log `name` of all runs: `path`, `step` and a column a key. Unreadable logs have no lines."""
+        """The lines of log `name` of all runs: `path`, `step` and one column per key. Unreadable logs have no lines."""
         found = []
         for path, result in zip(runs["path"], runs["result"], strict=True):
             if result.evaluations:  # a record has no other log
@@ -71,7 +71,7 @@ def by_module(lines: pd.DataFrame, targets: Mapping[str, str]) -> pd.DataFrame:
 
 
 def rank_grids(runs: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """The mean realised ranks over some runs, by stack of layers: a row a layer, a column a kind of module."""
+    """The mean realised ranks over some runs, by stack of layers: one row per layer, one column per kind of module."""
     targets: Mapping[str, str] = runs["result"].iloc[0].model.get("targets", {})
     rows = [
         (*layer_of(path), name, rank)
@@ -88,5 +88,5 @@ def rank_grids(runs: pd.DataFrame) -> dict[str, pd.DataFrame]:
 
 
 def adaptive(runs: pd.DataFrame) -> bool:
-    """Whether the modules of some run end with different ranks."""
+    """Whether any run ends with modules of different ranks."""
     return any(len(set(run.ranks.values())) > 1 for run in runs["result"])

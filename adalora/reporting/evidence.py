@@ -124,7 +124,7 @@ class GlueRow:
 
 
 def family(folder: Path = FAMILY) -> pd.DataFrame:
-    """The numbers of the family and of third parties, a row a number with its file.
+    """The numbers of the family and of third parties, one row per number with its file.
 
     Raises:
         UserError: a file can't be read, or a row isn't valid.

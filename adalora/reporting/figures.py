@@ -164,7 +164,7 @@ def heat_map(ranks: pd.DataFrame, title: str = "", highest: float | None = None)
     """Ranks of the modules, with the number in each cell.
 
     Args:
-        ranks: a row a layer, a column a kind of module; NaN where there is none.
+        ranks: one row per layer, one column per kind of module; NaN where there is none.
         title: the title.
         highest: the rank of the darkest colour; by default the highest of these.
     """

@@ -1,4 +1,4 @@
-"""Finished runs as one DataFrame, a row a run and metric, and which runs may be summarised together."""
+"""Finished runs as one DataFrame, with one row per run and metric, and which of them may be summarised together."""
 
 import json
 import math
@@ -13,7 +13,7 @@ from adalora.errors import UserError
 from adalora.files.reading import Damaged
 from adalora.records.published import model_of, scores_of
 from adalora.records.result import NAME, RECORDS, Result, read_result
-from adalora.records.variant import Variant, describe, frozen, length_of, variant_of
+from adalora.records.variant import Variant, describe, hashable, length_of, variant_of
 from adalora.reporting.columns import TASK_SETS, title_of
 
 PLACE = ["model", "comparable", "subset", "task", "method", "budget"]
@@ -151,7 +151,7 @@ def collapsed(runs: pd.DataFrame, constants: Mapping[str, float]) -> pd.Series:
     """Whether a run scores closer to a constant prediction than to the median of its task.
 
     Args:
-        runs: runs of one model, a row a run.
+        runs: runs of one model, one row per run.
         constants: the score of a constant prediction by task, in percent; runs of other tasks count as not collapsed.
     """
     constant, middle = runs["task"].map(constants).astype(float), runs.groupby("task")["last"].transform("median")
@@ -170,7 +170,7 @@ def tell_apart(runs: pd.DataFrame) -> dict[Path, tuple[str, str]]:
     for _, same in texts.groupby(apart, dropna=False, sort=False) if apart else [((), texts)]:
         group = runs.loc[same.index]
         first = group["options"].iloc[0]
-        shown = own | {(name, frozen(first.get(name, "absent"))) for name in apart}
+        shown = own | {(name, hashable(first.get(name, "absent"))) for name in apart}
         for path, run in zip(group["path"], group["run"], strict=True):
             # equal seeds: the keys differ in something that results don't contain
             more = [f"run {run}"] if group["seed"].duplicated().any() else []

@@ -71,14 +71,14 @@ class Section:
     model: str
     columns: Sequence[Column]
     cells: pd.DataFrame
-    runs: pd.DataFrame  # of all rows, a row a run, with its `row` and `label`
+    runs: pd.DataFrame  # of all rows, one row per run, with its `row` and `label`
     source: str | None = None  # of the published numbers; None if there are none
     costs: bool = False
     comparable: bool = True
     subset: bool | None = False  # None: the official row counts aren't known
 
     def filled(self, run: bool = False) -> pd.DataFrame:
-        """The cells of rows and columns with any number, ours or published; `run`: with any of ours."""
+        """The cells that have a number, ours or published; with `run`, only those that have one of ours."""
         known = self.cells["n"].notna() | (self.cells["paper"].notna() & (not run))
         found = self.cells[known]
         return self.cells[self.cells["row"].isin(found["row"]) & self.cells["column"].isin(found["column"])]

@@ -14,7 +14,7 @@ from adalora.statistics.paired import SeedScores
 class Seeds:
     """The runs of one side in one setting: without seeds that have several runs, which `notes` name."""
 
-    runs: pd.DataFrame  # a row a run, by seed
+    runs: pd.DataFrame  # one row per run, by seed
     values: pd.DataFrame  # by seed; columns (step, metric)
     notes: Sequence[str]
 

@@ -47,7 +47,7 @@ PAGE = "page.md.j2"
 class Records:
     """The recorded runs of a grid. Statistics are over `frame`, the runs of seeds that have every cell.
 
-    `scores` has the headline metric at the last step in percent: a row a seed, columns (task, title of the method).
+    `scores` has the headline metric at the last step in percent: one row per seed, columns (task, title of the method).
     """
 
     study: Study
@@ -60,7 +60,7 @@ class Records:
 
     @cached_property
     def all(self) -> pd.DataFrame:
-        """Every recorded run, a row a run."""
+        """Every recorded run, one row per run."""
         return heads(self.recorded)
 
     @property
@@ -102,7 +102,7 @@ class Records:
         return self.of(title, task)["options"].iloc[0]["training.lr"]
 
     def rates(self, title: str, task: str, metric: str | None = None) -> pd.DataFrame:
-        """A metric, by default the headline, of all recorded runs of a cell: a row a learning rate, a column a seed."""
+        """A metric (default: the headline) of a cell, one row per learning rate and one column per seed."""
         runs = self.recorded[self.recorded["metric"] == (metric or self.recorded["headline"])]
         cell = runs[(runs["title"] == title) & (runs["task"] == task)]
         rates = cell["options"].map(lambda options: options["training.lr"])
@@ -147,7 +147,7 @@ class Records:
         return f"{found.min():,}" if found.min() == found.max() else f"{found.min():,} to {found.max():,}"
 
     def ranks(self, title: str, task: str) -> pd.DataFrame:
-        """The final ranks of a cell: a row a module, a column a seed."""
+        """The final ranks of a cell: one row per module, one column per seed."""
         return pd.DataFrame({run.seed: run.ranks for run in self.of(title, task)["result"]})
 
     def agreement(self, title: str, task: str) -> Estimate:

@@ -19,7 +19,7 @@ from tasks.options import Task
 
 
 def model_of(model: Model, weights: Weights) -> dict[str, Any]:
-    """A backbone as records have it."""
+    """The backbone's part of a record."""
     return {
         "name": model.name,
         "title": model.title,

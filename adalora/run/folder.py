@@ -126,7 +126,7 @@ def status_or_empty(folder: Path) -> StatusFile:
 
 @contextmanager
 def noting_failure(config: Config, cell: str) -> Iterator[None]:
-    """Note a failure before the run folder exists (missing data, say); the note goes once the cell gets further."""
+    """Leave a note if the run fails before it has a folder, for missing data, say. A later success removes it."""
     root = Path(config.run_root).expanduser()
     try:
         yield

@@ -1,7 +1,7 @@
 """Show a finished run again without loading anything.
 
-A run notes in the cache what was asked for, its folder, and the files that it read. As long as the options are the same
-and the files have the same sizes and times, its result is. The hub isn't asked again: files in its cache stand for it.
+A run notes in the cache what was asked for, its folder, and the files that it read. If the same options
+come again, and no file has changed in size or time, its result is shown. The hub isn't asked for newer files.
 """
 
 import json

@@ -25,7 +25,7 @@ from adalora.methods.adapter import save_adapter
 from adalora.planning.identity import cell_id
 from adalora.planning.origins import origins
 from adalora.planning.plan import Plan, check_possible, make_plan
-from adalora.processes import noticing_loss
+from adalora.processes import raising_lost_process
 from adalora.progress.heatmap import save_heatmap
 from adalora.progress.terminal import console, show_plan, show_result, warn
 from adalora.progress.tracking import Wandb, about_run, samples_of
@@ -60,11 +60,11 @@ def run(config: Config, overrides: Sequence[str]) -> dict[str, Any]:
     console.quiet = not main
     cell = cell_id(config)
     command = ["train.py", *overrides]  # the run's own pid; a sweep has another
-    with noting_failure(config, cell) if main else nullcontext(), noticing_loss():
+    with noting_failure(config, cell) if main else nullcontext(), raising_lost_process():
         accelerator = build_accelerator(config)
         prepared = prepare(config, cell, accelerator, overrides)
     folder, plan = prepared.folder, prepared.plan
-    with session(folder, plan.config) if main else nullcontext() as found, noticing_loss():
+    with session(folder, plan.config) if main else nullcontext() as found, raising_lost_process():
         (result,) = broadcast_object_list([found])
         if result is None:
             show_plan(plan, f"{prepared.weights.origin}, digest {prepared.weights.digest[:10]}")

@@ -70,7 +70,8 @@ def newest(root: Path) -> tuple[Path, Watched]:
 
 @dataclass
 class View:
-    """Shows every cell: in a terminal as the list with a bar for what runs, else as a line for every change."""
+    """Shows a sweep: in a terminal a list of its cells, with a progress bar for each that runs; elsewhere one line per
+    change."""
 
     watched: Watched
     latest: dict[str, CellStatus] = field(default_factory=dict)  # as of the last look
@@ -141,7 +142,7 @@ class View:
         )
 
     def table(self) -> Group:
-        """The list for a terminal, as far as it fits: what runs first, what is done last."""
+        """The list for a terminal, cut to its height: running cells first, finished ones last."""
         lines = sorted(self.watched.cells, key=lambda line: LISTED.index(self.latest[line.id].name))
         table = Table.grid(padding=(0, 2))
         for line in lines[: max(1, console.height - 3)]:

@@ -18,7 +18,7 @@ THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAYON_
 
 
 def share_machine() -> None:
-    """Restrict this process to its share if it is one of the joblib launcher's. Call before importing torch.
+    """Use only this process's share of the cores if the joblib launcher started it. Call before importing torch.
 
     The number of threads can change the last bits of a result, so compare runs to the bit only with equal shares.
     """

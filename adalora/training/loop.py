@@ -184,8 +184,8 @@ def train(setup: Setup) -> tuple[Progress, list[Any]]:
 
 
 def average_gradients(parameters: list[nn.Parameter]) -> None:
-    """Average the gradients of parameters added after the model was wrapped, which data parallelism doesn't know, over
-    the processes."""
+    """Average over the processes the gradients of parameters that were added after DDP wrapped the model: DDP doesn't
+    know them."""
     gradients = [p.grad for p in parameters if p.grad is not None]
     if gradients:
         flat = torch.cat([gradient.flatten() for gradient in gradients])

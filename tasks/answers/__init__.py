@@ -1,1 +1,1 @@
-"""Questions and answers on a decoder: the right one of several choices, or a free answer."""
+"""Questions for a decoder, with choices of which one is right, or with a free answer."""

@@ -34,7 +34,7 @@ class AnswersTask(DecoderTask):
     scored: ClassVar[tuple[str, ...]] = (*DecoderTask.scored, "prompt", "template", "loss_on", "max_new_tokens")
 
     prompt: str = MISSING  # columns in braces
-    choices: list[str] = MISSING  # a column of lists, or a column a choice; []: answers are free
+    choices: list[str] = MISSING  # a column of lists, or one column per choice; []: answers are free
     answer: str = MISSING  # column
     template: str = option(MISSING, one_of("plain", "chat"))
     loss_on: str = option(MISSING, one_of("answer", "all"))

@@ -1,6 +1,6 @@
 """Next tokens: batches of them, and their log-likelihood. Shared by the types of task on decoders.
 
-Features have `input_ids`, whose last `scored` tokens count; without `scored`, all but the first do.
+Features have `input_ids`. The last `scored` tokens count towards the loss; without `scored` all but the first do.
 """
 
 from __future__ import annotations

@@ -261,7 +261,7 @@ class IncreLoRA(Method[IncreLoRAConfig]):
         self._look_again()
 
     def allocate(self, ranks: Mapping[str, int]) -> None:
-        """Rebuild the modules with these ranks, without reserve, and all values 0."""
+        """Rebuild the modules with these ranks and without reserve, all values 0."""
         for name, module in self.modules.items():
             module.build([ranks[name]], [ranks[name]])
         self._look_again()

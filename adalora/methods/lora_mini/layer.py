@@ -63,7 +63,7 @@ def outer(m: int, d: int, kind: str) -> Tensor:
 
 
 def frozen(tensor: Tensor) -> nn.Parameter:
-    """A frozen parameter."""
+    """A parameter that isn't trained."""
     return nn.Parameter(tensor, requires_grad=False)
 
 

@@ -29,12 +29,12 @@ def inputs(shapes: Shapes) -> Sequence[int]:
 
 
 def sides(shapes: Shapes) -> Sequence[int]:
-    """Up to the smallest side of a module."""
+    """1 to the smallest side of any module."""
     return range(1, min(map(min, shapes.values())) + 1)
 
 
 def entries(shapes: Shapes) -> Sequence[int]:
-    """Up to the entries of the smallest module."""
+    """1 to the number of entries of the smallest module."""
     return range(1, min(d_out * d_in for d_out, d_in in shapes.values()) + 1)
 
 
