@@ -27,7 +27,7 @@ make test                  the tests, offline; test-docs: the commands and code 
 
 make bench                 speed and memory beside PEFT's and transformers'
 
-make list                  every cell of a published table: status, time, size, command; needs no weights, data or network
+make list                  a published table: cells, done, time left, one line per task and method; needs no weights, data or network
 make reproduce-glue        run what is not done of Table 1, then write the tables; the same command resumes after a stop
 make reproduce-squad  reproduce-summarization  reproduce-ablations  reproduce-increlora
 make reproduce-allocation  AdaLoRA, LoRA and SVD-LoRA on SmolLM2 and Igbo, eight seeds (results/allocation); needs make smollm2

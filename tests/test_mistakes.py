@@ -55,6 +55,12 @@ def test_an_unknown_option_names_the_nearest_first(override, message):
         ("learning_rate=1e-3", "there is no option learning_rate: here it is training.lr"),
         ("training.warmup_ratio=0.1", "there is no option training.warmup_ratio: here it is training.warmup_steps, a"),
         ("lora_r=8", "there is no option lora_r: here it is method.rank (AdaLoRA: method.target_rank), or better a"),
+        ("training.leraning_rate=1", "did you mean learning_rate? here it is training.lr"),
+        (
+            "model=someone/a-model",
+            "on the hub give model.hub=someone/a-model and model=deberta or bart",
+        ),
+        ("--method=lora", "--method=lora: options have no dashes, give method=VALUE"),
         ("training.batch_size=many", "training.batch_size=many: a whole number is needed"),
         ("training.lr=abc", "training.lr=abc: a number is needed"),
         ("training.max_steps=1.5", "training.max_steps=1.5: a whole number (or null) is needed"),

@@ -64,7 +64,6 @@ def test_the_loops_for_one_s_own_model_run_and_prune(tmp_path, monkeypatch):
     exec(own, names)  # noqa: S102
     assert sum(names["method"].ranks().values()) == 4 * 14
     exec(own.partition("optimizer =")[0], names)  # noqa: S102
-    names["rows"] = [{"input_ids": row, "labels": row} for row in names["batches"].flatten(0, 1)]
     exec(trainer, names)  # noqa: S102
     assert sum(names["method"].ranks().values()) == 4 * 14
     names["method"].merge(names["model"])

@@ -3,6 +3,7 @@
 import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import fields, is_dataclass
+from difflib import get_close_matches
 from types import NoneType
 from typing import Any, get_args, get_origin, get_type_hints
 
@@ -11,6 +12,7 @@ from hydra.errors import ConfigCompositionException, HydraException, MissingConf
 from omegaconf import OmegaConf
 from omegaconf.errors import ConfigKeyError, InterpolationResolutionError, OmegaConfBaseException, ValidationError
 
+from adalora.backbones.options import GENERIC
 from adalora.config import schema
 from adalora.config.other_tools import HERE
 from adalora.config.usage import names
@@ -75,6 +77,10 @@ def check_arguments(arguments: Sequence[str]) -> None:
     Raises:
         UserError: the message says what is allowed.
     """
+    for argument in arguments:
+        name = argument.partition("=")[0].lstrip("-").partition(".")[0]
+        if argument.startswith("--") and (name in PARTS or (CONF / name).is_dir()):
+            raise UserError(f"{argument}: options have no dashes, give {name}=VALUE")
     names_given = {argument.partition("=")[0] for argument in arguments}
     shows = names_given & {"--cfg", "-c", "--info", "-i"}
     if shows and names_given & {"--multirun", "-m"}:
@@ -84,6 +90,11 @@ def check_arguments(arguments: Sequence[str]) -> None:
             check_override(argument, sweeping=bool(names_given & {"--multirun", "-m"}))
         group, given, values = argument.partition("=")
         for value in values.split(","):
+            if group == "model" and "/" in value:
+                raise UserError(
+                    f"model={value} doesn't exist: for a repository on the hub give model.hub={value} and "
+                    f"model={' or '.join(dict.fromkeys(GENERIC.values()))}"
+                )
             if group and given and (CONF / group).is_dir() and no_name(value):
                 raise UserError(f"{no_choice(group, value, names(group))}")
 
@@ -161,6 +172,8 @@ def no_option(key: str, known: Iterable[str]) -> str:
         return f"{there_is}: did you mean {' or '.join(elsewhere)}?"
     if wrong in HERE:
         return f"{there_is}: here it is {HERE[wrong]}"
+    if not get_close_matches(wrong, known) and (alike := get_close_matches(wrong, HERE, 1, 0.8)):
+        return f"{there_is}: did you mean {alike[0]}? here it is {HERE[alike[0]]}"
     place = f"conf/{section}/" if (CONF / section).is_dir() and section else "conf/config.yaml"
     help_of = "python train.py method=NAME --help" if section == "method" else place
     return f"{there_is}: {instead(wrong, known, f'{help_of} explains all', f'{section}.' if section else '')}"

@@ -11,7 +11,7 @@ from adalora.options import instead, require, written
 from adalora.paths import CONF
 
 GROUPS = {
-    "task": "data, metric; summarization tasks choose bart_large by themselves",
+    "task": "data, metric; summarisation tasks choose bart_large by themselves",
     "method": "what is trained; python train.py method=NAME --help has its options",
     "budget": "adapter parameters; any number: budget=custom budget.params=250_000",
     "model": "the backbone; the minilm ones come as a package, without a hub",

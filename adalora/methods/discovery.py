@@ -66,10 +66,15 @@ def create(config: MethodConfig) -> "Method":
     """The method that belongs to these options: `METHOD` in the `layer.py` next to them.
 
     Raises:
-        UserError: there is none.
+        UserError: there is none, or an own package's module can't be imported.
     """
     layer = f"{type(config).__module__.rpartition('.')[0]}.layer"
-    method = getattr(import_module(layer), "METHOD", None)
+    try:
+        method = getattr(import_module(layer), "METHOD", None)
+    except Exception as error:
+        if layer.startswith("adalora."):
+            raise
+        raise UserError(f"{layer} can't be imported ({type(error).__name__}: {error}): correct it") from error
     if method is None:
         raise UserError(f"{layer} has no METHOD, the class of the method {config.name}")
     return method(config)

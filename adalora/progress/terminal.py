@@ -53,10 +53,11 @@ def show_plan(plan: Plan, weights: str, speeds: Mapping[str, Speed] | None = Non
     name = ", ".join(filter(None, [config.method.name, config.method.basis]))
     table.add_row("method", f"{name}: {method.describe()}")
     if deviation is not None:
+        equal = " with equal ranks" if hasattr(method, "target_rank") else ""
         off = f" ({deviation:+.1%})" if abs(deviation) >= 0.0005 else ""
         table.add_row(
             "budget",
-            f"{config.budget.name} = {params:,} adapter parameters; {counts.kept:,} at the end{off}, "
+            f"{config.budget.name} = {params:,} adapter parameters; {counts.kept:,} at the end{equal}{off}, "
             f"{CHOICES[plan.solution.choice]}",
         )
     others = [f"{counts.head:,} head"]
@@ -66,7 +67,8 @@ def show_plan(plan: Plan, weights: str, speeds: Mapping[str, Speed] | None = Non
         "trained", f"{counts.peak:,} adapter (peak) + {' + '.join(others)} (not in the budget) = {counts.total:,}"
     )
     every = config.training.eval_steps
-    evaluated = "after the last step" if every >= plan.total_steps else f"every {counted(every, 'step')} and at the end"
+    often = "after every step" if every == 1 else f"every {counted(every, 'step')} and at the end"
+    evaluated = "after the last step" if every >= plan.total_steps else often
     training, epochs = config.training, plan.total_steps / plan.steps_per_epoch
     table.add_row(
         "training",
@@ -80,7 +82,7 @@ def show_plan(plan: Plan, weights: str, speeds: Mapping[str, Speed] | None = Non
     recipe = config.recipe
     own, shared = recipe.values.get("source", {}), recipe.values.get("protocol", {})
     if recipe.source is None and recipe.protocol is None:
-        table.add_row("recipe", f"{recipe.name} has nothing for this model, task and method: the suite's defaults")
+        table.add_row("recipe", "the suite's defaults: nothing is published for this model, task and method")
     else:
         table.add_row("recipe", recipe.name)
         for line in (
@@ -98,7 +100,11 @@ def show_plan(plan: Plan, weights: str, speeds: Mapping[str, Speed] | None = Non
         f"{operations(cost.flops * plan.total_steps)} in total",
     )
     if speeds:
-        times = [f"{duration(each.seconds * plan.total_steps)} {name} ({each.basis})" for name, each in speeds.items()]
+        now = "" if speeds["here"].basis != "guessed" else ", from the machine's speed at this moment"
+        times = [
+            f"{duration(each.seconds * plan.total_steps)} {name} ({each.basis}{now if name == 'here' else ''})"
+            for name, each in speeds.items()
+        ]
         table.add_row("time", f"about {', '.join(times)}; without evaluations")
     table.add_row(
         "memory",

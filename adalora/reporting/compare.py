@@ -66,6 +66,8 @@ def selection(text: str, methods: set[str]) -> Selection:
     if re.fullmatch(r"[0-9a-f]{7,40}(-dirty)?", text):
         return Selection(text, commit=text)
     allowed = ", ".join(methods)
+    if not text:
+        raise UserError(f"give both sides, as A=METHOD B=METHOD: the methods are {allowed}")
     raise UserError(f"{text!r}: give a method ({allowed}), with options of its variant, or a commit's first 7 digits")
 
 

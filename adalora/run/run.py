@@ -25,6 +25,7 @@ from adalora.methods.adapter import save_adapter
 from adalora.planning.identity import cell_id
 from adalora.planning.origins import origins
 from adalora.planning.plan import Plan, check_possible, make_plan
+from adalora.planning.speed import speed_here
 from adalora.processes import raising_lost_process
 from adalora.progress.heatmap import save_heatmap
 from adalora.progress.terminal import console, show_plan, show_result, warn
@@ -67,7 +68,8 @@ def run(config: Config, overrides: Sequence[str]) -> dict[str, Any]:
     with session(folder, plan.config) if main else nullcontext() as found, raising_lost_process():
         (result,) = broadcast_object_list([found])
         if result is None:
-            show_plan(plan, f"{prepared.weights.origin}, digest {prepared.weights.digest[:10]}")
+            weights = f"{prepared.weights.origin}, digest {prepared.weights.digest[:10]}"
+            show_plan(plan, weights, {"here": speed_here(plan)})
             result = execute(prepared, command)
         else:
             warn(DONE.format(folder.path))

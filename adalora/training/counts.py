@@ -48,9 +48,9 @@ def compare(when: str, model: nn.Module, optimizer: Optimizer, declared: Counts,
     for what, found in {"the optimizer holds": held, "the model trains": trained}.items():
         if (total := sum(found.values())) != expected:
             raise UserError(
-                f"{what} {total:,} parameters {when}, but the plan has {adapter:,} for the adapter and "
-                f"{others:,} for the head and other modules: the method's count() is wrong, or it trains parameters "
-                "that it shouldn't; please report it"
+                f"{what} {total:,} parameters {when}, which is {total - expected:+,} beside the plan's {adapter:,} for "
+                f"the adapter and {others:,} for the head and other modules: the method's count() is wrong, or it "
+                "trains parameters that it shouldn't (if the method isn't your own, please report it)"
             )
     if held.keys() != trained.keys():
         raise UserError(

@@ -69,6 +69,15 @@ def test_a_step_that_is_missing_is_named(package, options, layer, line):
     assert str(error.value) == line.format(name)
 
 
+def test_a_layer_that_can_t_be_imported_is_one_line(package):
+    name = package(OPTIONS, "import torchh")
+    config = discovery.options_of("own", name)()
+    with pytest.raises(
+        UserError, match=rf"{name}.layer can't be imported \(ModuleNotFoundError: .*torchh.*\): correct"
+    ):
+        discovery.create(config)
+
+
 def test_a_layer_without_a_method_is_named(package):
     name = package(OPTIONS, "")
     with pytest.raises(UserError) as error:
