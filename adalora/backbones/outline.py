@@ -147,8 +147,9 @@ def deberta(number: Any) -> Outline:
     width = heads * getattr(number, "attention_head_size", d // heads)
     positions = number.max_position_embeddings if number.position_biased_input else None
     out = Outline(
-        "deberta", d, number.num_hidden_layers, heads, number.intermediate_size, number.vocab_size, width, width,
-        positions,
+        base="deberta", hidden_size=d, num_hidden_layers=number.num_hidden_layers, num_attention_heads=heads,
+        intermediate_size=number.intermediate_size, vocab_size=number.vocab_size, query_width=width, key_width=width,
+        positions=positions,
     )  # fmt: skip
     embedded = getattr(number, "embedding_size", d)
     out.add_embedding("deberta.embeddings.word_embeddings", number.vocab_size, embedded)
@@ -190,8 +191,9 @@ def bart(number: Any) -> Outline:
     for side in ("encoder", "decoder"):
         heads_divide(d, getattr(number, f"{side}_attention_heads"), "d_model")
     out = Outline(
-        "model", d, number.encoder_layers, heads, number.encoder_ffn_dim, number.vocab_size, d, d,
-        number.max_position_embeddings, number.decoder_layers,
+        base="model", hidden_size=d, num_hidden_layers=number.encoder_layers, num_attention_heads=heads,
+        intermediate_size=number.encoder_ffn_dim, vocab_size=number.vocab_size, query_width=d, key_width=d,
+        positions=number.max_position_embeddings, decoder_layers=number.decoder_layers,
     )  # fmt: skip
     out.add_embedding("model.shared", number.vocab_size, d)
     for side in ("encoder", "decoder"):
@@ -222,8 +224,9 @@ def decoder(number: Any, kind: str) -> Outline:
         heads_divide(d, heads, "hidden_size")
         size = d // heads
     out = Outline(
-        "model", d, number.num_hidden_layers, heads, ffn, number.vocab_size, heads * size, keys * size,
-        number.max_position_embeddings,
+        base="model", hidden_size=d, num_hidden_layers=number.num_hidden_layers, num_attention_heads=heads,
+        intermediate_size=ffn, vocab_size=number.vocab_size, query_width=heads * size, key_width=keys * size,
+        positions=number.max_position_embeddings,
     )  # fmt: skip
     out.add_embedding("model.embed_tokens", number.vocab_size, d)
     output_bias = kind != "qwen2" and number.attention_bias

@@ -118,7 +118,10 @@ def test_a_budget_is_solved_for_the_knob_and_a_tuner_without_one_is_asked(compos
 
     def setting(kind, **options):
         model.head = []
-        outline = Outline("m", 32, 4, 4, 64, 50, 64, 64, None, linear=shapes)
+        outline = Outline(
+            base="m", hidden_size=32, num_hidden_layers=4, num_attention_heads=4, intermediate_size=64, vocab_size=50,
+            query_width=64, key_width=64, positions=None, linear=shapes,
+        )  # fmt: skip
         return solve(model, PEFTConfig(type=kind, config=options), budget, outline, shapes)
 
     assert setting("VERA").config.config == {"r": 36}  # 4 (64 + 36) = 400
