@@ -96,7 +96,7 @@ def check_arguments(arguments: Sequence[str]) -> None:
                     f"model={' or '.join(dict.fromkeys(GENERIC.values()))}"
                 )
             if group and given and (CONF / group).is_dir() and no_name(value):
-                raise UserError(f"{no_choice(group, value, names(group))}")
+                raise UserError(no_choice(group, value, names(group)))
 
 
 def check_override(argument: str, sweeping: bool) -> None:

@@ -1,7 +1,7 @@
 """What other tools call our options: transformers' TrainingArguments and example scripts, and PEFT."""
 
 RANK = "method.rank (AdaLoRA: method.target_rank), or better a budget, such as budget=0.3M"
-MODEL = "model=NAME, or model.path=FOLDER or model.hub=ID of the user's own"
+MODEL = "model=NAME, or model.path=FOLDER or model.hub=ID for one of your own"
 HERE = {
     # transformers
     "learning_rate": "training.lr",

@@ -115,14 +115,14 @@ def rate(precision: str, device: str) -> float:
     a: Any
     b: Any
     if on_cpu and precision in ("fp32", "tf32"):
-        a, b = (np.random.default_rng(0).random((n, SIDE), dtype=np.float32) for n in (rows, SIDE))
+        a, b = (np.ones((n, SIDE), dtype=np.float32) for n in (rows, SIDE))
     else:
         import torch  # which takes seconds, and on a CPU is as fast as NumPy
 
-        place = "cpu" if on_cpu else "cuda"
         torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
         dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision, torch.float32)
-        a, b = (torch.randn(n, SIDE, device=place).to(dtype) for n in (rows, SIDE))
+        # no random numbers, as a run draws its own afterwards
+        a, b = (torch.ones(n, SIDE, dtype=dtype, device="cpu" if on_cpu else "cuda") for n in (rows, SIDE))
 
     def seconds(repeats: int) -> float:
         started = time.perf_counter()

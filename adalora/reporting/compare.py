@@ -75,8 +75,8 @@ def compare(frame: pd.DataFrame, a: str, b: str) -> tuple[pd.DataFrame, list[str
     """Compare all common cells: the first side minus the second in points of the headline metric at the last step.
 
     Returns:
-        A row a cell, and one for the mean over the cells of each backbone: `model`, `cell`, `metric`, the means `one`
-        and `other`, `found` (`Paired`), `p` (Holm's) and `notes`. Also a line for each cell that only one side has.
+        One row per cell, and one for the mean over the cells of each backbone: `model`, `cell`, `metric`, the means
+        `one` and `other`, `found` (`Paired`), `p` (Holm's) and `notes`. Also a line for each cell that only one side has.
 
     Raises:
         UserError: one side is a method and the other a commit, or there is no common cell.

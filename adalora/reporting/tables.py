@@ -141,7 +141,7 @@ def caption(section: Section) -> list[str]:
 
 
 def claims_frame(findings: Findings) -> pd.DataFrame:
-    """A row a comparison, and one for a claim without any; `model` is empty for the papers' backbones."""
+    """One row per comparison, and one for a claim without any; `model` is empty for the papers' backbones."""
     judged = [("", each) for each in findings.verdicts]
     judged += [(model, each) for model, group in findings.elsewhere for each in group]
     rows: list[dict[str, Any]] = []
@@ -193,7 +193,7 @@ def comparisons(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def csv_of(document: Document) -> str:
-    """A line a cell, with four decimals."""
+    """One line per cell, with four decimals."""
     cells = pd.concat([
         section.cells.assign(model=section.model, comparable=section.comparable, subset=section.subset)
         for section in document.sections

@@ -75,7 +75,8 @@ def run(config: Config, overrides: Sequence[str]) -> dict[str, Any]:
             warn(DONE.format(folder.path))
         accelerator.end_training()
     if main:
-        remember(config, folder.path, prepared.files)
+        with suppress(UserError):  # a cache that can't be written: the next time takes a closer look
+            remember(config, folder.path, prepared.files)
     show_result(result, plan.config, folder.path)
     return result
 

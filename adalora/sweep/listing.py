@@ -52,7 +52,7 @@ def listing(rows: Sequence[Row], left: Sequence[str]) -> list[str]:
 
 
 def summary(rows: Sequence[Row], left: Sequence[str], what: str) -> list[str]:
-    """A line a task and method, and the totals. `what` is the WHAT of the list."""
+    """One line per task and method, and the totals. `what` is the WHAT of the list."""
     groups: dict[tuple[str, str, str], list[Row]] = {}
     for row in rows:
         config = row.cell.config
@@ -83,7 +83,7 @@ def summary(rows: Sequence[Row], left: Sequence[str], what: str) -> list[str]:
 
 
 def totals(rows: Iterable[Row]) -> list[str]:
-    """A line a table or study: cells by status, steps, operations, time."""
+    """One line per table or study: cells by status, steps, operations, time."""
     tables: dict[str, list[Row]] = {}
     for row in rows:
         tables.setdefault(row.cell.table, []).append(row)

@@ -95,7 +95,7 @@ def typed(raw: pa.Table, where: str) -> pa.Table:
 
 
 def unnest(raw: pa.Table, where: str) -> pa.Table:
-    """A row a question, from articles as SQuAD's own files have them. Raises `UserError` if a key is missing."""
+    """One row per question, from articles as SQuAD's own files have them. Raises `UserError` if a key is missing."""
     try:
         rows = [
             {

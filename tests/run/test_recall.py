@@ -64,6 +64,13 @@ def test_what_has_changed_is_looked_at(finished, tiny_run, change):
         (data.parent / "validation.csv").unlink(missing_ok=True)
 
 
+def test_a_cache_that_can_t_be_written_costs_nothing_else(start, tiny_run, tmp_path):
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache/finished").write_text("not a folder")
+    folder = start([*tiny_run, "method=lora", "training.max_steps=2"])
+    assert json.loads((folder / "status").read_text())["status"] == "done"
+
+
 def test_a_process_of_several_looks_for_itself(finished, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert finished[1]() is None
