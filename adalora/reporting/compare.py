@@ -76,7 +76,7 @@ def compare(frame: pd.DataFrame, a: str, b: str) -> tuple[pd.DataFrame, list[str
 
     Returns:
         One row per cell, and one for the mean over the cells of each backbone: `model`, `cell`, `metric`, the means
-        `one` and `other`, `found` (`Paired`), `p` (Holm's) and `notes`. Also a line for each cell that only one side has.
+        `one` and `other`, `found` (`Paired`), `p` (Holm's) and `notes`. Also a line for each cell of one side only.
 
     Raises:
         UserError: one side is a method and the other a commit, or there is no common cell.
