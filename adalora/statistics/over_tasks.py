@@ -14,6 +14,7 @@ from adalora.statistics.seeds import Interval, Values, finite
 DRAWS = 2_000
 
 MethodScores = Mapping[str, Mapping[str, Values]]  # method -> task -> the scores of its seeds
+Scores = Sequence[Sequence[np.ndarray]]  # by method and task: (draw, seed)
 
 
 @dataclass(frozen=True)
@@ -27,8 +28,8 @@ class Estimate:
 def mean_ranks(table: MethodScores) -> dict[str, Estimate]:
     """Each method's rank by mean score (1 is best, ties share the mean rank), averaged over tasks."""
 
-    def ranks(scores: Sequence[Sequence[np.ndarray]]) -> np.ndarray:
-        means = np.array([[part.mean() for part in method] for method in scores])
+    def ranks(scores: Scores) -> np.ndarray:
+        means = np.array([[part.mean(axis=-1) for part in method] for method in scores])  # method, task, draw
         return stats.rankdata(-means, axis=0).mean(axis=1)
 
     found = bootstrap(table, ranks)
@@ -38,8 +39,8 @@ def mean_ranks(table: MethodScores) -> dict[str, Estimate]:
 def interquartile_means(table: MethodScores) -> dict[str, Estimate]:
     """The mean of the middle half of a method's scores, over all tasks and seeds."""
 
-    def means(scores: Sequence[Sequence[np.ndarray]]) -> np.ndarray:
-        return np.array([stats.trim_mean(np.concatenate(method), 0.25) for method in scores])
+    def means(scores: Scores) -> np.ndarray:
+        return np.array([stats.trim_mean(np.concatenate(method, axis=-1), 0.25, axis=-1) for method in scores])
 
     return dict(zip(table, bootstrap(table, means), strict=True))
 
@@ -47,18 +48,19 @@ def interquartile_means(table: MethodScores) -> dict[str, Estimate]:
 def improvement(table: MethodScores, one: str, other: str) -> Estimate:
     """P(a run of `one` scores above one of `other`), ties count half: Mann-Whitney U / (n m), averaged over tasks."""
 
-    def chance(scores: Sequence[Sequence[np.ndarray]]) -> np.ndarray:
-        a, b = scores
-        wins = [np.sign(x[:, None] - y[None, :]).mean() / 2 + 0.5 for x, y in zip(a, b, strict=True)]
-        return np.array([np.mean(wins)])
+    def chance(scores: Scores) -> np.ndarray:
+        signs = [np.sign(x[..., :, None] - y[..., None, :]).mean(axis=(-2, -1)) for x, y in zip(*scores, strict=True)]
+        return np.mean(signs, axis=0, keepdims=True) / 2 + 0.5
 
     return bootstrap({one: table[one], other: table[other]}, chance)[0]
 
 
-def bootstrap(
-    table: MethodScores, statistic: Callable[[Sequence[Sequence[np.ndarray]]], np.ndarray], draws: int = DRAWS
-) -> list[Estimate]:
+def bootstrap(table: MethodScores, statistic: Callable[[Scores], np.ndarray]) -> list[Estimate]:
     """Bootstrap a statistic of all methods: seeds are resampled within each method and task; percentile intervals.
+
+    Args:
+        table: the scores.
+        statistic: from scores of shape (draw, seed) to one value per method and draw.
 
     Raises:
         ValueError: methods have different tasks, or a score isn't finite.
@@ -67,11 +69,11 @@ def bootstrap(
     for method, scores in table.items():
         if set(scores) != set(tasks):
             raise ValueError(f"{method} has the tasks {', '.join(scores)}, not {', '.join(tasks)}")
-    arrays = [[finite(scores[task]) for task in tasks] for scores in table.values()]
-    values = statistic(arrays)
-    if any(len(part) < 2 for method in arrays for part in method):
+    arrays = [[finite(scores[task])[None] for task in tasks] for scores in table.values()]
+    values = statistic(arrays)[:, 0]
+    if any(part.size < 2 for method in arrays for part in method):
         return [Estimate(float(value), None) for value in values]
     rng = np.random.default_rng(0)
-    drawn = np.array([statistic([[rng.choice(x, len(x)) for x in method] for method in arrays]) for _ in range(draws)])
-    low, high = np.percentile(drawn, [2.5, 97.5], axis=0)
+    drawn = statistic([[rng.choice(part[0], (DRAWS, part.size)) for part in method] for method in arrays])
+    low, high = np.percentile(drawn, [2.5, 97.5], axis=1)
     return [Estimate(float(v), (float(a), float(b))) for v, a, b in zip(values, low, high, strict=True)]

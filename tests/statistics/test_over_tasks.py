@@ -43,3 +43,11 @@ def test_one_seed_has_no_interval_and_other_tasks_are_refused():
         mean_ranks({"a": {"x": [1.0]}, "b": {"y": [2.0]}})
     with pytest.raises(ValueError, match="finite"):
         mean_ranks({"a": {"x": [1.0, float("nan")]}, "b": {"x": [2.0, 3.0]}})
+
+
+def test_the_interval_is_scipys_percentile_bootstrap():
+    scores = np.random.default_rng(1).normal(size=12)
+    found = interquartile_means({"a": {"x": scores}})["a"]
+    trimmed = lambda x, axis: stats.trim_mean(x, 0.25, axis=axis)  # noqa: E731
+    theirs = stats.bootstrap((scores,), trimmed, n_resamples=20_000, method="percentile", rng=2).confidence_interval
+    assert found.interval == pytest.approx(tuple(theirs), abs=0.1 * (theirs.high - theirs.low))
