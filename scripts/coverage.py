@@ -52,7 +52,7 @@ def over_tasks(sims: int) -> Iterator[list[str]]:
         percentile = (
             bootstrap(
                 {"one": {str(i): row for i, row in enumerate(tasks)}},
-                lambda scores: np.array([np.mean([part.mean() for part in scores[0]])]), draws=500,
+                lambda scores: np.mean([part.mean(axis=-1) for part in scores[0]], axis=0, keepdims=True),
             )[0].interval
             for tasks in x[: sims // 10]
         )  # fmt: skip

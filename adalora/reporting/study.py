@@ -117,6 +117,17 @@ class Records:
         """The mean score of each learning rate of a cell, over all recorded runs."""
         return self.rates(title, task).mean(axis=1).to_dict()
 
+    def best_rate(self, title: str, task: str, worst: float) -> tuple[float, float]:
+        """The learning rate with the lowest mean score, and what the better of its two neighbours loses.
+
+        Rates with a score above `worst` don't count, nor those that lack a seed.
+        """
+        scores = self.rates(title, task)
+        means = scores[scores.max(axis=1) <= worst].dropna().mean(axis=1)
+        place = int(means.argmin())
+        beside = means.iloc[[i for i in (place - 1, place + 1) if 0 <= i < len(means)]]
+        return float(means.index[place]), float(beside.min() - means.iloc[place])
+
     def difference(self, title: str, other: str) -> pd.DataFrame:
         """The score of one method minus that of another, by seed and task."""
         return self.scores.xs(title, axis=1, level="title") - self.scores.xs(other, axis=1, level="title")

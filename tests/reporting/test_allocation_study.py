@@ -2,7 +2,7 @@
 
 import itertools
 import json
-import shutil
+import re
 from copy import deepcopy
 
 import numpy as np
@@ -88,15 +88,17 @@ def page(compose, tmp_path):
     """`page(means, seeds)`: README.md and the counted runs, with these mean scores of the methods."""
 
     def go(means, seeds=range(1, 9), resolution=0.001):
-        for name in ("claims.yaml", "page.md.j2"):
-            shutil.copy(FOLDER / name, tmp_path)
-        study = (FOLDER / "study.yaml").read_text().replace("training.lr=???", "training.lr=1e-2")
-        (tmp_path / "study.yaml").write_text(study.replace("  allocation:", f"  {tmp_path.name}:", 1))
-        page = (tmp_path / "page.md.j2").read_text().replace('grids["allocation"]', f'grids["{tmp_path.name}"]')
+        tuning, _, counted = (FOLDER / "study.yaml").read_text().partition("\n  allocation:")
+        counted, rates = re.subn(r"training.lr=[^ \"]+", "training.lr=1e-2", counted)
+        assert rates == len(METHODS)
+        (tmp_path / "study.yaml").write_text(f"{tuning}\n  {tmp_path.name}:{counted}")
+        page = (FOLDER / "page.md.j2").read_text().replace('grids["allocation"]', f'grids["{tmp_path.name}"]')
         (tmp_path / "page.md.j2").write_text(page)
-        text = (tmp_path / "claims.yaml").read_text()
-        assert text.count("resolution: .inf") == 2
-        (tmp_path / "claims.yaml").write_text(text.replace("resolution: .inf", f"resolution: {resolution}"))
+        text, count = re.subn(
+            r"(?m)^  resolution: .+", f"  resolution: {resolution}", (FOLDER / "claims.yaml").read_text()
+        )
+        assert count == 2
+        (tmp_path / "claims.yaml").write_text(text)
         for method, seed in itertools.product(METHODS, seeds):
             write(tmp_path / "runs", record(compose, method, seed, score_of(means, method, seed)))
         for method, lr, seed in itertools.product(METHODS[:3], (3e-3, 1e-2, 3e-2), (101, 102)):
@@ -136,6 +138,13 @@ def test_the_answer_is_the_protocols(page):
     assert f"**AdaLoRA is better than LoRA**: {lora.found.mean:+.4f} bits per byte" in head
     assert "don't differ** by more than 0.02" in head
     assert "p = 0.016." in head
+    assert head.splitlines()[3].startswith("This is one dequantised 135M model")
+    gain = 2.9 - np.mean(scores["LoRA"])
+    share = 100 * abs(lora.found.mean) / gain
+    assert (
+        f"At this scale adaptive allocation pays: LoRA takes Igbo from 2.9000 bits per byte to {2.9 - gain:.4f}" in head
+    )
+    assert f"(a difference of {share:.1f} % of what LoRA gains)" in head
     assert len(head.splitlines()) <= 10
     assert {"differences.svg", "ranks.svg", "tuning.svg"} == figures.keys()
     assert "the untuned model has 2.9000 on Igbo and 1.1000 on English." in text
@@ -145,9 +154,11 @@ def test_the_answer_is_the_protocols(page):
 def test_a_worse_score_is_said_and_a_small_one_is_left_open(page):
     means = [1.80, 1.85, 1.80, 1.79, 1.84]
     text, *_ = page(means)
-    assert "**AdaLoRA is worse than LoRA**: +0.0" in text
+    assert "**AdaLoRA is worse than LoRA**: +0.0" in text and "a tuned LoRA is the better choice: " in text
+    assert "| AdaLoRA - LoRA | Igbo | primary | +0.0" in text and "| worse |" in text
     text, found, _ = page(means, resolution=0.06)
     assert "**Not decided between AdaLoRA and LoRA**" in text
+    assert "a method loses up to 0.0600 at a neighbouring learning rate" in text
     assert "learning rates" in found.verdicts["allocation-lora"].comparisons[0].notes[-1]
 
 
@@ -188,3 +199,35 @@ def test_the_tuning_shows_every_rate_and_the_best_in_bold(page):
     lines = text.partition("## Tuning")[2].splitlines()
     assert "| 0.01 | **2.1015** (2.1010, 2.1020) | **2.1015** (2.1010, 2.1020) | **2.1015** (2.1010, 2.1020) |" in lines
     assert any(line.startswith("| 0.03 | 5.57") for line in lines)
+
+
+def test_the_resolution_is_the_loss_at_the_better_neighbour_that_is_not_out(page):
+    text, found, _ = page([1.85, 1.80, 1.81, 1.79, 1.84], seeds=(1,))
+    lower, upper = abs(np.log10(3e-3) + 2), abs(np.log10(3e-2) + 2)
+    assert f"loses {lower:.4f} (LoRA), {upper:.4f} (AdaLoRA), {upper:.4f} (SVD-LoRA)." in text
+    assert "| 0.03 | 5.5786 (5.5781, 5.5791) out |" in text
+
+
+def test_rates_and_resolutions_follow_from_the_tuning():
+    """Worked out with json and numpy alone."""
+    study, claims = read_study(FOLDER), {claim.id: claim for claim in read_claims(FOLDER)}
+    if claims["allocation-lora"].resolution == np.inf:
+        pytest.skip("the tuning isn't complete")
+    scores = {}
+    for path in (FOLDER / "tuning").glob("*.json"):
+        run = json.loads(path.read_text())
+        method = {None: "LoRA", 12: "AdaLoRA", 8: "SVD-LoRA"}[run["method"].get("init_rank")]
+        rates = scores.setdefault(method, {}).setdefault(run["options"]["training.lr"]["value"], [])
+        rates.append(run["last"]["bits_per_byte"])
+    best, loss = {}, {}
+    for method, rates in scores.items():
+        means = {rate: np.mean(x) for rate, x in sorted(rates.items()) if max(x) <= 2.9798 and len(x) == 2}
+        order = list(means)
+        place = order.index(min(means, key=means.get))
+        best[method] = order[place]
+        loss[method] = min(means[order[i]] for i in (place - 1, place + 1) if 0 <= i < len(order)) - means[order[place]]
+    assert claims["allocation-lora"].resolution == pytest.approx(max(loss["AdaLoRA"], loss["LoRA"]), abs=1e-6)
+    assert claims["allocation-svd"].resolution == pytest.approx(max(loss["AdaLoRA"], loss["SVD-LoRA"]), abs=1e-6)
+    cells = study.grids["allocation"].cells()
+    chosen = [float(next(o for o in cell if o.startswith("training.lr=")).partition("=")[2]) for cell in cells]
+    assert chosen == [best[m] for m in ("LoRA", "AdaLoRA", "SVD-LoRA", "SVD-LoRA", "LoRA")]
