@@ -131,7 +131,8 @@ def content_digest(model: Model, folder: Path, files: list[str]) -> str:
     if missing:
         raise UserError(f"the weights in {folder} lack {missing[0]} and {len(missing) - 1} more")
     values = config.to_dict()
-    found = hashlib.sha256(json.dumps({key: values[key] for key in sorted(model.config)}).encode())
+    keys = sorted(model.config.keys() - {"head_dim"})  # which not all of one type have, and shapes say
+    found = hashlib.sha256(json.dumps({key: values[key] for key in keys}).encode())
     for name, parameter in sorted(loaded.named_parameters()):
         found.update(f"{name} {tuple(parameter.shape)}".encode())
         found.update(parameter.detach().float().numpy().tobytes())
@@ -142,6 +143,8 @@ def stored_dtype(folder: Path, files: list[str]) -> torch.dtype:
     """bf16 if all weights are stored in it, which loads them in half the memory; else fp32."""
     stored = set()
     for name in files:
+        if name.endswith(".json"):  # an index of the shards
+            continue
         if not name.endswith(".safetensors"):
             return torch.float32
         with library_reads(folder / name, REMEDY), safe_open(folder / name, "pt") as tensors:
@@ -211,5 +214,6 @@ def load_tokenizer(model: Model, weights: Weights) -> PreTrainedTokenizerBase:
 def tokenizer_digest(tokenizer: Any) -> str:
     """SHA-256 over everything that a tokenizer does, without the padding and truncation of its last call."""
     parts = json.loads(tokenizer.backend_tokenizer.to_str()) | {"padding": None, "truncation": None}
-    text = json.dumps([parts, tokenizer.special_tokens_map, tokenizer.model_input_names], sort_keys=True)
+    more = [tokenizer.special_tokens_map, tokenizer.model_input_names, tokenizer.chat_template]
+    text = json.dumps([parts, *more], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()

@@ -93,14 +93,16 @@ def load_subject(config: Config, run: Path | None, weights: Weights, accelerator
     folder = Path(config.run_root).expanduser() / "evaluations" / config.model.name
     if run is not None:
         trained = load_run(run, config.model.path)
+        if trained.weights.digest != weights.digest:
+            raise UserError(f"{run} was trained on {trained.config.model.title}: leave out model={config.model.name}")
         model, method, folder = trained.model, trained.method, run / "evaluations"
         about |= {"run": trained.result["key"], "adapter": trained.config.method.name}
-    elif config.method.initial_adapter() is None:
+    elif (imported := config.method.initial_adapter()) is None:
         model = load_model(backbone, weights, config.task.outputs)
     else:
         plan = plan_of(config, weights)
         model, method = build_model(plan.config, weights, config.task.outputs, accelerator.device)
-        about["adapter"] = plan.notes[0]
+        about |= {"adapter": plan.notes[0], "adapter_digest": imported.digest}
     return Subject(model.to(accelerator.device).eval(), method, about, folder)
 
 
@@ -160,8 +162,8 @@ def describe(
         "commit": commit(),
         "hardware": hardware(accelerator.device),
     }
-    determining = ("by", "run", "adapter", "model", "task", "precision")
-    key = digest({name: record[name] for name in determining})
+    determining = ("by", "run", "adapter", "adapter_digest", "model", "task", "precision")
+    key = digest({name: record[name] for name in determining if name in record})
     return record, subject.folder / f"{found['task']['name']}-{key}"
 
 

@@ -4,6 +4,7 @@ A run notes in the cache what was asked for, its folder, and the files that it r
 come again, and no file has changed in size or time, its result is shown. The hub isn't asked for newer files.
 """
 
+import glob
 import json
 from collections.abc import Iterable
 from dataclasses import asdict
@@ -50,11 +51,34 @@ def recall(config: Config) -> dict[str, Any] | None:
     return found
 
 
-def remember(config: Config, folder: Path, files: Iterable[Path]) -> None:
-    """Note a finished run, and the files that it read. Raises `UserError` if the cache can't be written."""
+def remember(config: Config, folder: Path, files: Iterable[Path], begun: int) -> None:
+    """Note a finished run, and the files that it read, unless one of them has changed since.
+
+    Args:
+        config: its options.
+        folder: its folder.
+        files: what it read.
+        begun: when it began to read, in nanoseconds since the epoch.
+
+    Raises:
+        UserError: the cache can't be written.
+    """
     files = {path.expanduser().absolute() for path in files}
-    note = Note(folder=folder.absolute(), files=stamps({*files, *(path.parent for path in files)}))
+    folders = {parent for path in files for parent in path.parents[: levels(config)]}
+    try:
+        if any(path.stat().st_ctime_ns >= begun for path in (*files, *folders)):
+            return
+    except FileNotFoundError:
+        return
+    note = Note(folder=folder.absolute(), files=stamps({*files, *folders}))
     write_json(place(config), note.model_dump(mode="json"), CHOOSE.format("cache_dir"))
+
+
+def levels(config: Config) -> int:
+    """How many folders above a file can show that another one fits: as many as a pattern leaves open, at least 1."""
+    task = config.task
+    names = [Path(name).parts for name in (task.train_file, task.eval_file) if name]
+    return max((len(n) - i for n in names for i, part in enumerate(n) if glob.has_magic(part)), default=1)
 
 
 def place(config: Config) -> Path:

@@ -1,5 +1,6 @@
 """Run one experiment, from configuration to result."""
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass
@@ -57,7 +58,7 @@ def run(config: Config, overrides: Sequence[str]) -> dict[str, Any]:
         UserError: a problem that the user can fix.
         Interrupted: stopped by Ctrl-C, SIGTERM or a scheduler's signal, after saving a checkpoint.
     """
-    main = processes.rank() == 0
+    main, begun = processes.rank() == 0, time.time_ns()
     console.quiet = not main
     cell = cell_id(config)
     command = ["train.py", *overrides]  # the run's own pid; a sweep has another
@@ -76,7 +77,7 @@ def run(config: Config, overrides: Sequence[str]) -> dict[str, Any]:
         accelerator.end_training()
     if main:
         with suppress(UserError):  # a cache that can't be written: the next time takes a closer look
-            remember(config, folder.path, prepared.files)
+            remember(config, folder.path, prepared.files, begun)
     show_result(result, plan.config, folder.path)
     return result
 

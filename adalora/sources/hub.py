@@ -39,7 +39,7 @@ from pydantic import BaseModel, Field
 from adalora import processes
 from adalora.errors import UserError
 from adalora.files.reading import reason
-from adalora.files.writing import unwritable
+from adalora.files.writing import unwritable, write_text
 
 Kind = Literal["model", "dataset"]
 Needs = Mapping[str, Sequence[Sequence[str]]]
@@ -158,9 +158,10 @@ def fetch(repo: str, revision: str, needs: Needs, kind: Kind, local: str) -> Pat
             download(repo, name, asked.sha, kind)
         except Exception as error:
             raise failed(error, repo, revision, kind, name, local) from error
-    with suppress(OSError):  # a shared cache may be read-only
-        (ref := root / "refs" / revision).parent.mkdir(parents=True, exist_ok=True)
-        ref.write_text(asked.sha)
+    with suppress(OSError, UserError):  # a shared cache may be read-only
+        ref = root / "refs" / revision
+        if not ref.is_file() or ref.read_text() != asked.sha:
+            write_text(ref, asked.sha)  # at once: another run may be reading it
     return root / "snapshots" / asked.sha
 
 

@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     import datasets
 
 
+TODAY = "{%- macro strftime_now(form) -%}26 Jul 2024{%- endmacro -%}"
+"""Put before chat templates, so that tokens don't depend on the day of the run: the date is Llama 3's default."""
+
+
 class Form(NamedTuple):
     """Tokens around prompt and answer."""
 
@@ -55,9 +59,12 @@ def chat(tokenizer: PreTrainedTokenizerBase, prompt: str, answer: str | None = N
     messages = [{"role": "user", "content": prompt}]
     if answer is not None:
         messages.append({"role": "assistant", "content": answer})
-    # some templates think aloud unless told not to
     text = tokenizer.apply_chat_template(
-        messages, tokenize=False, add_generation_prompt=answer is None, enable_thinking=False
+        messages,
+        chat_template=TODAY + tokenizer.get_chat_template(),
+        tokenize=False,
+        add_generation_prompt=answer is None,
+        enable_thinking=False,  # some templates think aloud unless told not to
     )
     return cast(str, text)
 

@@ -5,15 +5,17 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM
 
 from adalora.backbones import load
-from adalora.backbones.files import glance
-from adalora.backbones.load import load_model, locate
+from adalora.backbones.files import SAFE, found, glance
+from adalora.backbones.load import load_model, load_tokenizer, locate, stored_dtype, tokenizer_digest
 from adalora.errors import UserError
 
 
@@ -61,6 +63,14 @@ def test_the_same_tensors_are_the_same_weights_in_any_format(backbone):
     assert locate(model, cache).digest == digest
 
 
+def test_shards_in_bf16_are_read_in_bf16(tiny_llama, tmp_path):
+    model = AutoModelForCausalLM.from_pretrained(tiny_llama, dtype=torch.bfloat16)
+    model.save_pretrained(tmp_path, max_shard_size="2kB")
+    names = [path.name for path in found(tmp_path, SAFE)]
+    assert "model.safetensors.index.json" in names and len(names) > 2
+    assert stored_dtype(tmp_path, names) == torch.bfloat16
+
+
 def test_other_tensors_or_another_function_are_other_weights(backbone):
     folder, model, cache = backbone
     digest = locate(model, cache).digest
@@ -70,6 +80,19 @@ def test_other_tensors_or_another_function_are_other_weights(backbone):
     next(iter(tensors.values())).view(-1)[0] += 1e-6
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     assert len({digest, dropless, locate(model, cache).digest}) == 3
+
+
+def test_a_chat_template_is_part_of_a_tokenizer(backbone):
+    folder, model, cache = backbone
+    before = tokenizer_digest(load_tokenizer(model, locate(model, cache)))
+    (folder / "chat_template.jinja").write_text("{{ messages[0].content }}")
+    assert tokenizer_digest(load_tokenizer(model, locate(model, cache))) != before
+
+
+def test_a_decoder_has_one_digest_under_every_name(compose, tiny_llama, tmp_path):
+    model = compose("model=decoder", f"model.path={tiny_llama}").backbone
+    named = replace(model, config=model.config | {"head_dim": 4})
+    assert locate(named, str(tmp_path / "one")).digest == locate(model, str(tmp_path / "two")).digest
 
 
 def test_a_digest_is_kept_until_a_file_changes(backbone, monkeypatch):

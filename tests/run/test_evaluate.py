@@ -1,15 +1,23 @@
 """Evaluation without training: a finished run, the base model, an imported adapter."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from adalora.backbones.load import locate
+from adalora.config import validate
+from adalora.errors import UserError
 from adalora.export.command import export
 from adalora.records.evaluation import read_evaluations
 from adalora.records.result import read_result
+from adalora.run.evaluate import load_subject
+from adalora.training.build import build_accelerator
 from scripts import evaluate
+from tests.conftest import composed_tree
 
 WORDS = ("good", "poor", "dull", "great")
 
@@ -58,6 +66,14 @@ def test_a_run_is_scored_again_and_on_another_task(start, causal_run, questions,
     assert chosen["scores"]["loss"] == pytest.approx(result.last["loss"])
 
 
+def test_a_run_isn_t_scored_with_another_model_s_name(start, causal_run):
+    options = [*causal_run, "method=lora", "training.max_steps=2"]
+    run, config = start(options), validate(composed_tree(options), options)
+    others = replace(locate(config.model, config.cache_dir), digest="another")
+    with pytest.raises(UserError, match="was trained on .*: leave out model="):
+        load_subject(config, run, others, build_accelerator(config))
+
+
 def test_a_record_for_a_study_has_no_path(start, causal_run, monkeypatch, capsys, tmp_path):
     run = start([*causal_run, "method=lora"])
     made = scored(monkeypatch, capsys, run, "--record", tmp_path / "study")
@@ -99,6 +115,13 @@ def test_an_imported_adapter_scores_as_the_run_that_it_is_from(start, causal_run
     record = scored(monkeypatch, capsys, *given)
     assert record["scores"]["bits_per_byte"] == pytest.approx(read_result(run).last["bits_per_byte"], rel=1e-5)
     assert "ADALORA" in record["adapter"]
+    tensors = load_file(tmp_path / "peft/adapter_model.safetensors")
+    save_file(
+        {name: 2 * x for name, x in tensors.items()}, tmp_path / "peft/adapter_model.safetensors", {"format": "pt"}
+    )
+    other = scored(monkeypatch, capsys, *given)
+    assert other["adapter"] == record["adapter"] and other["scores"] != record["scores"]
+    assert len(list((tmp_path / "else").rglob("evaluation.json"))) == 2  # each has a folder of its own
 
 
 @pytest.mark.parametrize(

@@ -64,6 +64,30 @@ def test_what_has_changed_is_looked_at(finished, tiny_run, change):
         (data.parent / "validation.csv").unlink(missing_ok=True)
 
 
+def test_what_changed_while_it_trained_is_not_noted(start, tiny_run, tmp_path, monkeypatch):
+    folder = tmp_path / "own"
+    shutil.copytree(next(option.partition("=")[2] for option in tiny_run if "data_dir" in option), folder)
+    options = [*tiny_run, f"task.data_dir={folder}", "method=lora", "training.max_steps=2"]
+    from adalora.run import run as module
+
+    execute = module.execute
+    monkeypatch.setattr(module, "execute", lambda *given: (folder / "train.parquet").touch() or execute(*given))
+    start(options)
+    assert not (tmp_path / "cache/finished").exists()
+
+
+def test_a_file_that_a_pattern_of_folders_fits_is_looked_at(start, causal_run, texts, tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / "mine" / name).mkdir(parents=True)
+        shutil.copy(next(texts.glob("train.*")), tmp_path / "mine" / name / "x.csv")
+    options = [*causal_run, f"task.train_file={tmp_path}/mine/*/*.csv", "method=lora", "training.max_steps=2"]
+    start(options)
+    config = validate(composed_tree(options), options)
+    assert recall(config) is not None
+    (tmp_path / "mine/c").mkdir()
+    assert recall(config) is None
+
+
 def test_a_cache_that_can_t_be_written_costs_nothing_else(start, tiny_run, tmp_path):
     (tmp_path / "cache").mkdir()
     (tmp_path / "cache/finished").write_text("not a folder")

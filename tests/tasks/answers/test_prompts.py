@@ -8,6 +8,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, 
 from transformers import BartTokenizer, PreTrainedTokenizerFast
 
 from adalora.errors import UserError
+from tasks.answers.features import chat
 from tasks.discovery import create
 
 BART = Path(__file__).parents[4] / "shared/data/tokenizers/bart_bpe"
@@ -90,6 +91,8 @@ def test_a_chat_template_stands_around_both(features, letters):
     letters.chat_template = CHAT.replace("<|assistant|>{% endif", "<|assistant|>Well, {% endif")
     with pytest.raises(UserError, match="where generation starts"):
         features(letters, "hi", "no", True, "task.template=chat")
+    letters.chat_template = "{{ strftime_now('%d %b %Y') }}|{{ messages[-1].content }}"
+    assert chat(letters, "hi") == "26 Jul 2024|hi"  # whatever day it is
     letters.chat_template = None
     with pytest.raises(UserError, match="no chat template"):
         features(letters, "hi", "no", True, "task.template=chat")
