@@ -25,13 +25,15 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import nn
 from torch.optim import AdamW, Optimizer
 from transformers import SchedulerType, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from adalora.files.writing import temporary
 from adalora.methods.options import MethodConfig
 from adalora.methods.protocol import Method
+from adalora.methods.tensors import read_tensors
 from adalora.options import require
 from adalora.training.optimizer import SCHEDULES, groups_of, set_lr
 
@@ -124,7 +126,7 @@ class MethodCallback(TrainerCallback):
         require(not self.grows, f"{name} adds parameters as it trains, which the Trainer can't resume: start over")
         path = Path(checkpoint) / STATE
         require(path.is_file(), f"{path} is missing: the checkpoint is of a training without MethodCallback")
-        self.method.load_state_dict(load_file(path))
+        self.method.load_state_dict(read_tensors(path, "restore an earlier checkpoint"))
         self.restored = TrainerState.load_from_json(str(Path(checkpoint) / "trainer_state.json")).global_step
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kw: Any) -> None:
@@ -137,6 +139,11 @@ class MethodCallback(TrainerCallback):
         require(not args.fp16, "fp16 skips steps, which the Trainer doesn't tell: set bf16=True")
         require(args.n_gpu <= 1, "DataParallel copies the model every step: start one process a GPU with torchrun")
         require(not (args.deepspeed or args.fsdp), "DeepSpeed and FSDP cut up parameters, which methods need whole")
+        ends = type(self.method).check_end is not Method.check_end
+        require(
+            not (ends and args.load_best_model_at_end),
+            f"{name} allocates until its last step: set load_best_model_at_end=False",
+        )
         require(not (self.grows and args.world_size > 1), f"{name} grows, which works in one process only")
         require(
             isinstance(kw["lr_scheduler"], Schedule) or not (self.grows or self.method.groups()),
@@ -168,8 +175,10 @@ class MethodCallback(TrainerCallback):
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kw: Any) -> None:
         """Write the method's state into the checkpoint."""
         if state.is_world_process_zero:
-            folder = Path(str(args.output_dir)) / f"checkpoint-{state.global_step}"
-            save_file({name: t.contiguous() for name, t in self.method.state_dict().items()}, folder / STATE)
+            path = Path(str(args.output_dir)) / f"checkpoint-{state.global_step}" / STATE
+            with temporary(path) as new:
+                save_file({name: t.contiguous() for name, t in self.method.state_dict().items()}, new)
+                new.rename(path)
 
     def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kw: Any) -> None:
         """Check the final ranks. Raises `UserError` if they aren't what was asked for, or if training ended early."""

@@ -16,7 +16,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from scripts.options import Parser, exit_code
+from scripts.options import Parser, exit_code, is_option
 
 if TYPE_CHECKING:
     from adalora.config.schema import Config
@@ -35,11 +35,11 @@ def main() -> int:
     from adalora.records.published import decimals, factor
     from adalora.run.evaluate import evaluate_only, keep_evaluation
 
-    folders = [Path(argument).expanduser() for argument in args.arguments if "=" not in argument]
+    folders = [Path(argument).expanduser() for argument in args.arguments if not is_option(argument)]
     if len(folders) > 1:
         raise UserError(f"one run at a time: {folders[0]} and {folders[1]} were given")
     run = folders[0] if folders else None
-    options = [argument for argument in args.arguments if "=" in argument and not argument.startswith("tasks=")]
+    options = [argument for argument in args.arguments if is_option(argument) and not argument.startswith("tasks=")]
     names = [name for argument in args.arguments if argument.startswith("tasks=") for name in argument[6:].split(",")]
     if run is None and not names and not any(option.startswith("task=") for option in options):
         raise UserError("give task=NAME, or the folder of a run")
@@ -56,13 +56,8 @@ def main() -> int:
         found = [evaluate_only(compose(run, options), run, command)]
     for record, folder in found if processes.rank() == 0 else ():
         task = record["task"]
-        scored = (
-            task["rows"]
-            if isinstance(task["rows"], int)
-            else ", ".join(
-                f"{split} {count:,}" for split, count in task["rows"].items() if split != task["train_split"]
-            )
-        )
+        counts = {split: count for split, count in task["rows"].items() if split != task["train_split"]}
+        scored = ", ".join(f"{split} {count:,}" for split, count in counts.items())
         print(f"{record['model']['title']}, {record['adapter'] or 'no adapter'}; {task['origin']}: {scored} rows")
         for name, value in record["scores"].items():
             shown = f"{value:.4f}" if name == "loss" else f"{value * factor(name):.{decimals(name)}f}"

@@ -17,6 +17,11 @@ class Parser(argparse.ArgumentParser):
         self.exit(1, f"error: {message} (--help shows the options)\n")
 
 
+def is_option(text: str) -> bool:
+    """Whether an argument is an option of train.py: `name=value`, or `~name`, which leaves one out."""
+    return "=" in text or (text.startswith("~") and "/" not in text)
+
+
 def add_places(parser: argparse.ArgumentParser) -> None:
     """Add `--runs` and `--out`."""
     parser.add_argument("--runs", type=Path, default=Path("results/runs"), help="folder of runs (%(default)s)")

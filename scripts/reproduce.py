@@ -23,7 +23,7 @@ from adalora.records.studies import Study, read_studies
 from adalora.sweep.cells import cells_of, command, extend, select
 from adalora.sweep.settings import TABLES, Setting, published
 from adalora.sweep.slurm import Slurm
-from scripts.options import Parser, exit_code
+from scripts.options import Parser, exit_code, is_option
 
 
 def heavy() -> None:
@@ -195,7 +195,7 @@ def main() -> int:
     options = parser()
     args, overrides = options.parse_known_args()
     args.overrides = overrides
-    if unknown := [text for text in overrides if text.startswith("-") or "=" not in text]:
+    if unknown := [text for text in overrides if text.startswith("-") or not is_option(text)]:
         options.error(f"unrecognized arguments: {' '.join(unknown)}")
     return args.act(args)
 

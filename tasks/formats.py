@@ -10,6 +10,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -109,10 +110,11 @@ def column(values: list[Any]) -> pa.Array:
     """Text, as written; lists and objects with their numbers as numbers, or as JSON where they have no common type."""
     if any(isinstance(value, dict | list) for value in values):
         values = [plain(value) for value in values]
-        try:
-            return pa.array(values)
-        except (pa.ArrowException, OverflowError):
-            return pa.array([None if value is None else json.dumps(value) for value in values], pa.string())
+        with suppress(pa.ArrowException, OverflowError):
+            numbers = {type(part) for value in values if isinstance(value, list) for part in value}
+            if not {int, float} <= numbers:  # Arrow would make a 1 a 1.0
+                return pa.array(values)
+        return pa.array([None if value is None else json.dumps(value) for value in values], pa.string())
     return pa.array([json.dumps(value) if isinstance(value, bool) else value for value in values], pa.string())
 
 
@@ -155,7 +157,7 @@ def read_table(files: list[Path], encoding: str = "utf-8", text: str | None = No
         if not path.is_file():
             raise UserError(f"{path}: no such file")
         ending = path.suffix.lower()
-        if ending == ".txt" and text is not None and path.is_file():
+        if ending == ".txt" and text is not None:
             tables.append(pa.table({text: [decode(path, encoding)]}))
             continue
         name = "parquet" if ending == ".parquet" or is_parquet(path) else READERS.get(ending, ("",))[0]

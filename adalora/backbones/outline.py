@@ -93,12 +93,12 @@ class Outline:
         """Number of weights in the linear layers, or in those whose path has this start."""
         return sum(d_out * d_in for path, (d_out, d_in) in self.linear.items() if path.startswith(start))
 
-    def check_length(self, title: str, tokens: int) -> None:
-        """Reject inputs longer than the position embeddings, if there are any. Raises `UserError`."""
+    def check_length(self, title: str, option: str, tokens: int) -> None:
+        """Reject inputs longer than the positions that the model has, if it has a limit. Raises `UserError`."""
         if self.positions is not None and tokens > self.positions:
             raise UserError(
-                f"task.max_length={tokens} is more than the {self.positions} positions of {title}: "
-                f"set task.max_length={self.positions}, which truncates longer inputs"
+                f"{option}={tokens} is more than the {self.positions} positions of {title}: "
+                f"set {option}={self.positions} or lower"
             )
 
     def targets(self, model: Model) -> dict[str, tuple[int, int]]:
@@ -230,8 +230,7 @@ def decoder(number: Any, kind: str) -> Outline:
     )  # fmt: skip
     out.add_embedding("model.embed_tokens", number.vocab_size, d)
     output_bias = kind != "qwen2" and number.attention_bias
-    norms = {"llama": ("input_layernorm", "post_attention_layernorm")}
-    norms |= {"olmo2": ("post_attention_layernorm", "post_feedforward_layernorm")}
+    first = "post_feedforward_layernorm" if kind == "olmo2" else "input_layernorm"
     for layer in range(number.num_hidden_layers):
         at = f"model.layers.{layer}"
         for name, width in {"q": heads, "k": keys, "v": keys}.items():
@@ -243,7 +242,7 @@ def decoder(number: Any, kind: str) -> Outline:
         for name in ("gate", "up"):
             out.add_linear(f"{at}.mlp.{name}_proj", ffn, d, mlp_bias)
         out.add_linear(f"{at}.mlp.down_proj", d, ffn, mlp_bias)
-        for name in norms.get(kind, norms["llama"]):
+        for name in (first, "post_attention_layernorm"):
             out.add_norm(f"{at}.{name}", d, bias=False)
     out.add_norm("model.norm", d, bias=False)
     return out

@@ -45,17 +45,28 @@ def steps_of(training: Training, rows: int) -> int:
     return training.max_steps or math.ceil(training.epochs * math.ceil(rows / training.batch_size))
 
 
+def official_rows(config: Config) -> dict[str, int]:
+    """Rows of training and of the splits that are evaluated, as far as `conf/task` has their counts."""
+    task = config.task
+    splits = [task.eval_split] if task.eval_split else task.eval_splits
+    rows = {split: task.rows[split] for split in (task.train_split, *splits) if split in task.rows}
+    if task.held_out and task.train_split in rows:
+        rows |= {task.train_split: rows[task.train_split] - task.held_out, task.eval_splits[0]: task.held_out}
+    return {
+        split: count if split == task.train_split else min(count, task.eval_rows or count)
+        for split, count in rows.items()
+    }
+
+
 def official_steps(config: Config) -> int:
     """T on the official training split, or the recipe's if `conf/task` has no row count."""
-    training, rows = config.training, config.task.rows.get(config.task.train_split)
+    training, rows = config.training, official_rows(config).get(config.task.train_split)
     return steps_of(training, rows) if rows else training.max_steps or config.recipe.total_steps or 1
 
 
 def official_eval_rows(config: Config) -> int:
     """Rows evaluated on the official splits."""
-    task = config.task
-    rows = [task.rows.get(split, 0) for split in ([task.eval_split] if task.eval_split else task.eval_splits)]
-    return sum(min(count, task.eval_rows or count) for count in rows)
+    return sum(count for split, count in official_rows(config).items() if split != config.task.train_split)
 
 
 def scored_options(config: Resolved) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import psutil
 from adalora import processes
 from adalora.backbones.options import DECODERS
 from adalora.backbones.outline import Outline
-from adalora.config.schema import PlannedTraining, Resolved
+from adalora.config.schema import Config, PlannedTraining, Resolved
 from adalora.errors import UserError
 from adalora.wording import memory
 from tasks.causal.options import LOGITS
@@ -85,15 +85,25 @@ def fit_batches(
         have = f"{here.name} has {memory(here.memory)}"
         notes.append(f"a step may need {memory(need)}, {have}: set {remedy} if it runs out")
 
-    evaluated = training.eval_batch_size
-    sizes = [2**n for n in range(LARGEST.bit_length())]
-    most = max((size for size in sizes if needs_to_evaluate(rows(1, size)) <= usable), default=1)
+    evaluated, most = training.eval_batch_size, largest(here, needs_to_evaluate)
     if evaluated == "auto":
         evaluated = most
         notes.append(f"training.eval_batch_size=auto: {evaluated}")
     elif needs_to_evaluate(rows(1, evaluated)) > usable:
         notes.append(f"an evaluation may need more than {here.name} has: set training.eval_batch_size={most} (or auto)")
     return micro, evaluated, notes
+
+
+def largest(here: Machine, needs: Callable[[int], float]) -> int:
+    """The most rows of an evaluation batch that fit: a power of two up to `LARGEST`, at least 1.
+
+    Args:
+        here: the device.
+        needs: bytes of an evaluation for a number of rows of one process.
+    """
+    sizes = [2**n for n in range(LARGEST.bit_length())]
+    fitting = [size for size in sizes if needs(-(-size // here.processes)) <= here.share * here.memory]
+    return max(fitting, default=1)
 
 
 def training_memory(config: Resolved, outline: Outline, trained: int, rows: int) -> float:
@@ -113,18 +123,17 @@ def training_memory(config: Resolved, outline: Outline, trained: int, rows: int)
     return float(weights_memory(config, outline) + 12 * trained + kept + logits)
 
 
-def evaluation_memory(config: Resolved, outline: Outline, rows: int) -> float:
+def evaluation_memory(config: Config | Resolved, outline: Outline, rows: int) -> float:
     """Bytes of an evaluation with `rows` rows per batch, all at the maximum length.
 
     Counts the weights, the merged weights beside them (a decoder's are merged for generation only), two layers'
     activations and a language model's logits; generation adds keys and values of every beam, and the logits."""
     task, decoder = config.task, config.model.model_type in DECODERS
     tokens = task.eval_tokens
-    if decoder:
-        rows = min(rows, max(1, LOGITS // (tokens * outline.vocab_size)))
+    once = min(rows, max(1, LOGITS // (tokens * outline.vocab_size))) if decoder else rows  # likelihoods, of a pass
     merges = not decoder or task.generates is not None
-    total = (2 if merges else 1) * weights_memory(config, outline) + 2 * layer_memory(config, outline, rows, tokens)
-    total += logits_memory(config, outline, rows * tokens)
+    total = (2 if merges else 1) * weights_memory(config, outline) + 2 * layer_memory(config, outline, once, tokens)
+    total += logits_memory(config, outline, once * tokens)
     if task.generates is not None:
         beams, length = task.generates
         layers, width = outline.num_hidden_layers, outline.hidden_size
@@ -137,7 +146,7 @@ def evaluation_memory(config: Resolved, outline: Outline, rows: int) -> float:
     return float(total)
 
 
-def layer_memory(config: Resolved, outline: Outline, rows: int, tokens: int) -> float:
+def layer_memory(config: Config | Resolved, outline: Outline, rows: int, tokens: int) -> float:
     """Bytes of one layer's activations that its backward pass needs, b rows of s tokens.
 
     Encoders: s b h (34 + 5 a s / h) in 16 bits (Korthikanti et al., arXiv 2205.05198, without recomputation), twice
@@ -157,7 +166,7 @@ def layer_memory(config: Resolved, outline: Outline, rows: int, tokens: int) -> 
     return width * tokens * rows * hidden * (34 + 5 * scores * heads * tokens / hidden)
 
 
-def logits_memory(config: Resolved, outline: Outline, tokens: int) -> float:
+def logits_memory(config: Config | Resolved, outline: Outline, tokens: int) -> float:
     """Bytes of a language model's logits, their log-softmax and its gradient in fp32; 0 for other models. In bf16 the
     logits and their gradient exist in bf16, too."""
     if config.model.model_type not in DECODERS:
@@ -165,6 +174,6 @@ def logits_memory(config: Resolved, outline: Outline, tokens: int) -> float:
     return (12 if config.precision in ("fp32", "tf32") else 16) * tokens * outline.vocab_size
 
 
-def weights_memory(config: Resolved, outline: Outline) -> int:
+def weights_memory(config: Config | Resolved, outline: Outline) -> int:
     """Bytes of the frozen weights."""
     return (2 if config.model.dtype == "bf16" else 4) * outline.total

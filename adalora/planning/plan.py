@@ -7,7 +7,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adalora.backbones.options import Model
+from adalora.backbones.options import DECODERS, Model
 from adalora.backbones.outline import Outline, outline_of
 from adalora.config.lengths import fit_lengths
 from adalora.config.recipes import departures
@@ -168,7 +168,12 @@ def fit_size(
     model, method = options.backbone, options.method
     if model.pos_query_base_only and model.model_type != "deberta-v2":
         raise UserError(f"model.pos_query_base_only=true is for DeBERTa: {model.title} has no relative positions")
-    outline.check_length(model.title, options.task.max_length)
+    task = options.task
+    lengths = {"task.max_length": task.max_length, "task.eval_length": task.eval_tokens}
+    if task.generates and model.model_type in DECODERS:
+        lengths["task.max_length + task.max_new_tokens"] = task.max_length + task.generates[1]
+    for name, tokens in lengths.items():
+        outline.check_length(model.title, name, tokens)
     shapes = outline.targets(model)
     check_trained_modules(model, outline, shapes)
     if initial is not None:
@@ -224,11 +229,12 @@ def estimate(config: Resolved, outline: Outline, trained: int, processes: int) -
     weights = outline.linear_weights()
     decoder = outline.linear_weights("model.decoder.") if outline.decoder_layers else 0
     per_weight = 6 if trained > weights else 4
-    # attention scores and their product with the values, per token
-    attention = outline.num_hidden_layers * 4 * outline.hidden_size * mean
+    # a row's attention scores and their products with the values; BART's target sees itself and the input
+    attention = 4 * outline.query_width * outline.num_hidden_layers * mean * mean
+    attention += 4 * outline.query_width * outline.decoder_layers * target * (target + mean)
     passes = 3  # forward, and twice that backward
     if config.training.activation_checkpointing:  # forward again, for activation checkpointing
         per_weight, passes = per_weight + 2, passes + 1
-    flops = batch * (mean * (per_weight * (weights - decoder) + passes * attention) + target * per_weight * decoder)
+    flops = batch * (per_weight * (mean * (weights - decoder) + target * decoder) + passes * attention)
     memory = training_memory(config, outline, trained, -(-batch // config.training.micro_batches // processes))
     return Cost(tokens, mean, float(flops), memory, 4.0 * trained + LOGS, 3 * 4 * 5.0 * trained)

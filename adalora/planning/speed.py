@@ -11,6 +11,7 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import BaseModel, Field, PositiveFloat
 
+from adalora import processes
 from adalora.files.reading import read_yaml
 from adalora.paths import RESULTS
 from adalora.planning.memory import CPU, machine
@@ -63,16 +64,17 @@ def devices() -> Devices:
 
 
 def find(name: str) -> Gpu | None:
-    """The GPU whose name is in `name`, such as NVIDIA A100-SXM4-80GB; none for a laptop's."""
-    known = () if "Laptop" in name else devices().gpus
+    """The GPU whose name is in `name`, such as NVIDIA A100-SXM4-80GB; none for a laptop's, or a part of one."""
+    known = () if "Laptop" in name or " MIG " in name else devices().gpus
     return next((gpu for gpu in known if re.search(rf"\b{gpu.name}\b", name)), None)
 
 
-def step_speed(plan: Plan, gpu: Gpu, precision: str) -> Speed | None:
+def step_speed(plan: Plan, gpu: Gpu, precision: str, count: int = 1) -> Speed | None:
     """How long a step of a plan takes on a GPU, without evaluations; None if the GPU doesn't have the precision.
 
     seconds = max(FLOPs / (share * peak), operations * launch): arithmetic waits for launches, or launches for it.
-    Micro-batches and activation checkpointing launch a pass's operations again.
+    Micro-batches and activation checkpointing launch a pass's operations again. `count` processes with a GPU each share
+    the rows, and what they exchange isn't counted.
     """
     if precision not in gpu.peak:
         return None
@@ -83,7 +85,7 @@ def step_speed(plan: Plan, gpu: Gpu, precision: str) -> Speed | None:
     pieces = training.micro_batches if isinstance(training.micro_batches, int) else 1
     passes = pieces * (4 / 3 if training.activation_checkpointing else 1)
     share = gpu.fp32 if precision == "fp32" else table.share[precision]
-    arithmetic = plan.cost.flops / (share * gpu.peak[precision] * 1e12)
+    arithmetic = plan.cost.flops / count / (share * gpu.peak[precision] * 1e12)
     launches = passes * (counts.layer * layers + counts.rest) * table.launch * 1e-6
     host = launches > arithmetic
     basis: Basis = "scaled" if host or precision == "fp32" else "guessed"
@@ -97,7 +99,7 @@ def speed_here(plan: Plan) -> Speed:
     """How long a step of a plan takes on the device that it would use."""
     config = plan.config
     gpu = gpu_here(config.device, config.precision)
-    if gpu is not None and (speed := step_speed(plan, gpu, config.precision)):
+    if gpu is not None and (speed := step_speed(plan, gpu, config.precision, processes.count())):
         return speed
     return Speed(plan.cost.flops / (SHARE * rate(config.precision, config.device)), "guessed")
 

@@ -5,6 +5,7 @@ from typing import Any
 from adalora import processes
 from adalora.backbones.files import glance
 from adalora.config.schema import Config
+from adalora.planning.identity import official_rows
 from adalora.planning.plan import make_plan
 from adalora.planning.speed import SHOWN, find, speed_here, step_speed
 from adalora.progress.terminal import console, show_plan
@@ -13,8 +14,8 @@ from adalora.progress.terminal import console, show_plan
 def dry_run(config: Config) -> dict[str, Any]:
     """Print the plan and return a summary. Raises `UserError` for anything that the run would refuse."""
     console.quiet = processes.rank() > 0
-    rows = config.task.rows
-    if not rows:  # count the files' rows if none are declared
+    rows = official_rows(config)
+    if config.task.train_split not in rows:  # count the files' rows if none are declared
         from tasks.data import load_data
 
         rows = load_data(config.task, config.data_root).rows

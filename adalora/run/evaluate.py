@@ -12,12 +12,14 @@ from torch import nn
 
 from adalora.backbones.files import Weights
 from adalora.backbones.load import load_model
+from adalora.backbones.outline import outline_of
 from adalora.config.schema import Config
 from adalora.errors import UserError
 from adalora.files.reading import sealed
 from adalora.files.writing import write_json
 from adalora.methods.protocol import Method
 from adalora.planning.identity import digest
+from adalora.planning.memory import evaluation_memory, largest, machine
 from adalora.planning.plan import Plan, make_plan
 from adalora.records.evaluation import FOLDER as EVALUATIONS
 from adalora.records.provenance import commit, hardware, versions
@@ -108,7 +110,10 @@ def load_subject(config: Config, run: Path | None, weights: Weights, accelerator
 
 def plan_of(config: Config, weights: Weights) -> Plan:
     """A plan for what an evaluation needs of one, whatever the training would be."""
-    untrained = replace(config, training=replace(config.training, max_steps=STEPS))
+    default: Any = type(config.method)()
+    lengths = {name: getattr(default, name) for name in config.method.lengths}
+    training = replace(config.training, max_steps=STEPS, micro_batches=1)
+    untrained = replace(config, training=training, method=replace(config.method, **lengths))
     return make_plan(untrained, {config.task.train_split: STEPS}, weights.folder)
 
 
@@ -134,7 +139,9 @@ def evaluate_only(config: Config, run: Path | None, command: list[str]) -> tuple
     collate = task_type.collate(tokenizer, padding(accelerator))
     training = config.training
     if training.eval_batch_size == "auto":
-        training = plan_of(config, weights).config.training
+        outline = outline_of(config.backbone, config.task.outputs, weights.folder)
+        rows = largest(machine(config.device), lambda rows: evaluation_memory(config, outline, rows))
+        training = replace(training, eval_batch_size=rows)
     splits = build_splits(training, data, features, collate, accelerator)
     begin = time.perf_counter()
     scores, predictions = evaluate(accelerator, subject.model, task_type, config.task, splits, tokenizer, show_progress)

@@ -51,7 +51,6 @@ def evaluate_with_lm_eval(
     Raises:
         UserError: lm_eval isn't installed, or doesn't know a task.
     """
-    check_installed()
     import lm_eval
     from lm_eval.models.huggingface import HFLM
     from lm_eval.tasks import TaskManager
@@ -78,10 +77,19 @@ def evaluate_with_lm_eval(
                     harness, tasks=[task], limit=limit, bootstrap_iters=0, task_manager=manager
                 )
             rows = [prediction_of(sample) for sample in results["samples"][name]]
-            scores = {key.partition(",")[0]: value for key, value in results["results"][name].items() if "," in key}
+            scores = {  # by metric, and filter of the answers if there is one
+                key.removesuffix(",none"): value for key, value in results["results"][name].items() if "," in key
+            }
+            count = len({row["row"] for row in rows})  # each filter has its own lines
             about = {
                 "by": by,
-                "task": {"name": name, "version": results["versions"][name], "origin": origin, "rows": len(rows)},
+                "task": {
+                    "name": name,
+                    "version": results["versions"][name],
+                    "origin": origin,
+                    "rows": {SPLIT: count},
+                    "train_split": None,
+                },
                 "scores": {key: value for key, value in scores.items() if isinstance(value, float)},
                 "seconds": round(time.perf_counter() - begin, 2),
             }
@@ -95,6 +103,7 @@ def evaluate_with_lm_eval(
 def prediction_of(sample: dict[str, Any]) -> dict[str, Any]:
     """The numbers of a row, without its texts: place, metrics, and the negative log-likelihoods of its choices."""
     found: dict[str, Any] = {"row": sample["doc_id"]} | {name: sample[name] for name in sample["metrics"]}
+    found |= {"filter": sample["filter"]} if sample["filter"] != "none" else {}
     answers = sample["filtered_resps"]
     return found | {"nats": [-answer[0] for answer in answers]} if isinstance(answers[0], tuple) else found
 

@@ -11,6 +11,7 @@ import torch
 
 from adalora.errors import UserError
 from adalora.files.reading import Damaged
+from adalora.planning.identity import official_rows
 from adalora.planning.plan import Plan, make_plan
 from adalora.planning.speed import Basis, speed_here
 from adalora.records.provenance import hardware
@@ -53,7 +54,10 @@ def estimator(root: Path) -> Callable[[Cell], Estimate | str]:
 def estimate(cell: Cell, history: History) -> Estimate:
     """Plan a cell and estimate its time. Raises `UserError` for one that can't run."""
     config = cell.config
-    plan = make_plan(config, config.task.rows)
+    rows = official_rows(config)
+    if config.task.train_split not in rows:
+        raise UserError(f"conf/task gives {config.task.name} no row count of {config.task.train_split}: add rows")
+    plan = make_plan(config, rows)
     seconds = history.get((config.model.name, config.task.name, config.method.name, config.precision))
     if seconds:
         return Estimate(plan, statistics.median(seconds) * plan.total_steps, "runs")

@@ -1,5 +1,6 @@
 """Options of a task of questions and answers."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from string import Formatter
 from typing import ClassVar
@@ -46,6 +47,12 @@ class AnswersTask(DecoderTask):
         """The columns of the prompt, in order."""
         return list(dict.fromkeys(name for _, name, _, _ in Formatter().parse(self.prompt) if name is not None))
 
+    def prompt_of(self, row: Mapping[str, str]) -> str:
+        """The prompt with a row's columns. `str.format` would take `meta.title` for a part of `meta`."""
+        return "".join(
+            text + ("" if name is None else row[name]) for text, name, _, _ in Formatter().parse(self.prompt)
+        )
+
     @property
     def generates(self) -> tuple[int, int] | None:
         return (1, self.max_new_tokens) if set(self.metrics) & set(GENERATED) else None
@@ -54,10 +61,11 @@ class AnswersTask(DecoderTask):
         super().__post_init__()
         example = 'as in "Question: {question}\\nAnswer:"'
         try:
-            names = self.columns
+            plain = all(not form and not way for _, _, form, way in Formatter().parse(self.prompt))
         except ValueError as error:
             raise UserError(f"task.prompt={self.prompt!r}: {error}; columns stand in braces, {example}") from error
-        require(bool(names) and all(names), f"task.prompt={self.prompt!r}: name columns in braces, {example}")
+        good = plain and bool(self.columns) and all(self.columns)
+        require(good, f"task.prompt={self.prompt!r}: name columns in braces, {example}")
         kind, fitting = ("choices", OF_CHOICES) if self.choices else ("free answers", OF_TEXT)
         for metric in self.metrics:
             require(

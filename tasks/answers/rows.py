@@ -40,7 +40,7 @@ def check_rows(raw: pa.Table, task: AnswersTask, where: str) -> tuple[pa.Table, 
     options = "task.prompt, task.choices" if task.choices else "task.prompt"
     needed(raw, wanted, where, f"rename it, or set {options} and task.answer")
     texts = {name: as_text(raw, name, where).to_pylist() for name in task.columns}
-    prompts = [task.prompt.format(**dict(zip(texts, row, strict=True))) for row in zip(*texts.values(), strict=True)]
+    prompts = [task.prompt_of(dict(zip(texts, row, strict=True))) for row in zip(*texts.values(), strict=True)]
     columns: dict[str, Any] = {"row": rows, "prompt": prompts}
     answers = as_text(raw, task.answer, where)
     if not task.choices:
@@ -66,15 +66,19 @@ def choices_of(raw: pa.Table, task: AnswersTask, where: str) -> tuple[list[list[
     else:
         (name,) = task.choices
         values = [as_json(value) for value in raw[name].to_pylist()]
-        labels = [value["label"] for value in values if isinstance(value, dict) and "label" in value]
+        labels = [
+            value["label"] for value in values if isinstance(value, dict) and isinstance(value.get("label"), list)
+        ]
         found = [value.get("text") if isinstance(value, dict) else value for value in values]
     for i, row in enumerate(found):
         if not isinstance(row, list) or len(row) < 2 or not all(map(is_text, row)):
             raise UserError(f"{where}, row {i} (from 0): its choices must be two texts or more in a list")
     choices = [[str(text).strip() for text in row] for row in found]
-    if any(len(names) != len(row) for names, row in zip(labels, choices, strict=False)):
+    if len(labels) < len(choices):  # not all rows have any
+        return choices, None
+    if any(len(names) != len(row) for names, row in zip(labels, choices, strict=True)):
         raise UserError(f"{where}: a row has more or fewer labels than choices")
-    return choices, [list(map(str, row)) for row in labels] if len(labels) == len(choices) else None
+    return choices, [list(map(str, row)) for row in labels]
 
 
 def as_json(value: Any) -> Any:

@@ -1,5 +1,6 @@
 """Options and facts become a plan: nothing is modified, and what can't run is an error."""
 
+import shutil
 from copy import deepcopy
 from dataclasses import FrozenInstanceError
 
@@ -66,6 +67,11 @@ def test_the_backbone_has_the_modules_that_the_method_adapts(compose):
             ["method=adalora", "method.target_rank=700", "budget=custom", "budget.params=116_000_000"],
             r"method\.init_rank=1050 is more than 768",
         ),
+        (["task=igbo", "model=olmo2_7b", "task.eval_length=8192"], r"task\.eval_length=8192 is more than the 4096 pos"),
+        (
+            ["task=metamath", "model=olmo2_7b", "task.max_length=4096"],
+            r"task\.max_length \+ task\.max_new_tokens=4\d+ is more than the 4096 positions",
+        ),
         (["task.max_length=100_000"], r"needs about 1,300 TiB: raise training\.micro_batches, or lower"),
         (["training.max_steps=4", "method.final_steps=4"], r"leave none of the 4 training steps for pruning"),
     ],
@@ -74,6 +80,31 @@ def test_a_dry_run_refuses_what_can_t_run(compose, overrides, message):
     options = compose(*overrides)
     with pytest.raises(UserError, match=message):
         make_plan(options, options.task.rows)
+
+
+@pytest.mark.parametrize(
+    ("options", "steps", "rows"),
+    [
+        (["task=rte", "training.batch_size=10", "training.epochs=1"], 249, 277),
+        (["task=rte", "training.batch_size=10", "training.epochs=1", "task.eval_rows=50"], 249, 50),
+        (["task=mnli", "training.max_steps=9", "task.eval_split=validation_matched"], 9, 9815),
+        (["task=rte", "training.batch_size=10", "training.epochs=1", "task.held_out=500"], 199, 500),
+    ],
+)
+def test_a_dry_run_counts_the_rows_that_the_run_would_read(compose, monkeypatch, options, steps, rows):
+    seen = {}
+    plan = lambda config, rows: seen.update(rows) or make_plan(config, rows)  # noqa: E731
+    monkeypatch.setattr("adalora.run.dry_run.make_plan", plan)
+    assert dry_run(compose(*options, "method=lora"))["steps"] == steps
+    assert sum(seen.values()) - seen["train"] == rows
+
+
+def test_a_training_split_without_a_declared_count_is_counted(compose, tiny_data, tmp_path):
+    shutil.copytree(tiny_data, tmp_path, dirs_exist_ok=True)
+    (tmp_path / "train.parquet").rename(tmp_path / "mine.parquet")
+    options = compose("task=sst2", f"task.data_dir={tmp_path}", "task.train_split=mine", "training.epochs=1",
+                      "training.batch_size=16", "method=lora")  # fmt: skip
+    assert dry_run(options)["steps"] == 6
 
 
 def test_of_several_processes_the_first_prints_the_plan(compose, monkeypatch, capsys):
@@ -193,6 +224,26 @@ def test_auto_takes_the_fewest_passes_that_fit(planned_on, memory, processes, ex
 def test_auto_refuses_what_cannot_fit(planned_on):
     with pytest.raises(UserError, match=r"a step of one row needs about [\d.]+ GiB"):
         planned_on(2, *XSUM, "training.micro_batches=auto")
+
+
+def test_generation_keeps_keys_and_values_of_every_row(planned_on):
+    asked = ("task=metamath", "model=llama32_3b", "method=lora", "budget=rank8", "precision=bf16")
+    assert planned_on(80, *asked, "training.eval_batch_size=auto").config.training.eval_batch_size < 512
+    assert any("an evaluation may need more" in note for note in planned_on(24, *asked).notes)
+
+
+def test_attention_is_that_of_all_heads_and_of_both_sides(compose):
+    """A row of s tokens: scores and values are 4 q s^2 FLOPs a layer forward, q the width of all query heads."""
+    options = compose("task=igbo", "model=qwen3_0_6b", "method=lora", "training.batch_size=1")
+    plan = make_plan(options, options.task.rows)
+    outline = outline_of(options.backbone, 0)
+    s, weights = plan.cost.mean_tokens, outline.linear_weights()
+    assert plan.cost.flops == pytest.approx(s * 4 * weights + 3 * 28 * 4 * 2048 * s * s)
+    options = compose("task=xsum", "method=lora", "training.batch_size=1")
+    plan, outline = make_plan(options, options.task.rows), outline_of(options.backbone, 0)
+    (s, t), d = options.task.mean_tokens, outline.linear_weights("model.decoder.")
+    attention = 12 * 4 * 1024 * (s * s + t * t + t * s)
+    assert plan.cost.flops == pytest.approx(4 * (s * (outline.linear_weights() - d) + t * d) + 3 * attention)
 
 
 def test_an_evaluation_is_as_large_as_fits(planned_on):

@@ -31,6 +31,7 @@ def test_a_gpu_is_found_by_its_name():
     assert find("Tesla V100-SXM2-16GB").name == "V100"
     assert find("NVIDIA GeForce RTX 4090").name == "RTX 4090"
     assert find("a card of the future") is find("NVIDIA T400") is find("NVIDIA GeForce RTX 4090 Laptop GPU") is None
+    assert find("NVIDIA A100-SXM4-40GB MIG 1g.5gb") is None
 
 
 def test_the_longer_of_arithmetic_and_launches_counts(plan):
@@ -48,6 +49,12 @@ def test_what_only_a_guess_is_known_of_says_so(plan):
     speed = step_speed(xsum, find("A100"), "bf16")
     assert (speed.seconds, speed.basis) == (pytest.approx(xsum.cost.flops / (0.2 * 312e12)), "guessed")
     assert step_speed(xsum, find("V100"), "fp32").basis == "scaled", "measured on another architecture"
+
+
+def test_processes_share_the_rows(plan):
+    xsum = plan("task=xsum", "method=adalora", "budget=2.20%")
+    one, four = (step_speed(xsum, find("V100"), "fp32", count).seconds for count in (1, 4))
+    assert one == pytest.approx(4 * four)
 
 
 def test_micro_batches_launch_again(plan):

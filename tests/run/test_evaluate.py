@@ -58,7 +58,10 @@ def test_a_run_is_scored_again_and_on_another_task(start, causal_run, questions,
     other = scored(monkeypatch, capsys, run, "task=choices", f"task.data_dir={questions}", "task.max_length=32")
     assert {*other["scores"]} == {"accuracy", "accuracy_norm", "loss"}
     assert other["adapter"] == "adalora"
-    few = scored(monkeypatch, capsys, run, "task.eval_rows=3", "training.eval_batch_size=auto")
+    few = scored(
+        monkeypatch, capsys, run, "task.eval_rows=3", "training.eval_batch_size=auto", "method.final_steps=1500",
+        "training.max_steps=4000",
+    )  # fmt: skip
     assert few["task"]["rows"]["validation"] == 3
     assert "the film was" not in json.dumps(other)
     final = "task.eval_splits=[test,validation]", "task.final_splits=[validation]"
@@ -132,6 +135,7 @@ def test_an_imported_adapter_scores_as_the_run_that_it_is_from(start, causal_run
         (["tests", "task=rte"], "tests: has no result.json"),
         (["model=smollm2"], "give task=NAME, or the folder of a run"),
         (["one", "two"], "one run at a time"),
+        (["model=smollm2", "task=igbo", "~task.others.englis"], "englis"),
         (["model=smollm2", "task=arc_eas"], "arc_easy"),
         (["model=smollm2", "tasks=arc_easy"], "make lm-eval"),
     ],

@@ -145,6 +145,13 @@ def test_what_would_train_otherwise_is_refused(trained, arguments, message):
         build(**arguments)[0].train()
 
 
+def test_a_best_step_before_the_last_is_refused_for_an_allocation(trained):
+    trainer, _ = trained("adalora")[1]()
+    trainer.args.load_best_model_at_end = True
+    with pytest.raises(UserError, match="adalora allocates until its last step: set load_best_model_at_end=False"):
+        trainer.train()
+
+
 class Early(TrainerCallback):
     """Stops after step 12, as early stopping does."""
 

@@ -80,6 +80,26 @@ def test_choices_may_have_a_column_each(checked):
     assert rows.to_pylist() == [{"row": 0, "prompt": "Warm?", "choices": ["yes", "no"], "gold": 1}]
 
 
+def test_choices_are_numbers_as_they_are_written(checked):
+    both = enumerate(([1, 2, 3], [0.5, 1, 2]), 1)
+    rows = [{"question": "q", "choices": choices, "answer": i} for i, choices in both]
+    table, _ = checked(read_json(json.dumps(rows)))
+    assert table["choices"].to_pylist() == [["1", "2", "3"], ["0.5", "1", "2"]]
+    assert table["gold"].to_pylist() == [0, 2]
+
+
+def test_labels_that_not_all_rows_have_don_t_count(checked):
+    rows = [{"question": "q", "choices": {"text": ["x", "y"], "label": ["A", "B"]}, "answer": "B"},
+            {"question": "q", "choices": {"text": ["x", "y", "z"]}, "answer": "C"}]  # fmt: skip
+    assert checked(read_json(json.dumps(rows)))[0]["gold"].to_pylist() == [1, 2]  # as letters
+
+
+def test_a_column_s_name_may_have_a_dot(checked):
+    rows = read_json(json.dumps([{"meta.title": "{T}", "choices": ["a", "b"], "answer": "b"}]))
+    table, _ = checked(rows, "task.prompt='{{hi}} {meta.title}:'")
+    assert table["prompt"].to_pylist() == ["{hi} {T}:"]
+
+
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
@@ -204,6 +224,7 @@ def test_metamath_is_scored_on_gsm8k(compose, tmp_path):
         ('task.prompt="no column"', "name columns in braces"),
         ('task.prompt="{open"', "columns stand in braces"),
         ('task.prompt="{}"', "name columns in braces"),
+        ('task.prompt="{question:d}"', "name columns in braces"),
         ("task.metrics=[exact_match]", r"isn't for choices"),
         ("task.template=chatml", "plain, chat"),
         ("task.loss_on=prompt", "answer, all"),
