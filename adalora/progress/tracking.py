@@ -193,10 +193,11 @@ class Wandb:
 
     def image(self, step: int, name: str, make: Callable[[], "Figure"]) -> None:
         """Log a figure for one step; it is only drawn if needed."""
-        import wandb
-        from PIL import Image
 
         def log(run: Any) -> None:
+            import wandb
+            from PIL import Image
+
             if step >= run.step:
                 file = io.BytesIO()
                 make().savefig(file, dpi=80, format="png")
@@ -206,9 +207,10 @@ class Wandb:
 
     def table(self, step: int, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
         """Log a table that the dashboard can filter and group."""
-        import wandb
 
         def log(run: Any) -> None:
+            import wandb
+
             table = wandb.Table(columns=list(columns), data=[list(row) for row in rows])
             run.log({name: table}, step=max(step, run.step))
 
@@ -216,9 +218,10 @@ class Wandb:
 
     def files(self, name: str, kind: str, paths: Sequence[Path]) -> None:
         """Log files as an artifact."""
-        import wandb
 
         def log(run: Any) -> None:
+            import wandb
+
             artifact = wandb.Artifact(name, type=kind)
             for path in paths:
                 artifact.add_file(str(path))
@@ -228,9 +231,13 @@ class Wandb:
 
     def page(self, name: str, path: Path) -> None:
         """Log an HTML page."""
-        import wandb
 
-        self._attempt(lambda run: run.log({name: wandb.Html(path.read_text("utf-8"), inject=False)}))
+        def log(run: Any) -> None:
+            import wandb
+
+            run.log({name: wandb.Html(path.read_text("utf-8"), inject=False)})
+
+        self._attempt(log)
 
     def finish(self, exit_code: int) -> None:
         """Finish the run; it counts as failed unless `exit_code` is 0."""

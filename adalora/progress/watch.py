@@ -30,7 +30,7 @@ from adalora.progress.heatmap import rank_figure
 from adalora.progress.terminal import console
 from adalora.progress.tracking import Log, Wandb
 from adalora.records.provenance import peak_memory_mb
-from adalora.records.published import model_of, read_paper, scores, scores_of
+from adalora.records.published import applies, read_paper, scores, scores_of
 from adalora.records.result import Result
 from adalora.records.variant import Run, variant_of
 from tasks.task_type import Samples
@@ -234,8 +234,8 @@ def beside_paper(run: Run) -> dict[str, Any]:
     Empty if no published number applies: another backbone, other rows, another length than the recipe's, or a variant
     that isn't in a paper.
     """
-    model, task = run["model"], run["task"]
-    if not model["comparable"] or model["title"] != model_of(task["name"]) or task["subset"] is not False:
+    task = run["task"]
+    if not applies(run["model"], task):
         return {}
     cells, row = scores(read_paper()), (run["method"]["name"], run["budget"]["name"], variant_of(run))
     ours = scores_of(run, "last")

@@ -90,6 +90,12 @@ def model_of(task: str) -> str:
     return {"xsum": BART, "cnn_dailymail": BART, "metamath": LLAMA}.get(task, MODEL)
 
 
+def applies(model: Mapping[str, Any], task: Mapping[str, Any]) -> bool:
+    """Whether the papers' numbers are comparable with a run: of their backbone, on all rows of one of their tasks."""
+    same = model["comparable"] and model["title"] == model_of(task["name"])
+    return bool(same and task["name"] in DATASETS.values() and task["subset"] is False)
+
+
 def read(path: Path) -> list[dict[str, str]]:
     """Read a file of published numbers.
 

@@ -13,7 +13,7 @@ from adalora.records.published import decimals
 from adalora.records.variant import Variant, describe, variant
 from adalora.reporting.columns import title_of
 from adalora.reporting.frame import SETTING, heads
-from adalora.reporting.pairs import single
+from adalora.reporting.pairs import pair, settings
 from adalora.reporting.tables import grid, number, probability, signed, span
 from adalora.statistics.paired import ALPHA, holm, paired, paired_over_tasks
 
@@ -33,7 +33,9 @@ class Selection:
         """Its runs, with the options that both sides must share as `shared`: those that aren't as published or by
         default, except the method's own and those given. For a commit there are none: all of its runs are compared."""
         if self.commit is not None:
-            return runs[runs["commit"].str.startswith(self.commit)].assign(shared="")
+            digits, dirty, _ = self.commit.partition("-dirty")
+            mine = runs["commit"].str.startswith(digits) & (runs["commit"].str.endswith("-dirty") == bool(dirty))
+            return runs[mine].assign(shared="")
         given = {key for key, _ in self.variant}
         runs = runs[runs["method"] == self.method]
         shared = [
@@ -75,8 +77,9 @@ def compare(frame: pd.DataFrame, a: str, b: str) -> tuple[pd.DataFrame, list[str
     """Compare all common cells: the first side minus the second in points of the headline metric at the last step.
 
     Returns:
-        One row per cell, and one for the mean over the cells of each backbone: `model`, `cell`, `metric`, the means
-        `one` and `other`, `found` (`Paired`), `p` (Holm's) and `notes`. Also a line for each cell of one side only.
+        One row per cell, and one for the mean over the cells of each backbone and kind of score: `model`, `cell`,
+        `metric`, `digits` (decimals), the means `one` and `other`, `found` (`Paired`), `p` (Holm's) and `notes`. Also a
+        line for each cell of one side only.
 
     Raises:
         UserError: one side is a method and the other a commit, or there is no common cell.
@@ -92,18 +95,17 @@ def compare(frame: pd.DataFrame, a: str, b: str) -> tuple[pd.DataFrame, list[str
         if any(cell not in side for side in sides):
             alone.append(f"{cell_name(cell)}: only {a if cell in sides[0] else b}")
             continue
-        first, second = (single(side[cell]) for side in sides)
-        scores = [side.runs["last"].to_dict() for side in (first, second)]
-        both = sorted(scores[0].keys() & scores[1].keys())
-        if not both:
-            seeds = " and ".join(", ".join(map(str, side)) or "none" for side in scores)
-            reason = "; ".join([f"no seed in common: {seeds}", *first.notes, *second.notes])
-            alone.append(f"{cell_name(cell)}: {reason}")
+        first, second, notes = pair(*(settings(side[cell]) for side in sides))
+        if first.runs.empty:
+            seeds = " and ".join(", ".join(map(str, sorted(set(side[cell]["seed"])))) for side in sides)
+            alone.append(f"{cell_name(cell)}: {'; '.join([f'no seed in common: {seeds}', *notes])}")
             continue
+        scores = [side.runs["last"].to_dict() for side in (first, second)]
         rows.append({
-            "model": cell[0], "cell": cell_name(cell), "metric": first.runs["headline"].iloc[0],
-            "one": mean(scores[0][seed] for seed in both), "other": mean(scores[1][seed] for seed in both),
-            "found": paired(*scores), "notes": [*first.notes, *second.notes], "scores": scores,
+            "model": cell[0], "cell": cell_name(cell), "metric": (name := first.runs["headline"].iloc[0]),
+            "digits": decimals(name), "direction": first.runs["result"].iloc[0].task["direction"],
+            "one": mean(scores[0].values()), "other": mean(scores[1].values()),
+            "found": paired(*scores), "notes": notes, "scores": scores,
         })  # fmt: skip
     if not rows:
         reason = apart(one.of(runs), other.of(runs))
@@ -111,11 +113,13 @@ def compare(frame: pd.DataFrame, a: str, b: str) -> tuple[pd.DataFrame, list[str
     ps = iter(holm([row["found"].p for row in rows if row["found"].p is not None]))
     cells = pd.DataFrame([row | {"p": row["found"].p and next(ps)} for row in rows])
     means = []
-    for model, mine in cells.groupby("model", sort=False):
+    for (model, digits, _), mine in cells.groupby(["model", "digits", "direction"], sort=False):
         whole = paired_over_tasks(mine["scores"].tolist())
         if len(mine) > 1 and whole is not None:
-            name = f"mean of {len(mine)} cells"
-            means.append({"model": model, "cell": name, "metric": "", "found": whole, "p": whole.p, "notes": []})
+            means.append({
+                "model": model, "cell": f"mean of {len(mine)} cells", "metric": "", "digits": digits, "found": whole,
+                "p": whole.p, "notes": ["its p isn't corrected: it is one test"],
+            })  # fmt: skip
     return pd.concat([cells, pd.DataFrame(means)]).drop(columns="scores"), alone
 
 
@@ -146,7 +150,7 @@ def comparison_text(rows: pd.DataFrame, a: str, b: str) -> str:
     for model, mine in rows.groupby("model", sort=False):
         lines.append([model, *[""] * 8])
         for row in mine.itertuples():
-            digits = decimals(row.metric)
+            digits = row.digits
             few = row.found.smallest_p is None or row.found.smallest_p > ALPHA
             lines.append([
                 row.cell, row.metric, number(row.one, f".{digits}f"), number(row.other, f".{digits}f"),

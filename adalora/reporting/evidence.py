@@ -24,7 +24,7 @@ from adalora.records.published import read as read_published
 from adalora.records.studies import read_studies
 from adalora.reporting import figures
 from adalora.reporting.claims import read_claims
-from adalora.reporting.columns import GLUE, title_of
+from adalora.reporting.columns import GLUE
 from adalora.reporting.frame import heads, read
 from adalora.reporting.study import PAGE, as_number, fill, records
 from adalora.reporting.tables import millions
@@ -253,15 +253,13 @@ def own_glue(root: Path) -> list[GlueRow]:
         return []
     runs = frame[frame["applies"] & (frame["budget"] == "0.3M") & (frame["variant"] == frozenset())]
     found = []
-    for method, mine in runs.groupby("method"):
+    for title, mine in runs.groupby("title"):
         cells = [mine[(mine["task"] == c.task) & (mine["metric"] == c.metric)]["last"].median() for c in GLUE]
         values = pd.DataFrame({"dataset": [c.task for c in GLUE], "value": cells})
         if values["value"].notna().all():
             first, within = averages(values)
             params = millions(heads(mine)["kept"].median())
-            found.append(
-                GlueRow(title_of(str(method), frozenset()), "this suite", params, first, within, "re-run", "", True)
-            )
+            found.append(GlueRow(str(title), "this suite", params, first, within, "re-run", "", True))
     return found
 
 

@@ -11,10 +11,10 @@ import pandas as pd
 
 from adalora.errors import UserError
 from adalora.files.reading import Damaged
-from adalora.records.published import model_of, scores_of
+from adalora.records.published import applies, scores_of
 from adalora.records.result import NAME, RECORDS, Result, read_result
 from adalora.records.variant import Variant, describe, hashable, length_of, variant_of
-from adalora.reporting.columns import TASK_SETS, title_of
+from adalora.reporting.columns import title_of
 
 PLACE = ["model", "comparable", "subset", "task", "method", "budget"]
 """Runs that differ in one of these are in different rows or tables."""
@@ -116,8 +116,6 @@ def rows_of(path: Path, result: Result) -> Iterator[dict[str, Any]]:
         "length": describe(length_of(run)), "precision": result.precision, "data": task["digest"][:10],
         "task version": task["version"], "weights": model["digest"][:10],
     }  # fmt: skip
-    known = any(task["name"] == column.task for columns in TASK_SETS.values() for column in columns)
-    expected = model["comparable"] and model["title"] == model_of(task["name"]) and task["subset"] is False
     costs = {"peak_memory_gb": result.peak_memory_mb / 1024}
     if not training["max_steps"]:
         costs["minutes_per_epoch"] = result.seconds / 60 / training["epochs"]  # with evaluations, as Table 15
@@ -126,7 +124,7 @@ def rows_of(path: Path, result: Result) -> Iterator[dict[str, Any]]:
     row = Row(
         path, f"seed{result.seed}-{result.key}", result.seed, model["title"], model["comparable"], task["subset"],
         "not the official rows" if task["subset"] else "",
-        known and expected, task["name"], result.method["name"], budget_of(result), variant_of(run),
+        applies(model, task), task["name"], result.method["name"], budget_of(result), variant_of(run),
         variant_of(run, length=False), options | setting, task["headline"], result.parameters["kept"],
         result.parameters.get("peak", 0), result.parameters.get("head", 0), result.seconds, training["total_steps"],
         result.peak_memory_mb, str(result.hardware.get("name", "unknown")), result.commit or "unknown (no checkout)",

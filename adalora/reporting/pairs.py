@@ -1,11 +1,13 @@
 """Pair the runs of two sides by seed."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
+from adalora.records.variant import describe, hashable
 from adalora.reporting.frame import SETTING, several_versions
 from adalora.statistics.paired import SeedScores
 
@@ -28,13 +30,15 @@ class Seeds:
         return Seeds(self.runs.loc[seeds], self.values.loc[seeds], self.notes)
 
 
-Settings = Mapping[tuple[Any, ...], Seeds]
+EMPTY = Seeds(pd.DataFrame(), pd.DataFrame(), [])
+Settings = Mapping[tuple[Any, ...], Seeds]  # by setting, and all options as JSON
 
 
 def settings(rows: pd.DataFrame, same_machine: bool = False) -> Settings:
-    """Split the runs of a cell by what two runs must have in common to be paired."""
-    groups = rows.groupby([*SETTING, "machine"] if same_machine else SETTING, sort=False)
-    return {setting: single(group) for setting, group in groups}
+    """Split the runs of a cell by what two runs must have in common to be paired, and by their options."""
+    options = rows["options"].map(lambda options: json.dumps(options, sort_keys=True))
+    groups = rows.groupby([*SETTING, *(["machine"] if same_machine else []), options], sort=False)
+    return {key: single(group) for key, group in groups}
 
 
 def single(rows: pd.DataFrame) -> Seeds:
@@ -51,21 +55,33 @@ def single(rows: pd.DataFrame) -> Seeds:
     return Seeds(runs, whole.pivot(index="seed", columns="metric", values=["last", "best"]), notes)
 
 
-def pair(one: Settings, other: Settings) -> tuple[Seeds, Seeds, list[str]] | None:
-    """The seeds that both sides have, within the setting with most pairs, and notes on what was left out.
-
-    None if the sides have no seed in common.
-    """
-    keys = list(dict.fromkeys([*one, *other]))
-    pairs = {
-        key: one[key].runs.index.intersection(other[key].runs.index) for key in keys if key in one and key in other
-    }
-    best = max(pairs, key=lambda key: len(pairs[key]), default=None)
-    if best is None or pairs[best].empty:
-        return None
-    first, second = one[best], other[best]
+def pair(one: Settings, other: Settings) -> tuple[Seeds, Seeds, list[str]]:
+    """The seeds that both sides have, with the setting and options that give most pairs, and notes on what was left
+    out. Both are empty if the sides have no seed in common."""
+    common = {
+        (mine, theirs): one[mine].runs.index.intersection(other[theirs].runs.index)
+        for mine in one for theirs in other if mine[:-1] == theirs[:-1]
+    }  # fmt: skip
+    best = max(common, key=lambda both: len(common[both]), default=None)
+    if best is None or common[best].empty:
+        notes = [note for side in (one, other) for seeds in side.values() for note in seeds.notes]
+        return EMPTY, EMPTY, list(dict.fromkeys(notes))
+    first, second = one[best[0]], other[best[1]]
     task, precision = first.runs["task"].iloc[0], first.runs["precision"].iloc[0]
     notes = [*first.notes, *second.notes, *([f"{task}: in {precision}"] if precision != "fp32" else [])]
-    if len(keys) > 1:
-        notes.append(f"{task}: {len(keys)} settings of data, weights, length or precision; one is used")
-    return first.only(pairs[best]), second.only(pairs[best]), list(dict.fromkeys(notes))
+    if (count := len({key[:-1] for key in (*one, *other)})) > 1:
+        notes.append(f"{task}: {count} settings of data, weights, length or precision; one is used")
+    for side, used in ((one, best[0]), (other, best[1])):
+        several = [json.loads(key[-1]) for key in side if key[:-1] == used[:-1]]
+        if len(several) > 1:
+            method, (mine, *others) = side[used].runs["method"].iloc[0], apart([json.loads(used[-1]), *several])
+            rest = " and ".join(text for text in others if text != mine)
+            notes.append(f"{task}: of {method} only the runs with {mine} are used, not those with {rest}")
+    return first.only(common[best]), second.only(common[best]), list(dict.fromkeys(notes))
+
+
+def apart(several: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Each of several sets of options in words, by the options in which they differ."""
+    keys = [key for key in dict.fromkeys(key for each in several for key in each)
+            if any(each.get(key) != several[0].get(key) for each in several)]  # fmt: skip
+    return [describe(frozenset((key, hashable(each.get(key, "absent"))) for key in keys)) for each in several]

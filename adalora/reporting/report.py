@@ -10,6 +10,7 @@ import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from matplotlib.figure import Figure as Drawing
 
+from adalora.records.published import factor
 from adalora.records.result import portable
 from adalora.reporting import figures, tables
 from adalora.reporting.columns import Column
@@ -73,8 +74,8 @@ def render(findings: Findings, logs: Logs) -> str:
         runs=heads(findings.frame), was_run=what_was_run(findings), versions=versions_of(heads(findings.frame)),
         standings=[each for section in drawn for each in standings(section)],
         costs=[each for section in drawn for each in costs(section)],
-        caption=tables.caption, mean_of=tables.mean_of, value_of=tables.value_of, commits=commits,
-        signs=SIGNS, first=FIRST, verdict_names=VERDICTS,
+        caption=tables.caption, kept_of=tables.kept_of, mean_of=tables.mean_of, value_of=tables.value_of,
+        commits=commits, signs=SIGNS, first=FIRST, verdict_names=VERDICTS,
         style=(HERE / "style.css").read_text("utf-8"), script=(HERE / "script.js").read_text("utf-8"),
     )  # fmt: skip
 
@@ -115,6 +116,11 @@ def figure(drawing: Drawing, label: str, text: str) -> Figure:
     return Figure(f"data:image/svg+xml;base64,{b64encode(figures.svg(drawing).encode()).decode()}", label, text)
 
 
+def axis(column: Column) -> str:
+    """A column's title, with its unit."""
+    return f"{column.title}, %" if factor(column.metric) == 100 else column.title
+
+
 def of_seeds(runs: pd.DataFrame) -> str:
     """In words."""
     count = runs.groupby("row").size().max()
@@ -130,10 +136,10 @@ def logged(cells: Mapping[Any, pd.DataFrame], logs: Logs, key: str, scale: float
 def learning_curves(section: Section, logs: Logs) -> Iterator[Figure]:
     """The headline metric over steps: one figure per task, one line per row."""
     for column, runs in headlines(section):
-        points = logged(dict(tuple(runs.groupby("label"))), logs, f"eval/{column.metric}", 100)
+        points = logged(dict(tuple(runs.groupby("label"))), logs, f"eval/{column.metric}", factor(column.metric))
         if len(points):
             label = f"{column.title} over the steps, for {', '.join(points['name'].unique())}"
-            drawing = figures.curves({"": points}, labels(section), "step", f"{column.title}, %")
+            drawing = figures.curves({"": points}, labels(section), "step", axis(column))
             yield figure(drawing, label, f"{column.title}, {section.model}; {of_seeds(runs)}.")
 
 
@@ -149,7 +155,7 @@ def against_size(section: Section, logs: Logs) -> Iterator[Figure]:
             ]
             paper = "; open signs: the paper's" if points["paper"].notna().any() else ""
             label = f"{column.title} over the adapter's size, for {', '.join(points['name'].unique())}"
-            drawing = figures.against_size(points, list(run["title"].unique()), f"{column.title}, %")
+            drawing = figures.against_size(points, list(run["title"].unique()), axis(column))
             text = f"{column.title}, {section.model}: mean of the last step with its 95 % interval{paper}."
             yield figure(drawing, label, text)
 

@@ -25,7 +25,7 @@ from adalora.files.reading import read_text, reason
 from adalora.files.writing import READ_ONLY, write_text
 from adalora.options import written
 from adalora.records.evaluation import Evaluation, read_evaluations
-from adalora.records.published import size_of
+from adalora.records.published import factor, size_of
 from adalora.records.studies import Study, read_study
 from adalora.reporting import figures
 from adalora.reporting.claims import FILE, Claim, read_claims
@@ -251,7 +251,8 @@ class Records:
             lines = []
             for title in titles:
                 runs = self.of(title, name)
-                points = over_seeds(self.logs.of(runs, "metrics.jsonl"), f"eval/{runs['headline'].iloc[0]}", 100)
+                headline = runs["headline"].iloc[0]
+                points = over_seeds(self.logs.of(runs, "metrics.jsonl"), f"eval/{headline}", factor(headline))
                 minutes = points["x"] * self.step_seconds(title, name) / 60
                 lines.append(points.assign(x=minutes, low=points["mean"], high=points["mean"], name=title))
             panels[task.title] = pd.concat(lines)

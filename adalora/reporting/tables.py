@@ -89,6 +89,12 @@ def value_of(cell: Mapping[str, Any], column: str) -> str:
     return number(cell[column], f".{decimals(cell['metric'])}f")
 
 
+def kept_of(section: Section, row: pd.DataFrame) -> float:
+    """The median adapter parameters at the end of the runs behind a row; NaN if there are none."""
+    paths = set().union(*row["paths"].dropna())
+    return float(section.runs.loc[section.runs["path"].isin(paths), "kept"].median())
+
+
 def table(section: Section, run: bool = False) -> Table:
     """The text of a table, with published numbers in lines below ours; `run`: only rows and columns that were run."""
     known = section.filled(run)
@@ -97,8 +103,7 @@ def table(section: Section, run: bool = False) -> Table:
     lines = []
     for _, group in known.groupby("row"):
         cells = group.to_dict("records")
-        first, paths = cells[0], set().union(*group["paths"].dropna())
-        kept = section.runs.loc[section.runs["path"].isin(paths), "kept"].median()
+        first, kept = cells[0], kept_of(section, group)
         named = {
             f"{ours} (n){subset}": [
                 f"{value_of(c, 'median_last')} ({c['n']:.0f})" if c["n"] > 0 else "" for c in cells
@@ -110,7 +115,7 @@ def table(section: Section, run: bool = False) -> Table:
             f"{ours} - {section.source}": [signed(c["difference"]) for c in cells],
         }
         params = {
-            f"{ours} (n){subset}": millions(kept) if paths else "",
+            f"{ours} (n){subset}": "" if pd.isna(kept) else millions(kept),
             section.source: group["params"].dropna().max(),
         }
         lines.append([first["label"], "", *[""] * len(titles)])

@@ -14,7 +14,7 @@ from adalora.records.result import Result
 from adalora.records.variant import Variant
 from adalora.reporting.claims import Claim, Modules, Side
 from adalora.reporting.columns import GLUE, title_of
-from adalora.reporting.pairs import Seeds, Settings, pair, settings
+from adalora.reporting.pairs import Settings, pair, settings
 from adalora.statistics.paired import ALPHA, Paired, SeedScores, holm, paired, paired_over_tasks, seeds_needed
 
 VERDICTS = ("reproduced", "partly", "not reproduced", "undecided", "not run")
@@ -175,11 +175,8 @@ def comparisons_of(claim: Claim, cells: Cells, paper: Paper | None) -> Iterator[
         if published is None and paper is not None:
             continue
         costs = claim.kind == "cost"
-        first, second, notes = scores_of_both(
-            pair(cells.of(task, one, claim.shared, costs), cells.of(task, other, claim.shared, costs)),
-            metrics,
-            claim.step,
-        )
+        mine, theirs, notes = pair(cells.of(task, one, claim.shared, costs), cells.of(task, other, claim.shared, costs))
+        first, second = (side.scores(metrics, claim.step) for side in (mine, theirs))
         comparison = compare_scores(one, other, [task], first, second, notes, published)
         comparison = replace(
             comparison,
@@ -205,9 +202,10 @@ def average_comparison(claim: Claim, one: Side, other: Side, cells: Cells, paper
     for task in claim.tasks:
         metrics = metrics_of(claim, task, paper, cells)
         printed.append(published_difference(claim, task, metrics, one, other, paper))
-        if both := pair(cells.of(task, one, claim.shared), cells.of(task, other, claim.shared)):
-            first, second, more = scores_of_both(both, metrics, claim.step)
-            tables[task], notes = (first, second), [*notes, *more]
+        first, second, more = pair(cells.of(task, one, claim.shared), cells.of(task, other, claim.shared))
+        notes += more
+        if len(first.runs):
+            tables[task] = first.scores(metrics, claim.step), second.scores(metrics, claim.step)
     missing = [task for task in claim.tasks if task not in tables]
     published = statistics.mean(p for p in printed if p is not None) if printed and None not in printed else None
     over = f"mean of {len(claim.tasks)} tasks" if paper is not None else f"mean of {', '.join(tables)}"
@@ -230,8 +228,8 @@ def average_comparison(claim: Claim, one: Side, other: Side, cells: Cells, paper
 def rank_comparison(claim: Claim, task: str, side: Side, cells: Cells) -> Comparison:
     """A comparison of the mean realised ranks of two groups of modules, paired by seed."""
     mine = cells.of(task, side, claim.shared)
-    runs, _, notes = pair(mine, mine) or (None, None, [])
-    results = {} if runs is None else runs.runs["result"].to_dict()
+    seeds, _, notes = pair(mine, mine)
+    results = seeds.runs["result"].to_dict() if len(seeds.runs) else {}
     assert claim.more is not None and claim.less is not None
     more, less = (
         {seed: rank for seed, run in results.items() if (rank := mean_rank(run, group)) is not None}
@@ -256,13 +254,6 @@ def compare_scores(
         found=found, notes=notes, seeds=sorted(first), size=published, spread=found.std if found else None,
         sign=-1 if published is not None and published < 0 else 1,
     )  # fmt: skip
-
-
-def scores_of_both(
-    both: tuple[Seeds, Seeds, list[str]] | None, metrics: Sequence[str], step: str
-) -> tuple[SeedScores, SeedScores, list[str]]:
-    """The scores of both sides, and notes."""
-    return (both[0].scores(metrics, step), both[1].scores(metrics, step), both[2]) if both else ({}, {}, [])
 
 
 def metrics_of(claim: Claim, task: str, paper: Paper | None, cells: Cells) -> list[str]:

@@ -129,17 +129,17 @@ class View:
     def summary(self) -> str:
         """Counts by status, and the remaining time by the estimates."""
         counts = Counter(status.name for status in self.latest.values())
-        left = 0.0
+        left = [0.0]  # seconds of each cell
         for line in self.watched.cells:
             status = self.latest[line.id]
             if status.name == "running":
                 step, total = self.progress(status)
-                left += line.seconds * (1 - step / total if total else 1)
-            left += line.seconds if status.name in WAITING else 0
+                left.append(line.seconds * (1 - step / total if total else 1))
+            elif status.name in WAITING:
+                left.append(line.seconds)
+        whole = max(sum(left) / max(self.watched.workers, 1), *left)
         counted = ", ".join(f"{counts[name]} {name}" for name in COUNTED if counts[name])
-        return f"{counted} of {len(self.latest)}" + (
-            f"; about {duration(left / self.watched.workers)} left" if left else ""
-        )
+        return f"{counted} of {len(self.latest)}" + (f"; about {duration(whole)} left" if whole else "")
 
     def table(self) -> Group:
         """The list for a terminal, cut to its height: running cells first, finished ones last."""

@@ -14,8 +14,6 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from pydantic import BaseModel
-
 from adalora.errors import UserError
 from adalora.files.reading import Damaged, read_json
 from adalora.files.writing import write_json
@@ -23,7 +21,7 @@ from adalora.paths import ROOT
 from adalora.sweep.cells import Cell
 
 SWEEPS = ".multirun"  # below the run root: one folder per sweep
-CELLS = "cells.json"  # in an array's folder: its cells, in order
+CELLS = "cells.json"  # in an array's folder: the ids of its cells, in order
 JOBS = ".submitit"  # next to it: submitit's folder of each job, named by its id
 ASK_EVERY = 10.0  # seconds between calls of squeue, which is shared by all users
 MOST = 1000  # jobs per array: SLURM's default limit (MaxArraySize) is 1001
@@ -85,11 +83,11 @@ def submit(cells: Sequence[Cell], slurm: Slurm, folder: Path) -> list[str]:
     own = {name: value for name, value in options.items() if not name.startswith("_") and name != "submitit_folder"}
     shared = ("timeout_min", "cpus_per_task", "gpus_per_node", "tasks_per_node", "mem_gb", "nodes", "name",
               "stderr_to_stdout")  # fmt: skip  # submitit's, whatever the scheduler
-    found = []
+    found: list[str] = []
     for number, start in enumerate(range(0, len(cells), MOST), start=1):
         batch, array = cells[start : start + MOST], folder / f"array-{number}"
         array.mkdir(parents=True)
-        write_json(array / CELLS, [{"cell": cell.id} for cell in batch])
+        write_json(array / CELLS, [cell.id for cell in batch])
         try:
             executor = submitit.AutoExecutor(array / JOBS / "%j", cluster="slurm", slurm_max_num_timeout=limit)
             executor.update_parameters(**{n if n in shared else f"slurm_{n}": v for n, v in own.items()})
@@ -97,7 +95,8 @@ def submit(cells: Sequence[Cell], slurm: Slurm, folder: Path) -> list[str]:
                 jobs = [executor.submit(Job(cell.overrides)) for cell in batch]
         except (submitit.core.utils.FailedJobError, RuntimeError, OSError) as error:
             said = next((line for line in reversed(str(error).splitlines()) if line.strip()), type(error).__name__)
-            raise UserError(f"SLURM accepted no job: {said}") from error
+            rest = f"only the jobs {', '.join(found)} (scancel {' '.join(found)} ends them)" if found else "no job"
+            raise UserError(f"SLURM accepted {rest}: {said}") from error
         found.append(str(jobs[0].job_id).partition("_")[0])
     unfinished.cache_clear()
     return found
@@ -156,15 +155,9 @@ def queued(root: Path) -> dict[str, str]:
         if (folder := folders.get(job)) is not None:
             _, _, number = job.partition("_")
             with suppress(Damaged, IndexError):  # then it isn't queued, and its lock prevents a second run
-                cells = read_json(folder.parents[1] / CELLS, list[Start], "start the sweep again")
-                found[cells[int(number or 0)].cell] = job
+                cells = read_json(folder.parents[1] / CELLS, list[str], "start the sweep again")
+                found[cells[int(number or 0)]] = job
     return found
-
-
-class Start(BaseModel):
-    """A job of an array."""
-
-    cell: str
 
 
 @functools.lru_cache(1)

@@ -90,7 +90,8 @@ def scan(root: Path, records: Path | None = None) -> dict[str, list[Folder]]:
         if name in ("running", "interrupted") and held(path.parent):  # interrupted: a new session has just begun
             name = "running"
         elif name == "running":
-            name = "died"
+            file = status_or_empty(path.parent)  # it may just have ended
+            name = "died" if file.status == "running" else file.status
         if name in ORDER:
             folder = Folder(path.parent, name, file.reason, file.steps)
             for cell in file.cells:
@@ -119,10 +120,11 @@ def status_of(folders: Sequence[Folder], content: Content | None = None, job: st
 
     Args:
         folders: the cell's folders (`scan`).
-        content: digests of the current weights and data, if known; runs with others are ignored.
+        content: digests of the current weights and data, if known; finished runs with others are ignored.
         job: the cell's SLURM job, if it is waiting, starting or requeued.
     """
-    folders = [folder for folder in folders if content is None or folder.content in (None, content)]
+    if content is not None:  # a finished run whose result can't be read is run again
+        folders = [f for f in folders if f.content == content or (f.content is None and f.status != "done")]
     for name in ORDER:
         if name == "failed" and job is not None:
             return CellStatus("queued", f"SLURM job {job}", folders)

@@ -3,7 +3,7 @@
 import os
 import sys
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from adalora.sweep.live import View, Watched, WatchedCell
 from adalora.sweep.local import Outcome, run_cells
 from adalora.sweep.records import Recorder
 from adalora.sweep.slurm import SWEEPS, Slurm, follow, submit
-from adalora.sweep.status import statuses
+from adalora.sweep.status import Content, statuses
 from adalora.wording import duration
 
 Written = tuple[list[Path], list[str]]  # files, and warnings
@@ -65,6 +65,7 @@ def sweep(
     recorder = Recorder(root, content, records)
     recorder.look(always=True)
     before = statuses(root, content, records)
+    waiting = isinstance(launcher, Slurm) and launcher.wait
     elsewhere = ("queued", "running") if isinstance(launcher, Slurm) else ("queued",)
     left_alone = Counter(status.name for status in before.values() if status.name in elsewhere)
     todo = [cell for cell in able if before[cell.id].name not in ("done", *elsewhere)]
@@ -78,7 +79,7 @@ def sweep(
         say(f"{len(todo)} to run, {where(launcher)}: about {duration(seconds)} one after another; {disk}")
 
     outcomes: dict[str, Outcome] = {}
-    if todo:
+    if todo or (waiting and left_alone):
         folder = root / SWEEPS / f"{datetime.now():%Y-%m-%d_%H-%M-%S-%f}-{os.getpid()}"
         lines = [WatchedCell(cell.id, name_of(cell), estimates[cell.id].seconds, content[cell.id]) for cell in able]
         with locked(folder):
@@ -92,7 +93,7 @@ def sweep(
 
                 try:
                     if isinstance(launcher, Slurm):
-                        outcomes = by_slurm(todo, launcher, folder, look)
+                        outcomes = by_slurm(todo, launcher, folder, {cell.id: content[cell.id] for cell in able}, look)
                     else:
                         outcomes = run_cells(todo, launcher, folder, look)
                 finally:
@@ -117,24 +118,27 @@ def sweep(
     return 1 if failed or unable else 0
 
 
-def by_slurm(cells: Sequence[Cell], slurm: Slurm, folder: Path, look: Callable[[], None]) -> dict[str, Outcome]:
-    """Submit all cells, and wait for their jobs unless `slurm` says not to; their outcomes, then."""
-    root, ids = folder.parents[1], {cell.id: None for cell in cells}
+def by_slurm(
+    cells: Sequence[Cell], slurm: Slurm, folder: Path, content: Mapping[str, Content], look: Callable[[], None]
+) -> dict[str, Outcome]:
+    """Submit cells, and wait for the jobs of all in `content` unless `slurm` says not to; the outcomes, then."""
+    root = folder.parents[1]
     jobs = submit(cells, slurm, folder)
+    ends = f", scancel {' '.join(jobs)} ends them" if jobs else ""
     text = (
-        f"SLURM has the jobs ({', '.join(jobs)}): make watch follows them, scancel {' '.join(jobs)} ends them, and the "
-        "same command submits what is missing and writes the tables"
+        f"SLURM has the jobs ({', '.join(jobs) or 'of before'}): make watch follows them{ends}, and the same command "
+        "submits what is missing and writes the tables"
     )
     if not slurm.wait:
         say(text)
         return {}
     try:
-        follow(lambda: any(status.name in ("queued", "running") for status in statuses(root, ids).values()), look)
+        follow(lambda: any(status.name in ("queued", "running") for status in statuses(root, content).values()), look)
     except BaseException:
         say(text)
         raise
     found: dict[str, Outcome] = {}
-    for cell, status in statuses(root, ids).items():
+    for cell, status in statuses(root, {cell.id: content[cell.id] for cell in cells}).items():
         kind = status.name if status.name == "done" or status.name == "failed" else "stopped"
         found[cell] = Outcome(kind, status.reason or status.name)
     return found

@@ -75,9 +75,8 @@ def end_with(parent: int) -> None:
     """
 
     def look() -> None:
-        while True:
-            if os.getppid() != parent:
-                os.kill(os.getpid(), signal.SIGTERM)
+        while os.getppid() == parent:
             time.sleep(LOOK_EVERY)
+        os.kill(os.getpid(), signal.SIGTERM)  # once: a second one would interrupt what the first has it save
 
     threading.Thread(target=look, daemon=True).start()

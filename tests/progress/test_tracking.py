@@ -193,6 +193,12 @@ def test_wandb_is_closed_with_the_process_s_exit_code(start, tracked, tmp_path, 
     assert Offline(status.parent).exit_code == 1
 
 
+def test_a_wandb_that_can_t_be_imported_costs_one_line(start, tracked, monkeypatch, capfd):
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    assert (start(tracked) / "result.json").is_file()
+    assert capfd.readouterr().out.count("going on without it") == 1
+
+
 @pytest.mark.parametrize("fails", ["init", "log", "finish"])
 def test_a_failing_wandb_costs_one_line(start, tracked, monkeypatch, capfd, fails):
     import wandb

@@ -52,6 +52,29 @@ def test_variants_and_commits():
     assert (row.found.mean, row.cell) == (pytest.approx(1.25), "rte, LoRA, 0.3M, fp32")
 
 
+def test_a_dirty_commit_is_another_one():
+    found = [*runs("lora", [87.0, 88.0], commit="a" * 40), *runs("lora", [86.0, 86.5], commit=f"{'a' * 40}-dirty")]
+    assert only_row(compare(frame(*found), "a" * 7, f"{'a' * 9}-dirty")).found.mean == pytest.approx(1.25)
+
+
+def test_a_mean_is_over_scores_of_one_kind():
+    bits = {"task__headline": "bits_per_byte", "task__direction": "min"}
+    found = [
+        *runs("adalora", [87.0]),
+        *runs("lora", [86.0]),
+        *runs("adalora", [87.0], "mrpc"),
+        *runs("lora", [84.0], "mrpc"),
+    ]
+    for task, difference in (("igbo", 0.004), ("text", 0.002)):
+        for method, score in (("adalora", 1.8), ("lora", 1.8 + difference)):
+            (run,) = runs(method, [1.0], task, **bits)
+            found.append(run | {"last": {"bits_per_byte": score}, "best": {"bits_per_byte": score}})
+    rows, _ = compare(frame(*found), "adalora", "lora")
+    means = [row for row in rows.itertuples() if row.cell.startswith("mean")]
+    assert sorted(row.found.mean for row in means) == [pytest.approx(-0.003), pytest.approx(2.0)]
+    assert "-0.0030" in comparison_text(rows, "adalora", "lora")
+
+
 def test_an_option_that_isn_t_the_method_s_is_the_same_on_both_sides():
     long = {"training__weight_decay": 0.5}
     found = [*runs("adalora", [87.0], **long), *runs("lora", [86.0], **long), *runs("adalora", [90.0])]

@@ -96,6 +96,13 @@ def test_other_settings_are_never_paired():
     assert "rte: in bf16" in found.notes
 
 
+def test_runs_with_other_options_are_never_averaged():
+    fast = runs("lora", LORA[:3]), runs("lora", [80.0] * 2, first=4, training__lr=0.5)
+    _, found = part(RTE, runs("adalora", [87.0, 87.2, 87.9, 88.0, 88.0]), *fast)
+    assert list(found.seeds) == [1, 2, 3]
+    assert any("of lora only the runs with lr=" in note and "not those with lr=0.5" in note for note in found.notes)
+
+
 def test_a_seed_with_two_runs_and_mixed_versions_are_named():
     twice = runs("lora", [85.0])[0] | {"key": "ffffffffff"}
     lora = [*runs("lora", LORA[:3]), twice]

@@ -10,6 +10,7 @@ from adalora.errors import UserError
 from adalora.sweep import live
 from adalora.sweep.live import View, Watched, WatchedCell, newest
 from adalora.sweep.status import Content
+from tests.reporting.forged import make
 
 
 @pytest.fixture
@@ -22,8 +23,7 @@ def root(tmp_path):
         (folder / "status").write_text(json.dumps({"status": status, "cells": [name], "steps": 40, **more}))
         return folder
 
-    digests = {"model": {"digest": "w"}, "task": {"digest": "d", "headline": "accuracy"}, "last": {"accuracy": 0.75}}
-    (run("a", "done") / "result.json").write_text(json.dumps(digests))
+    (run("a", "done") / "result.json").write_text(json.dumps(make(model__digest="w", task__digest="d", last=0.75)))
     at_work = run("b", "running")
     (at_work / "metrics.jsonl").write_text('{"step": 10, "eval/loss": 0.6, "eval/accuracy": 0.5}\n')
     run("c", "failed", reason="NaN [bold]")
@@ -58,9 +58,9 @@ def test_a_terminal_shows_the_list_with_a_bar_for_what_runs(listed):
     assert [line.split()[0] for line in lines[:4]] == ["running", "failed", "missing", "done"]
     assert "━" in lines[0] and lines[0].endswith("10/40")
     assert lines[1].endswith("task method c  NaN [bold]")
-    assert lines[3].endswith("task method a")
-    # one whole cell and three quarters of the running one, by two workers: 175 s / 2
-    assert lines[4:] == ["1 done, 1 running, 1 failed, 1 missing of 4; about 88 s left"]
+    assert lines[3].endswith("task method a  accuracy 0.7500")
+    # one whole cell and three quarters of the running one, by two workers: 175 s / 2, but the whole one takes 100 s
+    assert lines[4:] == ["1 done, 1 running, 1 failed, 1 missing of 4; about 2 min left"]
 
 
 def test_a_short_terminal_shows_what_runs(listed):

@@ -70,7 +70,20 @@ def test_damaged_files_are_no_runs(tmp_path, run):
     (run("a", "done") / "status").write_text("{")
     (run("b", "done", cells=["x"]) / "result.json").write_text("[")
     assert "c" not in scan(tmp_path)
-    assert status_of(scan(tmp_path)["x"]).folder.content is None
+    broken = scan(tmp_path)["x"]
+    assert status_of(broken).folder.content is None
+    assert status_of(broken, Content("w", "d")).name == "missing"  # a sweep runs it again
+
+
+def test_a_run_that_ends_while_it_is_looked_at_has_not_died(tmp_path, run, monkeypatch):
+    folder = run("a", "running")
+
+    def ends(path):
+        (folder / "status").write_text(json.dumps({"status": "done", "cells": ["c"], "steps": 9}))
+        return False
+
+    monkeypatch.setattr("adalora.sweep.status.held", ends)
+    assert status_of(scan(tmp_path)["c"]).name == "done"
 
 
 def test_progress_is_read_from_the_end_of_the_log(run):
