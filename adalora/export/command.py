@@ -11,7 +11,7 @@ from huggingface_hub import HfApi
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
 from adalora.errors import UserError
-from adalora.export import merged, peft
+from adalora.export import peft
 from adalora.export.card import base_of, card
 from adalora.files.writing import CHOOSE, new_folder, writing
 from adalora.run.trained import Trained, load_run
@@ -63,14 +63,15 @@ def export(
 
 def write(folder: Path, trained: Trained, to: To, form: peft.Form) -> None:
     """Write the export's files, except the card."""
-    model, method, config = trained.model, trained.method, trained.config
+    model: Any = trained.model
+    method, config = trained.method, trained.config
     if to == "merged":
-        merged.save(folder, model, method)
+        method.merge(model)
+        model.save_pretrained(folder)
     else:
         whole = [*config.model.head, *config.model.train_modules]
         peft.save(folder, model, method, whole, base_of(config), config.task.peft_type, form)
-        base: Any = model
-        base.config.save_pretrained(folder)  # for the class names, which PEFT's files lack
+        model.config.save_pretrained(folder)  # for the class names, which PEFT's files lack
     trained.tokenizer.save_pretrained(folder)
 
 

@@ -58,16 +58,17 @@ class State(BaseModel):
 
 
 def save(folder: Path, step: int, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
-    """Write the checkpoint of `step` and delete all but the newest two.
+    """Write the checkpoint of `step` and delete all but it and the one before: later ones are damaged.
 
     Raises:
         UserError: it can't be written; earlier ones are kept.
     """
-    with new_folder(folder / f"step-{step:08d}") as new:
+    with new_folder(path := folder / f"step-{step:08d}") as new:
         save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, new / TENSORS)
         write_json(new / STATE, sealed(state | {"step": step, "tensors": sha256(new / TENSORS)}))
-    for old in steps(folder)[:-KEPT]:
-        shutil.rmtree(old)
+    kept = [each for each in steps(folder) if each <= path][-KEPT:]
+    for old in set(steps(folder)) - set(kept):
+        shutil.rmtree(old, ignore_errors=True)  # the new one is safe
 
 
 def load(folder: Path) -> tuple[dict[str, Tensor], State, list[str]] | None:

@@ -75,13 +75,13 @@ def test_a_saved_adapter_brings_its_outer_factors(tmp_path):
     assert torch.equal(other(x), model(x))
 
 
-def test_a_checkpoint_of_other_outer_factors_is_refused():
-    _, method = net(seed=1)
-    state = method.state_dict()
-    assert set(state) == {"outer_checksum"}
-    net(seed=1)[1].load_state_dict(state)
-    with pytest.raises(UserError, match="frozen factors differ"):
-        net(seed=2)[1].load_state_dict(state)
+def test_a_checkpoint_brings_its_outer_factors():
+    """Drawn with another number of threads, their last bits differ."""
+    (model, method), (other, resumed) = net(seed=1), net(seed=2)
+    resumed.load_state_dict(method.state_dict())
+    for mine, theirs in zip(model, other, strict=True):
+        assert torch.equal(mine.lora_A_outer, theirs.lora_A_outer)
+        assert torch.equal(mine.lora_B_outer, theirs.lora_B_outer)
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -20,6 +20,7 @@ from adalora.methods.linear import AdaptedLinear, merge
 from adalora.methods.prilora.options import PRILoRAConfig, linear_ranks
 from adalora.methods.sora.options import SoRAConfig
 from adalora.module_paths import layer_of
+from tasks.discovery import create as create_task
 from tests.tiny import bart, classifier, targets_of
 
 CONF = Path(__file__).parents[2] / "conf"
@@ -316,6 +317,28 @@ def test_padded_targets_are_left_out_of_the_decoder_s_norms():
         return method.inputs.take(48)
 
     for one, other in zip(norms(labels), norms(nn.functional.pad(labels, (0, 3), value=-100)), strict=True):
+        torch.testing.assert_close(other, one)
+
+
+@pytest.mark.parametrize("source, target", [(9, 4), (4, 4)], ids=["longer", "as long"])
+def test_padded_sources_are_left_out_as_the_suite_trains(compose, source, target):
+    """Through the loss of a summary, whose masks are fused attention's."""
+    task = create_task(compose("task=xsum").task)
+    model = bart(layers=3, vocab_size=50, dropout=0.0).train()
+    model.config._attn_implementation = "sdpa"
+    method = create(PRILoRAConfig(mean_rank=2).with_steps(6))
+    method.attach(model, bart_targets(model), 6)
+    ids, labels = torch.randint(4, 50, (2, source)), torch.randint(4, 50, (2, target))
+    mask = torch.ones_like(ids)
+    mask[1, 2:] = 0
+    labels[0, 3:] = -100
+
+    def norms(ids, mask):
+        task.loss(model, {"input_ids": ids, "attention_mask": mask, "labels": labels})
+        return method.inputs.take(48)
+
+    padded = nn.functional.pad(ids, (0, 7), value=1), nn.functional.pad(mask, (0, 7))
+    for one, other in zip(norms(ids, mask), norms(*padded), strict=True):
         torch.testing.assert_close(other, one)
 
 

@@ -128,6 +128,15 @@ def test_a_checkpoint_is_due_every_so_many_minutes(monkeypatch):
     assert [clock.due() for _ in range(6)] == [False, False, True, False, False, True]
 
 
+def test_a_damaged_checkpoint_takes_no_whole_one_s_place(tmp_path):
+    for step in (100, 200):
+        checkpoint.save(tmp_path, step, {"a": torch.ones(3)}, {})
+    (tmp_path / "step-00000200" / checkpoint.STATE).write_text("{")
+    for step in (110, 120):  # resumed at 100
+        checkpoint.save(tmp_path, step, {"a": torch.ones(3)}, {})
+    assert [path.name for path in checkpoint.steps(tmp_path)] == ["step-00000110", "step-00000120"]
+
+
 def test_all_checkpoints_damaged_says_what_to_do(tmp_path):
     checkpoint.save(tmp_path / "checkpoint", 5, {"a": torch.ones(3)}, {})
     (tmp_path / "checkpoint" / "step-00000005" / checkpoint.STATE).write_text("{")

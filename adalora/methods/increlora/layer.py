@@ -231,7 +231,6 @@ class IncreLoRA(Method[IncreLoRAConfig]):
         state = {
             "ranks": torch.tensor([module.rank for module in self._modules]),
             "reserve": torch.tensor(len(self._modules[0].silent)),
-            "S": self.S,
             "sensitivity": self.importance.sensitivity,
             "uncertainty": self.importance.uncertainty,
             "threshold": self.threshold,
@@ -253,7 +252,6 @@ class IncreLoRA(Method[IncreLoRAConfig]):
             for key, factor in {"A": module.lora_A, "B": module.lora_B}.items():
                 if f"{key}.{i}" in state:
                     factor[-1].requires_grad_(False).copy_(state[f"{key}.{i}"])
-        self.S = state["S"].to(self.S)
         self.importance.sensitivity.copy_(state["sensitivity"])
         self.importance.uncertainty.copy_(state["uncertainty"])
         self.threshold = state["threshold"].to(self.threshold)

@@ -8,7 +8,7 @@ as in LoRA of rank r.
 
 A_out has orthonormal rows and B_out orthonormal columns (`outer` = "gaussian": N(0, 1/d_in) and
 N(0, 1/d_out)), drawn in fp32 on the CPU from the run's seed; A_in is Kaiming uniform, +- 1/sqrt(a);
-B_in = 0. The frozen factors are saved with the adapter, which makes it larger; a checkpoint holds their checksum.
+B_in = 0. The frozen factors are saved with the adapter and in checkpoints, which makes both larger.
 Parameters: sum of r (a + b). The frozen a d_in + b d_out entries per module aren't counted in a budget.
 
 Neither the code nor the paper's full text was available: D-mini-outer, D-mini-sizes (docs/deviations.md).
@@ -20,7 +20,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from adalora.errors import UserError
 from adalora.methods.linear import replace_modules
 from adalora.methods.lora_mini.options import LoRAMiniConfig
 from adalora.methods.low_rank import LowRankLinear
@@ -77,21 +76,17 @@ class LoRAMini(Method[LoRAMiniConfig]):
         return {name: module.lora_A_inner.shape[0] for name, module in self.modules.items()}
 
     def state_dict(self) -> dict[str, Tensor]:
-        return {"outer_checksum": self._checksum()}
+        """The frozen factors: drawn again, they would differ in the last bits with other threads."""
+        return {
+            f"{name}.{path}": getattr(module, name).detach()
+            for path, module in self.modules.items()
+            for name in LoRAMiniLinear.frozen
+        }
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Raises `UserError` if the frozen factors differ from those of the checkpoint."""
-        found = self._checksum()
-        if not torch.equal(found, state["outer_checksum"].to(found.device)):
-            raise UserError(
-                "LoRA-Mini's frozen factors differ from the checkpoint's, which comes from another machine or torch "
-                "version: remove the run folder to start over"
-            )
-
-    def _checksum(self) -> Tensor:
-        """Sums of the frozen factors, two per module."""
-        outers = [p for module in self.modules.values() for p in (module.lora_A_outer, module.lora_B_outer)]
-        return torch.stack([p.detach().double().sum() for p in outers])
+        for path, module in self.modules.items():
+            for name in LoRAMiniLinear.frozen:
+                getattr(module, name).detach().copy_(state[f"{name}.{path}"])
 
 
 METHOD = LoRAMini

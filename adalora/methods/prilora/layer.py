@@ -36,15 +36,14 @@ from adalora.methods.prilora.options import PRILoRAConfig
 from adalora.methods.protocol import Method
 from adalora.processes import several
 
-MASKS = ("attention_mask", "decoder_attention_mask")  # of the model's arguments
 IGNORED = -100  # the library's label for padding
 
 
 class InputNorms:
     """sum over tokens of x_j^2 for the input of every module, over the forward passes of one optimizer step.
 
-    Only a module's first input of a pass counts: DeBERTa calls query and key again for relative positions. The mask
-    with the input's shape excludes padding (D-prilora-input).
+    Only a module's first input of a pass counts: DeBERTa calls query and key again for relative positions. The masks of
+    the model's arguments exclude padding, each in its own stack (D-prilora-input).
     """
 
     def __init__(self) -> None:
@@ -57,22 +56,25 @@ class InputNorms:
 
     def start_pass(self, model: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Forward pre-hook of the model: a new pass begins, with these masks."""
-        self.masks = [kwargs[name] for name in MASKS if kwargs.get(name) is not None]
-        if kwargs.get("labels") is not None:  # the decoder of an encoder-decoder sees them shifted by one
-            self.masks.append(kwargs["labels"] != IGNORED)
+        source, target, labels = (kwargs.get(name) for name in ("attention_mask", "decoder_attention_mask", "labels"))
+        if source is not None and source.dim() == 4:  # (b, 1, 1, s) of fused attention
+            source = source[:, 0, 0]
+        if target is None and labels is not None:  # the decoder of an encoder-decoder sees them shifted by one
+            target = labels != IGNORED
+        self.masks = source, target
         self.seen: set[int] = set()
         self.last: tuple[Tensor, Tensor] | None = None  # the last input, and its squared norms
 
     @torch.no_grad()
-    def add(self, position: int, x: Tensor) -> None:
-        """Add x (..., d_in), the input of a module."""
+    def add(self, position: int, x: Tensor, in_target: bool) -> None:
+        """Add x (..., d_in), the input of a module, at positions of an encoder-decoder's target or not."""
         if position in self.seen:
             return
         self.seen.add(position)
         if self.last is None or self.last[0] is not x:  # query, key and value share an input
             squares = x.detach().to(torch.promote_types(x.dtype, torch.float32)).square().flatten(0, -2)
-            mask = next((mask for mask in self.masks if mask.shape == x.shape[:-1]), None)
-            if mask is not None:
+            mask = self.masks[in_target]
+            if mask is not None and mask.shape == x.shape[:-1]:
                 squares *= mask.reshape(-1, 1)  # no matrix product: autocast would round it
             self.last = x, squares.sum(0)
         found = self.last[1]
@@ -102,13 +104,22 @@ class InputNorms:
         self.sums, self.last = {}, None
 
 
+def in_target(path: str) -> bool:
+    """Whether a module's inputs are at positions of an encoder-decoder's target: cross-attention's keys and values are
+    of the source."""
+    *parents, name = path.split(".")
+    return "decoder" in parents and not ("encoder_attn" in parents and name in ("k_proj", "v_proj"))
+
+
 class WatchedLinear(LowRankLinear):
     """One adapted module: `lora_A` (r, d_in), `lora_B` (d_out, r). It records its inputs in training."""
 
-    def __init__(self, base: nn.Linear, config: PRILoRAConfig, rank: int, position: int, inputs: InputNorms) -> None:
+    def __init__(
+        self, base: nn.Linear, config: PRILoRAConfig, rank: int, position: int, in_target: bool, inputs: InputNorms
+    ) -> None:
         super().__init__(base)
         self.scale, self.dropout = config.alpha / rank, config.dropout
-        self.position, self.inputs = position, inputs
+        self.position, self.in_target, self.inputs = position, in_target, inputs
         self.lora_A, self.lora_B = self.zeros(rank, base.in_features), self.zeros(base.out_features, rank)
         nn.init.normal_(self.lora_A, std=config.init_std)
 
@@ -121,7 +132,7 @@ class WatchedLinear(LowRankLinear):
     def observed(self, y: Tensor, x: Tensor, z: Tensor) -> Tensor:
         """y; in training, x is added to the squared norms."""
         if self.training and torch.is_grad_enabled():
-            self.inputs.add(self.position, x)
+            self.inputs.add(self.position, x, self.in_target)
         return y
 
 
@@ -138,7 +149,10 @@ class PRILoRA(Method[PRILoRAConfig]):
         self.total_steps, self.inputs = total_steps, InputNorms()
         self.modules: dict[str, WatchedLinear] = {}
         for position, (path, rank) in enumerate(config.ranks_of(targets).items()):
-            build = partial(WatchedLinear, config=config, rank=rank, position=position, inputs=self.inputs)
+            target = in_target(path)
+            build = partial(
+                WatchedLinear, config=config, rank=rank, position=position, in_target=target, inputs=self.inputs
+            )
             self.modules |= replace_modules(model, {path: targets[path]}, build)
         hook = model.register_forward_pre_hook(self.inputs.start_pass, with_kwargs=True)
         for module in self.modules.values():

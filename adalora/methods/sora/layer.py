@@ -130,7 +130,7 @@ class SoRA(Method[SoRAConfig]):
         return dict(zip(self.modules, self._nonzero().tolist(), strict=True))
 
     def kept(self) -> int:
-        return int(self._nonzero() @ self.costs)
+        return int(self._kept())
 
     def check_end(self) -> None:
         """Check that the kept count is within one gate's parameters of b_T. With `xi` there is nothing to check."""
@@ -144,8 +144,12 @@ class SoRA(Method[SoRAConfig]):
         """nnz(g_k), (n)."""
         return torch.stack(self.gates).detach().count_nonzero(1)
 
+    def _kept(self) -> Tensor:
+        """The parameters of these gates. CUDA has no dot product of integers."""
+        return (self._nonzero() * self.costs).sum()
+
     def metrics(self) -> dict[str, Tensor | float]:
-        return {"kept": self._nonzero() @ self.costs, "xi": self.xi}
+        return {"kept": self._kept(), "xi": self.xi}
 
     def state_dict(self) -> dict[str, Tensor]:
         return {"mask": self.mask, "xi": self.xi}
