@@ -11,7 +11,8 @@ def recompute_activations(model: PreTrainedModel) -> None:
     """Turn on activation checkpointing in the layers of `model`, which has the method attached.
 
     Dropout draws the same masks again, so results don't change. What modules compute together
-    (adalora/fast/together.py) is computed outside of the layers and not again with them.
+    (adalora/fast/together.py) is computed outside of the layers and not again with them. IncreLoRA keeps the inputs of
+    its modules all the same, for the gradients of whole increments.
     """
     shared = shared_by(model)
 
