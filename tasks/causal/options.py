@@ -5,11 +5,11 @@ from typing import Any, ClassVar, Self
 
 from omegaconf import MISSING
 
-from adalora.backbones.options import DECODERS
 from adalora.options import at_least, option, require
 from adalora.sources.options import Package, Source
 from tasks.options import Served, Task
 
+DECODERS = {"llama": "Llama", "olmo2": "Olmo2", "qwen2": "Qwen2", "qwen3": "Qwen3"}
 LOGITS = 2**27  # logits at once in evaluation: 0.5 GiB in fp32 (ours)
 
 
@@ -29,7 +29,9 @@ class OtherData:
 class DecoderTask(Task):
     """A task on a decoder, which keeps its own frozen output layer."""
 
-    models: ClassVar[dict[str, Served]] = {name: Served(f"{name.title()}ForCausalLM", ()) for name in DECODERS}
+    models: ClassVar[dict[str, Served]] = {
+        name: Served(f"{prefix}ForCausalLM", ()) for name, prefix in DECODERS.items()
+    }
     auto_class: ClassVar[str] = "AutoModelForCausalLM"
     peft_type: ClassVar[str] = "CAUSAL_LM"
     scored: ClassVar[tuple[str, ...]] = (*Task.scored, "final_splits")
