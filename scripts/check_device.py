@@ -1,4 +1,4 @@
-"""Check in about a minute that this machine trains correctly: `make check-device`
+"""Check in a minute or two that this machine trains correctly: `make check-device`
 
 Runs a few steps of AdaLoRA on packaged weights and text: in every precision of the device, with activation
 checkpointing, and stopped and resumed to the same bits. Then estimates the time of a real cell from the speed of matrix
@@ -90,7 +90,7 @@ def outlook(console: Console, precisions: Sequence[str]) -> None:
 
 def main() -> int:
     """Run the checks and print the results."""
-    Parser(description="Check this machine in about a minute.", allow_abbrev=False).parse_args()
+    Parser(description="Check this machine in a minute or two.", allow_abbrev=False).parse_args()
     console = Console(highlight=False, soft_wrap=True)
     facts(console)
     cuda = torch.cuda.is_available()

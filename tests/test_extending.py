@@ -78,7 +78,7 @@ def test_the_budget_is_solved_for_the_method(output):
     """At 0.3M on DeBERTaV3-base: rank 2 at 72 modules, and a gate each."""
     text = of(output, "python train.py method=gated_lora task=rte")
     assert "gated_lora: rank 2, gated" in text
-    assert "331,848 at the end, the closest setting" in text
+    assert "331,848 at the end, the closest size" in text
     assert "lr 0.002" in text
 
 

@@ -11,10 +11,10 @@ from adalora.options import instead, require, written
 from adalora.paths import CONF
 
 GROUPS = {
-    "task": "data, metric; summarisation tasks choose bart_large by themselves",
+    "task": "data, metric; summarisation and decoder tasks choose their model by themselves",
     "method": "what is trained; python train.py method=NAME --help has its options",
     "budget": "adapter parameters; any number: budget=custom budget.params=250_000",
-    "model": "the backbone; the minilm ones come as a package, without a hub",
+    "model": "the backbone; the minilm ones and smollm2 (make smollm2) are packages, without a hub",
     "recipe": "the published hyperparameters, picked for model, task and method",
     "experiment": "several choices by one name; experiment=tiny shows in ten steps whether a run works",
 }

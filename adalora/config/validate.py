@@ -35,8 +35,10 @@ def validate(tree: DictConfig, overrides: Sequence[str]) -> Config:
 def refuse_gaps(tree: DictConfig) -> None:
     """Reject options without a value and numbers that aren't finite. Raises `UserError`."""
     gone = [field.name for field in fields(Config) if field.name not in tree]
-    for key in sorted({*gone, *OmegaConf.missing_keys(tree)}):
-        raise UserError(f"{key} has no value: give one, or leave ~{key.partition('.')[0]} out")
+    for key in gone:
+        raise UserError(f"{key} has no value: give one, or leave ~{key} out")
+    for key in sorted(OmegaConf.missing_keys(tree)):
+        raise UserError(f"{key} has no value: give one, as {key}=VALUE")
     for key, value in leaves(OmegaConf.to_container(tree, resolve=True), ""):
         if isinstance(value, float) and not math.isfinite(value):
             raise UserError(f"{key}={value}: must be a finite number")

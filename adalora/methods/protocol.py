@@ -42,7 +42,7 @@ class Method(ABC, Generic[Options]):
         """Add the method's parameters to `model`, whose own parameters are frozen.
 
         Raises:
-            UserError: an option is unresolved: a size (solved from a budget) or a length (`config.planned`).
+            UserError: an option is unresolved: a size (solved from a budget) or a length (`config.with_steps`).
         """
 
     def groups(self) -> list[dict[str, Any]]:

@@ -71,7 +71,7 @@ def in_parameters(budget: Budget, outline: Outline) -> int:
 def solve(model: Model, method: MethodConfig, budget: Budget, outline: Outline, shapes: Shapes) -> Solution:
     """Choose the method's size for a budget.
 
-    On the paper's backbones its own settings are used, however far they are from the nominal count. Elsewhere the size
+    On the paper's backbones its own sizes are used, however far they are from the nominal count. Elsewhere the size
     with the nearest kept count is chosen. Sizes set by the user are left alone.
 
     Raises:

@@ -15,8 +15,8 @@ from adalora.errors import UserError
 from adalora.wording import memory
 from tasks.causal.options import LOGITS
 
-# Share of the memory that an estimate may use (ours); libraries and fragmentation need the rest. On a CPU a step
-# took twice its estimate (docs/gpu.md).
+# Share of the memory that an estimate may use (ours); libraries and fragmentation need the rest. On a CPU the
+# process took 1.1 to 1.8 times its estimate (docs/decoders.md).
 ON_GPU, ON_CPU = 0.9, 0.4
 CPU = "this machine"
 DRIVERS = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")  # NVIDIA's, AMD's, and a GPU of Windows under WSL

@@ -25,10 +25,10 @@ if not console.is_terminal:
     console = Console(highlight=False, markup=False, width=120)  # width for log files
 
 CHOICES = {
-    Choice.BUDGET: "the budget's own setting",
+    Choice.BUDGET: "the budget's own size",
     Choice.USER: "set by method.*",
     Choice.RANK: "at the given mean rank",
-    Choice.NEAREST: "the closest setting",
+    Choice.NEAREST: "the closest size",
 }
 
 
