@@ -87,8 +87,7 @@ def load_data(task: Task, root: str | None = None) -> Data:
         files, origin, where = split_source(of, split, single, local)
         raw = read_table(files, of.encoding, of.plain_text)
         read += files
-        expected = of.rows.get(split, raw.num_rows) + (of.rows.get(held, 0) if held and training else 0)
-        subset |= expected != raw.num_rows
+        subset |= of.rows.get(split, raw.num_rows) != raw.num_rows
         if raw.num_rows == 0:
             raise UserError(f"{where} has no rows")
         table, left_out = create(of).check_rows(raw.slice(0, first), where, training)

@@ -5,9 +5,10 @@ from typing import ClassVar, NamedTuple
 
 from omegaconf import MISSING
 
-from adalora.options import at_least, check_options, folder_name, one_of, option, positive, require
+from adalora.options import at_least, check_options, folder_name, option, positive, require
 from adalora.sources.options import Package, Source
 
+LOWER = ("bits_per_byte", "loss")  # metrics of which a lower value is better
 LAYOUT = 6  # incremented when `features` of a type, or tokenizer loading, changes
 
 
@@ -54,7 +55,6 @@ class Task:
     rows: dict[str, int] = MISSING  # official row counts by split
     metrics: list[str] = MISSING
     headline: str = MISSING
-    direction: str = option(MISSING, one_of("max", "min"))
     # tokens of an input; the mean is only for cost estimates, None: max_length
     max_length: int = option(MISSING, at_least(3))
     mean_length: float | None = option(None, positive)
@@ -118,6 +118,11 @@ class Task:
         """Mean tokens per row for cost estimates: of the input, and of the decoder."""
         mean = min(self.mean_length or self.max_length, self.max_length)
         return mean, mean
+
+    @property
+    def direction(self) -> str:
+        """Whether a higher headline metric is better (max) or a lower one (min)."""
+        return "min" if self.headline in LOWER else "max"
 
     @property
     def eval_tokens(self) -> int:

@@ -51,7 +51,8 @@ def official_rows(config: Config) -> dict[str, int]:
     splits = [task.eval_split] if task.eval_split else task.eval_splits
     rows = {split: task.rows[split] for split in (task.train_split, *splits) if split in task.rows}
     if task.held_out and task.train_split in rows:
-        rows |= {task.train_split: rows[task.train_split] - task.held_out, task.eval_splits[0]: task.held_out}
+        rows[task.train_split] -= task.held_out
+        rows |= {split: task.held_out for split in task.eval_splits[:1] if split in splits}
     return {
         split: count if split == task.train_split else min(count, task.eval_rows or count)
         for split, count in rows.items()

@@ -104,6 +104,8 @@ class Prepared:
 
 def prepare(config: Config, cell: str, accelerator: Accelerator, overrides: Sequence[str]) -> Prepared:
     """Find weights and data, tokenise, plan. Raises `UserError`."""
+    if given := [text for text in overrides if text.lstrip("+~").startswith("model.config")]:
+        raise UserError(f"{given[0]}: the architecture is that of the weights, leave it out")
     check_possible(config)
     with accelerator.main_process_first():  # rank 0 first: it downloads and fills the cache
         weights, data, features, tokenizer = read(config)

@@ -71,7 +71,8 @@ def load_config(folder: Path) -> Resolved:
     with library_reads(path, f"it isn't the configuration of a run, {remedy}"):
         raw: Any = OmegaConf.to_container(OmegaConf.create(text))
         raw["method"].pop("init_from", None)  # the initial adapter isn't needed
-        raw["model"].pop("n_targets", None)  # an option until 2026-11
+        raw["model"].pop("n_targets", None)  # options until 2026-11
+        raw["task"].pop("direction", None)
         name = raw["method"]["name"]
         if name not in METHODS:
             raise Damaged(path, f"there is no method {name}", "install the package that provides it")

@@ -61,7 +61,6 @@ from adalora.methods.lora.options import LoRAConfig
         ("model.model_type=gpt2", r"model\.model_type=gpt2: allowed are deberta-v2, bart"),
         ("model.classifier_dropout=1.0", r"model\.classifier_dropout=1: must lie in \[0, 1\)"),
         ("task.max_length=2", r"task\.max_length=2: at least 3"),
-        ("task.direction=up", r"task\.direction=up: allowed are max, min"),
     ],
 )
 def test_a_wrong_value_is_named_with_the_allowed_ones(compose, override, message):

@@ -89,6 +89,8 @@ def test_a_dry_run_refuses_what_can_t_run(compose, overrides, message):
         (["task=rte", "training.batch_size=10", "training.epochs=1", "task.eval_rows=50"], 249, 50),
         (["task=mnli", "training.max_steps=9", "task.eval_split=validation_matched"], 9, 9815),
         (["task=rte", "training.batch_size=10", "training.epochs=1", "task.held_out=500"], 199, 500),
+        (["task=gsm8k", "training.batch_size=10", "training.epochs=1"], 728, 200 + 1319),
+        (["task=gsm8k", "training.max_steps=9", "task.held_out=400", "task.eval_split=test"], 9, 1319),
     ],
 )
 def test_a_dry_run_counts_the_rows_that_the_run_would_read(compose, monkeypatch, options, steps, rows):

@@ -215,6 +215,13 @@ def test_micro_batches_change_nothing_but_rounding(start, tiny_run, tiny_model, 
         assert four == pytest.approx(one, rel=1e-3, abs=1e-5)
 
 
+def test_an_architecture_isn_t_changed_by_an_option(start, tiny_run):
+    with pytest.raises(
+        UserError, match=r"model\.config\.hidden_dropout_prob=0\.5: the architecture is that of the wei"
+    ):
+        start([*tiny_run, "method=lora", "model.config.hidden_dropout_prob=0.5"])
+
+
 def test_a_saved_adapter_gives_the_same_model(start, tiny_run, compose):
     folder = start([*tiny_run, "method=adalora"])
     config = compose(*tiny_run, "method=adalora")

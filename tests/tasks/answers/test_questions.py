@@ -235,6 +235,11 @@ def test_options_fail_before_anything_is_read(compose, option, message):
         compose("task=choices", option, "task.headline=exact_match" if "exact" in option else "seed=1")
 
 
+@pytest.mark.parametrize("metric, direction", [("bits_per_byte", "min"), ("exact_match", "max")])
+def test_the_headline_metric_says_which_scores_are_better(compose, metric, direction):
+    assert compose("task=answers", f"task.metrics=[{metric}]", f"task.headline={metric}").task.direction == direction
+
+
 GSM8K = Path(__file__).parents[4] / "shared/data/lm/gsm8k"
 
 
