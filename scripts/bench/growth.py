@@ -40,7 +40,7 @@ def step(repeats: int, layers: int, length: int, rows: int, rank: int) -> dict[s
     return {
         "seconds": median(answer["seconds"] for answer in answers),
         "memory_mib": answers[-1]["memory_mib"],
-    } | costs(side.method, side.trained, repeats)
+    } | costs(side.method, side.trained, repeats, side.wait)
 
 
 def of_layers(layers: int) -> list[str]:
@@ -62,8 +62,10 @@ def allocation(modules: int, rank: int, repeats: int) -> dict[str, Any]:
     return costs(method, [p for p in model.parameters() if p.requires_grad], repeats)
 
 
-def costs(method: Any, trained: list[nn.Parameter], repeats: int) -> dict[str, dict[str, float]]:
-    """Measure AdaLoRA's regulariser, and scoring and pruning."""
+def costs(
+    method: Any, trained: list[nn.Parameter], repeats: int, wait: Callable[[], None] = lambda: None
+) -> dict[str, dict[str, float]]:
+    """Measure AdaLoRA's regulariser, and scoring and pruning. `wait` synchronises with the device."""
 
     def regulariser() -> Callable[[], object]:
         method.together.results()  # as at the start of a forward pass
@@ -75,16 +77,18 @@ def costs(method: Any, trained: list[nn.Parameter], repeats: int) -> dict[str, d
 
     for p in trained:
         p.grad = torch.randn_like(p)
-    return {name: timed(part, repeats) for name, part in (("regulariser", regulariser), ("allocation", allocate))}
+    return {name: timed(part, repeats, wait) for name, part in (("regulariser", regulariser), ("allocation", allocate))}
 
 
-def timed(prepare: Callable[[], Callable[[], object]], repeats: int) -> dict[str, float]:
+def timed(prepare: Callable[[], Callable[[], object]], repeats: int, wait: Callable[[], None]) -> dict[str, float]:
     """Median seconds of the function returned by `prepare`, after a warm-up, and its operations."""
     times = []
     for _ in range(repeats + 1):
         part = prepare()
+        wait()
         start = time.perf_counter()
         part()
+        wait()
         times.append(time.perf_counter() - start)
     part = prepare()
     with Operations() as operations:

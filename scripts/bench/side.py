@@ -183,6 +183,8 @@ class Side:
         """Peak memory since the last reset, in MiB. On Linux this is of the process alone, whereas getrusage starts at
         the parent's."""
         status = Path("/proc/self/status")
+        if self.device.type == "cuda" and reset:
+            torch.cuda.reset_peak_memory_stats()
         if self.device.type == "cuda" or not status.is_file():
             return peak_memory_mb(self.device)
         if reset:
