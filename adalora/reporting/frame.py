@@ -163,7 +163,7 @@ def tell_apart(runs: pd.DataFrame) -> dict[Path, tuple[str, str]]:
     """
     own, method = runs["variant"].iloc[0], runs["method"].iloc[0]
     texts = pd.DataFrame([{key: json.dumps(v) for key, v in each.items()} for each in runs["options"]], runs.index)
-    apart = [name for name in texts if texts[name].nunique(dropna=False) > 1]
+    apart = differing(texts)
     names: dict[Path, tuple[str, str]] = {}
     for _, same in texts.groupby(apart, dropna=False, sort=False) if apart else [((), texts)]:
         group = runs.loc[same.index]
@@ -175,6 +175,11 @@ def tell_apart(runs: pd.DataFrame) -> dict[Path, tuple[str, str]]:
             name = ", ".join(filter(None, [describe(shown), *more]))
             names[path] = name, title_of(method, shown, *more)
     return names
+
+
+def differing(options: pd.DataFrame) -> list[str]:
+    """The options in which some runs differ: the columns with several values."""
+    return [name for name in options if options[name].nunique(dropna=False) > 1]
 
 
 def warnings_of(runs: pd.DataFrame) -> list[str]:

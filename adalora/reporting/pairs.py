@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from adalora.records.variant import describe, hashable
-from adalora.reporting.frame import SETTING, several_versions
+from adalora.reporting.frame import SETTING, differing, several_versions
 from adalora.statistics.paired import SeedScores
 
 
@@ -74,14 +74,13 @@ def pair(one: Settings, other: Settings) -> tuple[Seeds, Seeds, list[str]]:
     for side, used in ((one, best[0]), (other, best[1])):
         several = [json.loads(key[-1]) for key in side if key[:-1] == used[:-1]]
         if len(several) > 1:
-            method, (mine, *others) = side[used].runs["method"].iloc[0], apart([json.loads(used[-1]), *several])
+            method, (mine, *others) = side[used].runs["method"].iloc[0], in_words([json.loads(used[-1]), *several])
             rest = " and ".join(text for text in others if text != mine)
             notes.append(f"{task}: of {method} only the runs with {mine} are used, not those with {rest}")
     return first.only(common[best]), second.only(common[best]), list(dict.fromkeys(notes))
 
 
-def apart(several: Sequence[Mapping[str, Any]]) -> list[str]:
+def in_words(several: Sequence[Mapping[str, Any]]) -> list[str]:
     """Each of several sets of options in words, by the options in which they differ."""
-    keys = [key for key in dict.fromkeys(key for each in several for key in each)
-            if any(each.get(key) != several[0].get(key) for each in several)]  # fmt: skip
+    keys = differing(pd.DataFrame([{key: json.dumps(v) for key, v in each.items()} for each in several]))
     return [describe(frozenset((key, hashable(each.get(key, "absent"))) for key in keys)) for each in several]

@@ -93,7 +93,7 @@ def sweep(
 
                 try:
                     if isinstance(launcher, Slurm):
-                        outcomes = by_slurm(todo, launcher, folder, {cell.id: content[cell.id] for cell in able}, look)
+                        outcomes = by_slurm(todo, launcher, folder, content, look)
                     else:
                         outcomes = run_cells(todo, launcher, folder, look)
                 finally:
