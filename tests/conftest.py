@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from copy import deepcopy
 from functools import cache
 from pathlib import Path
@@ -9,7 +10,8 @@ from pathlib import Path
 import hydra
 import numpy as np
 import pytest
-from omegaconf import OmegaConf
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from adalora.config import register, validate
 
@@ -222,17 +224,15 @@ def causal_run(texts, tiny_llama, tmp_path):
     ]  # fmt: skip
 
 
-PLACES = ("run_root", "cache_dir", "task.data_dir", "model.path", "method.init_from")  # of a test's own
-
-
 def composed_tree(overrides):
-    """Compose these overrides. Composing takes 0.4 s, so overrides that differ only in `PLACES` are composed once."""
-    last = {o.partition("=")[0]: o for o in overrides}
-    places = [o for o in overrides if o.partition("=")[0] in PLACES and last[o.partition("=")[0]].partition("=/")[1]]
-    tree = deepcopy(composed_once(tuple(o for o in overrides if o not in places)))
-    for override in places:
-        key, _, value = override.partition("=")
-        OmegaConf.update(tree, key, value)
+    """Compose these overrides. Composing takes 0.2 s, so those that differ only in plain options are composed once.
+
+    Hydra's own function sets the options.
+    """
+    options = [o for o in overrides if re.match(r"[\w.]+=", o) and not (CONF / o.partition("=")[0]).is_dir()]
+    options = [o for o in options if not o.startswith("hydra.")]
+    tree = deepcopy(composed_once(tuple(o for o in overrides if o not in options)))
+    ConfigLoaderImpl._apply_overrides_to_config(OverridesParser.create().parse_overrides(options), tree)
     return tree
 
 

@@ -22,6 +22,8 @@ class Seeds:
 
     def scores(self, metrics: Sequence[str], step: str) -> SeedScores:
         """The mean of some metrics by seed; seeds that lack one are left out."""
+        if self.runs.empty:
+            return {}
         wanted = self.values.reindex(columns=[(step, metric) for metric in metrics])
         return wanted.dropna().mean(axis=1).to_dict()
 

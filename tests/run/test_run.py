@@ -176,7 +176,7 @@ CHANGES = {
 def test_the_key_changes_with_the_numbers_only(start, tiny_run, tmp_path):
     short = [*tiny_run, "method=lora", "training.max_steps=1"]
     key = start(short).name
-    found = {change: start([*short, change, f"run_root={tmp_path}/{change}"]).name != key for change in CHANGES}
+    found = {change: start([*short, change, f"run_root='{tmp_path}/{change}'"]).name != key for change in CHANGES}
     assert found.pop("seed=2")  # also in the name before the key
     assert found == {change: changes for change, changes in CHANGES.items() if change != "seed=2"}
 
