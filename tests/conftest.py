@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 from copy import deepcopy
 from functools import cache
 from pathlib import Path
@@ -96,6 +97,16 @@ def tiny_model(tmp_path_factory):
         initializer_range=0.2,  # so that its random features tell words apart
     )  # fmt: skip
     DebertaV2Model(config).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def still_model(tiny_model, tmp_path_factory):
+    """`tiny_model` without dropout."""
+    folder = shutil.copytree(tiny_model, tmp_path_factory.mktemp("still") / "model")
+    config = json.loads((folder / "config.json").read_text())
+    none = dict.fromkeys(("hidden_dropout_prob", "attention_probs_dropout_prob"), 0.0)
+    (folder / "config.json").write_text(json.dumps(config | none))
     return folder
 
 
@@ -231,9 +242,22 @@ def composed_tree(overrides):
     """
     options = [o for o in overrides if re.match(r"[\w.]+=", o) and not (CONF / o.partition("=")[0]).is_dir()]
     options = [o for o in options if not o.startswith("hydra.")]
-    tree = deepcopy(composed_once(tuple(o for o in overrides if o not in options)))
+    tree = deepcopy(composed_once(one_spelling([o for o in overrides if o not in options])))
     ConfigLoaderImpl._apply_overrides_to_config(OverridesParser.create().parse_overrides(options), tree)
     return tree
+
+
+DEFAULTS = ("model=deberta_v3_base", "task=rte", "method=adalora", "budget=0.3M", "recipe=paper")  # of conf/config.yaml
+
+
+def one_spelling(chosen):
+    """These choices in one order, without defaults that nothing else overrides."""
+    names = [choice.partition("=")[0] for choice in chosen]
+    if len({*names}) < len(names) or not {*names} <= {default.partition("=")[0] for default in DEFAULTS}:
+        return tuple(chosen)  # an experiment, a further folder, a group twice
+    if all(choice == "task=rte" for choice in chosen if choice.startswith("task=")):  # other tasks choose their budget
+        chosen = [choice for choice in chosen if choice not in DEFAULTS]
+    return tuple(sorted(chosen))
 
 
 @cache
@@ -254,6 +278,22 @@ def start():
         run(validate(tree, overrides), overrides)
         (status,) = Path(tree.run_root).rglob("status")
         return status.parent
+
+    return go
+
+
+@pytest.fixture
+def prepared():
+    """`prepared(overrides)`: a run that is ready to start."""
+    from adalora.planning.identity import cell_id
+    from adalora.run.run import prepare
+    from adalora.training.build import build_accelerator
+
+    register()
+
+    def go(overrides):
+        config = validate(composed_tree(overrides), overrides)
+        return prepare(config, cell_id(config), build_accelerator(config), overrides)
 
     return go
 

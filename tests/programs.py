@@ -10,7 +10,9 @@ import contextlib
 import multiprocessing
 import os
 import runpy
+import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -24,6 +26,7 @@ SERVER.set_forkserver_preload(
      "statsmodels.stats.power", "jinja2", "torch.distributed.fsdp", "transformers.models.deberta_v2"]
 )  # fmt: skip
 alive = []  # what was started and may still run
+folders = []  # of their outputs
 stores = []  # of runs in several processes
 
 
@@ -47,6 +50,7 @@ class Program:
 
     def __init__(self, script, *arguments, cwd=None, before=None, **environment):
         self.folder = Path(tempfile.mkdtemp(prefix="program-"))
+        folders.append(self.folder)
         argv = [str(ROOT / script) if script.endswith(".py") else script, *map(str, arguments)]
         self.process = SERVER.Process(
             target=execute, args=(argv, os.environ | environment, str(cwd or ROOT), self.folder, before)
@@ -119,6 +123,13 @@ def error_of(done):
     return lines[0]
 
 
+def dead():
+    """The number of a process that has ended."""
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    return process.pid
+
+
 def newest_step(root):
     """The step of the newest checkpoint below a run root, 0 without one; folders may disappear meanwhile."""
     names = [name for _, folders, _ in os.walk(root) for name in folders]
@@ -129,3 +140,5 @@ def newest_step(root):
 def kill_all():
     for program in list(alive):
         program.kill()
+    for folder in folders:
+        shutil.rmtree(folder, ignore_errors=True)

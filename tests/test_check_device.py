@@ -1,5 +1,7 @@
 """`make check-device`."""
 
+import sys
+
 import pytest
 
 from adalora.errors import UserError
@@ -7,11 +9,13 @@ from scripts.check_device import same, stopped, train
 from tests.programs import run
 
 
-def test_a_run_that_fails_is_said_with_its_own_line(tmp_path):
-    with pytest.raises(UserError, match="precision=fp15"):
+def test_a_run_that_fails_is_said_with_its_own_line(tmp_path, monkeypatch):
+    fails = [sys.executable, "-c", "import sys; sys.exit('error: what is wrong')"]
+    monkeypatch.setattr("scripts.check_device.command", lambda root, options: fails)
+    with pytest.raises(UserError, match="precision=fp15: what is wrong"):
         train(tmp_path, "precision=fp15")
-    with pytest.raises(UserError, match="precision=fp15"):
-        stopped(tmp_path, "precision=fp15")
+    with pytest.raises(UserError, match="ended with 1: error: what is wrong"):
+        stopped(tmp_path)
 
 
 def test_bits_are_compared(tmp_path):

@@ -20,6 +20,10 @@ INPUTS = {
     "input_ids": torch.tensor([[2, 5, 6, 7, 3], [2, 8, 9, 3, 0]]),
     "attention_mask": torch.tensor([[1] * 5, [1] * 4 + [0]]),
 }
+BATCHES = {
+    "deberta": INPUTS | {"labels": torch.tensor([0, 1])},
+    "bart": {"input_ids": torch.arange(4, 16).view(2, 6), "labels": torch.arange(20, 30).view(2, 5)},
+}
 
 
 def shapes_of(targets):

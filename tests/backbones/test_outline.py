@@ -77,6 +77,7 @@ def same(backbone, outputs, folder=None):
 def test_every_named_backbone_with_every_head(compose, name):
     for task in TASKS[compose(f"model={name}").model.model_type]:
         config = compose(f"model={name}", f"task={task}")
+        assert config.model.name == name
         same(config.backbone, config.task.outputs)
 
 

@@ -32,7 +32,7 @@ def folder(tmp_path):
     return write
 
 
-@pytest.mark.parametrize("method", ["adalora", "lora", "houlsby", "bitfit"])
+@pytest.mark.parametrize("method", ["adalora", "houlsby"])
 def test_the_named_architecture_in_a_folder_is_the_named_model(compose, folder, method):
     options = ("task=rte", "budget=0.3M", f"method={method}")
     here, there = compose(*options), compose(*options, f"model.path={folder()}")
@@ -146,12 +146,6 @@ PARAMETERS = {  # as their model cards and safetensors state
 @pytest.mark.parametrize(("name", "count"), PARAMETERS.items())
 def test_a_named_decoder_s_numbers_give_its_parameters(compose, name, count):
     assert outline_of(compose(f"model={name}").backbone, 0).total == count
-
-
-def test_the_published_adapters_size(compose):
-    """OLMo-2-7B at rank 12, without the scalars: 29,982,720 parameters."""
-    config = compose("model=olmo2_7b", "method=lora", "budget=custom", "budget.rank=12")
-    assert make_plan(config, config.task.rows).solution.counts.kept == 29_982_720
 
 
 def test_weights_in_bf16_need_precision_bf16(compose):

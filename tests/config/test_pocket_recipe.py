@@ -20,22 +20,13 @@ def test_every_method_has_a_fifth_of_the_published_training(compose, task, metho
     assert plans[0].config.training.warmup_steps * FIFTH == plans[1].config.training.warmup_steps
     for name in ("batch_size", "weight_decay", "max_grad_norm"):
         assert getattr(pocket.training, name) == getattr(paper.training, name)
-
-
-@pytest.mark.parametrize("task", GLUE)
-def test_adalora_s_schedule_is_in_the_published_proportions(compose, task):
-    pocket, paper = (
-        make_plan(config, config.task.rows).config.method
-        for config in (
-            compose("experiment=pocket", f"task={task}"),
-            compose("model=deberta_v3_base", f"task={task}"),
-        )
-    )
-    assert pocket.initial_steps * FIFTH == paper.initial_steps
-    assert pocket.final_steps * FIFTH == paper.final_steps
-    assert pocket.mask_interval == max(1, paper.mask_interval // FIFTH)
-    assert (pocket.alpha, pocket.orthogonality) == (paper.alpha, paper.orthogonality)
-    assert (pocket.init_rank, pocket.target_rank) == (3, 2)
+    if method == "adalora":
+        own, published = (plan.config.method for plan in plans)
+        assert own.initial_steps * FIFTH == published.initial_steps
+        assert own.final_steps * FIFTH == published.final_steps
+        assert own.mask_interval == max(1, published.mask_interval // FIFTH)
+        assert (own.alpha, own.orthogonality) == (published.alpha, published.orthogonality)
+        assert (own.init_rank, own.target_rank) == (3, 2)
 
 
 @pytest.mark.parametrize("task", [*GLUE, "r8"])

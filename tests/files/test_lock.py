@@ -5,8 +5,6 @@ import fcntl
 import json
 import os
 import socket
-import subprocess
-import sys
 import time
 
 import pytest
@@ -14,6 +12,7 @@ import pytest
 from adalora.errors import Busy
 from adalora.files import lock
 from adalora.files.lock import STALE, held, locked
+from tests.programs import dead
 
 
 def holder(folder, host, pid, age=0.0):
@@ -31,14 +30,6 @@ def no_flock(monkeypatch):
         raise OSError(errno.ENOSYS, "Function not implemented")
 
     monkeypatch.setattr(fcntl, "flock", refuse)
-
-
-@pytest.fixture
-def dead():
-    """The number of a process that is gone."""
-    process = subprocess.Popen([sys.executable, "-c", ""])
-    process.wait()
-    return process.pid
 
 
 def test_a_folder_is_held_until_the_block_ends(tmp_path):
@@ -72,14 +63,14 @@ def test_on_this_host_flock_alone_tells(tmp_path):
 
 
 @pytest.mark.usefixtures("no_flock")
-def test_without_flock_the_process_tells(tmp_path, dead):
+def test_without_flock_the_process_tells(tmp_path):
     holder(tmp_path, socket.gethostname(), os.getppid())
     assert held(tmp_path)
-    holder(tmp_path, socket.gethostname(), dead)
+    holder(tmp_path, socket.gethostname(), dead())
     assert not held(tmp_path)
     with locked(tmp_path):
         assert held(tmp_path)
-    holder(tmp_path, "elsewhere", dead)
+    holder(tmp_path, "elsewhere", dead())
     assert held(tmp_path)
 
 

@@ -2,22 +2,14 @@
 
 import os
 import socket
-import subprocess
-import sys
 
 import pytest
 
 from adalora.errors import UserError
 from adalora.files.writing import WRITING, new_folder, write_text
+from tests.programs import dead
 
 HOST = socket.gethostname()
-
-
-def dead():
-    """The number of a process that has ended."""
-    process = subprocess.Popen([sys.executable, "-c", ""])
-    process.wait()
-    return process.pid
 
 
 def test_two_that_write_side_by_side_leave_each_other_alone(tmp_path):

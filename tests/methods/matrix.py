@@ -71,7 +71,6 @@ ROWS = {  # by its options on the command line
         {"deberta": ["budget.params=1584"], "bart": ["budget.rank=null", "budget.params=3968"]},
         no_peft=SQUARE,
     ),
-    "mora method.type=1": Row(MoRAConfig(rank=2, type=1), exports=False),
     "mora method.narrowing_type=1": Row(MoRAConfig(rank=2, narrowing_type=1), exports=False),
     "melora": Row(MELoRAConfig(rank=2, minis=4), ["training.lr=0.02"], bf16=False),
     "lorta": Row(LoRTAConfig(rank=5, heads=2), ["training.lr=0.05"]),
@@ -94,11 +93,18 @@ CONFIGS = {name: row.config for name, row in ROWS.items() if row.config is not N
 RUNS = {name: row for name, row in ROWS.items() if row.learns is not None}
 BOTTLENECK = [name for name in CONFIGS if ROWS[name].no_merged == NON_LINEAR]
 LINEAR = [name for name, each in CONFIGS.items() if isinstance(each, PlacedConfig) and name not in BOTTLENECK]
+BUSY = {"lora": {"orthogonality": 0.1}, "increlora": {"target_rank": 3, "initial_steps": 1, "interval": 2}}
+"""Further options, so that short runs use every part of the method."""
 
 
 def mostly_slow(names: Iterable[str], *keep: str) -> list[Any]:
     """The names as parameters of a test; all but those to keep are among the slow tests."""
     return [pytest.param(name, marks=[] if name in keep else pytest.mark.slow) for name in names]
+
+
+def placed(name: str) -> list[str]:
+    """The options that decide which modules are adapted: only a bottleneck's differ."""
+    return [f"method={name}"] if name in BOTTLENECK else []
 
 
 def run_of(name: str, backbone: str = "deberta") -> list[str]:

@@ -11,7 +11,6 @@ ABLATIONS = {
     "sensitivity": ["method=adalora", "method.importance=sensitivity"],
     "magnitude": ["method=adalora", "method.importance=magnitude"],
     "adalora_qv": ["method=adalora", "method.modules=[query,value]"],
-    "lora_qv": ["method=lora", "method.modules=[query,value]"],
 }
 
 

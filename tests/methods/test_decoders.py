@@ -129,10 +129,9 @@ def test_a_bottleneck_has_no_site_in_a_decoder(compose, name):
         compose("model=smollm2", f"method={name}")
 
 
-@pytest.mark.parametrize("model", ["smollm2", "olmo2_1b", "qwen3_0_6b"])
-def test_bitfit_finds_nothing_to_train_in_a_decoder_without_biases(compose, model):
+def test_bitfit_finds_nothing_to_train_in_a_decoder_without_biases(compose):
     with pytest.raises(UserError, match="nothing to train"):
-        check_possible(compose(f"model={model}", "method=bitfit"))
+        check_possible(compose("model=smollm2", "method=bitfit"))
 
 
 @pytest.mark.parametrize(

@@ -35,15 +35,10 @@ def test_the_released_deberta_s_are_gaussian():
     "model, task, init",
     [
         ("deberta_v3_base", "rte", "normal"),
-        ("deberta_v3_base", "squad_v1", "kaiming"),
         ("deberta_v3_base", "squad_v2", "kaiming"),
         ("bart_large", "xsum", "kaiming"),
-        ("bart_large", "cnn_dailymail", "kaiming"),
-        ("deberta_minilm", "mrpc", "normal"),
         ("deberta_minilm", "squad_v1", "kaiming"),
-        ("deberta_minilm", "squad_v2", "kaiming"),
         ("bart_minilm", "xsum", "kaiming"),
-        ("bart_minilm", "cnn_dailymail", "kaiming"),
     ],
 )
 @pytest.mark.parametrize("recipe", ["paper", "official_scripts"])

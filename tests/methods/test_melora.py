@@ -56,21 +56,6 @@ def test_forward_gradients_and_update_are_the_authors(golden, case):
         np.testing.assert_allclose(value.detach().numpy(), arrays[f"{at}/{key}"], rtol=0, atol=1e-10, err_msg=key)
 
 
-def test_it_is_loras_side_by_side():
-    n, melora = 3, layer(12, 18, rank=2, minis=3, alpha=7)
-    x = torch.randn(4, 5, 18, dtype=torch.float64)
-    outputs = []
-    for i, part in enumerate(x.chunk(n, -1)):
-        lora = LoRALinear(nn.Linear(6, 4).double(), LoRAConfig(rank=2, alpha=7))
-        lora.lora_A.data, lora.lora_B.data = melora.lora_A[i], melora.lora_B[i]
-        outputs.append(increment(lora, part))
-        block = melora.delta_weight()[4 * i : 4 * i + 4, 6 * i : 6 * i + 6]
-        torch.testing.assert_close(block, lora.delta_weight())
-    torch.testing.assert_close(increment(melora, x), torch.cat(outputs, -1))
-    torch.testing.assert_close(increment(melora, x), x @ melora.delta_weight().T)
-    assert torch.linalg.matrix_rank(melora.delta_weight()) == 6
-
-
 def test_one_mini_is_lora_also_peft_s():
     melora = layer(10, 14, rank=3, minis=1, alpha=5)
     lora = LoRALinear(nn.Linear(14, 10).double(), LoRAConfig(rank=3, alpha=5))

@@ -182,25 +182,24 @@ def test_ours_and_peft_s_adalora_prune_alike_step_by_step(tiny_model, compose):
 
 
 @pytest.mark.parametrize(
-    "overrides, message",
+    "kind, config, message",
     [
-        (["method.type=PROMPT_TUNING"], r"type=PROMPT_TUNING: not a PEFT tuner of linear layers: .*all are .*LORA"),
-        (["method.type=LORRA"], r"did you mean LORA or "),
-        (["method.config.rank=4"], r"there is no option method\.config\.rank: LORA has r"),
-        (["method.config.r=four"], r"method\.config\.r=four: should be a valid integer"),
-        (["method.config.r=4.5"], r"method\.config\.r=4\.5: should be a valid integer"),
-        (["method.config.use_dora=3"], r"method\.config\.use_dora=3: should be a valid boolean"),
-        (["method.config.target_modules=[a]"], r"method\.config\.target_modules is the suite's to set"),
-        (["method.config.init_lora_weights=pissa"], r"init_lora_weights=pissa: allowed are True, False, gaussian"),
-        (["method.type=ADALORA", "method.config.init_r=2", "method.config.target_r=2"], r"target_r=2 must be less"),
-        (["method.type=ADALORA", "method.config.beta1=1"], r"beta1=1: must lie in \(0, 1\)"),
-        (["method.type=OFT", "method.config.r=4", "method.config.oft_block_size=4"], r"type=OFT: .*oft_block"),
+        ("PROMPT_TUNING", {}, r"type=PROMPT_TUNING: not a PEFT tuner of linear layers: .*all are .*LORA"),
+        ("LORRA", {}, r"did you mean LORA or "),
+        ("LORA", {"rank": 4}, r"there is no option method\.config\.rank: LORA has r"),
+        ("LORA", {"r": "four"}, r"method\.config\.r=four: should be a valid integer"),
+        ("LORA", {"r": 4.5}, r"method\.config\.r=4\.5: should be a valid integer"),
+        ("LORA", {"use_dora": 3}, r"method\.config\.use_dora=3: should be a valid boolean"),
+        ("LORA", {"target_modules": ["a"]}, r"method\.config\.target_modules is the suite's to set"),
+        ("LORA", {"init_lora_weights": "pissa"}, r"init_lora_weights=pissa: allowed are True, False, gaussian"),
+        ("ADALORA", {"init_r": 2, "target_r": 2}, r"target_r=2 must be less"),
+        ("ADALORA", {"beta1": 1}, r"beta1=1: must lie in \(0, 1\)"),
+        ("OFT", {"r": 4, "oft_block_size": 4}, r"type=OFT: .*oft_block"),
     ],
-    ids=" ".join,
 )
-def test_a_wrong_option_is_one_line(compose, overrides, message):
+def test_a_wrong_option_is_one_line(kind, config, message):
     with pytest.raises(UserError, match=message) as caught:
-        compose("method=peft", *overrides)
+        PEFTConfig(type=kind, config=config)
     assert "\n" not in str(caught.value)
 
 
@@ -208,6 +207,8 @@ def test_an_option_needs_no_plus_and_may_have_one(compose):
     plain = compose("method=peft", "method.type=vera", "method.config.r=256")
     assert plain.method == compose("method=peft", "method.type=VERA", "+method.config.r=256").method
     assert plain.method.config == {"r": 256}
+    with pytest.raises(UserError, match=r"method\.config\.r=four: should be a valid integer"):
+        compose("method=peft", "method.config.r=four")
 
 
 def test_what_peft_refuses_in_the_modules_is_one_line():

@@ -1,5 +1,7 @@
 """Exact counts on models built without weights, and solving a budget for a setting."""
 
+from itertools import product
+
 import pytest
 
 from adalora.backbones.outline import outline_of
@@ -27,12 +29,6 @@ def test_the_number_of_adapted_modules(compose, model, targets):
     assert len(outline_of(config.backbone, 2).targets(config.backbone)) == targets
 
 
-def test_bart_large_counts_540672_per_unit_of_rank(compose):
-    config = compose("model=bart_large")
-    shapes = outline_of(config.backbone, 2).targets(config.backbone)
-    assert sum(d_out + d_in for d_out, d_in in shapes.values()) == 540_672
-
-
 @pytest.mark.parametrize(
     ("budget", "rank", "initial"),
     [
@@ -40,9 +36,6 @@ def test_bart_large_counts_540672_per_unit_of_rank(compose):
         ("0.6M", 4, 6),
         ("1.2M", 8, 12),
         ("0.08%", 1, 2),
-        ("0.16%", 2, 4),
-        ("0.32%", 4, 6),
-        ("0.65%", 8, 12),
     ],
 )
 def test_named_budgets_are_the_paper_s_settings(compose, budget, rank, initial):
@@ -54,28 +47,6 @@ def test_named_budgets_are_the_paper_s_settings(compose, budget, rank, initial):
     assert (adalora.config.init_rank, adalora.config.target_rank) == (initial, rank)
     assert adalora.counts.kept == LORA[rank] + 72 * rank
     assert adalora.counts.peak == initial * (165_888 + 72)
-
-
-@pytest.mark.parametrize(("budget", "rank"), [("0.3M", 2), pytest.param("0.65%", 8, marks=pytest.mark.slow)])
-def test_named_budgets_are_a_rank_of_every_relative(compose, budget, rank):
-    found = {
-        method: setting(compose, f"method={method}", f"budget={budget}").config
-        for method in ("mora", "melora", "sora", "prilora", "lorta", "lora_mini")
-    }
-    assert found["mora"].rank == found["melora"].rank == found["prilora"].mean_rank == rank
-    assert (found["sora"].target_rank, found["sora"].max_rank) == (rank, max(8, 3 * rank // 2))
-    # q, k, v, o of 12 layers: 768 rows, heads of 64, 12 heads, 12 layers, 4 matrices
-    assert abs(found["lorta"].rank * (768 + 64 + 12 + 12 + 4) - LORA[rank]) <= 430
-    mini = found["lora_mini"]
-    assert 72 * mini.rank * (mini.inner_in + mini.inner_out) == LORA[rank]
-    if rank > 1:  # at 1 there is nothing to grow
-        assert setting(compose, "method=increlora", f"budget={budget}").config.target_rank == rank
-
-
-def test_adalora_at_0_3m_trains_663840_and_keeps_144_triplets(compose):
-    adalora = setting(compose, "method=adalora", "budget=0.3M")
-    assert adalora.counts.peak == 663_840
-    assert round(adalora.config.target_rank * 72) == 144
 
 
 def test_full_fine_tuning_is_184423682_with_the_head_and_has_no_choice(compose):
@@ -101,7 +72,7 @@ def test_bitfit_is_102912_and_has_no_choice(compose):
     assert bitfit.choice == Choice.FIXED
 
 
-WIDTHS = {"0.3M": 8, "0.6M": 16, "1.2M": 32, "0.08%": 4, "0.16%": 8, "0.32%": 16, "0.65%": 32}
+WIDTHS = {"0.3M": 8, "0.6M": 16, "1.2M": 32, "0.08%": 4}
 HOULSBY = {4: 165_984, 8: 313_536, 16: 608_640, 32: 1_198_848}
 PFEIFFER = {8: 156_768, 16: 304_320, 32: 599_424, 64: 1_189_632}
 
@@ -183,21 +154,20 @@ def test_lorta_s_plan_says_which_modules_it_adapts(compose):
     assert plan.config.method.heads == 12
 
 
-@pytest.mark.parametrize("method", ["mora", "melora", "lorta", "lora_mini"])
-@pytest.mark.parametrize(
-    ("model", "params"),
-    [
-        ("deberta_minilm", 331_776),
-        ("deberta_minilm", 663_552),
-        ("deberta_minilm", 1_327_104),
-        ("bart_large", 540_672),  # LoRA at rank 1
-        ("bart_large", 1_081_344),
-        ("bart_large", 4_325_376),
-    ],
+FOUR = ("mora", "melora", "lorta", "lora_mini")
+OFF = dict.fromkeys(FOUR, 0.03) | {"houlsby": 0.015}  # 0.01 for the others
+SOLVED = product(
+    ["deberta_minilm"],
+    [331_776, 663_552, 1_327_104],
+    [*FOUR, "lora", "adalora", "houlsby", "pfeiffer", "sora", "prilora"],
 )
-def test_the_family_is_solved_for_other_backbones(compose, model, params, method):
+BART_LARGE = product(["bart_large"], [540_672, 1_081_344, 4_325_376], FOUR)  # LoRA at ranks 1, 2, 8
+
+
+@pytest.mark.parametrize("model, params, method", [*SOLVED, *BART_LARGE])
+def test_other_backbones_are_solved_for_the_same_count(compose, model, params, method):
     found = setting(compose, f"model={model}", f"method={method}", "budget=custom", f"budget.params={params}")
-    assert abs(found.deviation) < 0.03
+    assert abs(found.deviation) < OFF.get(method, 0.01)
 
 
 def test_lora_mini_with_a_rank_set_by_hand_is_solved_for_its_subspaces(compose):
@@ -215,16 +185,6 @@ def test_shapes_that_a_method_can_t_have_are_refused_before_loading(compose):
         setting(compose, "method=lorta", "method.heads=7")
     with pytest.raises(UserError, match=r"method\.matrices=5"):
         setting(compose, "method=lorta", "method.matrices=5")
-
-
-@pytest.mark.parametrize("budget", ["0.3M", "0.6M", "1.2M"])
-@pytest.mark.parametrize(
-    ("method", "off"),
-    [("lora", 0.01), ("adalora", 0.01), ("houlsby", 0.015), ("pfeiffer", 0.01), ("sora", 0.01), ("prilora", 0.01)],
-)
-def test_other_backbones_are_solved_for_the_same_count(compose, method, budget, off):
-    found = setting(compose, "model=deberta_minilm", f"method={method}", f"budget={budget}")
-    assert abs(found.deviation) < off
 
 
 def test_query_and_value_at_0_3m_are_rank_9(compose):
@@ -275,8 +235,9 @@ def test_a_budget_below_the_smallest_setting_is_refused(compose):
 
 
 def test_a_rank_set_by_hand_is_held_against_the_budget(compose):
-    with pytest.raises(UserError, match="drop the method options"):
-        setting(compose, "method=lora", "method.rank=3", "budget=0.3M")
+    said = r"rank 4, as set by method\.\*, has 663,552 adapter parameters, but budget=0\.3M is 331,776: "
+    with pytest.raises(UserError, match=rf"{said}.*use budget=0\.6M or budget=custom budget\.params=663552"):
+        setting(compose, "method=lora", "method.rank=4", "budget=0.3M")
     assert setting(compose, "method=lora", "method.rank=2", "budget=0.3M").config.rank == 2
 
 
@@ -298,12 +259,6 @@ def test_the_plan_of_the_headline_command(compose, monkeypatch):
     assert (plan.total_steps, plan.steps_per_epoch, plan.notes) == (3900, 78, [CARD_ONLY])
     method = plan.config.method
     assert (method.initial_steps, method.final_steps, method.mask_interval) == (600, 1800, 1)
-
-
-def test_lengths_that_leave_no_step_for_pruning_are_refused_before_loading(compose):
-    config = compose("task=rte", "method=adalora", "training.max_steps=100", "method.final_steps=1800")
-    with pytest.raises(UserError, match="leave none of the 100 training steps"):
-        make_plan(config, config.task.rows)
 
 
 BART = {"0.13%": (1, 2), "0.26%": (2, 4), "1.10%": (8, 12), "2.20%": (16, 24)}

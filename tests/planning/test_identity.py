@@ -3,36 +3,19 @@
 import json
 from concurrent.futures import ThreadPoolExecutor
 
-import hydra
 import pytest
 
-from adalora.config import register, validate
 from adalora.errors import Busy, UserError
 from adalora.files.lock import held
 from adalora.planning.identity import cell_id
 from adalora.run.folder import FAILED, status_or_empty
-from adalora.run.run import prepare, run, session
-from adalora.training.build import build_accelerator
-from tests.conftest import CONF
+from adalora.run.run import session
 
 
 @pytest.fixture
 def cell(compose):
     """`cell("task=rte")`: the identity of the committed configuration with these overrides."""
     return lambda *overrides: cell_id(compose(*overrides))
-
-
-@pytest.fixture
-def prepared():
-    """`prepared(overrides)`: a run that is ready to start."""
-
-    def go(overrides):
-        register()
-        with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
-            config = validate(hydra.compose("config", overrides=overrides), overrides)
-        return prepare(config, cell_id(config), build_accelerator(config), overrides)
-
-    return go
 
 
 @pytest.mark.parametrize(
@@ -91,7 +74,9 @@ def test_status_and_result_name_the_cell(start, tiny_run, prepared):
 def test_other_options_that_come_to_the_same_run_are_served_by_it(start, tiny_run, prepared):
     folder = start([*tiny_run, "method=lora", "training.epochs=1"])
     other = [*tiny_run, "method=lora", "training.max_steps=6"]  # one epoch of 96 rows, not of the official 67,349
+    before = (folder / "result.json").stat().st_mtime_ns
     assert start(other) == folder
+    assert (folder / "result.json").stat().st_mtime_ns == before  # not repeated
     assert len(status_or_empty(folder).cells) == 2
     assert prepared(other).folder.cell in status_or_empty(folder).cells
 
@@ -131,18 +116,13 @@ def test_a_held_folder_is_busy_and_one_that_is_only_looked_at_is_not(tiny_run, p
                 pass
 
 
-def test_a_failure_before_there_is_a_folder_is_recorded_until_it_gets_further(tiny_run, tmp_path, prepared):
+def test_a_failure_before_there_is_a_folder_is_recorded_until_it_gets_further(start, tiny_run, tmp_path):
     args = [*tiny_run, "method=lora", "training.max_steps=2"]
-    register()
-    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
-        overrides = [*args, f"task.data_dir={tmp_path}/nowhere"]
-        bad = validate(hydra.compose("config", overrides=overrides), overrides)
     with pytest.raises(UserError, match="no such folder"):
-        run(bad, args)
+        start([*args, f"task.data_dir={tmp_path}/nowhere"])
     (status,) = (tmp_path / "runs" / FAILED).rglob("status")
     found = status_or_empty(status.parent)
     assert found.status == "failed"
     assert "no such folder" in found.reason
-    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
-        run(validate(hydra.compose("config", overrides=args), args), args)
+    start(args)
     assert not status.exists()

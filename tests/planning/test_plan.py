@@ -22,7 +22,7 @@ from tests.blank import blank
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_resolving_changes_neither_options_nor_facts(compose, method):
+def test_resolving_changes_neither_options_nor_facts_and_leaves_nothing_open(compose, method):
     options = compose("task=rte", f"method={method}", "method.modules=[query]" if method == "lora" else "seed=1")
     facts = Facts(options.task.rows, outline_of(options.backbone, 2), None, Machine("a GPU", 80 * GIB, 1))
     before, outline = deepcopy(options), deepcopy(facts.outline)
@@ -30,11 +30,7 @@ def test_resolving_changes_neither_options_nor_facts(compose, method):
     assert options == before
     assert facts.outline == outline
     assert resolve(options, facts) == plan
-
-
-@pytest.mark.parametrize("method", METHODS)
-def test_a_plan_leaves_no_length_and_no_size_open(compose, method):
-    plan = make_plan(options := compose("task=rte", f"method={method}"), options.task.rows)
+    assert plan.config.method.name == method
     assert all(getattr(plan.config.method, name) is not None for name in plan.config.method.lengths)
     assert plan.config.training.warmup_steps == (100 if method == "increlora" else 200)  # the scripts'
     assert plan.config.training.total_steps == plan.total_steps == 3900

@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from itertools import chain, cycle
+from itertools import chain, cycle, product
 
 import pytest
 import yaml
@@ -99,19 +99,19 @@ def test_a_damaged_status_of_a_finished_run_is_written_anew(start, tiny_run, fin
     assert (finished / "result.json").read_bytes() == before
 
 
-@pytest.mark.parametrize("file", ["result.json", "adapter/adapter.safetensors", "adapter/adapter.json"])
-@pytest.mark.parametrize("damage", ["flipped", "gone", "a folder"])
-def test_a_run_whose_result_or_adapter_is_not_what_it_was_is_repeated(start, tiny_run, finished, capsys, file, damage):
+def test_a_run_whose_result_or_adapter_is_not_what_it_was_is_repeated(start, tiny_run, finished, capsys):
     before = {name: (finished / name).read_bytes() for name in ("adapter/adapter.safetensors", "metrics.jsonl")}
-    WHOLE[damage](finished / file)
-    if file == "result.json" and damage == "a folder":
-        with pytest.raises(UserError, match="result.json can't be written"):
-            start([*tiny_run, "method=lora", "training.max_steps=2"])
-        return
-    start([*tiny_run, "method=lora", "training.max_steps=2"])
-    assert ": the run is repeated" in " ".join(capsys.readouterr().out.split())
-    assert before == {name: (finished / name).read_bytes() for name in before}
-    read_finished(finished)
+    files = ("adapter/adapter.safetensors", "adapter/adapter.json", "result.json")
+    for damage, file in product(("flipped", "gone", "a folder"), files):
+        WHOLE[damage](finished / file)
+        if (damage, file) == ("a folder", "result.json"):
+            with pytest.raises(UserError, match="result.json can't be written"):
+                start([*tiny_run, "method=lora", "training.max_steps=2"])
+            return
+        start([*tiny_run, "method=lora", "training.max_steps=2"])
+        assert ": the run is repeated" in " ".join(capsys.readouterr().out.split()), (damage, file)
+        assert before == {name: (finished / name).read_bytes() for name in before}, (damage, file)
+        read_finished(finished)
 
 
 @pytest.mark.parametrize("name", ["metrics.jsonl", "ranks.jsonl"])
@@ -192,26 +192,25 @@ def test_a_configuration_is_read_or_named(finished):
         load_config(finished)
 
 
-@pytest.mark.parametrize(
-    "change", [("alpha: ", "alpha: 1"), ("pos_query_base_only: false", "pos_query_base_only: true")]
-)
-def test_a_configuration_that_is_not_the_result_s_makes_no_model(finished, change):
+def test_a_configuration_that_is_not_the_result_s_makes_no_model(finished):
     file = finished / "config.yaml"
-    assert change[0] in file.read_text()
-    file.write_text(file.read_text().replace(*change))
-    with pytest.raises(Damaged, match="config.yaml is damaged"):
-        load_run(finished)
-
-
-@pytest.mark.parametrize("file", ["adapter/adapter.json", "adapter/adapter.safetensors"])
-def test_an_adapter_that_is_damaged_is_named(finished, file):
-    for name in trials(finished / file, whole=WHOLE | JSON):
-        if name == "flipped" and file.endswith("json"):
-            continue  # may stay JSON: it says what the tensors mean, and no number comes from it
-        with pytest.raises(Damaged) as caught:
+    whole = file.read_text()
+    for old, new in (("alpha: ", "alpha: 1"), ("pos_query_base_only: false", "pos_query_base_only: true")):
+        assert old in whole
+        file.write_text(whole.replace(old, new))
+        with pytest.raises(Damaged, match="config.yaml is damaged"):
             load_run(finished)
-        assert is_one_line(caught.value), name
-        assert str(finished / file) in str(caught.value)
+
+
+def test_an_adapter_that_is_damaged_is_named(finished):
+    for file in ("adapter/adapter.json", "adapter/adapter.safetensors"):
+        for name in trials(finished / file, whole=WHOLE | JSON):
+            if name == "flipped" and file.endswith("json"):
+                continue  # may stay JSON: it says what the tensors mean, and no number comes from it
+            with pytest.raises(Damaged) as caught:
+                load_run(finished)
+            assert is_one_line(caught.value), name
+            assert str(finished / file) in str(caught.value)
 
 
 def test_a_checkpoint_that_was_changed_anywhere_is_damaged(killed, tiny_run, tmp_path):

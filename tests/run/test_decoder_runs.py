@@ -77,7 +77,7 @@ def test_answers_are_learned_resumed_to_the_bit_and_saved_without_texts_in_the_r
 ):
     args = [
         *(option for option in causal_run if not option.startswith("task")), *KINDS[kind],
-        f"task.data_dir={questions}", "task.max_length=16", "method=adalora", "training.epochs=10",
+        f"task.data_dir={questions}", "task.max_length=16", "method=adalora", "training.epochs=5",
         "training.checkpoint_steps=5", "training.eval_steps=7", "training.log_steps=3",
     ]  # fmt: skip
     whole = start([*args, f"run_root={tmp_path}/whole", "tracking=wandb", "wandb.samples=4"])

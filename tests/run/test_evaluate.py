@@ -78,7 +78,7 @@ def test_a_run_isn_t_scored_with_another_model_s_name(start, causal_run):
 
 
 def test_a_record_for_a_study_has_no_path(start, causal_run, monkeypatch, capsys, tmp_path):
-    run = start([*causal_run, "method=lora"])
+    run = start([*causal_run, "method=lora", "training.max_steps=2"])
     made = scored(monkeypatch, capsys, run, "--record", tmp_path / "study")
     (found,), faults = read_evaluations(tmp_path / "study")
     assert (found.run, found.adapter, found.scores, faults) == (made["run"], "lora", made["scores"], [])
@@ -89,7 +89,7 @@ def test_a_record_for_a_study_has_no_path(start, causal_run, monkeypatch, capsys
 
 
 def test_rows_that_a_run_was_trained_on_are_refused(start, causal_run, monkeypatch, capsys):
-    run = start([*causal_run, "method=lora", "task.held_out=12"])
+    run = start([*causal_run, "method=lora", "task.held_out=12", "training.max_steps=2"])
     assert "was trained on the rest" in scored(monkeypatch, capsys, run, "task.held_out=5")
     assert scored(monkeypatch, capsys, run)["task"]["rows"]["validation"] == 12
 
@@ -149,5 +149,5 @@ def test_mistakes_are_one_line(monkeypatch, capsys, arguments, message):
 
 
 def test_a_classifier_isn_t_scored_on_another_task(start, tiny_run, monkeypatch, capsys):
-    run = start([*tiny_run, "task=sst2", "method=lora", "training.epochs=1"])
+    run = start([*tiny_run, "task=sst2", "method=lora", "training.max_steps=2"])
     assert "it can't be evaluated on another task" in scored(monkeypatch, capsys, run, "task=cola")

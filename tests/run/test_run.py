@@ -60,20 +60,6 @@ def test_a_run_learns_and_writes_everything(start, tiny_run, method, precision):
     assert all("train/loss" in line or "eval/accuracy" in line for line in log)
 
 
-def test_twice_the_same_command_twice_the_same_bits(start, tiny_run, tmp_path):
-    first = start([*tiny_run, "method=adalora"])
-    second = start([*tiny_run, "method=adalora", f"run_root={tmp_path}/again"])
-    assert first.name == second.name
-    assert read(first) == read(second)  # the other methods: whole and resumed, below
-
-
-def test_a_finished_run_is_not_repeated(start, tiny_run):
-    folder = start([*tiny_run, "method=lora"])
-    before = (folder / "result.json").stat().st_mtime_ns
-    assert start([*tiny_run, "method=lora"]) == folder
-    assert (folder / "result.json").stat().st_mtime_ns == before
-
-
 @pytest.mark.parametrize("method", mostly_slow(RUNS, "adalora", "increlora"))
 def test_resumed_runs_end_in_the_same_bits(start, killed, tiny_run, tmp_path, method):
     args = [
@@ -173,19 +159,17 @@ CHANGES = {
 }  # fmt: skip
 
 
-def test_the_key_changes_with_the_numbers_only(start, tiny_run, tmp_path):
+def test_the_key_changes_with_the_numbers_only(prepared, tiny_run):
     short = [*tiny_run, "method=lora", "training.max_steps=1"]
-    key = start(short).name
-    found = {change: start([*short, change, f"run_root='{tmp_path}/{change}'"]).name != key for change in CHANGES}
-    assert found.pop("seed=2")  # also in the name before the key
-    assert found == {change: changes for change, changes in CHANGES.items() if change != "seed=2"}
+    key = prepared(short).folder.key
+    assert {change: prepared([*short, change]).folder.key != key for change in CHANGES} == CHANGES
 
 
-def test_the_key_follows_the_rows_not_the_place(start, tiny_run, tiny_data, tmp_path):
+def test_the_key_follows_the_rows_not_the_place(prepared, tiny_run, tiny_data, tmp_path):
     short = [*tiny_run, "method=lora", "training.max_steps=1"]
     moved = tmp_path / "moved"
     shutil.copytree(tiny_data, moved)
-    assert start(short).name == start([*short, f"task.data_dir={moved}", f"run_root={tmp_path}/b"]).name
+    assert prepared(short).folder.key == prepared([*short, f"task.data_dir={moved}"]).folder.key
 
 
 def test_nan_ends_the_run_as_failed(start, tiny_run, tmp_path, monkeypatch):
@@ -200,15 +184,10 @@ def test_nan_ends_the_run_as_failed(start, tiny_run, tmp_path, monkeypatch):
     assert "NaN" in found["reason"]
 
 
-def test_micro_batches_change_nothing_but_rounding(start, tiny_run, tiny_model, tmp_path):
+def test_micro_batches_change_nothing_but_rounding(start, tiny_run, still_model, tmp_path):
     """Also on the short step at an epoch's end (96 rows, 20 a step), dropout off."""
     args = [*tiny_run, "method=lora", "training.epochs=2", "training.batch_size=20", "training.log_steps=1"]
-    still = tmp_path / "still"
-    shutil.copytree(tiny_model, still)
-    config = json.loads((still / "config.json").read_text())
-    config |= {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
-    (still / "config.json").write_text(json.dumps(config))
-    args.append(f"model.path={still}")
+    args.append(f"model.path={still_model}")
     whole = read(start([*args, f"run_root={tmp_path}/one"]))[1]
     parts = read(start([*args, "training.micro_batches=4", f"run_root={tmp_path}/four"]))[1]
     for one, four in zip(whole, parts, strict=True):

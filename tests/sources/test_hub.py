@@ -129,6 +129,12 @@ def quiet_file(hub, monkeypatch):
     hub.faults.append({"path": "cdn /blob", "times": 99, "stall": 0})
 
 
+def slow(hub, monkeypatch):
+    """A tenth of both times."""
+    monkeypatch.setattr(constants, "HF_HUB_ETAG_TIMEOUT", constants.HF_HUB_ETAG_TIMEOUT / 10)
+    hub.faults.append({"path": "hub", "delay": 0.4})
+
+
 def each(*values):
     """Every request's first tries fail."""
 
@@ -145,7 +151,7 @@ CASES = {  # row of docs/hub.md -> what happens, and what is asked for
     "everything is cached": (cached(), {}),
     "everything is cached, and HF_HUB_OFFLINE is set": (cached(offline), {}),
     "HF_HUB_OFFLINE is set": (offline, {}),
-    "the first answer takes 4 seconds": (lambda hub, _: hub.faults.append({"path": "hub", "delay": 4}), {}),
+    "the first answer takes 4 seconds": (slow, {}),
     "one request in three is limited (429) or fails (504)": (each(429, 504), {}),
     "one file in three fails on the CDN (503)": (
         lambda hub, _: hub.faults.append({"path": "cdn", "times": 2, "status": 503}), {},

@@ -44,10 +44,3 @@ def test_no_spread_no_interval(values):
 def test_what_cannot_be_summarised(values, message):
     with pytest.raises(ValueError, match=message):
         summary(values)
-
-
-@pytest.mark.parametrize("n", [3, 5, 10])
-def test_the_t_interval_covers_what_it_says(n):
-    x = np.random.default_rng(n).normal(size=(2000, n))
-    hits = np.mean([low <= 0 <= high for low, high in map(t_interval, x)])
-    assert abs(hits - 0.95) < 4 * math.sqrt(0.95 * 0.05 / 2000)

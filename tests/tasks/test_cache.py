@@ -10,6 +10,7 @@ from transformers import PreTrainedTokenizerFast
 
 from adalora.errors import UserError
 from tasks.cache import SUMS, save, tokenise
+from tests.damage import WHOLE
 
 VOCABULARY = ["[PAD]", "[CLS]", "[SEP]", "[UNK]", *"abcdefgh", "##s"]
 CLS, SEP, UNK = 1, 2, 3
@@ -94,28 +95,12 @@ def test_the_slower_of_two_writers_keeps_what_is_there(tokenizer, tmp_path, task
     assert list((tmp_path / "tokenised").iterdir()) == [folder]
 
 
-def flip(file):
-    content = bytearray(file.read_bytes())
-    content[len(content) // 2] ^= 1
-    file.write_bytes(content)
-
-
-DAMAGE = {
-    "flipped": flip,
-    "cut": lambda file: file.write_bytes(file.read_bytes()[: file.stat().st_size // 2]),
-    "empty": lambda file: file.write_bytes(b""),
-    "gone": lambda file: file.unlink(),
-    "a folder": lambda file: (file.unlink(), file.mkdir()),
-    "not UTF-8": lambda file: file.write_bytes(b"\xff\xfe"),
-}
-
-
-@pytest.mark.parametrize("damage", DAMAGE)
-@pytest.mark.parametrize("file", ["data-00000-of-00001.arrow", "state.json", "dataset_info.json", SUMS])
+@pytest.mark.parametrize("damage", WHOLE)
+@pytest.mark.parametrize("file", ["data-00000-of-00001.arrow", SUMS])
 def test_a_damaged_entry_is_made_again_and_the_user_is_told(tokenizer, tmp_path, task, file, damage):
     before = tokenise(PAIRS, "content", task(8), tokenizer, "files", True, tmp_path)["input_ids"][:]
     (folder,) = (tmp_path / "tokenised").iterdir()
-    DAMAGE[damage](folder / file)
+    WHOLE[damage](folder / file)
     told = []
     again = tokenise(PAIRS, "content", task(8), tokenizer, "files", True, tmp_path, told.append)
     assert again["input_ids"][:] == before

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -14,17 +13,6 @@ from safetensors.torch import load_file
 from adalora.training.checkpoint import load
 from tests.methods.matrix import RUNS, run_of
 from tests.programs import ROOT, Program, error_of, newest_step, run, together
-
-
-@pytest.fixture(scope="module")
-def still_model(tiny_model, tmp_path_factory):
-    """`tiny_model` without dropout."""
-    folder = tmp_path_factory.mktemp("model") / "still"
-    shutil.copytree(tiny_model, folder)
-    config = json.loads((folder / "config.json").read_text())
-    config |= {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
-    (folder / "config.json").write_text(json.dumps(config))
-    return folder
 
 
 def found(root):

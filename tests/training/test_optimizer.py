@@ -6,7 +6,6 @@ from torch import nn
 from torch.optim import SGD
 from transformers import get_cosine_schedule_with_warmup, get_linear_schedule_with_warmup
 
-from adalora.methods.adalora.options import AdaLoRAConfig
 from adalora.methods.discovery import create
 from adalora.methods.full.layer import Full
 from adalora.methods.full.options import FullConfig
@@ -96,14 +95,6 @@ def test_factors_and_head_decay_and_biases_and_norms_do_not():
     }
 
 
-def test_every_part_of_adalora_s_factors_decays():
-    method = create(AdaLoRAConfig(init_rank=3, target_rank=2, initial_steps=1, final_steps=1).with_steps(10))
-    values = after_a_step_without_gradients(method)
-    own = {name: value for name, value in values.items() if name.startswith("adapted.")}
-    assert {own.pop("adapted.weight"), own.pop("adapted.bias")} == {1.0}
-    assert list(own.values()) == [LEFT] * 3  # P, lambda, Q
-
-
 def test_full_fine_tuning_decays_the_backbone_s_weights():
     values = after_a_step_without_gradients(create(FullConfig()))
     decayed = {name for name, value in values.items() if value == LEFT}
@@ -117,14 +108,6 @@ def test_frozen_parameters_are_not_the_optimizer_s():
     optimizer = build_optimizer(net, method, OPTIONS)
     held = [p for group in optimizer.param_groups for p in group["params"]]
     assert {id(p) for p in held} == {id(net.adapted.lora_A), id(net.adapted.lora_B)}
-
-
-def test_all_groups_follow_the_schedule():
-    net = Net()
-    optimizer = build_optimizer(net, create(FullConfig()), OPTIONS)
-    for t, factor in enumerate(factors_of(get_linear_schedule_with_warmup, 10, 3)):
-        set_lr(optimizer, t, 10, 3)
-        assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([LR * factor] * 2)
 
 
 class OwnRate(Full):

@@ -6,10 +6,11 @@ import torch
 from adalora.fast import speed_up
 from adalora.methods.discovery import create
 from adalora.training.recompute import recompute_activations
-from tests.methods.matrix import CONFIGS
-from tests.tiny import INPUTS, bart, classifier, targets_of, trained, wake
+from tests.methods.matrix import CONFIGS, placed
+from tests.tiny import BATCHES, bart, classifier, targets_of, trained, wake
 
-LABELS = torch.tensor([0, 1])
+CASES = [(name, "deberta") for name in CONFIGS]
+CASES += [(name, "bart") for name in ("adalora", "lora", "lorta", "lora_mini", "houlsby", "increlora")]
 
 
 def step(model, method, **batch):
@@ -33,36 +34,18 @@ def attached(model, name, config):
     return method
 
 
-@pytest.mark.parametrize("name", CONFIGS)
-def test_gradients_are_the_same_bits_in_deberta(tiny_model, compose, name):
-    found = []
+@pytest.mark.parametrize("name, backbone", CASES)
+def test_gradients_are_the_same_bits(tiny_model, compose, name, backbone):
+    found, deberta = [], backbone == "deberta"
     for again in (False, True):
-        model = classifier(tiny_model)
-        model.config.hidden_dropout_prob = 0.1
-        method = attached(model, name, compose("task=sst2", f"method={CONFIGS[name].name}"))
+        model = classifier(tiny_model) if deberta else bart(dropout=0.1, attention_dropout=0.1)
+        method = attached(model, name, compose("task=sst2" if deberta else "model=bart_large", *placed(name)))
         speed_up(model, method)
         if again:
             recompute_activations(model)
-        found.append(step(model, method, **INPUTS, labels=LABELS))
+        found.append(step(model, method, **BATCHES[backbone]))
     (loss, gradients, once), (same, others, twice) = found
     assert twice > once  # it did compute them again
     assert loss == same
     assert len(gradients) == len(others) > 0
-    assert all(a.equal(b) for a, b in zip(gradients, others, strict=True))
-
-
-@pytest.mark.parametrize("name", ["adalora", "lora", "lorta", "lora_mini", "houlsby", "increlora"])
-def test_gradients_are_the_same_bits_in_bart(compose, name):
-    batch = {"input_ids": torch.arange(4, 16).view(2, 6), "labels": torch.arange(20, 30).view(2, 5)}
-    found = []
-    for again in (False, True):
-        model = bart(dropout=0.1, attention_dropout=0.1)
-        method = attached(model, name, compose("model=bart_large", f"method={CONFIGS[name].name}"))
-        speed_up(model, method)
-        if again:
-            recompute_activations(model)
-        found.append(step(model, method, **batch))
-    (loss, gradients, once), (same, others, twice) = found
-    assert twice > once
-    assert loss == same
     assert all(a.equal(b) for a, b in zip(gradients, others, strict=True))

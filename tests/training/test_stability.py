@@ -71,15 +71,11 @@ def overflows(monkeypatch):
     return came
 
 
-def of(method):
-    return run_of(method)
-
-
 @pytest.mark.parametrize("method", mostly_slow(RUNS, "adalora", "increlora"))
 def test_skipped_steps_are_as_if_their_batches_had_never_been(
     start, args, tmp_path, method, scalers, overflows, monkeypatch
 ):
-    folder = start([*args, *of(method)])
+    folder = start([*args, *run_of(method)])
     result, log, adapter = read(folder)
     skipped = [place for place, overflowed in enumerate(overflows) if overflowed]
     assert 3 <= len(skipped) == len(overflows) - STEPS <= 8
@@ -94,7 +90,7 @@ def test_skipped_steps_are_as_if_their_batches_had_never_been(
         return [batch for place, batch in enumerate(batches(self, epoch)) if place not in skipped]
 
     monkeypatch.setattr(LengthGroups, "batches", without)
-    plain, *others = read(start([*args, *of(method), f"run_root={tmp_path}/plain"]))
+    plain, *others = read(start([*args, *run_of(method), f"run_root={tmp_path}/plain"]))
     assert others == [log, adapter]
     for each in (plain, result):
         del each["files"]["metrics.jsonl"]  # it counts skipped steps
@@ -138,7 +134,7 @@ def test_a_skipped_step_leaves_every_state_as_it_was(start, args, method, scaler
     monkeypatch.setattr(loop, "resume", noted)
     monkeypatch.setattr(Guard, "skips", watched)
     monkeypatch.setattr(Classification, "loss", compares)
-    start([*args, *of(method)])
+    start([*args, *run_of(method)])
     assert len(compared) >= 3
 
 
@@ -147,10 +143,10 @@ def test_a_skipped_step_leaves_every_state_as_it_was(start, args, method, scaler
     "method", ["adalora", "increlora", "prilora", "sora", "full"]
 )  # those that count steps, and one
 def test_resumed_runs_with_a_scaler_end_in_the_same_bits(start, killed, args, tmp_path, method, scalers, overflows):
-    whole = start([*args, *of(method), f"run_root={tmp_path}/whole"])
+    whole = start([*args, *run_of(method), f"run_root={tmp_path}/whole"])
     assert any(overflows)
-    killed([*args, *of(method)], 6, 9, 15)
-    assert read(start([*args, *of(method)])) == read(whole)
+    killed([*args, *run_of(method)], 6, 9, 15)
+    assert read(start([*args, *run_of(method)])) == read(whole)
     assert scalers[-1].state_dict() == scalers[0].state_dict()
     assert scalers[0].get_scale() != 2.0**16
 
@@ -169,8 +165,7 @@ def test_too_many_overflows_in_a_row_end_the_run(start, args, scalers, monkeypat
     assert json.loads(status.read_text())["status"] == "failed"
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
-@pytest.mark.parametrize("bad", [torch.nan, torch.inf])
+@pytest.mark.parametrize("precision, bad", [("fp32", torch.nan), ("bf16", torch.inf)])
 def test_a_diverged_run_names_its_step_and_moves_no_weight_after_it(start, args, precision, bad, monkeypatch, tmp_path):
     """Step 8 is the first; the next to look at the device is the logging step 9."""
     original, seen = Classification.loss, []

@@ -1,8 +1,5 @@
 """A method in transformers' Trainer ends where this suite's own loop ends."""
 
-import json
-import shutil
-
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -18,14 +15,13 @@ from adalora.trainer import STATE, MethodCallback, optimizers_of
 from adalora.training.build import build_accelerator, build_batches, build_model
 from tasks.discovery import create as create_task
 from tests.conftest import composed_tree
-from tests.methods.matrix import RUNS, run_of
+from tests.methods.matrix import RUNS, mostly_slow, run_of
 
 T = 20
 SHORT = [
     f"training.max_steps={T}", "training.micro_batches=2", "training.warmup_steps=3", "training.eval_steps=20",
     "training.max_grad_norm=0.3", "training.weight_decay=0.02", "model.classifier_dropout=0", "fast=false",
 ]  # fmt: skip
-QUICK = ("adalora",)
 
 
 class Stop(TrainerCallback):
@@ -37,22 +33,12 @@ class Stop(TrainerCallback):
 
 
 @pytest.fixture
-def without_dropout(tiny_model, tmp_path):
-    """The folder of `tiny_model`, without dropout: each loop draws its own."""
-    folder = shutil.copytree(tiny_model, tmp_path / "tiny")
-    config = json.loads((folder / "config.json").read_text())
-    none = dict.fromkeys(("hidden_dropout_prob", "attention_probs_dropout_prob"), 0.0)
-    (folder / "config.json").write_text(json.dumps(config | none))
-    return folder
-
-
-@pytest.fixture
-def trained(start, tiny_run, without_dropout, tmp_path):
+def trained(start, tiny_run, still_model, tmp_path):
     """`trained(method)`: a finished run of our own loop, and what builds a Trainer for the same model and batches."""
 
-    def go(method, *more):
-        options = [*tiny_run, f"model.path={without_dropout}", *run_of(method), *SHORT, *more]
-        folder = start(options)
+    def go(method, *more, ours=True):
+        options = [*tiny_run, f"model.path={still_model}", *run_of(method), *SHORT, *more]
+        folder = start(options) if ours else None
         config = validate(composed_tree(options), options)
         accelerator = build_accelerator(config)
         found = prepare(config, cell_id(config), accelerator, [])
@@ -107,7 +93,7 @@ def same(folder, trainer, callback):
         torch.testing.assert_close(theirs[name], tensor, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("method", [pytest.param(m, marks=[] if m in QUICK else pytest.mark.slow) for m in RUNS])
+@pytest.mark.parametrize("method", mostly_slow(RUNS, "adalora"))
 def test_twenty_steps_with_accumulation_end_where_our_loop_does(trained, method):
     folder, build = trained(method)
     trainer, callback = build(save_strategy="no")  # the Trainer can't save what PEFT's VeRA shares between modules
@@ -131,25 +117,19 @@ def test_it_resumes(trained, tmp_path):
     same(folder, trainer, callback)
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"max_steps": 30}, "the Trainer makes 30 steps, but adalora is planned for 20"),
-        ({"regularised": False}, "adalora's regulariser isn't in the gradient: call add_regulariser in training_step"),
-        ({"lr_scheduler_type": "polynomial"}, "lr_scheduler_type=polynomial: allowed are linear, cosine"),
-    ],
-)
-def test_what_would_train_otherwise_is_refused(trained, arguments, message):
-    _, build = trained("adalora")
-    with pytest.raises(UserError, match=message):
-        build(**arguments)[0].train()
-
-
-def test_a_best_step_before_the_last_is_refused_for_an_allocation(trained):
-    trainer, _ = trained("adalora")[1]()
+def test_what_would_train_otherwise_is_refused(trained):
+    _, build = trained("adalora", ours=False)
+    trainer, _ = build()
     trainer.args.load_best_model_at_end = True
     with pytest.raises(UserError, match="adalora allocates until its last step: set load_best_model_at_end=False"):
         trainer.train()
+    for arguments, message in (
+        ({"max_steps": 30}, "the Trainer makes 30 steps, but adalora is planned for 20"),
+        ({"regularised": False}, "adalora's regulariser isn't in the gradient: call add_regulariser in training_step"),
+        ({"lr_scheduler_type": "polynomial"}, "lr_scheduler_type=polynomial: allowed are linear, cosine"),
+    ):
+        with pytest.raises(UserError, match=message):
+            build(**arguments)[0].train()
 
 
 class Early(TrainerCallback):
@@ -160,7 +140,7 @@ class Early(TrainerCallback):
 
 
 def test_ranks_that_are_not_what_was_asked_for_are_an_error(trained, monkeypatch):
-    _, build = trained("adalora")
+    _, build = trained("adalora", ours=False)
     with pytest.raises(UserError, match="training ended at step 12 of 20, and adalora isn't done"):
         build(Early())[0].train()
     trainer, callback = build()
@@ -171,14 +151,14 @@ def test_ranks_that_are_not_what_was_asked_for_are_an_error(trained, monkeypatch
 
 @pytest.mark.slow
 def test_a_growing_method_says_that_it_can_t_be_resumed(trained, tmp_path):
-    _, build = trained("increlora")
+    _, build = trained("increlora", ours=False)
     with pytest.raises(UserError, match="increlora adds parameters as it trains"):
         build()[1].restore(tmp_path)
 
 
 @pytest.mark.slow
 def test_a_method_with_rates_of_its_own_needs_its_optimizer(trained):
-    _, build = trained("sora", "method.gate_lr=0.5")
+    _, build = trained("sora", "method.gate_lr=0.5", ours=False)
     trainer, _ = build()
     trainer.optimizer, trainer.lr_scheduler = torch.optim.AdamW(trainer.model.parameters()), None
     with pytest.raises(UserError, match="sora has learning rates of its own: give optimizers=optimizers_of"):

@@ -2,15 +2,12 @@
 
 import math
 from fractions import Fraction
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from tasks.classification.metrics import MEASURES, TaskMetric
 from tasks.classification.options import ClassificationTask
-
-CONF = Path(__file__).parents[3] / "conf"
 
 
 def score(name, references, predictions, regression=False):

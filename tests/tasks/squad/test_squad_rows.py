@@ -1,7 +1,6 @@
 """Question-answering rows that are errors, skipped, or only reported."""
 
 import json
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -10,8 +9,6 @@ import pytest
 from adalora.errors import UserError
 from tasks.formats import read_table
 from tasks.squad.rows import SCHEMA, check_rows
-
-SHARED = Path(__file__).parents[4] / "shared/data"
 
 
 def row(name="q1", question="Who?", context="Ada wrote it.", text=("Ada",), start=(0,)):
@@ -148,11 +145,8 @@ def test_nothing_but_blank_rows_are_refused():
 
 
 @pytest.mark.parametrize("file", ["squad/train", "squad/validation", "squad_v2/validation"])
-def test_real_rows_pass(file):
-    path = SHARED / f"{file}.parquet"
-    if not path.is_file():
-        pytest.skip("needs ../shared/data")
-    raw = pq.read_table(path)
+def test_real_rows_pass(shared_data, file):
+    raw = pq.read_table(shared_data(f"{file}.parquet"))
     table, notes = check_rows(raw, file, unanswerable="v2" in file, training=True)
     assert (table.num_rows, notes) == (raw.num_rows, [])
 

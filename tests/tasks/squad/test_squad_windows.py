@@ -2,9 +2,7 @@
 
 import random
 from itertools import pairwise
-from pathlib import Path
 
-import datasets
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -12,11 +10,9 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
 from adalora.errors import UserError
-from tasks.cache import save
 from tasks.squad.rows import SCHEMA, check_rows
 from tasks.squad.windows import windows, without_window
 
-SHARED = Path(__file__).parents[4] / "shared/data"
 WORDS = ["castle", "of", "Falaise", "1123", "(1885),", "Émile", "“Germinal”", "35", "m", "🚀", "3½", "oxygen.", "nägel"]
 
 
@@ -243,12 +239,6 @@ def test_a_blank_context_is_one_window_without_tokens(tokenizer):
     assert cut["start"][1] > 0
 
 
-def test_windows_survive_the_disk(tokenizer, tmp_path):
-    cut = windows(random_rows(10), tokenizer, 40, 8)
-    save(cut, tmp_path / "windows")
-    assert datasets.load_from_disk(tmp_path / "windows").to_dict() == cut.to_dict()
-
-
 def test_batches_of_rows_join_up(tokenizers, monkeypatch):
     rows = random_rows(20)
     whole = windows(rows, tokenizers["wordpiece"], 40, 8)
@@ -257,12 +247,10 @@ def test_batches_of_rows_join_up(tokenizers, monkeypatch):
 
 
 @pytest.mark.parametrize("kind", ["wordpiece", "sentencepiece"])
-def test_real_answers_come_back(tokenizers, kind):
+def test_real_answers_come_back(shared_data, tokenizers, kind):
     """In real rows the labelled text is the answer, or a word that the answer is part of."""
-    path = SHARED / "squad/train.parquet"
-    if not path.is_file():
-        pytest.skip("needs ../shared/data")
-    rows, _ = check_rows(pq.read_table(path).slice(0, 300), "train", unanswerable=False, training=True)
+    raw = pq.read_table(shared_data("squad/train.parquet"))
+    rows, _ = check_rows(raw.slice(0, 300), "train", unanswerable=False, training=True)
     cut = windows(rows, tokenizers[kind], 384, 128)
     contexts, answers = rows["context"].to_pylist(), rows["answers"].to_pylist()
     same, labelled = 0, set()

@@ -20,7 +20,7 @@ def task(num_beams, max_target_length, **more):
     return SimpleNamespace(num_beams=num_beams, max_target_length=max_target_length, **(usual | more))
 
 
-@pytest.fixture(scope="module", params=["eager", "sdpa"])
+@pytest.fixture(scope="module", params=["sdpa", pytest.param("eager", marks=pytest.mark.slow)])
 def model(request):
     """Random, wide weights in fp64: no two hypotheses are nearly equal, and sums may be in any order."""
     model = bart(

@@ -3,7 +3,6 @@
 from importlib.metadata import files
 from types import SimpleNamespace
 
-import datasets
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -199,12 +198,6 @@ def test_real_articles(shared_data, bart, file, source, target, lengths):
     whole = [i for i, length in enumerate(rows["target_length"]) if length <= lengths[1]]
     texts = bart.batch_decode([rows["labels"][i] for i in whole], skip_special_tokens=True)
     assert texts == [table["target"][i].as_py() for i in whole]  # line breaks too
-
-
-def test_features_are_a_plain_dataset(letters, tmp_path):
-    features(LETTERS, letters, 6, 6).save_to_disk(tmp_path / "rows")
-    rows = datasets.load_from_disk(tmp_path / "rows")
-    assert notes(LETTERS, rows, 5, 6) == ["1 of 2 documents (50.0%) are truncated to task.max_length=5 tokens"]
 
 
 FEW = "ROUGE only counts the letters a to z and digits: other letters here don't change the scores"
