@@ -95,7 +95,8 @@ test: $(READY)
 	$(PY) -m pytest -n 2 --dist worksteal -m "not slow and not slurm"
 
 test-docs: $(READY)
-	$(PY) -m pytest -n 2 --dist loadfile -m slow tests/test_documented_commands.py tests/test_demo.py tests/test_extending.py
+	$(PY) -m pytest -n 2 --dist loadfile -m slow tests/test_documented_commands.py tests/test_demo.py tests/test_extending.py \
+	  tests/planning/test_speed.py
 
 test-smollm2: smollm2
 	$(PY) -m pytest -m slow tests/backbones/test_gguf.py

@@ -94,7 +94,7 @@ def test_the_plan_needs_neither_weights_nor_data_nor_network(tmp_path):
     command = [ROOT / "train.py", "task=rte", "method=adalora", "dry_run=true"]
     code, output, error = interpreted(*command, cwd=tmp_path, **cold)
     assert (code, error) == (0, "")
-    for part in ("72 adapted modules", "rank 4 -> 2", "663,840", "592,130", "3,900 steps", "Table 8", "TFLOP"):
+    for part in ("72 adapted modules", "rank 4 -> 2", "663,840", "592,130", "3,900 steps", "Table 8", "GFLOP a step"):
         assert part in output
     assert list(tmp_path.iterdir()) == []
 
