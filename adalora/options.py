@@ -77,9 +77,7 @@ def not_negative(value: float) -> str | None:
     return None if 0 <= value < math.inf else "must be finite and not negative"
 
 
-def share(value: float) -> str | None:
-    """0 <= value < 1."""
-    return None if 0 <= value < 1 else "must lie in [0, 1)"
+share = between(0, 1)
 
 
 def folder_name(value: str) -> str | None:
@@ -97,6 +95,19 @@ def written(value: Any) -> str:
     if isinstance(value, list | tuple):
         return f"[{','.join(map(str, value))}]"  # as on the command line
     return value if isinstance(value, str) else json.dumps(value)
+
+
+def as_number(text: str) -> float | None:
+    """A number, also as 1e-2, which YAML takes for a text."""
+    try:
+        return float(text)
+    except ValueError:
+        return None
+
+
+def key_of(override: str) -> str:
+    """The option that an override sets."""
+    return override.lstrip("+~").partition("=")[0]
 
 
 def require(good: bool, message: str) -> None:

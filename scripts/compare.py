@@ -11,7 +11,7 @@ from pathlib import Path
 from scripts.options import Parser, exit_code
 
 
-def main() -> int:
+def main() -> None:
     """Print the table."""
     parser = Parser(description="Paired differences of two methods, or two commits.", allow_abbrev=False)
     parser.add_argument("one", metavar="A", help="a method, with options of its variant, or a commit")
@@ -29,7 +29,6 @@ def main() -> int:
     print(comparison_text(rows, args.one, args.other))
     for line in alone:
         print(f"left out: {line}")
-    return 0
 
 
 if __name__ == "__main__":

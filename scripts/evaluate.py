@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from adalora.config.schema import Config
 
 
-def main() -> int:
+def main() -> None:
     """Evaluate, and print the scores and the folder."""
     parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
     parser.add_argument("arguments", nargs="+", metavar="RUN | OPTION=VALUE")
@@ -65,7 +65,6 @@ def main() -> int:
         if args.record:
             print(keep_evaluation(record, args.record.expanduser(), folder.name))
         print(folder)
-    return 0
 
 
 def compose(run: Path | None, options: list[str]) -> "Config":

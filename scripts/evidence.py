@@ -11,7 +11,7 @@ from adalora.paths import ROOT
 from scripts.options import Parser, exit_code
 
 
-def main() -> int:
+def main() -> None:
     """Write the page and its figure, and print their paths."""
     parser = Parser(description="The evidence page, from results/paper/family and our runs.", allow_abbrev=False)
     parser.add_argument("--runs", type=Path, help="also a folder of runs, for DeBERTaV3-base")
@@ -22,7 +22,6 @@ def main() -> int:
 
     files = write_evidence(args.runs and args.runs.expanduser(), args.out.expanduser())
     print(", ".join(map(str, files)))
-    return 0
 
 
 if __name__ == "__main__":

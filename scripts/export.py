@@ -14,7 +14,7 @@ from pathlib import Path
 from scripts.options import Parser, exit_code
 
 
-def main() -> int:
+def main() -> None:
     """Export, and print the folder."""
     parser = Parser(description="Export a finished run.", allow_abbrev=False)
     parser.add_argument("run", metavar="RUN", type=Path, help="a run folder, results/runs/.../seed<n>-<key>")
@@ -31,7 +31,6 @@ def main() -> int:
 
     export(args.run.expanduser(), args.to, args.out.expanduser(), args.form, args.push, args.model_path)
     print(args.out)
-    return 0
 
 
 if __name__ == "__main__":

@@ -39,11 +39,10 @@ def weakest(bases: set[str]) -> str:
     return next(basis for basis in ("guessed", "scaled", "measured") if basis in bases)
 
 
-def main() -> int:
+def main() -> None:
     """Print the table."""
     Parser(description=__doc__, allow_abbrev=False).parse_args()
     print("\n".join(hours()))
-    return 0
 
 
 if __name__ == "__main__":

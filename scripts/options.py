@@ -34,10 +34,10 @@ def out_of(args: argparse.Namespace) -> Path:
     return args.out.expanduser() if args.out else runs.parent / "tables"
 
 
-def exit_code(main: Callable[[], int], stopped: str = "stopped, nothing is half written") -> int:
+def exit_code(main: Callable[[], int | None], stopped: str = "stopped, nothing is half written") -> int:
     """Run a script. A mistake is one line and exit code 1, Ctrl-C one line and 130; a closed pipe is no error."""
     try:
-        return main()
+        return main() or 0
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -9,7 +9,7 @@ import sys
 from scripts.options import Parser, add_places, exit_code, out_of
 
 
-def main() -> int:
+def main() -> None:
     """Write both, and print the files."""
     parser = Parser(description="A report of all finished runs as one HTML file, and the tables.", allow_abbrev=False)
     add_places(parser)
@@ -31,7 +31,6 @@ def main() -> int:
     for line in lines:
         print(f"warning: {line}", file=sys.stderr)
     print(f"{page} ({page.stat().st_size / 1e6:.1f} MB), and the tables: {', '.join(map(str, files))}")
-    return 0
 
 
 if __name__ == "__main__":

@@ -53,7 +53,7 @@ def find_cells(what: str) -> Wanted:
     raise UserError(f"WHAT={what}: allowed are {', '.join((*TABLES, *studies))}, all (the papers' tables)")
 
 
-def show_list(args: argparse.Namespace) -> int:
+def show_list(args: argparse.Namespace) -> None:
     """Print a summary of the cells, or every cell."""
     asked = find_cells(args.what)
     settings, seeds = select(asked.settings, args.only), args.seeds or asked.seeds
@@ -61,18 +61,17 @@ def show_list(args: argparse.Namespace) -> int:
         for seed in seeds:
             for overrides in dict.fromkeys(extend(setting, args.overrides) for setting in settings):
                 print(command([*overrides, f"seed={seed}"]))
-        return 0
+        return
     cells, refused = cells_of(settings, seeds, args.overrides, heavy)
 
     from adalora.sweep.estimate import estimator
-    from adalora.sweep.listing import listing, rows_of, summary
+    from adalora.sweep.listing import Row, listing, summary
     from adalora.sweep.status import statuses
 
     root = Path(cells[0].config.run_root).expanduser()
-    found = statuses(root, {cell.id: None for cell in cells}, asked.records)
-    rows, left = rows_of(cells, found, estimator(root)), asked.left + refused
+    found, estimate = statuses(root, {cell.id: None for cell in cells}, asked.records), estimator(root)
+    rows, left = [Row(cell, found[cell.id], estimate(cell)) for cell in cells], asked.left + refused
     print("\n".join(listing(rows, left) if args.format == "table" else summary(rows, left, args.what)))
-    return 0
 
 
 def run(args: argparse.Namespace) -> int:
@@ -104,7 +103,7 @@ def run(args: argparse.Namespace) -> int:
     return sweep(cells, asked.left + refused, launcher, report, asked.records)
 
 
-def show_page(args: argparse.Namespace) -> int:
+def show_page(args: argparse.Namespace) -> None:
     """Write a study's pages from its records, without running anything."""
     if args.overrides:
         raise UserError(f"{args.overrides[0]}: page takes no options: it is made from the records")
@@ -118,7 +117,6 @@ def show_page(args: argparse.Namespace) -> int:
     for line in lines:
         print(f"warning: {line}", file=sys.stderr)
     print(", ".join(map(str, files)))
-    return 0
 
 
 def check(slurm: Slurm) -> None:
@@ -132,12 +130,11 @@ def check(slurm: Slurm) -> None:
             raise UserError(f"SLURM={option}: give options of conf/hydra/launcher/slurm.yaml, as SLURM='partition=gpu'")
 
 
-def show_watch(args: argparse.Namespace) -> int:
+def show_watch(args: argparse.Namespace) -> None:
     """Show the newest sweep."""
     from adalora.sweep.live import watch
 
     watch(Path(args.runs).expanduser())
-    return 0
 
 
 def seeds(text: str) -> list[int]:
@@ -190,7 +187,7 @@ def parser() -> Parser:
     return top
 
 
-def main() -> int:
+def main() -> int | None:
     """Parse the command line and run the command."""
     options = parser()
     args, overrides = options.parse_known_args()

@@ -9,7 +9,7 @@ import sys
 from scripts.options import Parser, add_places, exit_code, out_of
 
 
-def main() -> int:
+def main() -> None:
     """Print what was run, write the tables, and print the files."""
     parser = Parser(
         description="Tables of all finished runs, beside the published numbers of the same variants.",
@@ -28,7 +28,6 @@ def main() -> int:
         print(f"warning: {line}", file=sys.stderr)
     skipped = f" ({len(findings.skipped)} result.json skipped)" if findings.skipped else ""
     print(f"{', '.join(map(str, files))}{skipped}")
-    return 0
 
 
 if __name__ == "__main__":

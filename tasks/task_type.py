@@ -1,23 +1,19 @@
 """The interface of a type of task."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
+import datasets
 import pyarrow as pa
+from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerBase
 
 from tasks.options import Task
-
-if TYPE_CHECKING:
-    import datasets
-    from accelerate import Accelerator
 
 Options = TypeVar("Options", bound=Task)
 Batch = dict[str, Tensor]

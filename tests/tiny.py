@@ -13,7 +13,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from adalora.backbones.targets import target_modules
+from adalora.backbones.load import target_modules
 from adalora.config.schema import Training
 
 INPUTS = {

@@ -34,17 +34,10 @@ from adalora.backbones.outline import DEFAULTS
 from adalora.errors import UserError
 from adalora.files.reading import Damaged, library_reads, read_json
 from adalora.files.writing import CHOOSE, write_json
+from adalora.module_paths import target_paths
 from adalora.sources.hub import fetch
 from adalora.sources.packaged import checksum, packaged_folder
 
-CONFIGS: dict[str, type[PreTrainedConfig]] = {
-    "deberta-v2": transformers.DebertaV2Config,
-    "bart": transformers.BartConfig,
-    "llama": transformers.LlamaConfig,
-    "olmo2": transformers.Olmo2Config,
-    "qwen2": transformers.Qwen2Config,
-    "qwen3": transformers.Qwen3Config,
-}
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
@@ -62,14 +55,17 @@ def architecture(model: Model, num_labels: int, folder: Path | None = None) -> P
     # DeBERTa's other attention is in fast/attention.py
     attention = "eager" if model.model_type == "deberta-v2" else model.attention
     with library_reads(path, REMEDY):
-        return CONFIGS[model.model_type].from_dict(values, attn_implementation=attention)
+        return transformers.CONFIG_MAPPING[model.model_type].from_dict(values, attn_implementation=attention)
 
 
 def read_architecture(types: Sequence[str], title: str, folder: Path) -> dict[str, Any]:
     """All values of config.json, with transformers' defaults for those it leaves out. Raises `UserError`."""
     values = read_values(types, title, folder)
     with library_reads(folder / "config.json", REMEDY):
-        return DEFAULTS[values["model_type"]] | CONFIGS[values["model_type"]].from_dict(values).to_dict()
+        return (
+            DEFAULTS[values["model_type"]]
+            | transformers.CONFIG_MAPPING[values["model_type"]].from_dict(values).to_dict()
+        )
 
 
 def model_class(model: Model) -> type[PreTrainedModel]:
@@ -217,3 +213,17 @@ def tokenizer_digest(tokenizer: Any) -> str:
     more = [tokenizer.special_tokens_map, tokenizer.model_input_names, tokenizer.chat_template]
     text = json.dumps([parts, *more], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def target_modules(built: nn.Module, model: Model) -> dict[str, nn.Linear]:
+    """The linear layers named in `model.targets`, as module path -> module, layer by layer.
+
+    The paper adapts six matrices per layer: query, key, value, the two FFN matrices, and (in the scripts, but not in
+    Section 4) the attention output. That makes 72 on DeBERTaV3-base (D-targets, D-head).
+
+    Raises:
+        UserError: a path is missing or not a linear layer, or a layer lacks one.
+    """
+    modules = dict(built.named_modules())
+    linear = {path: module for path, module in modules.items() if isinstance(module, nn.Linear)}
+    return {path: linear[path] for path in target_paths(model.targets, model.title, modules, linear)}

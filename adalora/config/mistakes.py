@@ -18,7 +18,7 @@ from adalora.config.other_tools import HERE
 from adalora.config.usage import names
 from adalora.errors import UserError
 from adalora.methods.discovery import METHODS
-from adalora.options import instead, written
+from adalora.options import as_number, instead, written
 from adalora.paths import CONF
 from tasks.discovery import TASKS
 
@@ -95,7 +95,7 @@ def check_arguments(arguments: Sequence[str]) -> None:
                     f"model={value} doesn't exist: for a repository on the hub give model.hub={value} and "
                     f"model={' or '.join(dict.fromkeys(GENERIC.values()))}"
                 )
-            if group and given and (CONF / group).is_dir() and no_name(value):
+            if group and given and (CONF / group).is_dir() and (value in ("null", "") or as_number(value) is not None):
                 raise UserError(no_choice(group, value, names(group)))
 
 
@@ -119,17 +119,6 @@ def check_override(argument: str, sweeping: bool) -> None:
 def escape(value: str) -> str:
     """A value for double quotes in Hydra's grammar."""
     return value.replace("\\", "\\\\").replace('"', '\\"')
-
-
-def no_name(text: str) -> bool:
-    """Whether YAML would read it as a number or null."""
-    if text in ("null", ""):
-        return True
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
 
 
 def explain(error: Exception) -> str:

@@ -19,13 +19,13 @@ from torch import Tensor, nn
 
 from adalora.errors import UserError
 from adalora.methods.adalora.layer import AdaLoRA, SVDLinear
+from adalora.methods.init_from import PREFIX
 from adalora.methods.linear import AdaptedLinear, unmergeable
 from adalora.methods.options import given
 from adalora.methods.peft.injection import ADAPTER
 from adalora.methods.peft.layer import PEFT
 from adalora.methods.protocol import Method
 
-PREFIX = "base_model.model."
 Form = Literal["lora", "adalora"]
 Adapter = tuple[Any, dict[str, Tensor]]  # PEFT's config, and its tensors
 

@@ -10,7 +10,7 @@ from typing import Any
 from torch import nn
 
 from adalora.fast import attention, dropout, linear
-from adalora.fast.together import FastAdaLoRA, FastLoRA, FormedFactors, FormedProducts, Together
+from adalora.fast.together import FormedFactors, FormedProducts, Together
 from adalora.methods.adalora.layer import AdaLoRA
 from adalora.methods.lora.layer import LoRA
 from adalora.methods.protocol import Method
@@ -21,7 +21,8 @@ TOGETHER: Mapping[type, type[Together]] = dict.fromkeys(linear.FORMED.values(), 
     linear.FastLoRTALinear: FormedProducts
 }
 """Modules that share results, and what computes them."""
-METHODS: Swaps = {AdaLoRA: FastAdaLoRA, LoRA: FastLoRA}
+REUSING = (AdaLoRA, LoRA)
+"""Methods whose regulariser reuses the factors of the forward pass."""
 
 
 def speed_up(model: nn.Module, method: Method, exact_attention: bool = True) -> None:
@@ -42,10 +43,10 @@ def speed_up(model: nn.Module, method: Method, exact_attention: bool = True) -> 
         if type(module) in TOGETHER and module.together is None:
             sharing.setdefault(TOGETHER[type(module)], []).append(module)
     for kind, modules in sharing.items():
-        if type(method) in METHODS:
+        if type(method) in REUSING:
             own: Any = method
             own.together = kind(model, list(own.modules.values()))  # in its order, in which a regulariser sums
-            own.__class__ = METHODS[type(method)]
+            own.factors = own.together.stacks
         else:
             kind(model, modules)
 

@@ -10,10 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from adalora.methods.adalora.layer import AdaLoRA
-from adalora.methods.lora.layer import LoRA
 from adalora.methods.low_rank import by_shape, stacks
-from adalora.methods.protocol import Method
 from adalora.methods.tensors import compute_type
 
 Pairs = list[tuple[Tensor, Tensor]]
@@ -99,23 +96,6 @@ class FormedFactors(Together):
     def now(self) -> list[tuple[int, int]]:
         """Changes with any parameter."""
         return [(p.data_ptr(), p._version) for m in self.modules for p in (m.lora_A, m.lora_B)]
-
-
-class Reuse(Method[Any]):
-    """A method whose regulariser reuses the stacks of the forward pass."""
-
-    together: FormedFactors
-
-    def factors(self) -> Pairs:
-        return self.together.stacks()
-
-
-class FastAdaLoRA(Reuse, AdaLoRA):
-    """AdaLoRA."""
-
-
-class FastLoRA(Reuse, LoRA):
-    """LoRA."""
 
 
 def shared_by(model: nn.Module) -> list[Together]:

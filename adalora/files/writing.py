@@ -134,20 +134,15 @@ def temporary(path: Path) -> Iterator[Path]:
     Creates the parent folder, and removes temporaries of dead processes from it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    remove_temporaries(path.parent)
+    for old in path.parent.glob(f"{WRITING}*"):
+        if abandoned(old):
+            remove(old)
     new = path.with_name(f"{WRITING}{path.name}.{os.getpid()}@{socket.gethostname()}")
     remove(new)
     try:
         yield new
     finally:
         remove(new)
-
-
-def remove_temporaries(folder: Path) -> None:
-    """Remove temporaries of dead processes from a folder."""
-    for path in folder.glob(f"{WRITING}*"):
-        if abandoned(path):
-            remove(path)
 
 
 def abandoned(path: Path) -> bool:

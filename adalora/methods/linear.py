@@ -63,9 +63,8 @@ def replace_modules(model: nn.Module, targets: Mapping[str, nn.Module], build: C
     """Replace every target by `build(target)` and return the new modules by path."""
     adapted: dict[str, M] = {}
     for path, base in targets.items():
-        parent, _, name = path.rpartition(".")
         adapted[path] = build(base)
-        setattr(model.get_submodule(parent), name, adapted[path])
+        model.set_submodule(path, adapted[path])
     return adapted
 
 

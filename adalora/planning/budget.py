@@ -6,7 +6,6 @@ docs/deviations.md: D-named, D-rank-budgets, D-realised, D-0.6M.
 import math
 from dataclasses import dataclass, replace
 from enum import Enum, auto
-from typing import Any
 
 from omegaconf import OmegaConf
 
@@ -95,7 +94,8 @@ def solve(model: Model, method: MethodConfig, budget: Budget, outline: Outline, 
         usual = type(method)().module_names(model.targets)
         # it belongs to the paper's modules
         published = published if method.module_names(model.targets) == usual else {}
-    paper, size = fill(method, published), method.size(shapes)
+    paper = replace(method, **{key: value for key, value in published.items() if getattr(method, key) is None})
+    size = method.size(shapes)
     if published and paper == replace(method, **published):
         chosen, choice = paper, Choice.BUDGET
     elif size is not None:
@@ -117,11 +117,6 @@ def solve(model: Model, method: MethodConfig, budget: Budget, outline: Outline, 
     return Solution(chosen, budget.name, params, Counts(count.peak, count.kept, head, modules), deviation, choice)
 
 
-def fill(config: MethodConfig, values: dict[str, Any]) -> MethodConfig:
-    """Fill the fields of `config` that are None from `values`."""
-    return replace(config, **{key: value for key, value in values.items() if getattr(config, key) is None})
-
-
 def at_rank(method: MethodConfig, rank: float, params: int, shapes: Shapes) -> MethodConfig | None:
     """The setting of mean rank `rank`, if the method has a mean rank and adapts all modules that make up `params`. Its
     scalars (AdaLoRA's singular values) are not counted."""
@@ -134,9 +129,7 @@ def at_rank(method: MethodConfig, rank: float, params: int, shapes: Shapes) -> M
 
 def nearest(method: MethodConfig, params: int, shapes: Shapes) -> int:
     """The size whose kept count is nearest to `params`, the smaller one on a tie."""
-    low, high = below_and_above(method, params, shapes)
-    off = {size: abs(kept_at(method, size, shapes) - params) for size in (low, high)}
-    return low if off[low] <= off[high] else high
+    return min(below_and_above(method, params, shapes), key=lambda size: abs(kept_at(method, size, shapes) - params))
 
 
 def kept_at(method: MethodConfig, size: int, shapes: Shapes) -> int:

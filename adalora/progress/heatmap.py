@@ -1,7 +1,6 @@
 """Heat maps of realised ranks, layer by module: in the terminal and as a figure (the paper's Figure 3)."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.style import Style
@@ -9,7 +8,6 @@ from rich.table import Table
 from rich.text import Text
 
 from adalora.backbones.options import Model
-from adalora.files.writing import writing
 from adalora.module_paths import target_grid
 
 if TYPE_CHECKING:
@@ -35,17 +33,6 @@ def _cell(rank: int, highest: int) -> Text:
     ground = tuple(round(255 + (to - 255) * share) for to in (33, 102, 172))
     ink = "black" if share < 0.5 else "white"
     return Text(f" {rank:>3} ", style=Style(color=ink, bgcolor="#{:02x}{:02x}{:02x}".format(*ground)))
-
-
-def save_heatmap(path: Path, model: Model, ranks: Mapping[str, int], title: str) -> None:
-    """Save the heat map as a PNG.
-
-    Raises:
-        UserError: it can't be written.
-    """
-    figure = rank_figure(model, ranks, title)
-    with writing(path):
-        figure.savefig(path, dpi=120, bbox_inches="tight")
 
 
 def rank_figure(model: Model, ranks: Mapping[str, int], title: str, highest: int | None = None) -> "Figure":

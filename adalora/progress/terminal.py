@@ -162,7 +162,7 @@ def show_result(result: Mapping[str, Any], config: Config | Resolved, folder: Pa
         console.print(f"next    {command}", soft_wrap=True)
 
 
-def warn(line: str) -> None:
+def say(line: str) -> None:
     """Print a line without wrapping it."""
     console.print(line, soft_wrap=True)
 

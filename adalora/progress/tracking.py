@@ -185,17 +185,16 @@ class Wandb:
 
     def log(self, step: int, values: Mapping[str, Any]) -> None:
         """Log the values of one step. Steps that an online run already has are dropped: a resumed run repeats them."""
-        self._attempt(lambda run: run.log(dict(values), step=step) if step >= run.step else None)
+        self._attempt(lambda run, _: run.log(dict(values), step=step) if step >= run.step else None)
 
     def summarise(self, values: Mapping[str, Any]) -> None:
         """Set summary values of the run."""
-        self._attempt(lambda run: run.summary.update(dict(values)))
+        self._attempt(lambda run, _: run.summary.update(dict(values)))
 
     def image(self, step: int, name: str, make: Callable[[], "Figure"]) -> None:
         """Log a figure for one step; it is only drawn if needed."""
 
-        def log(run: Any) -> None:
-            import wandb
+        def log(run: Any, wandb: Any) -> None:
             from PIL import Image
 
             if step >= run.step:
@@ -208,9 +207,7 @@ class Wandb:
     def table(self, step: int, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
         """Log a table that the dashboard can filter and group."""
 
-        def log(run: Any) -> None:
-            import wandb
-
+        def log(run: Any, wandb: Any) -> None:
             table = wandb.Table(columns=list(columns), data=[list(row) for row in rows])
             run.log({name: table}, step=max(step, run.step))
 
@@ -219,9 +216,7 @@ class Wandb:
     def files(self, name: str, kind: str, paths: Sequence[Path]) -> None:
         """Log files as an artifact."""
 
-        def log(run: Any) -> None:
-            import wandb
-
+        def log(run: Any, wandb: Any) -> None:
             artifact = wandb.Artifact(name, type=kind)
             for path in paths:
                 artifact.add_file(str(path))
@@ -231,26 +226,23 @@ class Wandb:
 
     def page(self, name: str, path: Path) -> None:
         """Log an HTML page."""
-
-        def log(run: Any) -> None:
-            import wandb
-
-            run.log({name: wandb.Html(path.read_text("utf-8"), inject=False)})
-
-        self._attempt(log)
+        self._attempt(lambda run, wandb: run.log({name: wandb.Html(path.read_text("utf-8"), inject=False)}))
 
     def finish(self, exit_code: int) -> None:
         """Finish the run; it counts as failed unless `exit_code` is 0."""
-        self._attempt(lambda run: run.finish(exit_code=exit_code))
+        self._attempt(lambda run, _: run.finish(exit_code=exit_code))
         self.run = None
         if self.data_dir is None:
             os.environ.pop("WANDB_DATA_DIR", None)
 
-    def _attempt(self, action: Callable[[Any], None]) -> None:
+    def _attempt(self, action: Callable[[Any, Any], None]) -> None:
+        """Call `action` with the run and wandb."""
         if self.run is None:
             return
         try:
-            action(self.run)
+            import wandb
+
+            action(self.run, wandb)
         except Exception as error:  # noqa: BLE001 - whatever it is, the training is worth more
             self._give_up(error)
 

@@ -16,6 +16,7 @@ from pydantic import (
 
 from adalora.files.reading import Damaged, holds, read_json, sealed
 from adalora.files.writing import sha256, write_json
+from adalora.options import key_of
 
 SCHEMA = 5
 UNCOUNTED = (
@@ -181,7 +182,7 @@ def write_result(folder: Path, result: Result) -> Result:
 
 def portable(command: list[str]) -> list[str]:
     """Drop machine-dependent options from a run's command."""
-    return [text for text in command if text.split("=")[0].lstrip("+~") not in MACHINE]
+    return [text for text in command if key_of(text) not in MACHINE]
 
 
 def read_result(source: Path) -> Result:

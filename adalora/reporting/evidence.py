@@ -18,6 +18,7 @@ from pydantic import BaseModel, Field, FiniteFloat, model_validator
 from adalora.errors import UserError
 from adalora.files.reading import adapter, read_yaml, reason
 from adalora.files.writing import READ_ONLY, write_text
+from adalora.options import as_number
 from adalora.paths import PAPER, RESULTS
 from adalora.records.published import DATASETS, MODEL, factor
 from adalora.records.published import read as read_published
@@ -26,7 +27,7 @@ from adalora.reporting import figures
 from adalora.reporting.claims import read_claims
 from adalora.reporting.columns import GLUE
 from adalora.reporting.frame import heads, read
-from adalora.reporting.study import PAGE, as_number, fill, records
+from adalora.reporting.study import PAGE, fill, records
 from adalora.reporting.tables import millions
 
 FAMILY = PAPER / "family"

@@ -23,7 +23,7 @@ from matplotlib.figure import Figure
 from adalora.errors import UserError
 from adalora.files.reading import read_text, reason
 from adalora.files.writing import READ_ONLY, write_text
-from adalora.options import written
+from adalora.options import as_number, written
 from adalora.records.evaluation import Evaluation, read_evaluations
 from adalora.records.published import factor, size_of
 from adalora.records.studies import Study, read_study
@@ -36,8 +36,7 @@ from adalora.reporting.pages import findings
 from adalora.reporting.report import commits, write_report
 from adalora.reporting.tables import probability, signed, span, write_tables
 from adalora.reporting.verdicts import Comparison, Verdict, judge
-from adalora.statistics.agreement import mean_correlation
-from adalora.statistics.over_tasks import Estimate
+from adalora.statistics.over_tasks import Estimate, mean_correlation
 from adalora.statistics.seeds import Interval, ratio_interval
 
 PAGE = "page.md.j2"
@@ -292,14 +291,6 @@ def of_cell(run: Any, cell: Sequence[str]) -> bool:
     known = [(values[key], text) for key, text in given.items() if key in values]
     same = all(value in (size_of(text), as_number(text)) or written(value) == text for value, text in known)
     return same and all(key in given for key, _ in run.own if key.startswith("method."))
-
-
-def as_number(text: str) -> float | None:
-    """A number, also as 1e-2, which YAML takes for a text."""
-    try:
-        return float(text)
-    except ValueError:
-        return None
 
 
 def complete(study: Study, seeds: Sequence[int], cells: int, frame: pd.DataFrame, claims: Sequence[Claim]) -> Records:

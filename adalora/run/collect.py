@@ -1,21 +1,20 @@
 """Collect the result of a run, with everything needed to judge and repeat it."""
 
 from dataclasses import asdict
-from typing import Any
-
-from accelerate import Accelerator
+from typing import TYPE_CHECKING, Any
 
 from adalora.backbones.files import Weights
 from adalora.backbones.options import Model
 from adalora.methods.protocol import Method
 from adalora.planning.identity import MODEL_OPTIONS
-from adalora.planning.plan import Plan
 from adalora.records.provenance import commit, hardware, peak_memory_mb, versions
-from adalora.records.result import SCHEMA, Option, Result
-from adalora.run.folder import RunFolder
+from adalora.records.result import SCHEMA, Result
 from adalora.training.checkpoint import Progress
 from tasks.data import Data
 from tasks.options import Task
+
+if TYPE_CHECKING:
+    from adalora.run.run import Prepared
 
 
 def model_of(model: Model, weights: Weights) -> dict[str, Any]:
@@ -46,31 +45,22 @@ def task_of(task: Task, data: Data) -> dict[str, Any]:
     }
 
 
-def record(
-    plan: Plan,
-    weights: Weights,
-    data: Data,
-    folder: RunFolder,
-    method: Method,
-    progress: Progress,
-    accelerator: Accelerator,
-    command: list[str],
-    options: dict[str, Option],
-) -> Result:
+def record(run: "Prepared", method: Method, progress: Progress, command: list[str]) -> Result:
     """Collect the result of a finished run."""
+    plan, accelerator = run.plan, run.accelerator
     config, counts = plan.config, plan.solution.counts
     peak, kept = method.peak(), method.kept()
     peak, kept = (counts.peak if peak is None else peak), (counts.kept if kept is None else kept)
     return Result(
         schema=SCHEMA,
-        key=folder.key,
-        cell=folder.cell,
-        model=model_of(config.model, weights),
-        task=task_of(config.task, data),
+        key=run.folder.key,
+        cell=run.folder.cell,
+        model=model_of(config.model, run.weights),
+        task=task_of(config.task, run.data),
         method=asdict(config.method) | ({"basis": config.method.basis} if config.method.basis else {}),
         budget={"name": plan.solution.budget, "params": config.budget.params, "deviation": plan.solution.deviation},
         recipe={name: getattr(config.recipe, name) for name in ("name", "protocol", "source")},
-        options=options,
+        options=run.options,
         seed=config.seed,
         precision=config.precision,
         last=progress.last,

@@ -18,6 +18,7 @@ from adalora.errors import UserError
 from adalora.files.reading import sealed
 from adalora.files.writing import write_json
 from adalora.methods.protocol import Method
+from adalora.options import key_of
 from adalora.planning.identity import digest
 from adalora.planning.memory import evaluation_memory, largest, machine
 from adalora.planning.plan import Plan, make_plan
@@ -61,11 +62,6 @@ def options_of_run(folder: Path, given: Sequence[str]) -> list[str]:
         elif key not in keys and not ("task" in keys and key.partition(".")[0] == "task"):
             kept.append(override)
     return [*kept, *given]
-
-
-def key_of(override: str) -> str:
-    """The option that an override sets."""
-    return override.lstrip("+~").partition("=")[0]
 
 
 def check_subject(config: Config, run: Path | None) -> None:

@@ -18,7 +18,7 @@ from adalora.config.schema import Config
 from adalora.files.reading import Damaged, read_json
 from adalora.files.writing import CHOOSE, write_json
 from adalora.planning.identity import digest
-from adalora.progress.terminal import show_result, warn
+from adalora.progress.terminal import say, show_result
 from adalora.records.result import LOGS, damaged, read_finished
 from adalora.run.folder import DONE, read_status
 from tasks.options import LAYOUT
@@ -46,7 +46,7 @@ def recall(config: Config) -> dict[str, Any] | None:
         return None
     if any(damaged(note.folder, result.files, LOGS)):
         return None
-    warn(DONE.format(note.folder))
+    say(DONE.format(note.folder))
     show_result(found := result.as_dict(), config, note.folder)
     return found
 

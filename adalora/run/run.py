@@ -21,15 +21,15 @@ from adalora.backbones.files import Weights
 from adalora.backbones.load import load_tokenizer, locate, tokenizer_digest
 from adalora.config.schema import Config, Resolved
 from adalora.errors import Interrupted, LostProcess, UserError
-from adalora.files.writing import write_text
+from adalora.files.writing import write_text, writing
 from adalora.methods.adapter import save_adapter
 from adalora.planning.identity import cell_id
 from adalora.planning.origins import origins
 from adalora.planning.plan import Plan, check_possible, make_plan
 from adalora.planning.speed import speed_here
 from adalora.processes import raising_lost_process
-from adalora.progress.heatmap import save_heatmap
-from adalora.progress.terminal import console, show_plan, show_result, warn
+from adalora.progress.heatmap import rank_figure
+from adalora.progress.terminal import console, say, show_plan, show_result
 from adalora.progress.tracking import Wandb, about_run, samples_of
 from adalora.progress.watch import Watch
 from adalora.records.result import SCHEMA, Option, Result, write_result
@@ -73,7 +73,7 @@ def run(config: Config, overrides: Sequence[str]) -> dict[str, Any]:
             show_plan(plan, weights, {"here": speed_here(plan)})
             result = execute(prepared, command)
         else:
-            warn(DONE.format(folder.path))
+            say(DONE.format(folder.path))
         accelerator.end_training()
     if main:
         with suppress(UserError):  # a cache that can't be written: the next time takes a closer look
@@ -124,27 +124,18 @@ def read(config: Config) -> tuple[Weights, Data, dict[str, datasets.Dataset], Pr
     transformers.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     task_type = create_task(config.task)
-    weights, data = gather(config)
+    found = all_of([lambda: locate(config.model, config.cache_dir), lambda: load_data(config.task, config.data_root)])
+    weights, data = cast(tuple[Weights, Data], tuple(found))
     tokenizer = load_tokenizer(config.model, weights)
     kind = tokenizer_digest(tokenizer)
     cache = Path(config.cache_dir).expanduser()
     features = {
-        split: tokenise(
-            table, data.digests[split], config.task, tokenizer, kind, split == data.train_split, cache, warn
-        )
+        split: tokenise(table, data.digests[split], config.task, tokenizer, kind, split == data.train_split, cache, say)
         for split, table in data.tables.items()
     }
     for split, table in data.tables.items():
         data.notes.extend(f"{split}: {line}" for line in task_type.notes(table, features[split]))
     return weights, data, features, tokenizer
-
-
-def gather(config: Config) -> tuple[Weights, Data]:
-    """Find weights and data, and report everything missing at once."""
-    weights, data = all_of(
-        [lambda: locate(config.model, config.cache_dir), lambda: load_data(config.task, config.data_root)]
-    )
-    return cast(Weights, weights), cast(Data, data)
 
 
 @contextmanager
@@ -154,7 +145,7 @@ def session(folder: RunFolder, config: Resolved) -> Iterator[dict[str, Any] | No
     Yields the result if the run is done by then: the previous holder may just have finished it.
     """
     with folder.lock():
-        if (result := folder.finished(warn)) is not None:
+        if (result := folder.finished(say)) is not None:
             folder.drop_checkpoints()
             yield result.as_dict()
             return
@@ -204,7 +195,7 @@ def execute(run: Prepared, command: list[str]) -> dict[str, Any]:
     main = accelerator.is_main_process
     wandb = None
     if main and config.tracking == "wandb":
-        wandb = Wandb(folder.path, about_run(config, plan.solution.budget, folder.key), warn, folder.key)
+        wandb = Wandb(folder.path, about_run(config, plan.solution.budget, folder.key), say, folder.key)
     with Watch(plan, folder.path, wandb, main, order.tokens, accelerator.device) as watch:
         progress, predictions = train(
             Setup(
@@ -223,7 +214,7 @@ def execute(run: Prepared, command: list[str]) -> dict[str, Any]:
             )
         )
         check_end(model, optimizer, method, plan.solution.counts)
-        result = record(plan, run.weights, run.data, folder, method, progress, accelerator, command, run.options)
+        result = record(run, method, progress, command)
         method.finish()
         if main:
             for split, found in zip(splits, predictions, strict=True):
@@ -242,5 +233,7 @@ def keep(folder: Path, result: Result, model: nn.Module, plan: Plan) -> Result:
     save_adapter(folder / "adapter", model, meaning)
     if result.ranks:
         title = f"{config.method.name}, {config.task.title}, {config.model.title}, budget {result.budget['name']}"
-        save_heatmap(folder / "ranks.png", config.model, result.ranks, title)
+        figure = rank_figure(config.model, result.ranks, title)
+        with writing(path := folder / "ranks.png"):
+            figure.savefig(path, dpi=120, bbox_inches="tight")
     return write_result(folder, result)

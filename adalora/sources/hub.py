@@ -316,13 +316,11 @@ def unsigned(text: str) -> str:
     return re.sub(r"(https?://[^\s?'\"]+)\?[^\s'\"]*", r"\1", text)
 
 
-class Unsigned(logging.Filter):
+def unsign(record: logging.LogRecord) -> bool:
     """Remove signatures from huggingface_hub's messages."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        record.msg, record.args = unsigned(record.getMessage()), ()
-        return True
+    record.msg, record.args = unsigned(record.getMessage()), ()
+    return True
 
 
 for module in ("huggingface_hub.file_download", "huggingface_hub.utils._http"):
-    logging.getLogger(module).addFilter(Unsigned())
+    logging.getLogger(module).addFilter(unsign)

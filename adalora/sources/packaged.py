@@ -8,11 +8,8 @@ from adalora.errors import UserError
 from adalora.files.writing import sha256
 from adalora.sources.options import Package
 
-
-@functools.cache
-def checksum(path: Path) -> str:
-    """SHA-256 of a file, cached for the life of the process."""
-    return sha256(path)
+checksum = functools.cache(sha256)
+"""SHA-256 of a file, cached for the life of the process."""
 
 
 def packaged_folder(package: Package) -> Path:

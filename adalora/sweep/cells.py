@@ -2,7 +2,7 @@
 
 import os
 import shlex
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import hydra
@@ -15,6 +15,7 @@ from adalora.config.mistakes import check_arguments, explain
 from adalora.config.recipes import aliases
 from adalora.config.schema import Config
 from adalora.errors import UserError
+from adalora.options import key_of
 from adalora.paths import CONF
 from adalora.planning.identity import cell_id
 from adalora.sweep.settings import Setting
@@ -67,15 +68,10 @@ def select(settings: Sequence[Setting], only: str) -> list[Setting]:
     return found
 
 
-def keys_of(overrides: Iterable[str]) -> set[str]:
-    """The dotted keys that command-line overrides set."""
-    return {override.lstrip("+~").partition("=")[0] for override in overrides}
-
-
 def extend(setting: Setting, extra: Sequence[str]) -> tuple[str, ...]:
     """Add overrides to a setting; they replace its own with the same key."""
-    keys = keys_of(extra)
-    return (*(override for override in setting.overrides if not keys & keys_of([override])), *extra)
+    keys = set(map(key_of, extra))
+    return (*(override for override in setting.overrides if key_of(override) not in keys), *extra)
 
 
 def cells_of(
@@ -98,7 +94,7 @@ def cells_of(
     Raises:
         UserError: `extra` is wrong, or no setting is valid.
     """
-    if "seed" in keys_of(extra):
+    if "seed" in map(key_of, extra):
         raise UserError("seed= is for single runs: give SEEDS=1,2,3")
     wanted = dict.fromkeys((setting.table, extend(setting, extra)) for setting in settings)
     found, refused = [], []

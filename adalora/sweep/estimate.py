@@ -67,7 +67,8 @@ def estimate(cell: Cell, history: History) -> Estimate:
 
 def finished(root: Path) -> History:
     """Seconds per step, with evaluations, of finished runs on this machine, by model, task, method and precision."""
-    here = {device.type: hardware(device) for device in devices()}
+    kinds = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+    here = {kind: hardware(torch.device(kind)) for kind in kinds}
     found = defaultdict(list)
     for path in root.glob("[!.]*/*/*/*/*/result.json"):
         try:
@@ -80,8 +81,3 @@ def finished(root: Path) -> History:
             key = (run.model["name"], run.task["name"], run.method["name"], run.precision)
             found[key].append(run.seconds / max(run.last_step, 1))
     return found
-
-
-def devices() -> list[torch.device]:
-    """The devices that a run on this machine could use."""
-    return [torch.device("cpu"), *([torch.device("cuda")] if torch.cuda.is_available() else [])]

@@ -1,7 +1,7 @@
 """`make list`: the cells of tables and studies, as a summary or one by one."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from adalora.planning.speed import SHARE, gpu_here, rate
@@ -25,13 +25,6 @@ class Row:
     def left(self) -> float:
         """Seconds until it is done."""
         return 0.0 if self.status.name == "done" or isinstance(self.cost, str) else self.cost.seconds
-
-
-def rows_of(
-    cells: Sequence[Cell], statuses: Mapping[str, CellStatus], estimate: Callable[[Cell], Estimate | str]
-) -> list[Row]:
-    """The rows of cells, from their statuses by id and an `estimator`."""
-    return [Row(cell, statuses[cell.id], estimate(cell)) for cell in cells]
 
 
 def listing(rows: Sequence[Row], left: Sequence[str]) -> list[str]:

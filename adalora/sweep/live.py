@@ -16,7 +16,7 @@ from adalora.errors import UserError
 from adalora.files.lock import held
 from adalora.files.reading import Damaged, read_json
 from adalora.files.writing import write_json
-from adalora.progress.terminal import console
+from adalora.progress.terminal import console, say
 from adalora.sweep.slurm import SWEEPS
 from adalora.sweep.status import WAITING, CellStatus, Content, StatusName, last_step, statuses
 from adalora.wording import duration
@@ -99,7 +99,7 @@ class View:
             self.latest = self.watched.statuses()
         except UserError as error:
             if self.answered:
-                console.print(f"retrying: {error}", markup=False, soft_wrap=True)
+                say(f"retrying: {error}")
             self.answered = False
             return
         self.answered = True
@@ -110,11 +110,11 @@ class View:
             status, known = self.latest[line.id], before.get(line.id)
             if status.name != "missing" and status.name != (known and known.name) and (known or status.name in WORKING):
                 reason = f": {status.reason}" if status.name == "failed" else headline(status)
-                console.print(f"{status.name}: {line.name}{reason}", markup=False, soft_wrap=True)
+                say(f"{status.name}: {line.name}{reason}")
                 self.reported = 0.0
         if now - self.reported > PLAIN_EVERY:
             self.reported = now
-            console.print(self.summary(), markup=False, soft_wrap=True)
+            say(self.summary())
 
     @property
     def unfinished(self) -> bool:

@@ -4,14 +4,12 @@ A setting is the overrides of one `train.py` command without the seed. Rows that
 the reason.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from adalora.options import written
 from adalora.paths import PAPER
 from adalora.records.published import BUDGETS, DATASETS, identity, lora_ranks, named, read_all
-from adalora.records.variant import Variant
 
 TABLES = {  # name on the command line -> tables of the papers
     "glue": ("AdaLoRA-T1",),
@@ -54,23 +52,16 @@ def published(what: str, folder: Path = PAPER) -> tuple[list[Setting], list[str]
             dash = not row["value"] and row["verified"] != "not-found"  # a cell left empty in the paper
             if row["table"] != table or task in (None, "average") or dash:
                 continue
-            variants = variants_of(row, ranks)
-            if table in PROTOCOLS and not (variants and row["budget_label"] in BUDGETS):
+            who = identity(row, ranks)
+            if table in PROTOCOLS and not (who and row["budget_label"] in BUDGETS):
                 continue  # one of many tuners and configurations
-            if not variants:
+            if who is None:
                 left[f"{table}: {named(row)}, {row['budget_label']}, {row['dataset']}: no method of that name"] = None
-            for method, budget, options in variants:
-                size = [] if budget == "any" else [f"budget={budget}"]
+                continue
+            method, budget, variant = who
+            size = [] if budget == "any" else [f"budget={budget}"]
+            for options in variant if isinstance(variant, tuple) else (variant,):  # two if the row is a difference
                 given = [f"{key}={written(value)}" for key, value in sorted(options)]
                 overrides = (f"task={task}", f"method={method}", *size, *PROTOCOLS.get(table, ()), *given)
                 settings.setdefault(overrides, Setting(table, overrides))
     return list(settings.values()), list(left)
-
-
-def variants_of(row: Mapping[str, str], ranks: Mapping[str, str]) -> list[tuple[str, str, Variant]]:
-    """Method, budget and options of the runs for a printed row: one, or two if it prints a difference."""
-    who = identity(row, ranks)
-    if who is None:
-        return []
-    method, budget, variant = who
-    return [(method, budget, options) for options in (variant if isinstance(variant, tuple) else (variant,))]

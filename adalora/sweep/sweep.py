@@ -1,17 +1,20 @@
 """`make reproduce-*`: run a list of cells and write the tables."""
 
 import os
+import shutil
 import sys
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 
+from adalora.backbones.load import locate
 from adalora.errors import UserError
 from adalora.files.lock import locked
-from adalora.progress.terminal import console
+from adalora.planning.plan import Cost
+from adalora.progress.terminal import say
+from adalora.sources.hub import all_of
 from adalora.sweep.cells import Cell
-from adalora.sweep.check import check_disk, contents
 from adalora.sweep.estimate import Estimate, estimator
 from adalora.sweep.live import View, Watched, WatchedCell
 from adalora.sweep.local import Outcome, run_cells
@@ -19,6 +22,7 @@ from adalora.sweep.records import Recorder
 from adalora.sweep.slurm import SWEEPS, Slurm, follow, submit
 from adalora.sweep.status import Content, statuses
 from adalora.wording import duration
+from tasks.data import load_data
 
 Written = tuple[list[Path], list[str]]  # files, and warnings
 
@@ -76,7 +80,8 @@ def sweep(
     text = "".join(f", {count} {name} already" for name, count in left_alone.items())
     say(f"{len(able)} cells, {done} done{text}")
     if todo:
-        say(f"{len(todo)} to run, {where(launcher)}: about {duration(seconds)} one after another; {disk}")
+        how = "each a SLURM job" if isinstance(launcher, Slurm) else f"{launcher} at once"
+        say(f"{len(todo)} to run, {how}: about {duration(seconds)} one after another; {disk}")
 
     outcomes: dict[str, Outcome] = {}
     if todo or (waiting and left_alone):
@@ -118,6 +123,44 @@ def sweep(
     return 1 if failed or unable else 0
 
 
+def contents(cells: Sequence[Cell]) -> dict[str, Content]:
+    """Find and read the weights and data of all models and tasks among the cells.
+
+    Returns:
+        Their digests, by cell id.
+
+    Raises:
+        UserError: something is missing or damaged; everything missing is reported at once.
+    """
+    models = {repr(cell.config.model): cell.config for cell in cells}
+    tasks = {repr(cell.config.task): cell.config for cell in cells}
+    digests = all_of(
+        [lambda config=config: locate(config.model, config.cache_dir).digest for config in models.values()]
+        + [lambda config=config: load_data(config.task, config.data_root).digest for config in tasks.values()]
+    )
+    found = dict(zip([*models, *tasks], digests, strict=True))
+    return {cell.id: Content(found[repr(cell.config.model)], found[repr(cell.config.task)]) for cell in cells}
+
+
+def check_disk(root: Path, costs: Mapping[str, Cost], workers: int) -> str:
+    """Check that the disk of `root` has enough free space for the runs, and return a line about it.
+
+    Raises:
+        UserError: there isn't enough.
+    """
+    there = next(path for path in (root.absolute(), *root.absolute().parents) if path.exists())
+    largest = sorted((cost.checkpoints for cost in costs.values()), reverse=True)
+    needed = sum(cost.disk for cost in costs.values()) + sum(largest[:workers])
+    free = shutil.disk_usage(there).free
+    line = f"about {needed / 1e9:.1f} GB of disk, {free / 1e9:.0f} GB are free"
+    if needed > free:
+        raise UserError(
+            f"{root}: the sweep needs {line}: free some, choose another folder with run_root=FOLDER, "
+            "or run less at a time with ONLY= or SEEDS="
+        )
+    return line
+
+
 def by_slurm(
     cells: Sequence[Cell], slurm: Slurm, folder: Path, content: Mapping[str, Content], look: Callable[[], None]
 ) -> dict[str, Outcome]:
@@ -142,16 +185,6 @@ def by_slurm(
         kind = status.name if status.name == "done" or status.name == "failed" else "stopped"
         found[cell] = Outcome(kind, status.reason or status.name)
     return found
-
-
-def where(launcher: int | Slurm) -> str:
-    """Where the runs are, in words."""
-    return "each a SLURM job" if isinstance(launcher, Slurm) else f"{launcher} at once"
-
-
-def say(text: str) -> None:
-    """One line."""
-    console.print(text, markup=False, soft_wrap=True)
 
 
 def name_of(cell: Cell) -> str:

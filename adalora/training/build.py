@@ -16,9 +16,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from adalora import processes
 from adalora.backbones.files import Weights
-from adalora.backbones.load import load_model
+from adalora.backbones.load import load_model, target_modules
 from adalora.backbones.position_query import bypass_position_query
-from adalora.backbones.targets import target_modules
 from adalora.config.schema import Config, Resolved, Training
 from adalora.errors import UserError
 from adalora.fast import speed_up

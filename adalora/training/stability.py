@@ -24,14 +24,6 @@ MOST_SKIPPED = (
 )
 
 
-def block_while(optimizer: Optimizer, blocked: Tensor) -> None:
-    """Make `optimizer.step()` do nothing while `blocked`, a scalar on the device, is 1.
-
-    Fused optimizers read `found_inf`, which torch's GradScaler sets too; others ignore it.
-    """
-    optimizer.found_inf = blocked  # type: ignore[attr-defined]
-
-
 class Guard:
     """Monitors the steps of a training.
 
@@ -45,8 +37,8 @@ class Guard:
         self.in_a_row = 0
         self.first = torch.full((), math.inf, device=accelerator.device)  # t of the first bad step
         self.blocked = torch.zeros((), device=accelerator.device)  # 1 from that step on
-        if self.scaler is None:  # it blocks steps itself
-            block_while(optimizer, self.blocked)
+        if self.scaler is None:  # it sets this itself; fused optimizers skip a step while it is 1
+            optimizer.found_inf = self.blocked  # type: ignore[attr-defined]
 
     def skips(self, norm: Tensor, t: int) -> bool:
         """Whether the scaler will skip this step. Only fp16 synchronises with the device.

@@ -28,7 +28,7 @@ from scripts.options import Parser, exit_code
 FIGURES = ROOT / "results" / "bench"
 
 
-def main() -> int:
+def main() -> None:
     """Measure the requested parts, and write the page."""
     parser = Parser(description="Benchmark this suite against its peers, side by side.", allow_abbrev=False)
     parser.add_argument(
@@ -72,7 +72,6 @@ def main() -> int:
             console.print(f"{part}: {time.monotonic() - start:.0f} s")
     if args.out is None:
         console.print(f"wrote {write_page(FIGURES).relative_to(ROOT)}")
-    return 0
 
 
 if __name__ == "__main__":

@@ -8,20 +8,15 @@
 A text is tokenised whole. The answer begins with the first token that reaches beyond the prompt.
 """
 
-from __future__ import annotations
+from typing import Any, NamedTuple, cast
 
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
-
+import datasets
 import pyarrow as pa
 from transformers import PreTrainedTokenizerBase
 
 from adalora.errors import UserError
 from tasks.answers.options import AnswersTask
 from tasks.causal.tokens import dataset
-
-if TYPE_CHECKING:
-    import datasets
-
 
 TODAY = "{%- macro strftime_now(form) -%}26 Jul 2024{%- endmacro -%}"
 """Put before chat templates, so that tokens don't depend on the day of the run: the date is Llama 3's default."""

@@ -1,7 +1,5 @@
 """Generate answers, and read the number that one ends with."""
 
-from __future__ import annotations
-
 import re
 from decimal import Decimal
 from typing import Any

@@ -1,7 +1,5 @@
 """Check rows of questions, choices and answers."""
 
-from __future__ import annotations
-
 import ast
 import json
 import re

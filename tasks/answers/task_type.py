@@ -1,14 +1,14 @@
 """Questions and answers on a decoder."""
 
-from __future__ import annotations
-
 import json
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import datasets
 import pyarrow as pa
 import pyarrow.compute as pc
+from accelerate import Accelerator
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
@@ -21,10 +21,6 @@ from tasks.causal.tokens import DecoderType, feature_nats
 from tasks.columns import total
 from tasks.data import spread
 from tasks.task_type import ReportProgress, Samples, Scores, Split
-
-if TYPE_CHECKING:
-    import datasets
-    from accelerate import Accelerator
 
 
 class Answers(DecoderType[AnswersTask]):

@@ -1,14 +1,13 @@
 """Causal language modelling."""
 
-from __future__ import annotations
-
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+import datasets
 import pyarrow as pa
 import pyarrow.compute as pc
 import torch
+from accelerate import Accelerator
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
@@ -18,10 +17,6 @@ from tasks.causal.text import blocks, check_rows, separate, windows
 from tasks.causal.tokens import DecoderType, feature_nats
 from tasks.data import spread
 from tasks.task_type import ReportProgress, Samples, Scores, Split
-
-if TYPE_CHECKING:
-    import datasets
-    from accelerate import Accelerator
 
 
 class Causal(DecoderType[CausalTask]):

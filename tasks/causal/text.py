@@ -8,13 +8,12 @@ Evaluation sees every article alone, as BOS and its tokens, in windows of `eval_
 `eval_stride` tokens. A token is scored once, in the first window that has it, where it has the most context.
 """
 
-from __future__ import annotations
-
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
+import datasets
 import pyarrow as pa
 import pyarrow.compute as pc
 from transformers import PreTrainedTokenizerBase
@@ -22,10 +21,6 @@ from transformers import PreTrainedTokenizerBase
 from tasks.causal.options import CausalTask
 from tasks.causal.tokens import dataset, start_of
 from tasks.columns import as_text, blank, needed, total
-
-if TYPE_CHECKING:
-    import datasets
-
 
 UNIQUE = "unique "  # prefix of the columns of `task.unique`
 

@@ -3,15 +3,15 @@
 Features have `input_ids`. The last `scored` tokens count towards the loss; without `scored` all but the first do.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
+import datasets
 import pyarrow as pa
 import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
+from datasets.table import InMemoryTable
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
@@ -19,9 +19,6 @@ from adalora.errors import UserError
 from tasks.causal.options import LOGITS, DecoderTask
 from tasks.masks import given_masks
 from tasks.task_type import Batch, Other, ReportProgress, Split, TaskType
-
-if TYPE_CHECKING:
-    import datasets
 
 Options = TypeVar("Options", bound=DecoderTask)
 IGNORED = -100  # the label that cross-entropy ignores
@@ -37,10 +34,7 @@ def start_of(tokenizer: PreTrainedTokenizerBase) -> int:
 
 def dataset(columns: dict[str, list]) -> datasets.Dataset:
     """The columns, with the length of each row."""
-    from datasets import Dataset  # import takes half a second
-    from datasets.table import InMemoryTable
-
-    return Dataset(InMemoryTable(pa.table(columns | {"length": [len(ids) for ids in columns["input_ids"]]})))
+    return datasets.Dataset(InMemoryTable(pa.table(columns | {"length": [len(ids) for ids in columns["input_ids"]]})))
 
 
 def collator(tokenizer: PreTrainedTokenizerBase, multiple: int) -> Callable[[list[dict[str, Any]]], Batch]:

@@ -1,39 +1,67 @@
 """Classification and regression: the GLUE tasks, and R8."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import datasets
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import torch.nn.functional as F
+from accelerate import Accelerator
+from datasets.table import InMemoryTable
 from torch import Tensor, nn
 from transformers import DataCollatorWithPadding, PreTrainedTokenizerBase
 
+from adalora.errors import UserError
 from tasks.batches import collator, predict
 from tasks.classification.options import ClassificationTask
-from tasks.classification.rows import check_rows, features, notes
+from tasks.columns import as_labels, as_numbers, as_text, blank, class_names, meaning, needed, total
 from tasks.data import spread
 from tasks.task_type import Batch, ReportProgress, Samples, Scores, Split, TaskType
-
-if TYPE_CHECKING:
-    import datasets
-    from accelerate import Accelerator
 
 
 class Classification(TaskType[ClassificationTask]):
     """Rows have `text_1`, optionally `text_2`, and `label`; predictions are logits (rows, classes)."""
 
     def check_rows(self, raw: pa.Table, where: str, training: bool) -> tuple[pa.Table, list[str]]:
-        return check_rows(raw, self.task, where)
+        """Labels become ids or floats. Says how many texts are blank, and which classes have no row."""
+        needed(raw, [*self.task.text, self.task.label], where, "rename it, or set task.text and task.label")
+        columns = {f"text_{i}": as_text(raw, name, where) for i, name in enumerate(self.task.text, start=1)}
+        counts = {name: total(blank(texts)) for name, texts in zip(self.task.text, columns.values(), strict=True)}
+        notes = [f"{count:,} rows have a blank {name}" for name, count in counts.items() if count]
+        if self.task.labels is None:
+            low, high = self.task.label_range or (float("-inf"), float("inf"))
+            return pa.table(columns | {"label": as_numbers(raw, self.task.label, where, low, high)}), notes
+        stored = class_names(raw, self.task.label)
+        if stored is not None and [*map(meaning, map(str, stored))] != [*map(meaning, self.task.labels)]:
+            raise UserError(
+                f"{where}: labels are named {stored}, task={self.task.name} expects {self.task.labels} in this order"
+            )
+        ids = as_labels(raw, self.task.label, where, self.task.labels)
+        there = set(pc.unique(ids).to_pylist())
+        absent = [name for i, name in enumerate(self.task.labels) if i not in there]
+        notes += [f"no row is {' or '.join(map(repr, absent))}"] if absent else []
+        return pa.table(columns | {"label": ids}), notes
 
     def features(self, table: pa.Table, tokenizer: PreTrainedTokenizerBase, training: bool) -> datasets.Dataset:
-        return features(table, tokenizer, self.task.max_length)
+        """`input_ids` (at most `task.max_length` with special tokens; the longer text is truncated first), `label`,
+        `length`, and whether the row is `cut`."""
+        texts = [column for column in ("text_1", "text_2") if column in table.column_names]
+
+        def encode(rows: dict[str, list[str]]) -> dict[str, list]:
+            found = tokenizer(*(rows[text] for text in texts), truncation=True, max_length=self.task.max_length)
+            ids = found["input_ids"]
+            cut = [bool(encoding.overflowing) for encoding in found.encodings or ()]
+            return {"input_ids": ids, "length": [len(row) for row in ids], "cut": cut}
+
+        rows = datasets.Dataset(InMemoryTable(table))
+        return rows.map(encode, batched=True, remove_columns=texts, keep_in_memory=True)
 
     def notes(self, table: pa.Table, features: datasets.Dataset) -> list[str]:
-        return notes(features, self.task.max_length)
+        cut = total(features.data["cut"])
+        share = f"{cut:,} of {len(features):,} texts ({cut / len(features):.1%})"
+        return [f"{share} are truncated to task.max_length={self.task.max_length} tokens"] if cut else []
 
     def collate(self, tokenizer: PreTrainedTokenizerBase, multiple: int) -> Callable[[list[dict[str, Any]]], Batch]:
         return collator(DataCollatorWithPadding(tokenizer, pad_to_multiple_of=multiple), ("input_ids", "label"))
@@ -78,9 +106,6 @@ class Classification(TaskType[ClassificationTask]):
             judged, shown = ["right", "confidence"], (references, names, right, confidence.tolist())
         rows = zip(picked, *(chosen[text] for text in texts), *shown, strict=True)
         return Samples(["row", *texts, "reference", "prediction", *judged], [list(row) for row in rows])
-
-    def save(self, split: Split, predictions: Tensor, folder: Path) -> None:
-        """Write nothing: no official script reads labels."""
 
 
 def forward(model: nn.Module, batch: Batch) -> Tensor:

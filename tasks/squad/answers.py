@@ -3,19 +3,17 @@
 docs/deviations.md: D-qa-candidates, D-best-threshold.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
+import datasets
 import numpy as np
 import pyarrow as pa
 
 from adalora.errors import UserError
-
-if TYPE_CHECKING:
-    import datasets
+from adalora.files.writing import write_json
 
 CHUNK = 1024  # windows per chunk: bounds memory
 Logits = Sequence[np.ndarray] | np.ndarray
@@ -138,3 +136,22 @@ def ranked(spans: Spans, n: int) -> Spans:
     begins = firsts(row)
     rank = np.arange(len(row)) - np.repeat(begins, np.diff(begins, append=len(row)))
     return Spans(*(values[order[rank < n]] for values in spans))
+
+
+def write_predictions(folder: Path, answers: Answers, null_threshold: float | None) -> None:
+    """Write `predictions.json` ({id: text}) for the official script.
+
+    With a threshold (v2) also `null_odds.json` ({id: float}) and `best_spans.json`, the texts before thresholding,
+    which the official script needs for its best values (D-best-threshold).
+
+    Raises:
+        UserError: the folder can't be written.
+    """
+
+    def write(name: str, values: Sequence[Any]) -> None:
+        write_json(folder / name, dict(zip(answers.ids, values, strict=True)))
+
+    write("predictions.json", answers.predictions(null_threshold))
+    if null_threshold is not None:
+        write("null_odds.json", answers.null_odds.tolist())
+        write("best_spans.json", answers.text)

@@ -85,7 +85,8 @@ def typed(raw: pa.Table, where: str) -> pa.Table:
     except (pa.ArrowException, TypeError, KeyError) as error:  # another type, or text that isn't UTF-8
         kind = SCHEMA.field("answers").type
         raise UserError(f"{where}: column 'answers' must be {kind} (it is {answers.type})") from error
-    gaps = [i for i, value in enumerate(columns["answers"].to_pylist()) if is_gap(value)]
+    given = enumerate(columns["answers"].to_pylist())
+    gaps = [i for i, value in given if value is None or any(part is None or None in part for part in value.values())]
     if gaps:
         raise UserError(
             f"{where}: {len(gaps)} rows have a gap in column 'answers' (first: row {gaps[0]} from 0): fill it, lists "
@@ -118,13 +119,6 @@ def by_field(answers: list[dict[str, Any]] | None) -> dict[str, list[Any]] | Non
     if answers is None:
         return None
     return {name: [each[name] for each in answers] for name in ("text", "answer_start")}
-
-
-def is_gap(value: str | dict[str, list | None] | None) -> bool:
-    """Whether a value of a column, or part of one, is null."""
-    if isinstance(value, dict):
-        return any(part is None or None in part for part in value.values())
-    return value is None
 
 
 def misplaced(context: str, texts: list[str], starts: list[int]) -> str | None:

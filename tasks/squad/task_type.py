@@ -3,30 +3,25 @@
 docs/deviations.md: D-qa-padding.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import datasets
 import pyarrow as pa
 import torch
 import torch.nn.functional as F
+from accelerate import Accelerator
 from torch import Tensor, nn
 from transformers import DataCollatorWithPadding, PreTrainedTokenizerBase
 
 from tasks.batches import collator, predict
 from tasks.data import spread
-from tasks.squad.answers import Answers, find_answers
+from tasks.squad.answers import Answers, find_answers, write_predictions
 from tasks.squad.options import SquadTask
-from tasks.squad.predictions import write_predictions
 from tasks.squad.rows import check_rows
 from tasks.squad.windows import windows, without_window
 from tasks.task_type import Batch, ReportProgress, Samples, Scores, Split, TaskType
-
-if TYPE_CHECKING:
-    import datasets
-    from accelerate import Accelerator
 
 
 class Squad(TaskType[SquadTask]):

@@ -1,20 +1,20 @@
-"""Tokenise questions and contexts to windows: [CLS] question [SEP] part of the context [SEP]."""
+"""Tokenise questions and contexts to windows: [CLS] question [SEP] part of the context [SEP].
 
-from __future__ import annotations
+docs/deviations.md: D-qa-labels.
+"""
 
+import sys
 import unicodedata
 from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import datasets
 import numpy as np
 import pyarrow as pa
+from datasets.table import InMemoryTable
 from transformers import PreTrainedTokenizerBase
 
 from adalora.errors import UserError
-from tasks.squad.labels import answer_spans, labels
-
-if TYPE_CHECKING:
-    import datasets
 
 BATCH = 1000  # rows per tokeniser call
 BLANKS = np.array(
@@ -74,10 +74,7 @@ def windows(rows: pa.Table, tokenizer: PreTrainedTokenizerBase, max_length: int,
             return_token_type_ids=False,
         )
         parts.append(columns(table, encoded, batch))
-    from datasets import Dataset  # import takes half a second
-    from datasets.table import InMemoryTable
-
-    return Dataset(InMemoryTable(pa.concat_tables(parts).combine_chunks()))
+    return datasets.Dataset(InMemoryTable(pa.concat_tables(parts).combine_chunks()))
 
 
 def without_window(rows: pa.Table, found: datasets.Dataset) -> list[str]:
@@ -165,3 +162,45 @@ def past(flags: np.ndarray, places: np.ndarray) -> np.ndarray:
     """From each place the next one without a flag."""
     free = np.where(flags, len(flags), np.arange(len(flags)))
     return np.minimum.accumulate(free[::-1])[::-1][places]
+
+
+def answer_spans(table: pa.Table) -> np.ndarray:
+    """(rows, 2): first and one-past-last character of every row's first answer, stripped; -1 without an answer."""
+    spans = np.full((table.num_rows, 2), -1)
+    for i, answers in enumerate(table["answers"].to_pylist()):
+        if answers["text"]:
+            text = answers["text"][0]
+            begin = answers["answer_start"][0] + len(text) - len(text.lstrip())
+            spans[i] = begin, begin + len(text.strip())
+    return spans
+
+
+def labels(
+    answers: np.ndarray,
+    owner: np.ndarray,
+    context: np.ndarray,
+    count: np.ndarray,
+    char_start: np.ndarray,
+    char_end: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:
+    """First and last token (windows,) of every window's answer; 0, 0 if the window doesn't contain all of it.
+
+    From the first token that overlaps the answer to the last (D-qa-labels).
+
+    Args:
+        answers: (windows, 2), first and one-past-last character; -1 without an answer.
+        owner: (context tokens of all windows,), the window of each token.
+        context, count: (windows,), first context token and number of context tokens.
+        char_start, char_end: (context tokens of all windows,), the characters of each token.
+    """
+    begin, behind = answers[owner].T
+    place = context[owner] + np.arange(len(owner)) - (np.cumsum(count) - count)[owner]
+    hit = np.flatnonzero((char_end > begin) & (char_start < behind))
+    start, end = np.full(len(context), sys.maxsize), np.full(len(context), -1)
+    np.minimum.at(start, owner[hit], place[hit])
+    np.maximum.at(end, owner[hit], place[hit])
+    reach = np.full((len(context), 2), -1)  # characters covered by the window's context tokens
+    reach[owner[::-1], 0] = char_start[::-1]  # the last assignment per window wins
+    reach[owner, 1] = char_end
+    whole = (end >= 0) & (reach[:, 0] <= answers[:, 0]) & (answers[:, 1] <= reach[:, 1])
+    return np.where(whole, start, 0), np.where(whole, end, 0)

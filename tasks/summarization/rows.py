@@ -3,22 +3,18 @@
 docs/deviations.md: D-empty-rows.
 """
 
-from __future__ import annotations
-
 import re
 from collections import Counter
-from typing import TYPE_CHECKING
 
+import datasets
 import pyarrow as pa
 import pyarrow.compute as pc
+from datasets.table import InMemoryTable
 from transformers import PreTrainedTokenizerBase
 
 from adalora.errors import UserError
 from tasks.columns import as_text, blank, needed, total
 from tasks.summarization.options import SummarizationTask
-
-if TYPE_CHECKING:
-    import datasets
 
 FOREIGN = 0.05  # share of letters beyond a to z from which ROUGE is doubtful (ours)
 
@@ -84,10 +80,7 @@ def features(
             "target_length": target_lengths,
         }
 
-    from datasets import Dataset  # import takes half a second
-    from datasets.table import InMemoryTable
-
-    rows = Dataset(InMemoryTable(table))
+    rows = datasets.Dataset(InMemoryTable(table))
     return rows.map(columns, batched=True, remove_columns=table.column_names, keep_in_memory=True)
 
 

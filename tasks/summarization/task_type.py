@@ -1,14 +1,14 @@
 """Summarisation with an encoder-decoder: XSum and CNN/DailyMail."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import datasets
 import pyarrow as pa
 import torch
+from accelerate import Accelerator
 from torch import Tensor, nn
 from transformers import DataCollatorForSeq2Seq, PreTrainedTokenizerBase
 
@@ -20,10 +20,6 @@ from tasks.summarization.generate import generate
 from tasks.summarization.options import SummarizationTask
 from tasks.summarization.rows import check_rows, features, notes
 from tasks.task_type import Batch, ReportProgress, Samples, Scores, Split, TaskType
-
-if TYPE_CHECKING:
-    import datasets
-    from accelerate import Accelerator
 
 IGNORED = -100  # the label that the library's loss ignores
 

@@ -6,9 +6,9 @@ from dataclasses import replace
 import pytest
 from torch import nn
 
+from adalora.backbones.load import target_modules
 from adalora.backbones.options import DECODERS, GENERIC
 from adalora.backbones.outline import DEFAULTS, outline_of
-from adalora.backbones.targets import target_modules
 from adalora.errors import UserError
 from adalora.paths import CONF
 from tests.blank import blank

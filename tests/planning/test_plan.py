@@ -6,8 +6,8 @@ from dataclasses import FrozenInstanceError
 
 import pytest
 
+from adalora.backbones.load import target_modules
 from adalora.backbones.outline import outline_of
-from adalora.backbones.targets import target_modules
 from adalora.errors import UserError
 from adalora.methods.adalora.options import AdaLoRAConfig
 from adalora.methods.discovery import METHODS, create

@@ -7,8 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from adalora.backbones.load import load_model, locate
-from adalora.backbones.targets import target_modules
+from adalora.backbones.load import load_model, locate, target_modules
 from adalora.errors import Interrupted, UserError
 from adalora.methods.adalora.options import AdaLoRAConfig
 from adalora.methods.adapter import load_adapter

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from adalora.statistics.agreement import mean_correlation
+from adalora.statistics.over_tasks import mean_correlation
 
 RNG = np.random.default_rng(1)
 

@@ -9,8 +9,7 @@ import pyarrow as pa
 import pytest
 
 from adalora.errors import UserError
-from tasks.squad.answers import find_answers
-from tasks.squad.predictions import write_predictions
+from tasks.squad.answers import find_answers, write_predictions
 from tasks.squad.rows import SCHEMA
 from tasks.squad.scores import scores
 from tasks.squad.windows import windows
