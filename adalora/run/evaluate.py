@@ -34,6 +34,7 @@ from adalora.training.evaluate import evaluate
 from tasks.discovery import create as create_task
 
 SCHEMA = 1  # of evaluation.json
+TRAINING = ("task", "experiment", "method", "budget", "recipe", "training", "seed")  # options of a run's training
 STEPS = 1000  # of the schedule that an imported adapter's method gets, and that isn't run
 
 
@@ -48,19 +49,23 @@ class Subject:
 
 
 def options_of_run(folder: Path, given: Sequence[str]) -> list[str]:
-    """The overrides of a finished run, without those that `given` replaces, and `given`. Another task replaces all
-    options of the run's own. Raises `UserError` if the run isn't finished."""
+    """The overrides of a finished run, without those that `given` replaces, and `given`; with a task only those of the
+    model and the machine. Raises `UserError` if the run isn't finished."""
     if not (folder / RESULT).is_file():
         what = f"has no {RESULT}: give the folder that a run prints at its end" if folder.is_dir() else "no such folder"
         raise UserError(f"{folder}: {what}")
     keys = {key_of(override) for override in given}
-    kept = []
-    for override in read_finished(folder).as_dict()["command"][1:]:
+    left_out = TRAINING if "task" in keys else ()
+    command, kept = read_finished(folder).as_dict()["command"][1:], []
+    for override in command:
         key = key_of(override)
         if key == "--config-dir":
             kept.append(f"hydra.searchpath=[file://{override.partition('=')[2]}]")
-        elif key not in keys and not ("task" in keys and key.partition(".")[0] == "task"):
+        elif key not in keys and key.partition(".")[0] not in left_out:
             kept.append(override)
+    if left_out and "experiment" in map(key_of, command):  # it may have chosen them
+        trained = load_config(folder)
+        kept = [f"model={trained.model.name}", f"precision={trained.precision}", *kept]
     return [*kept, *given]
 
 

@@ -69,6 +69,13 @@ def test_a_run_is_scored_again_and_on_another_task(start, causal_run, questions,
     assert chosen["scores"]["loss"] == pytest.approx(result.last["loss"])
 
 
+def test_a_run_of_an_experiment_is_scored_on_another_task(start, causal_run, questions, monkeypatch, capsys):
+    """Though the experiment has options of its own task."""
+    run = start([*causal_run, "experiment=allocation", "method=lora", "task.eval_split=validation"])
+    task = ["task=choices", f"task.data_dir={questions}", "task.max_length=32"]
+    assert "accuracy" in scored(monkeypatch, capsys, run, *task)["scores"]
+
+
 def test_a_run_isn_t_scored_with_another_model_s_name(start, causal_run):
     options = [*causal_run, "method=lora", "training.max_steps=2"]
     run, config = start(options), validate(composed_tree(options), options)
