@@ -37,7 +37,7 @@ class Guard:
         self.in_a_row = 0
         self.first = torch.full((), math.inf, device=accelerator.device)  # t of the first bad step
         self.blocked = torch.zeros((), device=accelerator.device)  # 1 from that step on
-        if self.scaler is None:  # it sets this itself; fused optimizers skip a step while it is 1
+        if self.scaler is None:  # a scaler sets it, too: a fused optimizer skips its step while it is 1
             optimizer.found_inf = self.blocked  # type: ignore[attr-defined]
 
     def skips(self, norm: Tensor, t: int) -> bool:
