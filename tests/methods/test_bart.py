@@ -50,7 +50,7 @@ def attach(model, compose):
     def go(name):
         targets = targets_of(model, compose("model=bart_large", f"method={CONFIGS[name].name}"))
         method = create(CONFIGS[name].with_steps(20))
-        counted = method.config.count(shapes_of(targets)).peak if name in LOW_RANK + BOTTLENECK else None
+        counted = method.config.count(shapes_of(targets)).peak if name in BOTTLENECK else None
         method.attach(model, targets, total_steps=20)
         return method, counted
 
@@ -61,7 +61,7 @@ def attach(model, compose):
 def test_every_trained_parameter_is_reached_and_names_of_the_base_stay(model, attach, name):
     names = set(model.state_dict())
     attach(name)
-    if name in LOW_RANK + BOTTLENECK:
+    if name in BOTTLENECK:
         wake(model)
     assert names <= set(model.state_dict())
     model.train()(**BATCH).loss.backward()
