@@ -116,16 +116,28 @@ class Records:
         """The mean score of each learning rate of a cell, over all recorded runs."""
         return self.rates(title, task).mean(axis=1).to_dict()
 
-    def best_rate(self, title: str, task: str, worst: float) -> tuple[float, float]:
-        """The learning rate with the lowest mean score, and what the better of its two neighbours loses.
-
-        Rates with a score above `worst` don't count, nor those that lack a seed.
-        """
+    def rate_means(self, title: str, task: str, worst: float, metric: str | None = None) -> pd.Series:
+        """The mean of a metric (default: the headline) by learning rate, of rates that have every seed's score and none
+        above `worst`."""
         scores = self.rates(title, task)
-        means = scores[scores.max(axis=1) <= worst].dropna().mean(axis=1)
+        kept = scores[scores.max(axis=1) <= worst].dropna().index
+        return self.rates(title, task, metric).loc[kept].mean(axis=1)
+
+    def best_rate(self, title: str, task: str, worst: float) -> tuple[float, float]:
+        """The learning rate with the lowest mean score, and what the better of its two neighbours loses, among those of
+        `rate_means`."""
+        means = self.rate_means(title, task, worst)
         place = int(means.argmin())
         beside = means.iloc[[i for i in (place - 1, place + 1) if 0 <= i < len(means)]]
         return float(means.index[place]), float(beside.min() - means.iloc[place])
+
+    def at_equal(self, title: str, other: str, task: str, metric: str, worst: float) -> tuple[float, float, float]:
+        """The mean score of a method at its best rate, its mean of another metric there, and the score that a second
+        method has where its mean of that metric is the same, linear between its rates."""
+        rate, _ = self.best_rate(title, task, worst)
+        score, equal = (self.rate_means(title, task, worst, each)[rate] for each in (None, metric))
+        others = self.rate_means(other, task, worst, metric).sort_values()
+        return score, equal, float(np.interp(equal, others, self.rate_means(other, task, worst)[others.index]))
 
     def difference(self, title: str, other: str) -> pd.DataFrame:
         """The score of one method minus that of another, by seed and task."""
