@@ -20,6 +20,11 @@ class Evaluation(BaseModel, extra="allow"):
     scores: Metrics
     commit: str | None
 
+    @property
+    def score(self) -> float:
+        """The headline metric, whose name has the split's where the task has several."""
+        return self.scores[self.task["headline"]]
+
 
 def read_evaluations(folder: Path) -> tuple[list[Evaluation], list[str]]:
     """The evaluations in a study's folder, by file name, and a line for each that is invalid."""

@@ -70,16 +70,16 @@ def evaluations(found):
     """Of the untuned model, and ARC-Easy of the first three seeds."""
     task = {"version": 1, "origin": "x", "subset": False, "digest": "d", "train_split": "train", "headline": "a"}
     task |= {"notes": []}
-    questions = task | {"name": "arc_easy", "rows": {"train": 1, "test": 300}}
+    questions = task | {"name": "arc_easy", "rows": {"train": 1, "test": 300}, "headline": "accuracy_test"}
     common = {"adapter": None, "commit": None}
     runs = [run for run in found.runs["result"] if run.seed <= 3]
-    arc = [{"run": run.key, "task": questions, "scores": {"accuracy": 0.4 + run.seed / 100}} for run in runs]
+    arc = [{"run": run.key, "task": questions, "scores": {"accuracy_test": 0.4 + run.seed / 100}} for run in runs]
     base = [
         {"run": None, "task": task | {"name": "igbo", "rows": {"train": 1, split: 9}, "headline": "bits_per_byte_x"},
          "scores": {"bits_per_byte_x": score, "bits_per_byte_english": 1.1}}
         for split, score in (("test", 2.9), ("validation", 2.8))
     ]  # fmt: skip
-    none = [{"run": None, "task": questions, "scores": {"accuracy": 0.5}}]
+    none = [{"run": None, "task": questions, "scores": {"accuracy_test": 0.5}}]
     return [Evaluation(**common, **each) for each in (*arc, *base, *none)]
 
 
