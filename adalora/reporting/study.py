@@ -133,11 +133,12 @@ class Records:
 
     def at_equal(self, title: str, other: str, task: str, metric: str, worst: float) -> tuple[float, float, float]:
         """The mean score of a method at its best rate, its mean of another metric there, and the score that a second
-        method has where its mean of that metric is the same, linear between its rates."""
+        method has where its mean of that metric is the same: linear between its rates, NaN beyond them."""
         rate, _ = self.best_rate(title, task, worst)
         score, equal = (self.rate_means(title, task, worst, each)[rate] for each in (None, metric))
         others = self.rate_means(other, task, worst, metric).sort_values()
-        return score, equal, float(np.interp(equal, others, self.rate_means(other, task, worst)[others.index]))
+        scores = self.rate_means(other, task, worst)[others.index]
+        return score, equal, float(np.interp(equal, others, scores, left=np.nan, right=np.nan))
 
     def difference(self, title: str, other: str) -> pd.DataFrame:
         """The score of one method minus that of another, by seed and task."""
