@@ -48,7 +48,7 @@ make compare A=adalora B=lora   paired differences over all cells that both have
   LAUNCHER=slurm           every run a SLURM job (docs/clusters.md); DETACH=1 ends when all is submitted
   SLURM="partition=gpu account=mine timeout_min=240"   options of conf/hydra/launcher/slurm.yaml
   FORMAT=table             for list: every cell; commands: train.py lines and nothing else, for a scheduler of your own
-  ARGS="model=deberta_minilm training.max_steps=100 data_root=FOLDER"   further options of train.py, for every cell
+  ARGS="model=deberta_minilm training.max_steps=100 data_root=FOLDER"   further options of train.py, for every cell and for demo
   RUNS=FOLDER              for watch, tables, report and compare: the run root, default results/runs
   OUT=FOLDER               for tables and report: where to write, default tables beside the run root
 
@@ -65,7 +65,7 @@ check-device: $(READY)
 	@$(PY) -m scripts.check_device
 
 demo: $(READY)
-	$(PY) train.py model=deberta_minilm task=r8 budget=0.3M method=adalora
+	$(PY) train.py model=deberta_minilm task=r8 budget=0.3M method=adalora $(ARGS)
 
 list: $(READY)
 	@$(PY) -m scripts.reproduce list $(WHAT) --format $(FORMAT) $(CELLS)
