@@ -29,7 +29,7 @@ make bench                 speed and memory beside PEFT's and transformers'
 
 make list                  a published table: cells, done, time left, one line per task and method; needs no weights, data or network
 make reproduce-glue        run what is not done of Table 1, then write the tables; the same command resumes after a stop
-make reproduce-squad  reproduce-summarization  reproduce-ablations  reproduce-increlora
+make reproduce-squad  reproduce-summarization  reproduce-ablations  reproduce-increlora  reproduce-decoders
 make reproduce-allocation  AdaLoRA, LoRA and SVD-LoRA on SmolLM2 and Igbo, eight seeds (results/allocation); needs make smollm2
 make reproduce-allocation-tuning   its learning rates
 make reproduce-pocket      AdaLoRA, LoRA and AdaLoRA without allocation, five seeds on packaged weights (results/pocket)

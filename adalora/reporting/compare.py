@@ -9,8 +9,9 @@ import pandas as pd
 import yaml
 
 from adalora.errors import UserError
+from adalora.options import as_number
 from adalora.records.published import decimals
-from adalora.records.variant import Variant, describe, variant
+from adalora.records.variant import Variant, describe, hashable, variant
 from adalora.reporting.columns import title_of
 from adalora.reporting.frame import SETTING, heads
 from adalora.reporting.pairs import pair, settings
@@ -41,12 +42,15 @@ class Selection:
         shared = [
             frozenset(o for o in own if o[0] not in given and not o[0].startswith("method.")) for own in runs["own"]
         ]
-        mine = [own - rest == self.variant for own, rest in zip(runs["own"], shared, strict=True)]
+        mine = [  # an option that is as by default can be given, too
+            own - rest <= self.variant <= own | {(key, hashable(value)) for key, value in options.items()}
+            for own, rest, options in zip(runs["own"], shared, runs["options"], strict=True)
+        ]
         return runs.assign(shared=list(map(describe, shared)))[mine]
 
 
 def selection(text: str, methods: set[str]) -> Selection:
-    """Parse a side: `adalora`, `adalora importance=magnitude`, or at least seven digits of a commit.
+    """Parse a side: `adalora`, `adalora importance=magnitude training.lr=1e-2`, or at least seven digits of a commit.
 
     Args:
         text: what the user gave.
@@ -59,7 +63,10 @@ def selection(text: str, methods: set[str]) -> Selection:
     if method in methods:
         pattern = r"([\w.]+)=(\[[^\]]*\]|[^,\s]+)"
         try:
-            given = {key: yaml.safe_load(value) for key, value in re.findall(pattern, rest)}
+            given = {
+                key: yaml.safe_load(value) if (number := as_number(value)) is None else number
+                for key, value in re.findall(pattern, rest)
+            }
             if re.sub(pattern, "", rest).strip(" ,"):
                 raise ValueError
         except (yaml.YAMLError, ValueError) as error:

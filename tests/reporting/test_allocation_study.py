@@ -240,5 +240,5 @@ def test_rates_and_resolutions_follow_from_the_tuning():
         there = min(zip(*curve[method], strict=True), key=lambda point: point[1])
         assert (
             f"At its best rate {method} has {there[1]:.4f} on Igbo and {there[0]:.4f} on English; "
-            f"where LoRA's line has that English, it has {np.interp(there[0], *curve['LoRA']):.4f} on Igbo."
+            f"at the same English, LoRA has {np.interp(there[0], *curve['LoRA']):.4f} on Igbo."
         ) in text

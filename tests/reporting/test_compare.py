@@ -52,6 +52,18 @@ def test_variants_and_commits():
     assert (row.found.mean, row.cell) == (pytest.approx(1.25), "rte, LoRA, 0.3M, fp32")
 
 
+def test_a_side_can_be_given_by_its_learning_rate_or_by_a_default():
+    found = [*runs("adalora", [87.0, 88.0]), *runs("lora", [86.0, 86.5, 87.0], training__lr=1e-3)]
+    found += [*runs("lora", [85.0, 85.0], training__lr=1e-2, commit="d" * 40)]
+    row = only_row(compare(frame(*found), "adalora", "lora training.lr=1e-2"))
+    assert (row.found.n, row.found.mean, row.notes) == (2, pytest.approx(2.5), [])
+    row = only_row(compare(frame(*found), "adalora beta1=0.85", "lora training.lr=0.001"))
+    assert row.found.mean == pytest.approx(1.25)
+    for text in ("adalora beta1=0.9", "adalora training.lr=2e-3"):
+        with pytest.raises(UserError, match="0 and 3 runs"):
+            compare(frame(*found), text, "lora training.lr=1e-3")
+
+
 def test_a_dirty_commit_is_another_one():
     found = [*runs("lora", [87.0, 88.0], commit="a" * 40), *runs("lora", [86.0, 86.5], commit=f"{'a' * 40}-dirty")]
     assert only_row(compare(frame(*found), "a" * 7, f"{'a' * 9}-dirty")).found.mean == pytest.approx(1.25)
