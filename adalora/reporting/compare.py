@@ -1,6 +1,8 @@
 """Compare two methods, or two commits, over all common cells: paired differences with intervals."""
 
 import re
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from statistics import mean
 from typing import Any
@@ -97,19 +99,20 @@ def compare(frame: pd.DataFrame, a: str, b: str) -> tuple[pd.DataFrame, list[str
         raise UserError(f"A={a} and B={b}: give two methods or two commits")
     by = CELL if one.commit is None else [*CELL, "method", "own"]
     sides = [dict(tuple(side.of(runs).groupby(by))) for side in (one, other)]
+    names = cell_names(sides[0] | sides[1])
     rows, alone = [], []
     for cell in sorted(sides[0].keys() | sides[1].keys(), key=lambda cell: tuple(map(str, cell))):
         if any(cell not in side for side in sides):
-            alone.append(f"{cell_name(cell)}: only {a if cell in sides[0] else b}")
+            alone.append(f"{names[cell]}: only {a if cell in sides[0] else b}")
             continue
         first, second, notes = pair(*(settings(side[cell]) for side in sides))
         if first.runs.empty:
             seeds = " and ".join(", ".join(map(str, sorted(set(side[cell]["seed"])))) for side in sides)
-            alone.append(f"{cell_name(cell)}: {'; '.join([f'no seed in common: {seeds}', *notes])}")
+            alone.append(f"{names[cell]}: {'; '.join([f'no seed in common: {seeds}', *notes])}")
             continue
         scores = [side.runs["last"].to_dict() for side in (first, second)]
         rows.append({
-            "model": cell[0], "cell": cell_name(cell), "metric": (name := first.runs["headline"].iloc[0]),
+            "model": cell[0], "cell": names[cell], "metric": (name := first.runs["headline"].iloc[0]),
             "digits": decimals(name), "direction": first.runs["result"].iloc[0].task["direction"],
             "one": mean(scores[0].values()), "other": mean(scores[1].values()),
             "found": paired(*scores), "notes": notes, "scores": scores,
@@ -149,6 +152,17 @@ def cell_name(cell: tuple[Any, ...]) -> str:
     _, task, budget, length, precision, *_, rows, shared = cell[:count]
     method = title_of(*cell[count:]) if len(cell) > count else ""
     return ", ".join(filter(None, [task, method, "" if budget == "any" else budget, length, precision, shared, rows]))
+
+
+def cell_names(cells: Mapping[tuple[Any, ...], pd.DataFrame]) -> dict[tuple[Any, ...], str]:
+    """The names of some cells, with their data where a backbone's would be the same."""
+    names = {cell: cell_name(cell) for cell in cells}
+    count = Counter((cell[0], name) for cell, name in names.items())
+    for cell in cells:
+        if count[cell[0], names[cell]] > 1:
+            rows = ", ".join(f"{split} {n:,}" for split, n in cells[cell]["result"].iloc[0].task["rows"].items())
+            names[cell] += f", {rows} (data {cell[CELL.index('data')]})"
+    return names
 
 
 def comparison_text(rows: pd.DataFrame, a: str, b: str) -> str:

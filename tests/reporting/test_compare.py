@@ -64,6 +64,17 @@ def test_a_side_can_be_given_by_its_learning_rate_or_by_a_default():
             compare(frame(*found), text, "lora training.lr=1e-3")
 
 
+def test_cells_that_differ_in_their_data_only_are_told_apart():
+    other = {"task__digest": "f" * 12, "task__rows": {"train": 2490, "test": 300}}
+    found = [*runs("adalora", [87.0]), *runs("lora", [86.0])]
+    found += [run | {"key": "f" * 10} for run in (*runs("adalora", [80.0], **other), *runs("lora", [79.0], **other))]
+    rows, _ = compare(frame(*found), "adalora", "lora")
+    assert list(rows["cell"])[:2] == [
+        "rte, 0.3M, fp32, train 2,490, validation 277 (data 29c3aa3b45)",
+        "rte, 0.3M, fp32, train 2,490, test 300 (data ffffffffff)",
+    ]
+
+
 def test_a_dirty_commit_is_another_one():
     found = [*runs("lora", [87.0, 88.0], commit="a" * 40), *runs("lora", [86.0, 86.5], commit=f"{'a' * 40}-dirty")]
     assert only_row(compare(frame(*found), "a" * 7, f"{'a' * 9}-dirty")).found.mean == pytest.approx(1.25)
