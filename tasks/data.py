@@ -113,8 +113,9 @@ def load_data(task: Task, root: str | None = None) -> Data:
     digests = {split: digest(table) for split, table in tables.items()}
     official = tables.keys() - kind.others().keys() <= task.rows.keys()
     origin = "; ".join(dict.fromkeys(origins))
-    private = bool(own.data_dir or task.train_file or task.eval_file)
-    return Data(tables, task.train_split, origin, private, subset if subset or official else None, notes, digests, read)
+    return Data(
+        tables, task.train_split, origin, own.own_files, subset if subset or official else None, notes, digests, read
+    )
 
 
 def located(task: Task, root: str | None) -> Task:

@@ -95,6 +95,11 @@ class Task:
         )
 
     @property
+    def own_files(self) -> bool:
+        """Whether options name files, instead of the hub's or a package's."""
+        return bool(self.data_dir or self.train_file or self.eval_file)
+
+    @property
     def classes(self) -> list[str]:
         """Names of the head's classes; none if it isn't a classifier."""
         return []

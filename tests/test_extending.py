@@ -65,6 +65,7 @@ def test_the_page_has_a_name_for_every_file():
         *(f"my-methods/gated_lora/{name}.py" for name in ("__init__", "options", "layer")),
         *(f"reviews/{split}.csv" for split in ("train", "validation")),
         "conf/task/reviews.yaml",
+        *("minutes/train.jsonl", "conf/task/minutes.yaml", "manuals/train.jsonl", "conf/task/manuals.yaml"),
     ]
 
 
@@ -80,6 +81,11 @@ def test_the_budget_is_solved_for_the_method(output):
     assert "gated_lora: rank 2, gated" in text
     assert "331,848 at the end, the closest size" in text
     assert "lr 0.002" in text
+
+
+def test_tasks_on_own_files_have_plans(output):
+    for name, title, rows in (("minutes", "Minutes", 2), ("manuals", "Manuals", 1)):
+        assert f"{title}, {rows:,} training rows" in of(output, f"python train.py task={name}")
 
 
 def test_both_methods_have_a_row_of_the_task(output, checkout):

@@ -17,7 +17,8 @@ ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 TEXTS = {page.relative_to(ROOT).as_posix(): page.read_text() for page in PAGES}
 TEXTS["results/pocket/README.md"] = (ROOT / "results/pocket/README.md").read_text()
-THEIRS = ("conf/local/default.yaml", "conf/local/slurm.yaml", "conf/task/reviews.yaml")  # files that a user writes
+OWN = [f"conf/task/{name}.yaml" for name in ("reviews", "minutes", "manuals")]
+THEIRS = ("conf/local/default.yaml", "conf/local/slurm.yaml", *OWN)  # files that a user writes
 SHELL = re.compile(r"^```sh\n(.*?)^```", flags=re.S | re.M)
 COMMANDS = {  # every line of a shell block, with continuation lines joined, without its comment: the page that has it
     " ".join(re.sub(r"\s#.*", "", line).split()): page

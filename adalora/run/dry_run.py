@@ -15,7 +15,7 @@ def dry_run(config: Config) -> dict[str, Any]:
     """Print the plan and return a summary. Raises `UserError` for anything that the run would refuse."""
     console.quiet = processes.rank() > 0
     rows = official_rows(config)
-    if config.task.train_split not in rows:  # count the files' rows if none are declared
+    if config.task.train_split not in rows or config.data_root or config.task.own_files:  # count the files' rows
         from tasks.data import load_data
 
         rows = load_data(config.task, config.data_root).rows

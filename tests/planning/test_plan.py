@@ -105,6 +105,14 @@ def test_a_training_split_without_a_declared_count_is_counted(compose, tiny_data
     assert dry_run(options)["steps"] == 6
 
 
+@pytest.mark.parametrize("files", ["task.data_dir={}", "task.train_file={}/train.parquet", "data_root={0}/.."])
+def test_of_files_given_the_rows_are_counted(compose, tiny_data, tmp_path, files):
+    folder = shutil.copytree(tiny_data, tmp_path / "sst2")
+    options = compose("task=sst2", files.format(folder), "task.held_out=6", "training.epochs=1",
+                      "training.batch_size=16", "method=lora")  # fmt: skip
+    assert dry_run(options)["steps"] == 6  # 90 rows are left
+
+
 def test_of_several_processes_the_first_prints_the_plan(compose, monkeypatch, capsys):
     monkeypatch.setattr(console, "quiet", False)
     options = compose("task=rte", "method=lora")
