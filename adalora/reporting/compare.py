@@ -21,6 +21,7 @@ from adalora.reporting.tables import grid, number, probability, signed, span
 from adalora.statistics.paired import ALPHA, holm, paired, paired_over_tasks
 
 CELL = ["model", "task", "budget", *SETTING, "rows", "shared"]
+KIND = ["model", "length", "precision", "weights", "rows", "shared", "digits", "direction"]  # equal in a mean's cells
 
 
 @dataclass(frozen=True)
@@ -86,9 +87,9 @@ def compare(frame: pd.DataFrame, a: str, b: str) -> tuple[pd.DataFrame, list[str
     """Compare all common cells: the first side minus the second in points of the headline metric at the last step.
 
     Returns:
-        One row per cell, and one for the mean over the cells of each backbone and kind of score: `model`, `cell`,
-        `metric`, `digits` (decimals), the means `one` and `other`, `found` (`Paired`), `p` (Holm's) and `notes`. Also a
-        line for each cell of one side only.
+        One row per cell, and one for the mean over the cells of each `KIND`: `model`, `cell`, `metric`, `digits`
+        (decimals), the means `one` and `other`, `found` (`Paired`), `p` (Holm's) and `notes`. Also a line for each cell
+        that can't be compared, and for each mean that can't be taken.
 
     Raises:
         UserError: one side is a method and the other a commit, or there is no common cell.
@@ -108,29 +109,35 @@ def compare(frame: pd.DataFrame, a: str, b: str) -> tuple[pd.DataFrame, list[str
         first, second, notes = pair(*(settings(side[cell]) for side in sides))
         if first.runs.empty:
             seeds = " and ".join(", ".join(map(str, sorted(set(side[cell]["seed"])))) for side in sides)
-            alone.append(f"{names[cell]}: {'; '.join([f'no seed in common: {seeds}', *notes])}")
+            alone.append(f"{names[cell]}: {'; '.join(notes) or f'no seed in common, {seeds}'}")
             continue
         scores = [side.runs["last"].to_dict() for side in (first, second)]
-        rows.append({
-            "model": cell[0], "cell": names[cell], "metric": (name := first.runs["headline"].iloc[0]),
+        rows.append(dict(zip(by, cell, strict=True)) | {
+            "cell": names[cell], "metric": (name := first.runs["headline"].iloc[0]),
             "digits": decimals(name), "direction": first.runs["result"].iloc[0].task["direction"],
             "one": mean(scores[0].values()), "other": mean(scores[1].values()),
             "found": paired(*scores), "notes": notes, "scores": scores,
         })  # fmt: skip
     if not rows:
-        reason = apart(one.of(runs), other.of(runs))
+        reason = "; ".join(alone) if sides[0].keys() & sides[1].keys() else apart(one.of(runs), other.of(runs))
         raise UserError(f"{a} and {b} have no seed of a cell in common: {reason}")
     ps = iter(holm([row["found"].p for row in rows if row["found"].p is not None]))
     cells = pd.DataFrame([row | {"p": row["found"].p and next(ps)} for row in rows])
     means = []
-    for (model, digits, _), mine in cells.groupby(["model", "digits", "direction"], sort=False):
-        whole = paired_over_tasks(mine["scores"].tolist())
-        if len(mine) > 1 and whole is not None:
+    for _, mine in cells.groupby(KIND, sort=False):
+        first, once = mine.iloc[0], mine.drop_duplicates(["task", "budget", *by[len(CELL) :]])
+        name = ", ".join(filter(None, [first["length"], first["precision"], first["shared"], first["rows"]]))
+        if len(once) > 1 and len(once) < len(mine):
+            again = ", ".join(mine.loc[mine.index.difference(once.index), "task"].unique())
+            alone.append(f"the mean, {name}: of {again} there are several data sets: give their runs alone")
+        elif len(once) > 1 and (whole := paired_over_tasks(mine["scores"].tolist())) is not None:
             means.append({
-                "model": model, "cell": f"mean of {len(mine)} cells", "metric": "", "digits": digits, "found": whole,
-                "p": whole.p, "notes": ["its p isn't corrected: it is one test"],
+                "model": first["model"], "cell": f"mean of {len(mine)} cells, {name}", "metric": "",
+                "digits": first["digits"], "found": whole, "p": whole.p,
+                "notes": ["its p isn't corrected: it is one test"],
             })  # fmt: skip
-    return pd.concat([cells, pd.DataFrame(means)]).drop(columns="scores"), alone
+    found = pd.concat([cells, pd.DataFrame(means)])
+    return found[["model", "cell", "metric", "digits", "one", "other", "found", "p", "notes"]], alone
 
 
 def apart(one: pd.DataFrame, other: pd.DataFrame) -> str:

@@ -59,7 +59,7 @@ def single(rows: pd.DataFrame) -> Seeds:
 
 def pair(one: Settings, other: Settings) -> tuple[Seeds, Seeds, list[str]]:
     """The seeds that both sides have, with the setting and options that give most pairs, and notes on what was left
-    out. Both are empty if the sides have no seed in common."""
+    out. Both are empty if the sides have no seed in common, or if several settings or options give most pairs."""
     common = {
         (mine, theirs): one[mine].runs.index.intersection(other[theirs].runs.index)
         for mine in one for theirs in other if mine[:-1] == theirs[:-1]
@@ -70,6 +70,9 @@ def pair(one: Settings, other: Settings) -> tuple[Seeds, Seeds, list[str]]:
         return EMPTY, EMPTY, list(dict.fromkeys(notes))
     first, second = one[best[0]], other[best[1]]
     task, precision = first.runs["task"].iloc[0], first.runs["precision"].iloc[0]
+    tied = [both for both in common if len(common[both]) == len(common[best])]
+    if len(tied) > 1:
+        return EMPTY, EMPTY, [f"{task}: {'; '.join(choices(one, other, tied))}"]
     notes = [*first.notes, *second.notes, *([f"{task}: in {precision}"] if precision != "fp32" else [])]
     if (count := len({key[:-1] for key in (*one, *other)})) > 1:
         notes.append(f"{task}: {count} settings of data, weights, length or precision; one is used")
@@ -80,6 +83,19 @@ def pair(one: Settings, other: Settings) -> tuple[Seeds, Seeds, list[str]]:
             rest = " and ".join(text for text in others if text != mine)
             notes.append(f"{task}: of {method} only the runs with {mine} are used, not those with {rest}")
     return first.only(common[best]), second.only(common[best]), list(dict.fromkeys(notes))
+
+
+def choices(one: Settings, other: Settings, tied: Sequence[tuple[tuple[Any, ...], tuple[Any, ...]]]) -> list[str]:
+    """What the user has to choose where several settings or options give as many pairs."""
+    lines = []
+    if len({mine[:-1] for mine, _ in tied}) > 1:
+        lines.append("several settings of data, weights, length or precision give as many pairs: choose one")
+    for side, keys in zip((one, other), zip(*tied, strict=True), strict=True):
+        several = {key[-1]: json.loads(key[-1]) for key in keys}
+        if len(several) > 1:
+            method, found = side[keys[0]].runs["method"].iloc[0], sorted(in_words(list(several.values())))
+            lines.append(f"{method} has as many pairs with each of {'; '.join(found)}: choose one")
+    return lines
 
 
 def in_words(several: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -98,6 +98,47 @@ def test_a_mean_is_over_scores_of_one_kind():
     assert "-0.0030" in comparison_text(rows, "adalora", "lora")
 
 
+def test_a_mean_is_over_cells_of_one_length_precision_and_kind_of_rows():
+    found = []
+    for task in ("rte", "mrpc"):
+        found += [*runs("adalora", [87.0], task), *runs("lora", [86.0], task)]
+        found += [run | {"key": "b" * 10} for method, score in (("adalora", 60.0), ("lora", 70.0))
+                  for run in runs(method, [score], task, precision="bf16")]  # fmt: skip
+    rows, alone = compare(frame(*found), "adalora", "lora")
+    means = {row.cell: row.found.mean for row in rows.itertuples() if row.cell.startswith("mean")}
+    assert means == {"mean of 2 cells, fp32": pytest.approx(1), "mean of 2 cells, bf16": pytest.approx(-10)}
+    assert alone == []
+
+
+def test_a_task_on_two_data_sets_is_in_no_mean():
+    found = [*runs("adalora", [87.0]), *runs("lora", [86.0])]
+    found += [run | {"key": "f" * 10} for method, score in (("adalora", 80.0), ("lora", 79.0))
+              for run in runs(method, [score], task__digest="f" * 12)]  # fmt: skip
+    assert len(compare(frame(*found), "adalora", "lora")[0]) == 2
+    found += [*runs("adalora", [87.0], "mrpc"), *runs("lora", [86.0], "mrpc")]
+    rows, alone = compare(frame(*found), "adalora", "lora")
+    assert len(rows) == 3
+    assert alone == ["the mean, fp32: of rte there are several data sets: give their runs alone"]
+
+
+def test_of_several_learning_rates_with_as_many_seeds_none_is_taken():
+    found = [*runs("adalora", [87.0, 88.0])]
+    for n, rate in enumerate((1e-3, 1e-2)):
+        found += [run | {"key": f"{n}{run['key'][1:]}"} for run in runs("lora", [86.0, 70.0], training__lr=rate)]
+    with pytest.raises(UserError, match=r"rte: lora has as many pairs with each of lr=0.001; lr=0.01: choose one"):
+        compare(frame(*found), "adalora", "lora")
+    assert only_row(compare(frame(*found), "adalora", "lora training.lr=1e-2")).found.n == 2
+    found += runs("lora", [86.0, 70.0, 71.0], training__lr=1e-3)[2:]  # more seeds, but none that adalora has
+    with pytest.raises(UserError, match="choose one"):
+        compare(frame(*found), "adalora", "lora")
+    found += runs("adalora", [87.0, 88.0, 89.0])[2:]
+    row = only_row(compare(frame(*found), "adalora", "lora"))
+    assert (row.found.n, row.notes) == (
+        3,
+        ["rte: of lora only the runs with lr=0.001 are used, not those with lr=0.01"],
+    )
+
+
 def test_an_option_that_isn_t_the_method_s_is_the_same_on_both_sides():
     long = {"training__weight_decay": 0.5}
     found = [*runs("adalora", [87.0], **long), *runs("lora", [86.0], **long), *runs("adalora", [90.0])]
@@ -157,7 +198,7 @@ def test_other_rows_are_marked_and_never_paired():
     found = [*runs("adalora", [87.0, 88.0], task__subset=True), *runs("lora", [86.0, 86.5], task__subset=True)]
     found += [*runs("adalora", [60.0]), *runs("lora", [60.0])]
     rows, _ = compare(frame(*found), "adalora", "lora")
-    assert list(rows["cell"]) == ["rte, 0.3M, fp32", "rte, 0.3M, fp32, not the official rows", "mean of 2 cells"]
+    assert list(rows["cell"]) == ["rte, 0.3M, fp32", "rte, 0.3M, fp32, not the official rows"]
 
 
 def test_what_differs_is_named_where_nothing_is_common():
@@ -165,7 +206,7 @@ def test_what_differs_is_named_where_nothing_is_common():
     with pytest.raises(UserError, match="task rte and mrpc; precision fp32 and bf16"):
         compare(frame(*ours, *theirs), "adalora", "lora")
     late = [run | {"seed": run["seed"] + 4} for run in runs("lora", [86.0, 87.0])]
-    with pytest.raises(UserError, match="in common: seed 1, 2 and 5, 6"):
+    with pytest.raises(UserError, match="no seed in common, 1, 2 and 5, 6"):
         compare(frame(*ours, *late), "adalora", "lora")
 
 
