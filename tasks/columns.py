@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from adalora.errors import UserError
+from tasks.formats import MIXED
 
 BOOLEANS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
 """Spellings of YAML's booleans: `labels: [no, yes]` arrives as False and True."""
@@ -29,6 +30,8 @@ def as_text(raw: pa.Table, name: str, where: str) -> pa.ChunkedArray:
         UserError: it has nulls, lists or objects, or isn't UTF-8.
     """
     values = raw[name]
+    if raw.schema.field(name).metadata == MIXED:
+        raise UserError(f"{where}: column {name!r} must be text, and some rows have a list or an object")
     if pa.types.is_dictionary(values.type):
         values = values.cast(values.type.value_type)
     kind = values.type

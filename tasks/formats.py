@@ -19,6 +19,7 @@ import pyarrow.csv
 import pyarrow.parquet
 
 from adalora.errors import UserError
+from adalora.files.reading import reason
 
 DELIMITERS = (",", "\t", ";")
 LINE, NOT_BLANK = re.compile(r"\r\n?|\n"), re.compile(r"\S")
@@ -37,6 +38,7 @@ ARCHIVES = {
 }
 """The first bytes of what isn't text."""
 DIGITS = 4300  # what Python reads as a number
+MIXED = {b"mixed": b"text beside lists or objects"}  # metadata of a column that is read as text all the same
 MOST = 2**31 - 1  # bytes of a block in Arrow's CSV reader, which must hold a whole row
 
 
@@ -94,8 +96,14 @@ def read_json(text: str) -> pa.Table:
         rows = found if isinstance(found, list) else rows
     if not all(isinstance(row, dict) for row in rows):
         raise ValueError("rows must be objects with the columns as keys")
-    names = dict.fromkeys(name for row in rows for name in row)
-    return pa.table({name: column([row.get(name) for row in rows]) for name in names})
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    columns, marks = (
+        zip(*(column([row.get(name) for row in rows]) for name in names), strict=True) if names else ((), ())
+    )
+    fields = [
+        pa.field(name, values.type, metadata=mark) for name, values, mark in zip(names, columns, marks, strict=True)
+    ]
+    return pa.table(columns, pa.schema(fields))
 
 
 def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -106,16 +114,19 @@ def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def column(values: list[Any]) -> pa.Array:
-    """Text, as written; lists and objects with their numbers as numbers, or as JSON where they have no common type."""
-    if any(isinstance(value, dict | list) for value in values):
-        values = [plain(value) for value in values]
+def column(values: list[Any]) -> tuple[pa.Array, dict[bytes, bytes] | None]:
+    """Text, as written; lists and objects with their numbers as numbers, or as JSON where they have no common type,
+    with `MIXED`."""
+    nested = [isinstance(value, dict | list) for value in values]
+    if any(nested):
+        numbered = [plain(value) for value in values]
         with suppress(pa.ArrowException, OverflowError):
-            numbers = {type(part) for value in values if isinstance(value, list) for part in value}
+            numbers = {type(part) for value in numbered if isinstance(value, list) for part in value}
             if not {int, float} <= numbers:  # Arrow would make a 1 a 1.0
-                return pa.array(values)
-        return pa.array([None if value is None else json.dumps(value) for value in values], pa.string())
-    return pa.array([json.dumps(value) if isinstance(value, bool) else value for value in values], pa.string())
+                return pa.array(numbered), None
+        values = [json.dumps(new) if own else value for value, new, own in zip(values, numbered, nested, strict=True)]
+    texts = [json.dumps(value) if isinstance(value, bool) else value for value in values]
+    return pa.array(texts, pa.string()), MIXED if any(nested) else None
 
 
 def plain(value: Any) -> Any:
@@ -157,25 +168,32 @@ def read_table(files: list[Path], encoding: str = "utf-8", text: str | None = No
         if not path.is_file():
             raise UserError(f"{path}: no such file")
         ending = path.suffix.lower()
+        name, parse = READERS.get(ending, ("rows", None))
         if ending == ".txt" and text is not None:
-            tables.append(pa.table({text: [decode(path, encoding)]}))
-            continue
-        name = "parquet" if ending == ".parquet" or is_parquet(path) else READERS.get(ending, ("",))[0]
-        if not name:
-            raise UserError(f"{path}: unknown file type, names may end in {', '.join(ENDINGS)}")
+            name, parse = "text", lambda content: pa.table({text: [content]})
         try:
-            table = pa.parquet.read_table(path) if name == "parquet" else READERS[ending][1](decode(path, encoding))
+            if ending == ".parquet" or is_parquet(path):
+                name = "parquet"
+                table = pa.parquet.read_table(path)
+            elif parse is None:
+                raise UserError(f"{path}: unknown file type, names may end in {', '.join(ENDINGS)}")
+            else:
+                table = parse(decode(path, encoding))
         except (OSError, ValueError, csv.Error, RecursionError) as error:  # ArrowInvalid is a ValueError
-            raise UserError(f"{path}: not readable as {name} ({str(error).splitlines()[0]})") from error
+            raise UserError(f"{path}: not readable as {name} ({reason(error)})") from error
         twice, count = Counter(table.column_names).most_common(1)[0] if table.column_names else ("", 0)
         if count > 1:
             raise UserError(f"{path} has the column {twice!r} {count} times: rename or remove one")
         tables.append(table)
     try:
-        return pa.concat_tables(tables, promote_options="permissive")  # a column that one lacks is a gap there
+        whole = pa.concat_tables(tables, promote_options="permissive")  # a column that one lacks is a gap there
     except pa.ArrowException as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"{files[0]} and the files beside it have columns of different types ({reason})") from error
+        raise UserError(
+            f"{files[0]} and the files beside it have columns of different types ({reason(error)})"
+        ) from error
+    mixed = {field.name for table in tables for field in table.schema if field.metadata == MIXED}
+    fields = [field.with_metadata(MIXED) if field.name in mixed else field for field in whole.schema]
+    return pa.Table.from_arrays(whole.columns, schema=pa.schema(fields, whole.schema.metadata))
 
 
 def is_parquet(path: Path) -> bool:

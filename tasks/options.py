@@ -26,7 +26,7 @@ def encoding_name(value: str) -> str | None:
     """A name that Python knows an encoding by."""
     try:
         "".encode(value)  # unlike codecs.lookup, only finds encodings of text
-    except LookupError:
+    except (LookupError, ValueError):  # "undefined" is one that raises UnicodeError
         return "is no encoding of text; utf-8, cp1252 and utf-16 are, for example"
     return None
 
@@ -71,6 +71,7 @@ class Task:
 
     def __post_init__(self) -> None:
         check_options(self, "task")
+        require(bool(self.scored_splits), "task.eval_splits and task.others name no split: a run needs one to score")
         for split in self.scored_splits[:1]:
             require(
                 split not in self.final_splits,

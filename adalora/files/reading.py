@@ -166,4 +166,6 @@ def reason(error: BaseException) -> str:
         path = ".".join(map(str, first["loc"]))
         said = f"{first['msg'][:1].lower()}{first['msg'][1:]}".removeprefix("value error, ")
         return f"{path}: {said}" if path else said
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror.lower()
     return next(iter(str(error).splitlines()), "") or type(error).__name__

@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerBase
 
 from adalora.files.writing import write_text
 from tasks.answers.features import features, form_of
-from tasks.answers.generate import MATCHES, generate
+from tasks.answers.generate import MATCHES, final_number, generate
 from tasks.answers.options import AnswersTask
 from tasks.answers.rows import check_rows
 from tasks.causal.tokens import DecoderType, feature_nats
@@ -33,9 +33,15 @@ class Answers(DecoderType[AnswersTask]):
         return features(table, self.task, tokenizer, training)
 
     def notes(self, table: pa.Table, features: datasets.Dataset) -> list[str]:
-        count = total(pc.greater(features.data["cut"], 0))
-        share = f"{count:,} of {len(features):,} rows ({count / len(features):.1%})"
-        return [f"{share} are truncated to task.max_length={self.task.max_length} tokens"] if count else []
+        found = []
+        if count := total(pc.greater(features.data["cut"], 0)):
+            share = f"{count:,} of {len(features):,} rows ({count / len(features):.1%})"
+            found.append(f"{share} are truncated to task.max_length={self.task.max_length} tokens")
+        if "exact_number" in self.task.metrics:
+            answers = table["answer"].to_pylist()
+            if count := sum(final_number(answer) is None for answer in answers):
+                found.append(f"{count:,} of {len(answers):,} answers have no number and score 0 in exact_number")
+        return found
 
     def weights(self, features: datasets.Dataset) -> list[int]:
         """Number of scored tokens: the loss is their mean."""

@@ -49,7 +49,7 @@ class DecoderTask(Task):
         """This task with another data set's rows."""
         columns = {each.name: getattr(other, each.name) for each in fields(other) if each.name not in ("split", "rows")}
         files: Any = dict.fromkeys(("train_file", "eval_file", "eval_split", "held_out"))
-        return replace(self, **columns, **files, others={}, rows={})
+        return replace(self, **columns, **files, eval_splits=[other.split], final_splits=[], others={}, rows={})
 
 
 @dataclass

@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from adalora.errors import UserError
+from tasks.columns import as_text
 from tasks.data import load_data
 from tasks.discovery import create
 from tasks.formats import read_table
@@ -189,7 +190,7 @@ def test_text_stays_as_it_is_written(tmp_path, name, write, rows):
         (
             "a.json",
             '{"text": "a", "x": "1"}{"text": "b", "x": {"y": 1}}',
-            {"text": ["a", "b"], "x": ['"1"', '{"y": 1}']},
+            {"text": ["a", "b"], "x": ["1", '{"y": 1}']},
         ),
         ("a.json", '{"a": "b", "x": [9999999999999999999999]}', {"a": ["b"], "x": ["[9999999999999999999999]"]}),
         ("a.csv", ",text\n0,a\n", {"": ["0"], "text": ["a"]}),  # an index that pandas wrote
@@ -198,6 +199,23 @@ def test_text_stays_as_it_is_written(tmp_path, name, write, rows):
 def test_files_as_they_come(tmp_path, name, content, rows):
     (tmp_path / name).write_bytes(content.encode())
     assert read_table([tmp_path / name]).to_pydict() == rows
+
+
+@pytest.mark.parametrize("column", ['["a", "b"]', '{"y": 1}', "[1, 0.5]"])
+@pytest.mark.parametrize("other", ['{"text": "c"}', ""])
+def test_text_beside_lists_or_objects_is_no_text(tmp_path, column, other):
+    (tmp_path / "1.jsonl").write_text(other)
+    (tmp_path / "2.jsonl").write_text(f'{{"text": "Zürich"}}\n{{"text": {column}}}')
+    table = read_table([tmp_path / "1.jsonl", tmp_path / "2.jsonl"])
+    assert table["text"].to_pylist()[-2] == "Zürich"
+    with pytest.raises(UserError, match="'text' must be text, and some rows have a list or an object"):
+        as_text(table, "text", "rows")
+
+
+def test_an_error_of_the_disk_is_one_line(tmp_path):
+    (tmp_path / "a.csv").symlink_to("/proc/self/mem")  # no process may read its address 0
+    with pytest.raises(UserError, match=r"a\.csv: not readable as CSV \(input/output error\)"):
+        read_table([tmp_path / "a.csv"])
 
 
 @pytest.mark.parametrize("name", ["a.csv", "a.jsonl"])
@@ -218,7 +236,7 @@ def test_a_byte_order_mark_says_which_utf_it_is(tmp_path, encoding, given):
     assert read_table([tmp_path / "a.csv"], given).to_pydict() == {"tëxt": ["0001"], "mood": ["ö"]}
 
 
-@pytest.mark.parametrize("name", ["utf-88", "hex", "rot13"])
+@pytest.mark.parametrize("name", ["utf-88", "hex", "rot13", "undefined"])
 def test_an_encoding_that_there_is_not(own, name):
     with pytest.raises(UserError, match=rf"task\.encoding={name}: is no encoding of text"):
         own(["bad", "good"], encoding=name)

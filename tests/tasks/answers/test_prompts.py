@@ -116,3 +116,11 @@ def test_what_max_length_cuts_is_counted_and_an_answer_cut_whole_is_an_error(com
     table = pa.table({"row": [9], "prompt": ["QQQQQQQ"], "answer": ["a"]})
     with pytest.raises(UserError, match=r"row 9 .* of training has 11 tokens, its prompt alone fills"):
         kind.features(table, letters, True)
+
+
+def test_answers_without_a_number_are_counted(compose, letters):
+    kind = create(compose("task=answers", "task.metrics=[exact_number]", "task.headline=exact_number").task)
+    table = pa.table({"row": [3, 5], "prompt": ["Q", "QQ"], "answer": ["a", "3 a"]})
+    assert kind.notes(table, kind.features(table, letters, True)) == [
+        "1 of 2 answers have no number and score 0 in exact_number"
+    ]

@@ -88,6 +88,11 @@ def test_choices_are_numbers_as_they_are_written(checked):
     assert table["gold"].to_pylist() == [0, 2]
 
 
+def test_true_and_false_are_choices(checked):
+    table, _ = checked(read_json('{"question": "q", "choices": [true, false], "answer": false}'))
+    assert (table["choices"].to_pylist(), table["gold"].to_pylist()) == ([["true", "false"]], [1])
+
+
 def test_labels_that_not_all_rows_have_don_t_count(checked):
     rows = [{"question": "q", "choices": {"text": ["x", "y"], "label": ["A", "B"]}, "answer": "B"},
             {"question": "q", "choices": {"text": ["x", "y", "z"]}, "answer": "C"}]  # fmt: skip
@@ -213,6 +218,8 @@ def test_metamath_is_scored_on_gsm8k(compose, tmp_path):
     assert task.metric_name("exact_number", "test") == "exact_number_test"
     with pytest.raises(UserError, match="test has the headline metric"):
         compose("task=metamath", "~task.others.validation")
+    with pytest.raises(UserError, match="name no split: a run needs one to score"):
+        compose("task=metamath", "~task.others.validation", "~task.others.test")
     for option in ("held_out=3", "eval_split=test", "eval_file=x.json"):
         with pytest.raises(UserError, match="only scored on other data"):
             compose("task=metamath", f"task.{option}")
