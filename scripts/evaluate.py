@@ -43,6 +43,8 @@ def main() -> None:
     names = [name for argument in args.arguments if argument.startswith("tasks=") for name in argument[6:].split(",")]
     if run is None and not names and not any(option.startswith("task=") for option in options):
         raise UserError("give task=NAME, or the folder of a run")
+    if args.limit is not None and not names:
+        raise UserError("--limit is for lm_eval's tasks (tasks=NAME): task.eval_rows=N scores N rows, evenly spaced")
     if names and args.record:
         raise UserError("--record is for this suite's tasks: task=NAME instead of tasks=")
     command = ["scripts.evaluate", *args.arguments]

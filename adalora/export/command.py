@@ -37,6 +37,8 @@ def export(
     Raises:
         UserError: the run can't be exported, or a folder or the hub can't be written; the message says why.
     """
+    if form != "lora" and to != "peft":
+        raise UserError(f"--form {form} is for --to peft, not --to {to}")
     taken = out / CARD if to == "card" else out
     if taken.is_file() or (to != "card" and out.is_dir() and any(out.iterdir())):
         raise UserError(f"--out {out}: {taken} already exists, choose another folder")

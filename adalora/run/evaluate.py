@@ -31,10 +31,14 @@ from adalora.run.run import read, repeatable
 from adalora.run.trained import load_config, load_run
 from adalora.training.build import build_accelerator, build_model, build_splits, padding
 from adalora.training.evaluate import evaluate
+from tasks.data import Data
 from tasks.discovery import create as create_task
 
 SCHEMA = 1  # of evaluation.json
 TRAINING = ("task", "experiment", "method", "budget", "recipe", "training", "seed")  # options of a run's training
+OWN = ("task", "data_root", "run_root", "cache_dir", "precision", "device", "debug", "tracking", "hydra")
+"""Options that can be given beside a run, with `OTHERS`; all else is as in its training."""
+OTHERS = ("model", "model.path", "training.eval_batch_size")
 STEPS = 1000  # of the schedule that an imported adapter's method gets, and that isn't run
 
 
@@ -50,11 +54,14 @@ class Subject:
 
 def options_of_run(folder: Path, given: Sequence[str]) -> list[str]:
     """The overrides of a finished run, without those that `given` replaces, and `given`; with a task only those of the
-    model and the machine. Raises `UserError` if the run isn't finished."""
+    model and the machine. Raises `UserError` if the run isn't finished, or an option would change its model."""
     if not (folder / RESULT).is_file():
         what = f"has no {RESULT}: give the folder that a run prints at its end" if folder.is_dir() else "no such folder"
         raise UserError(f"{folder}: {what}")
     keys = {key_of(override) for override in given}
+    for key in sorted(keys):
+        if key not in OTHERS and key.partition(".")[0] not in OWN:
+            raise UserError(f"{key}: a run has its own; beside it give options of {', '.join((*OWN, *OTHERS))}")
     left_out = TRAINING if "task" in keys else ()
     command, kept = read_finished(folder).as_dict()["command"][1:], []
     for override in command:
@@ -89,6 +96,19 @@ def check_subject(config: Config, run: Path | None) -> None:
         )
 
 
+def check_held_out(config: Config, run: Path, data: Data) -> None:
+    """Raises `UserError` if the rows held out aren't those that the run held out, as the file has changed since."""
+    trained, held = read_finished(run).task, config.task.eval_splits[:1]
+    if trained["name"] != config.task.name or not config.task.held_out or not held or held[0] not in data.rows:
+        return
+    rows, split = trained["rows"], data.train_split
+    if data.rows[split] != rows[split] or (data.rows == rows and data.digest != trained["digest"]):
+        raise UserError(
+            f"{split} has changed since {run} was trained, so task.held_out={config.task.held_out} would hold out rows "
+            "of its training: give the file as it was, or another split with task.eval_split=NAME"
+        )
+
+
 def load_subject(config: Config, run: Path | None, weights: Weights, accelerator: Accelerator) -> Subject:
     """Load the model of a run; without one the base model, or with `method.init_from` the adapter on it."""
     backbone, method = config.backbone, None
@@ -100,6 +120,7 @@ def load_subject(config: Config, run: Path | None, weights: Weights, accelerator
             raise UserError(f"{run} was trained on {trained.config.model.title}: leave out model={config.model.name}")
         model, method, folder = trained.model, trained.method, run / "evaluations"
         about |= {"run": trained.result["key"], "adapter": trained.config.method.name}
+        about["model"] = model_of(trained.config.model, weights)
     elif (imported := config.method.initial_adapter()) is None:
         model = load_model(backbone, weights, config.task.outputs)
     else:
@@ -135,6 +156,8 @@ def evaluate_only(config: Config, run: Path | None, command: list[str]) -> tuple
     repeatable()
     with accelerator.main_process_first():
         weights, data, features, tokenizer = read(config)
+    if run is not None:
+        check_held_out(config, run, data)
     subject = load_subject(config, run, weights, accelerator)
     task_type = create_task(config.task)
     collate = task_type.collate(tokenizer, padding(accelerator))

@@ -110,6 +110,7 @@ def test_a_query_that_skips_positions_cannot_be_exported_and_the_plan_says_so(st
         (["gone", "--to", "peft", "--out", "x"], "gone/config.yaml is missing"),
         (["gone", "--to", "onnx", "--out", "x"], "onnx"),
         (["gone", "--to", "peft"], "--out"),
+        (["gone", "--to", "merged", "--out", "x", "--form", "adalora"], "--form adalora is for --to peft"),
         (["gone", "--to", "peft", "--out", ROOT], "already exists"),
         (["gone", "--to", "peft", "--out", "x", "--push", "a/b"], "nothing is exported"),
     ],

@@ -1,6 +1,7 @@
 """Evaluation without training: a finished run, the base model, an imported adapter."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -58,10 +59,7 @@ def test_a_run_is_scored_again_and_on_another_task(start, causal_run, questions,
     other = scored(monkeypatch, capsys, run, "task=choices", f"task.data_dir={questions}", "task.max_length=32")
     assert {*other["scores"]} == {"accuracy", "accuracy_norm", "loss"}
     assert other["adapter"] == "adalora"
-    few = scored(
-        monkeypatch, capsys, run, "task.eval_rows=3", "training.eval_batch_size=auto", "method.final_steps=1500",
-        "training.max_steps=4000",
-    )  # fmt: skip
+    few = scored(monkeypatch, capsys, run, "task.eval_rows=3", "training.eval_batch_size=auto")
     assert few["task"]["rows"]["validation"] == 3
     assert "the film was" not in json.dumps(other)
     final = "task.eval_splits=[test,validation]", "task.final_splits=[validation]"
@@ -99,6 +97,28 @@ def test_rows_that_a_run_was_trained_on_are_refused(start, causal_run, monkeypat
     run = start([*causal_run, "method=lora", "task.held_out=12", "training.max_steps=2"])
     assert "was trained on the rest" in scored(monkeypatch, capsys, run, "task.held_out=5")
     assert scored(monkeypatch, capsys, run)["task"]["rows"]["validation"] == 12
+
+
+def test_rows_held_out_are_those_of_the_training(start, causal_run, tmp_path, monkeypatch, capsys):
+    (option,) = [each for each in causal_run if each.startswith("task.data_dir=")]
+    folder = shutil.copytree(option.partition("=")[2], tmp_path / "copy")
+    options = [each for each in causal_run if each != option]
+    run = start([*options, f"task.data_dir={folder}", "method=lora", "task.held_out=12", "training.max_steps=2"])
+    file, header, *rows = folder / "train.csv", *(folder / "train.csv").read_text().splitlines(keepends=True)
+    for changed in (rows[:-1], rows[::-1]):
+        file.write_text("".join([header, *changed]))
+        assert "train has changed since" in scored(monkeypatch, capsys, run)
+    shutil.copy(folder / "validation.csv", folder / "test.csv")
+    assert scored(monkeypatch, capsys, run, "task.eval_split=test")["run"]
+    file.write_text("".join([header, *rows]))
+    assert scored(monkeypatch, capsys, run, "task.eval_rows=3")["task"]["rows"]["validation"] == 3
+
+
+def test_beside_a_run_only_what_applies_to_it_is_taken(start, causal_run, monkeypatch, capsys):
+    run = start([*causal_run, "method=lora", "training.max_steps=2"])
+    for option in ("method=adalora", "model.dtype=bf16", "seed=2", "fast=false", "training.batch_size=2"):
+        assert f"{option.partition('=')[0]}: a run has its own" in scored(monkeypatch, capsys, run, option)
+    assert "--limit is for lm_eval's tasks" in scored(monkeypatch, capsys, run, "--limit", 3)
 
 
 def test_the_base_model_is_the_library_s(causal_run, tiny_llama, questions, tmp_path, monkeypatch, capsys):
