@@ -30,6 +30,7 @@ DATASETS = {
     "STS-B": "stsb", "ALL": "average", "SQuADv1.1": "squad_v1", "SQuADv2.0": "squad_v2",
     "XSum": "xsum", "CNN/DailyMail": "cnn_dailymail", "GSM8K": "metamath",
 }  # fmt: skip
+TEST = ("metamath",)  # tasks with published numbers of a test split
 METRICS = {
     "acc": "accuracy", "acc_matched": "accuracy_matched", "acc_mismatched": "accuracy_mismatched",
     "acc_avg_m_mm": "accuracy_average", "mcc": "matthews", "f1": "f1", "avg_pearson_spearman": "pearson_spearman",
@@ -91,9 +92,11 @@ def model_of(task: str) -> str:
 
 
 def applies(model: Mapping[str, Any], task: Mapping[str, Any]) -> bool:
-    """Whether the papers' numbers are comparable with a run: of their backbone, on all rows of one of their tasks."""
+    """Whether the papers' numbers are comparable with a run: of their backbone, on all rows of one of their tasks, and
+    of the splits that they train on and score."""
     same = model["comparable"] and model["title"] == model_of(task["name"])
-    return bool(same and task["name"] in DATASETS.values() and task["subset"] is False)
+    splits = task["train_split"] == "train" and ("test" not in task["rows"] or task["name"] in TEST)
+    return bool(same and splits and task["name"] in DATASETS.values() and task["subset"] is False)
 
 
 def read(path: Path) -> list[dict[str, str]]:

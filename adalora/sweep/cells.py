@@ -111,8 +111,27 @@ def cells_of(
         for table, overrides, config in found:
             seeded = replace(config, seed=seed)
             identity = cell_id(seeded)
-            cells.setdefault(identity, Cell(table, (*overrides, f"seed={seed}"), seeded, identity))
-    return list(cells.values()), [f"{text}: {reason}" for text, reason in refused]
+            cell = cells.setdefault(identity, Cell(table, (*overrides, f"seed={seed}"), seeded, identity))
+            if sources(cell.config) != sources(config):
+                refused.append(
+                    (command(overrides), f"only its data or weights differ from {command(cell.overrides[:-1])}")
+                )
+    return list(cells.values()), [f"{text}: {reason}" for text, reason in dict.fromkeys(refused)]
+
+
+def sources(config: Config) -> list[object]:
+    """Where rows and weights come from, which a cell's identity leaves out: one sweep has one source for a cell."""
+    task, model = config.task, config.model
+    rows = [
+        task.data_dir,
+        task.train_file,
+        task.eval_file,
+        task.train_split,
+        config.data_root,
+        task.source,
+        task.package,
+    ]
+    return [*rows, model.path, model.hub, model.revision, model.package]
 
 
 def unfit(config: Config) -> str:

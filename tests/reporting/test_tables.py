@@ -245,6 +245,12 @@ def test_summaries_stand_beside_table_3_by_lsum(tabulate):
     assert "## Summarization, DeBERTaV3-base" in texts["packaged.md"]
 
 
+@pytest.mark.parametrize(("split", "table"), [("validation", "summarization.csv"), ("test", "packaged.csv")])
+def test_another_split_than_the_papers_is_never_beside_them(tabulate, split, table):
+    texts, _ = tabulate(make("xsum", budget="2.20%", last=0.2, task__rows={"train": 9, split: 9}, **BART))
+    assert texts.keys() & {"summarization.csv", "packaged.csv"} == {table}
+
+
 def test_a_subset_says_so_in_every_line_and_never_beside_the_paper(tabulate):
     texts, _ = tabulate(make(task="squad_v1", budget="1.2M", last=0.9, task__subset=True))
     ours = block(texts["packaged.md"], "AdaLoRA")

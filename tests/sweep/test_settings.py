@@ -104,6 +104,14 @@ def test_seeds_are_the_outer_order_and_only_they_differ():
     assert command(["method.modules=[query,value]"]) == "python train.py 'method.modules=[query,value]'"
 
 
+def test_cells_that_differ_in_their_data_only_are_one_and_the_other_is_named():
+    settings = [Setting("T", ("task=choices", "method=lora", f"task.data_dir={folder}")) for folder in "aab"]
+    cells, refused = cells_of(settings, [1, 2], ["training.max_steps=10"])
+    assert [cell.config.task.data_dir for cell in cells] == ["a", "a"]
+    (line,) = {line.partition(": ")[2] for line in refused}
+    assert line.startswith("only its data or weights differ from python train.py task=choices") and "data_dir=a" in line
+
+
 def test_what_the_configuration_refuses_is_told_and_the_rest_goes_on():
     settings = [Setting("T", (f"task={task}", "method=lora")) for task in ("rte", "xsum")]
     cells, refused = cells_of(settings, [1], ["model=deberta_minilm"])
