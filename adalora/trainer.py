@@ -30,6 +30,7 @@ from torch import nn
 from torch.optim import AdamW, Optimizer
 from transformers import SchedulerType, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from adalora.fast.together import shared_by
 from adalora.files.writing import temporary
 from adalora.methods.options import MethodConfig
 from adalora.methods.protocol import Method
@@ -139,10 +140,17 @@ class MethodCallback(TrainerCallback):
         require(not args.fp16, "fp16 skips steps, which the Trainer doesn't tell: set bf16=True")
         require(args.n_gpu <= 1, "DataParallel copies the model every step: start one process a GPU with torchrun")
         require(not (args.deepspeed or args.fsdp), "DeepSpeed and FSDP cut up parameters, which methods need whole")
-        ends = type(self.method).check_end is not Method.check_end
+        allocates = type(self.method).after_step is not Method.after_step and getattr(
+            self.method.config, "adaptive", True
+        )
         require(
-            not (ends and args.load_best_model_at_end),
+            not (allocates and args.load_best_model_at_end),
             f"{name} allocates until its last step: set load_best_model_at_end=False",
+        )
+        require(
+            not (args.gradient_checkpointing and shared_by(kw["model"])),
+            "gradient_checkpointing=True doesn't know what modules share after speed_up: leave it out, and call "
+            "adalora.training.recompute.recompute_activations(model)",
         )
         require(not (self.grows and args.world_size > 1), f"{name} grows, which works in one process only")
         require(

@@ -10,6 +10,7 @@ from torch.optim import Optimizer
 
 from adalora.methods.linear import merge
 from adalora.methods.options import MethodConfig
+from adalora.options import require
 
 Options = TypeVar("Options", bound=MethodConfig)
 
@@ -18,17 +19,19 @@ class Method(ABC, Generic[Options]):
     """A parameter-efficient method with its options, usable in any loop:
 
         method.attach(model, targets, total_steps)
+        optimizer = AdamW(groups_of(model, method, lr))   # training/optimizer.py, as set_lr
         for t, batch in enumerate(batches):           # t counts optimizer steps from 0
             loss = task_loss(model, batch) + method.regulariser()
             loss.backward()
             clip_grad_norm_(...)                      # fp16: where the scaler will skip the step, call
             method.before_step(t, optimizer)          # skip_step() instead of the rest, and keep t
+            set_lr(optimizer, t, total_steps, warmup)
             optimizer.step()
             method.after_step(t)
             optimizer.zero_grad()
 
     It covers what relatives of AdaLoRA need: growing ranks and new optimizer groups (`before_step`; a group's `born`
-    field starts its own schedule, see training/optimizer.py), gradients and inputs of the increments (in the modules
+    field starts its own schedule), gradients and inputs of the increments (in the modules
     that `attach` inserts), a proximal step (`after_step`), and per-group hyperparameters (`groups`).
     """
 
@@ -101,3 +104,12 @@ class Method(ABC, Generic[Options]):
 
     def finish(self) -> None:
         """After training: drop parameters that only training needed, so that only kept ones are saved."""
+
+
+def check_groups(method: Method, optimizer: Optimizer) -> None:
+    """Check that the optimizer has the method's groups. Raises `UserError`."""
+    require(
+        all("peak_lr" in group for group in optimizer.param_groups),
+        f"{method.config.name} has groups of parameters with options of their own: make the optimizer from "
+        "adalora.training.optimizer.groups_of(model, method, lr)",
+    )

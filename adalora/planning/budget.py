@@ -108,9 +108,12 @@ def solve(model: Model, method: MethodConfig, budget: Budget, outline: Outline, 
     count = chosen.count(shapes)
     deviation = (count.kept - params) / params
     if abs(deviation) > TOLERANCE and choice == Choice.USER:
+        source, remedy = "set by method.*", "drop the method options, or use"
+        if method.initial_adapter() is not None:  # LoRA's rank is the adapter's highest
+            source, remedy = "in method.init_from", "use"
         raise UserError(
-            f"{chosen.describe()}, as set by method.*, has {count.kept:,} adapter parameters, but budget={budget.name} "
-            f"is {params:,}: drop the method options, or use {' or '.join(budgets_of(count.kept))}"
+            f"{chosen.describe()}, as {source}, has {count.kept:,} adapter parameters, but budget={budget.name} "
+            f"is {params:,}: {remedy} {' or '.join(budgets_of(count.kept))}"
         )
     if abs(deviation) > TOLERANCE and choice != Choice.BUDGET:
         raise UserError(refusal(method, budget.name, params, count, shapes, model))

@@ -120,7 +120,8 @@ def training_memory(config: Resolved, outline: Outline, trained: int, rows: int)
     else:
         kept = layers * layer
     logits = logits_memory(config, outline, rows * tokens)
-    return float(weights_memory(config, outline) + 12 * trained + kept + logits)
+    whole = 16 - weights_memory(config, outline) // outline.total  # a trained weight is in fp32, whatever `model.dtype`
+    return float(weights_memory(config, outline) + whole * trained + kept + logits)
 
 
 def evaluation_memory(config: Config | Resolved, outline: Outline, rows: int) -> float:

@@ -83,6 +83,7 @@ def test_a_wrong_value_is_named_with_the_allowed_ones(compose, override, message
         ("method=increlora method.dropout=1.0", r"method\.dropout=1: must lie in"),
         ("method=lora method.rank=0", r"method\.rank=0: at least 1"),
         ("method.init_rank=4 method.target_rank=5", r"method\.target_rank=5"),
+        ("method=adalora method.target_rank=-1", r"method\.target_rank=-1: must be positive"),
         ("method.form=quadruplets", r"method\.form=quadruplets: allowed are triplets, doublets"),
         ("method.importance=age", r"method\.importance=age: allowed are smoothed, sensitivity, magnitude"),
         ("method.form=doublets method.importance=magnitude", r"magnitude is \|lambda\|, which method\.form=doublets"),

@@ -11,6 +11,7 @@ from adalora.backbones.position_query import bypass_position_query
 from adalora.fast import speed_up
 from adalora.methods.discovery import create
 from adalora.methods.linear import merged
+from adalora.training.optimizer import groups_of
 from adalora.training.recompute import recompute_activations
 from tests.methods.matrix import BUSY, CONFIGS, LINEAR, placed
 from tests.tiny import BATCHES, INPUTS, Chain, bart, classifier, targets_of, trained, wake
@@ -56,7 +57,7 @@ def test_loss_and_gradients_are_the_same(tiny_model, compose, name, backbone, dt
 def test_trajectories_are_the_same(tiny_model, compose, name):
     found = []
     for model, method in sides(tiny_model, compose, name, "deberta", torch.float64):
-        optimizer = torch.optim.SGD(trained(model), lr=0.01)
+        optimizer = torch.optim.SGD(groups_of(model, method, 0.01), lr=0.01)
         for t in range(STEPS):
             (model(**BATCHES["deberta"]).loss + method.regulariser()).backward()
             method.before_step(t, optimizer)

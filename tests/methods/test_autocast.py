@@ -8,6 +8,7 @@ import torch.nn.functional as F
 
 from adalora.fast import speed_up
 from adalora.methods.discovery import create
+from adalora.training.optimizer import groups_of
 from tests.methods.matrix import BUSY, CONFIGS, placed
 from tests.tiny import INPUTS, classifier, targets_of, trained, wake
 
@@ -22,7 +23,7 @@ def train(folder, config, modules, dtype, fast, autocast):
     wake(model)
     if fast:
         speed_up(model, method)
-    optimizer = torch.optim.SGD(trained(model), lr=0.01)
+    optimizer = torch.optim.SGD(groups_of(model, method, 0.01), lr=0.01)
     losses, terms = [], []
     for t in range(STEPS):
         with torch.autocast("cpu", torch.bfloat16, enabled=autocast == "loop"):

@@ -18,8 +18,8 @@ from adalora.methods.lora.layer import LoRALinear
 from adalora.methods.lora.options import LoRAConfig
 from adalora.methods.pfeiffer.layer import PfeifferBlock
 from adalora.methods.pfeiffer.options import PfeifferConfig
-from tests.methods.matrix import BOTTLENECK, CONFIGS, LINEAR, placed
-from tests.tiny import INPUTS, bart, classifier, shapes_of, targets_of, trained, wake
+from tests.methods.matrix import BOTTLENECK, BUSY, CONFIGS, LINEAR, placed
+from tests.tiny import INPUTS, Chain, bart, classifier, shapes_of, targets_of, trained, wake
 
 
 @pytest.fixture
@@ -196,3 +196,13 @@ def test_dropout_acts_in_training_only():
     x = torch.randn(1, 64)
     assert not torch.equal(layer.train()(x), layer(x))
     assert torch.equal(layer.eval()(x), layer(x))
+
+
+@pytest.mark.parametrize("name", ["sora", "increlora"])
+def test_a_method_with_groups_of_its_own_says_so_to_an_optimizer_without_them(name):
+    net = Chain([8, 8])
+    method = create(replace(CONFIGS[name], **BUSY.get(name, {})).with_steps(20))
+    method.attach(net, net.targets(), 20)
+    net(torch.randn(4, 8, dtype=torch.float64)).square().sum().backward()
+    with pytest.raises(UserError, match=rf"{name} has groups .*: make the optimizer from .*groups_of\(model, method"):
+        method.before_step(0, torch.optim.AdamW(trained(net), lr=0.01))

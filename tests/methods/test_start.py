@@ -74,6 +74,12 @@ def test_a_lora_adapter_of_peft_gives_the_same_logits(compose, tiny_run, peft_ad
     torch.testing.assert_close(ours.eval()(**INPUTS).logits, model(**INPUTS).logits, atol=1e-5, rtol=1e-5)
 
 
+def test_a_rank_that_came_with_the_adapter_isn_t_called_an_option(compose, tiny_run, peft_adapter):
+    folder, _ = peft_adapter(lora())
+    with pytest.raises(UserError, match=r"rank 3, as in method\.init_from, has .*: use budget=custom budget\.params="):
+        built(compose, tiny_run, "method=lora", "budget.params=1800", f"method.init_from={folder}")
+
+
 LAYER = "deberta.encoder.layer.0.attention.self"
 
 

@@ -105,6 +105,15 @@ def test_a_training_split_without_a_declared_count_is_counted(compose, tiny_data
     assert dry_run(options)["steps"] == 6
 
 
+def test_what_is_trained_is_in_fp32_whatever_the_frozen_weights_are(compose):
+    options = ["task=igbo", "model=olmo2_1b", "method=full", "precision=bf16", "training.max_steps=10"]
+    fp32, bf16 = (
+        make_plan(compose(*options, f"model.dtype={dtype}"), {"train": 100, "validation": 10})
+        for dtype in ("fp32", "bf16")
+    )
+    assert fp32.cost.memory == bf16.cost.memory > 16 * fp32.solution.counts.total  # weight, gradient, two moments
+
+
 @pytest.mark.parametrize("files", ["task.data_dir={}", "task.train_file={}/train.parquet", "data_root={0}/.."])
 def test_of_files_given_the_rows_are_counted(compose, tiny_data, tmp_path, files):
     folder = shutil.copytree(tiny_data, tmp_path / "sst2")

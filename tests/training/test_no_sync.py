@@ -8,6 +8,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from adalora.fast import speed_up
 from adalora.methods.allocation import prune
 from adalora.methods.discovery import create
+from adalora.training.optimizer import groups_of
 from tasks.causal.options import DECODERS
 from tasks.classification.task_type import task_loss
 from tasks.discovery import create as create_task
@@ -49,7 +50,7 @@ def test_no_step_of_a_method_waits(tiny_model, compose, name):
     method.attach(model, targets_of(model, compose("task=sst2", *placed(name))), total)
     speed_up(model, method)
     labels = torch.tensor([0, 1])
-    optimizer = torch.optim.AdamW(trained(model), lr=0.01, fused=True)
+    optimizer = torch.optim.AdamW(groups_of(model, method, 0.01), lr=0.01, fused=True)
 
     def step(t):
         with torch.autocast("cpu", torch.bfloat16):

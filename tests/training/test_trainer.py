@@ -8,6 +8,7 @@ from transformers import Trainer, TrainerCallback, TrainingArguments
 
 from adalora.config import validate
 from adalora.errors import UserError
+from adalora.fast import speed_up
 from adalora.methods.adapter import own_parameters
 from adalora.planning.identity import cell_id
 from adalora.run.run import prepare
@@ -122,6 +123,14 @@ def test_what_would_train_otherwise_is_refused(trained):
     trainer, _ = build()
     trainer.args.load_best_model_at_end = True
     with pytest.raises(UserError, match="adalora allocates until its last step: set load_best_model_at_end=False"):
+        trainer.train()
+    trainer, _ = trained("prilora", ours=False)[1]()
+    trainer.args.load_best_model_at_end = True
+    with pytest.raises(UserError, match="prilora allocates until its last step"):
+        trainer.train()
+    trainer, callback = build(gradient_checkpointing=True)
+    speed_up(trainer.model, callback.method)
+    with pytest.raises(UserError, match=r"gradient_checkpointing=True .* call .*recompute_activations\(model\)"):
         trainer.train()
     for arguments, message in (
         ({"max_steps": 30}, "the Trainer makes 30 steps, but adalora is planned for 20"),

@@ -26,7 +26,9 @@ class AdaLoRAConfig(PlacedConfig):
         help="initial rank slots in each module; null: from the budget. With target_rank equal to it (both 2 at 0.3M, "
         "both 8 at 1.2M) nothing is pruned: SVD-LoRA (Table 5)",
     )
-    target_rank: float | None = option(None, help="mean rank at the end, may be fractional; null: from the budget")
+    target_rank: float | None = option(
+        None, positive, help="mean rank at the end, may be fractional; null: from the budget"
+    )
     form: str = option(
         "triplets",
         one_of(*FORMS),
@@ -73,9 +75,9 @@ class AdaLoRAConfig(PlacedConfig):
             self.orthogonality = 0.0  # recipes set it for triplets; LoRA's factors have none (D-doublets)
         if self.init_rank is not None and self.target_rank is not None:
             require(
-                0 <= self.target_rank <= self.init_rank,
-                f"method.target_rank={self.target_rank:g} must lie between 0 and "
-                f"method.init_rank={self.init_rank}: AdaLoRA only prunes; raise init_rank",
+                self.target_rank <= self.init_rank,
+                f"method.target_rank={self.target_rank:g} is more than method.init_rank={self.init_rank}: AdaLoRA only "
+                "prunes; raise init_rank",
             )
 
     @property

@@ -35,7 +35,7 @@ from adalora.methods.increlora.options import IncreLoRAConfig
 from adalora.methods.increlora.stack import Stack
 from adalora.methods.linear import replace_modules
 from adalora.methods.low_rank import LowRankLinear, alike
-from adalora.methods.protocol import Method
+from adalora.methods.protocol import Method, check_groups
 from adalora.methods.tensors import own_dtype
 
 SILENT = 1e-5  # E of the reserve (released code)
@@ -148,6 +148,7 @@ class IncreLoRA(Method[IncreLoRAConfig]):
         self.S = S
         self.importance.average(S, self.config.beta1, self.config.beta2)
         if t == 0:
+            check_groups(self, optimizer)
             self._open(optimizer, t, [p for module in self._modules for p in self._reserve(module, self.growth.add)])
         elif self.growth.due(t):
             self._grow(t, optimizer)

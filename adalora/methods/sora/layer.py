@@ -33,7 +33,7 @@ from adalora.methods.allocation import Schedule
 from adalora.methods.linear import replace_modules
 from adalora.methods.low_rank import LowRankLinear
 from adalora.methods.options import given
-from adalora.methods.protocol import Method
+from adalora.methods.protocol import Method, check_groups
 from adalora.methods.sora.options import SoRAConfig
 
 
@@ -90,6 +90,7 @@ class SoRA(Method[SoRAConfig]):
         return self.config.penalty * torch.stack(self.gates).abs().mean()
 
     def before_step(self, t: int, optimizer: Optimizer) -> None:
+        check_groups(self, optimizer)
         if self.config.threshold == "times_lr":
             (own,) = (group for group in optimizer.param_groups if group["params"][0] is self.gates[0])
             self.lr_share = own["lr"] / own["peak_lr"]
