@@ -38,6 +38,8 @@ def cell(runs: pd.DataFrame) -> dict[str, Any]:
     runs = runs.sort_values("seed")
     found: dict[str, Any] = origin(runs) | {"n": len(runs), "min": runs["last"].min(), "max": runs["last"].max()}
     for step in ("last", "best"):
+        if step == "best" and runs[step].isna().any():  # a split that is scored after the last step only has none
+            continue
         values = summary(runs[step].to_numpy())
         low, high = values.interval or (None, None)
         found |= {f"median_{step}": values.median, f"mean_{step}": values.mean}

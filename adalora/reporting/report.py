@@ -60,7 +60,7 @@ def render(findings: Findings, logs: Logs) -> str:
     documents = {name: document for name, document in findings.documents.items() if document.run}
     # a run can be in several of the papers' tables, but figures show it once
     drawn = [
-        section for name in ("glue", "squad", "summarization", "packaged") if name in documents
+        section for name in ("glue", "squad", "summarization", "decoders", "packaged") if name in documents
         for section in documents[name].sections if len(section.runs)
     ]  # fmt: skip
     albums = {title: [figure for section in drawn for figure in draw(section, logs)] for title, draw in ALBUMS.items()}
@@ -123,8 +123,9 @@ def axis(column: Column) -> str:
 
 def of_seeds(runs: pd.DataFrame) -> str:
     """In words."""
-    count = runs.groupby("row").size().max()
-    return "1 seed" if count == 1 else f"mean of {count} seeds, band from the lowest to the highest"
+    counts = sorted(set(runs.groupby("row").size()))
+    seeds = " to ".join(map(str, dict.fromkeys((counts[0], counts[-1]))))
+    return "1 seed" if counts == [1] else f"mean of {seeds} seeds, band from the lowest to the highest"
 
 
 def logged(cells: Mapping[Any, pd.DataFrame], logs: Logs, key: str, scale: float = 1) -> pd.DataFrame:
@@ -150,13 +151,15 @@ def against_size(section: Section, logs: Logs) -> Iterator[Figure]:
         cells = run[(run["task"] == column.task) & (run["metric"] == column.metric)]
         if len(cells):
             points = cells[["title", "kept", "mean_last", "paper"]].set_axis(["name", "size", "mean", "paper"], axis=1)
-            points[["low", "high"]] = [
-                (tables.interval_of(cell) or (None, None))[:2] for cell in cells.to_dict("records")
-            ]
+            ends = [tables.interval_of(cell) or (None, None, False) for cell in cells.to_dict("records")]
+            points[["low", "high"]] = [each[:2] for each in ends]
+            ranges = (
+                ", or the seeds' range where that would leave the metric's" if any(each[2] for each in ends) else ""
+            )
             paper = "; open signs: the paper's" if points["paper"].notna().any() else ""
             label = f"{column.title} over the adapter's size, for {', '.join(points['name'].unique())}"
             drawing = figures.against_size(points, list(run["title"].unique()), axis(column))
-            text = f"{column.title}, {section.model}: mean of the last step with its 95 % interval{paper}."
+            text = f"{column.title}, {section.model}: mean of the last step with its 95 % interval{ranges}{paper}."
             yield figure(drawing, label, text)
 
 

@@ -190,9 +190,8 @@ def comparisons(frame: pd.DataFrame) -> pd.DataFrame:
             interval = None if pd.isna(row.low) else (row.low, row.high)
             lines.append([
                 f"{row.comparison}: {row.decision}" + (f" ({row.notes})" if row.notes else ""), number(row.n, "d"),
-                signed(row.published), signed(row.ours, row.digits), span(interval, row.digits), probability(row.p),
-                probability(row.least_p),
-                number(row.seeds_needed, "d"),
+                signed(row.published, row.digits), signed(row.ours, row.digits), span(interval, row.digits),
+                probability(row.p), probability(row.least_p), number(row.seeds_needed, "d"),
             ])  # fmt: skip
     return pd.DataFrame(lines, columns=COMPARISON)
 

@@ -187,10 +187,11 @@ def comparisons_of(claim: Claim, cells: Cells, paper: Paper | None) -> Iterator[
         if limit is not None:
             ratios = {seed: first[seed] / second[seed] for seed in first.keys() & second.keys()}
             found = paired(ratios, dict.fromkeys(ratios, limit))
-            notes = [*notes, f"ratio at most {limit:.2f}"]
             comparison = replace(
-                comparison, found=found, spread=found.std if found else None, sign=-1, size=None, notes=notes
-            )
+                comparison, found=found, spread=found.std if found else None, sign=-1, size=None, digits=4,
+                published=None if published is None else published - limit,
+                notes=[*notes, f"ratio at most {limit:.4f}"],
+            )  # fmt: skip
         yield comparison
 
 

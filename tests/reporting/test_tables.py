@@ -245,6 +245,25 @@ def test_summaries_stand_beside_table_3_by_lsum(tabulate):
     assert "## Summarization, DeBERTaV3-base" in texts["packaged.md"]
 
 
+DECODER = {"model__title": "Llama-3.2-3B", "task__headline": "exact_number_validation"}
+
+
+def test_a_split_that_is_scored_last_has_no_best_step_and_every_method_on_a_decoder_is_shown(tabulate):
+    runs = []
+    for method, key in (("adalora", "a" * 10), ("mora", "b" * 10)):
+        run = make("metamath", method, budget="9.2M", key=key, **DECODER)
+        first = {"exact_number_validation": 0.3, "loss": 0.5}
+        runs.append(
+            run | {"best": first, "last": {"exact_number_validation": 0.2, "exact_number_test": 0.25, "loss": 1}}
+        )
+    texts, _ = tabulate(*runs)
+    page = texts["decoders.md"]
+    assert "| **MoRA** " in page and page.count("median (n)") == 2
+    assert "rank64" not in page and "47.84" in page
+    lines = lines_of(texts["decoders.csv"], method="mora")
+    assert [(line["median_last"], line["median_best"]) for line in lines] == [("25.0000", "")]
+
+
 @pytest.mark.parametrize(("split", "table"), [("validation", "summarization.csv"), ("test", "packaged.csv")])
 def test_another_split_than_the_papers_is_never_beside_them(tabulate, split, table):
     texts, _ = tabulate(make("xsum", budget="2.20%", last=0.2, task__rows={"train": 9, split: 9}, **BART))
