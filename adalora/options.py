@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from copy import copy
 from dataclasses import field, fields
 from difflib import SequenceMatcher
+from string import Formatter
 from types import NoneType
 from typing import Any, get_args
 
@@ -114,6 +115,14 @@ def require(good: bool, message: str) -> None:
     """Raise `UserError(message)` unless `good`."""
     if not good:
         raise UserError(message)
+
+
+def names_in(pattern: str) -> set[str]:
+    """The names in braces in a pattern; the pattern itself if its braces don't match."""
+    try:
+        return {name for _, name, *_ in Formatter().parse(pattern) if name is not None}
+    except ValueError:
+        return {pattern}
 
 
 def instead(wrong: str, names: Iterable[str], listed: str, prefix: str = "") -> str:

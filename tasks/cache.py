@@ -49,10 +49,10 @@ def tokenise(
     try:
         return load(folder)
     except Damaged as error:
-        if folder.exists():
+        if replace := folder.exists():
             warn(f"the token cache's {folder} is damaged ({error.reason}): recreated")
         datasets.disable_progress_bars()
-        save(create(task).features(table, tokenizer, training), folder, replace=folder.exists())
+        save(create(task).features(table, tokenizer, training), folder, replace)
     return datasets.load_from_disk(folder)
 
 

@@ -5,7 +5,7 @@ from typing import ClassVar, NamedTuple
 
 from omegaconf import MISSING
 
-from adalora.options import at_least, check_options, folder_name, option, positive, require
+from adalora.options import at_least, check_options, folder_name, names_in, option, positive, require
 from adalora.sources.options import Package, Source
 
 LOWER = ("bits_per_byte", "loss")  # metrics of which a lower value is better
@@ -72,6 +72,9 @@ class Task:
     def __post_init__(self) -> None:
         check_options(self, "task")
         require(bool(self.scored_splits), "task.eval_splits and task.others name no split: a run needs one to score")
+        for kind, files in (("source", self.source), ("package", self.package)):
+            pattern = (files and files.files) or ""
+            require(names_in(pattern) <= {"split"}, f"task.{kind}.files={pattern}: only {{split}} may stand in braces")
         for split in self.scored_splits[:1]:
             require(
                 split not in self.final_splits,

@@ -26,6 +26,7 @@ TOKENIZER = (
 SAFE = ("model.safetensors", "model-*-of-*.safetensors", "model.safetensors.index.json")
 PICKLED = ("pytorch_model.bin", "pytorch_model-*-of-*.bin", "pytorch_model.bin.index.json")
 LABELS = ("num_labels", "id2label", "label2id")  # transformers prints a line if they disagree
+DIGEST = 2  # incremented when a backbone's digest counts more
 CONFIG = ("config.json", "generation_config.json")
 NEEDS: Needs = {"config.json": [CONFIG], "tokenizer": [TOKENIZER], "weights": [SAFE, PICKLED]}
 Width: TypeAlias = Annotated[int, Field(ge=1, le=2**20)]
@@ -97,7 +98,7 @@ def digest_file(folder: Path, weights: Sequence[Path], cache_dir: str) -> Path:
     """The file in the cache with the digest of a folder's backbone, named after paths, sizes and times."""
     stats = [(str(path.absolute()), path.stat().st_size, path.stat().st_mtime_ns) for path in weights]
     config = (folder / "config.json").read_text()
-    name = hashlib.sha256(json.dumps([config, *stats]).encode()).hexdigest()[:24]
+    name = hashlib.sha256(json.dumps([DIGEST, config, *stats]).encode()).hexdigest()[:24]
     return Path(cache_dir).expanduser() / "weights" / f"{name}.json"
 
 

@@ -29,7 +29,7 @@ from adalora.backbones.files import (
 from adalora.backbones.gguf import convert
 from adalora.backbones.graft import graft
 from adalora.backbones.normaliser import with_own_normaliser
-from adalora.backbones.options import GENERIC, Model, differences
+from adalora.backbones.options import DECODERS, GENERIC, Model, differences
 from adalora.backbones.outline import DEFAULTS
 from adalora.errors import UserError
 from adalora.files.reading import Damaged, library_reads, read_json
@@ -39,6 +39,9 @@ from adalora.sources.hub import fetch
 from adalora.sources.packaged import checksum, packaged_folder
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+UNUSUAL = ("hidden_act", "attention_dropout", "use_sliding_window")
+"""Values of a decoder's config.json that change its function; `conf/model` has transformers' defaults."""
+WINDOW = ("sliding_window", "max_window_layers", "layer_types")
 
 
 def architecture(model: Model, num_labels: int, folder: Path | None = None) -> PreTrainedConfig:
@@ -121,15 +124,22 @@ def locate(model: Model, cache_dir: str) -> Weights:
 
 def content_digest(model: Model, folder: Path, files: list[str]) -> str:
     """SHA-256 over the backbone as it is loaded: the values of its architecture, and every parameter's name, shape and
-    fp32 values. Heads and tied copies don't count, nor the files' format or precision."""
+    fp32 values, with a decoder's output layer. Trained heads and tied copies don't count, nor the files' format or
+    precision."""
     config = architecture(model, 2, folder)
-    loaded, missing = pretrained(transformers.AutoModel, config, folder, files, stored_dtype(folder, files))
-    if missing:
-        raise UserError(f"the weights in {folder} lack {missing[0]} and {len(missing) - 1} more")
-    values = config.to_dict()
+    untied = model.model_type in DECODERS and not config.tie_word_embeddings  # then the output layer is the model's own
+    cls = transformers.AutoModelForCausalLM if untied else transformers.AutoModel
+    loaded: Any = pretrained(cls, config, folder, files, stored_dtype(folder, files))
+    values, usual = config.to_dict(), type(config)().to_dict()
     keys = sorted(model.config.keys() - {"head_dim"})  # which not all of one type have, and shapes say
     found = hashlib.sha256(json.dumps({key: values[key] for key in keys}).encode())
-    for name, parameter in sorted(loaded.named_parameters()):
+    unusual = {key: values[key] for key in UNUSUAL if key not in keys and values.get(key) != usual.get(key)}
+    if unusual.get("use_sliding_window"):
+        unusual |= {key: values[key] for key in WINDOW}
+    if unusual:
+        found.update(json.dumps(unusual).encode())
+    parameters = sorted(loaded.base_model.named_parameters())
+    for name, parameter in [*parameters, *([("lm_head.weight", loaded.lm_head.weight)] if untied else [])]:
         found.update(f"{name} {tuple(parameter.shape)}".encode())
         found.update(parameter.detach().float().numpy().tobytes())
     return found.hexdigest()
@@ -162,17 +172,18 @@ def load_model(model: Model, weights: Weights, num_labels: int) -> nn.Module:
         built = cls(config)
         graft(load_file(weights.folder / "model.safetensors"), built.base_model)
         return built
-    head = tuple(f"{name}." for name in model.head)
-    loaded, missing = pretrained(cls, config, weights.folder, weights.files, DTYPES[model.dtype])
-    if absent := [key for key in missing if not key.startswith(head)]:
-        raise UserError(f"the weights in {weights.folder} lack {absent[0]} and {len(absent) - 1} more")
-    return loaded
+    return pretrained(cls, config, weights.folder, weights.files, DTYPES[model.dtype], model.head)
 
 
 def pretrained(
-    cls: Any, config: PreTrainedConfig, folder: Path, files: list[str], dtype: torch.dtype
-) -> tuple[nn.Module, list[str]]:
-    """Load weights as `dtype`, silently, and return the names of parameters that the files lack. Raises `UserError`."""
+    cls: Any, config: PreTrainedConfig, folder: Path, files: list[str], dtype: torch.dtype, head: Sequence[str] = ()
+) -> nn.Module:
+    """Load weights as `dtype`, silently. The modules `head` are new, also where the files have some.
+
+    Raises:
+        UserError: the files can't be read, lack a parameter, or have one of another shape.
+    """
+    new, state = tuple(f"{name}." for name in head), torch.get_rng_state()
     transformers.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     with library_reads(folder, REMEDY):
@@ -182,13 +193,27 @@ def pretrained(
                 config=config,
                 dtype=dtype,
                 output_loading_info=True,
+                ignore_mismatched_sizes=True,
                 use_safetensors=files[0].startswith("model"),
                 weights_only=True,
             )
         except UnpicklingError as error:
             what = "it is a pickle that could run code when loaded"
             raise Damaged(folder / files[0], what, "convert the weights to safetensors") from error
-    return loaded, sorted(info["missing_keys"])
+    faults = [f"lack {key}" for key in info["missing_keys"]]
+    faults += [f"have {key} of shape {list(has)}, not {list(needs)}" for key, has, needs in info["mismatched_keys"]]
+    faults = sorted(fault for fault in faults if not fault.split()[1].startswith(new))
+    if faults:
+        raise UserError(f"the weights in {folder} {faults[0]}{f', and {len(faults) - 1} more' if faults[1:] else ''}")
+    own = [key for key, _ in loaded.named_parameters() if key.startswith(new)]
+    if not set(own) <= set(info["missing_keys"]):  # the files' head is another task's
+        torch.set_rng_state(state)
+        for name, module in loaded.named_modules():
+            if f"{name}.".startswith(new):
+                for parameter in module.parameters(recurse=False):
+                    parameter._is_hf_initialized = False
+                loaded._init_weights(module)
+    return loaded
 
 
 def load_tokenizer(model: Model, weights: Weights) -> PreTrainedTokenizerBase:

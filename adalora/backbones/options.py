@@ -6,7 +6,7 @@ from typing import Any
 
 from omegaconf import MISSING
 
-from adalora.options import check_options, folder_name, one_of, option, require, share
+from adalora.options import check_options, folder_name, names_in, one_of, option, require, share
 from adalora.sources.options import Package
 
 DECODERS = ("llama", "olmo2", "qwen2", "qwen3")
@@ -39,6 +39,10 @@ class Model:
 
     def __post_init__(self) -> None:
         check_options(self, "model")
+        for name, path in self.targets.items():
+            require(
+                names_in(path) == {"layer"}, f"model.targets.{name}={path}: {{layer}} stands for the layer's number"
+            )
         require(
             bool(self.hub or self.package or self.path),
             "model.hub, model.package and model.path are all null: one of them must say where the weights are",

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import hydra
 from omegaconf import DictConfig, OmegaConf
@@ -18,7 +19,7 @@ def settle(tree: DictConfig, overrides: Sequence[str]) -> DictConfig:
     The architecture decides: with the named backbone's, a folder or repository of the user's own is that backbone.
     With another, the configuration is composed anew as the generic model of the type, so that it has neither the name
     of the named one nor its published hyperparameters and sizes. Of decoders many share an architecture, so another
-    repository is another model.
+    repository is another model, as is any repository instead of a package.
 
     Args:
         tree: the composed configuration.
@@ -36,7 +37,7 @@ def settle(tree: DictConfig, overrides: Sequence[str]) -> DictConfig:
     types = types_of(model)
     values = read_architecture(types, model.title if named(model) else f"model={GENERIC[types[0]]}", found)
     kind = values["model_type"]
-    elsewhere = kind in DECODERS and not model.path and own_hub(model) is not None
+    elsewhere = not model.path and (model.package or (kind in DECODERS and own_hub(model) is not None))
     if named(model) and (kind != model.model_type or elsewhere or differences(model.config, values)):
         kept = [override for override in overrides if override.partition("=")[0] != "model"]
         tree = hydra.compose("config", overrides=[*kept, f"model={GENERIC[kind]}"])
@@ -68,7 +69,8 @@ def own_hub(model: DictConfig) -> str | None:
     if OmegaConf.is_missing(model, "name"):
         return None
     file = CONF / "model" / f"{model.name}.yaml"
-    return OmegaConf.load(file).hub if file.exists() else None
+    found: Any = OmegaConf.load(file) if file.exists() else {}
+    return found.get("hub")
 
 
 def config_folder(model: DictConfig) -> Path | None:
@@ -85,7 +87,7 @@ def config_folder(model: DictConfig) -> Path | None:
             raise UserError(f"model.path={model.path}: no such folder")
         return None  # loading the weights reports it
     if named(model):
-        if model.package or model.hub in (None, own_hub(model)) or own_hub(model) is None:
+        if model.hub in (None, own_hub(model)) or (own_hub(model) is None and not model.package):
             return None
     elif not model.hub:
         types = types_of(model)

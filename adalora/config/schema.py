@@ -72,7 +72,7 @@ class Recipe:
 
 def whole_or_auto(value: Any) -> str | None:
     """A positive int, or auto."""
-    good = value == "auto" or (isinstance(value, int) and value > 0)
+    good = value == "auto" or (type(value) is int and value > 0)
     return None if good else "must be a positive whole number, or auto (what fits the device's memory)"
 
 

@@ -1,5 +1,6 @@
 """Choose batch sizes that fit into a device's memory, from the plan's estimates."""
 
+import math
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -69,7 +70,8 @@ def fit_batches(
     def rows(parts: int, whole: int = training.batch_size) -> int:
         return -(-whole // parts // here.processes)
 
-    divisors = [n for n in range(1, training.batch_size + 1) if training.batch_size % n == 0]
+    small = [n for n in range(1, math.isqrt(training.batch_size) + 1) if training.batch_size % n == 0]
+    divisors = sorted({*small, *(training.batch_size // n for n in small)})
     fits = next((n for n in divisors if needs(rows(n)) <= usable), None)
     micro = training.micro_batches
     if micro == "auto":

@@ -172,6 +172,8 @@ def fit_size(
     lengths = {"task.max_length": task.max_length, "task.eval_length": task.eval_tokens}
     if task.generates and model.model_type in DECODERS:
         lengths["task.max_length + task.max_new_tokens"] = task.max_length + task.generates[1]
+    elif task.generates:
+        lengths["task.max_target_length"] = task.generates[1]
     for name, tokens in lengths.items():
         outline.check_length(model.title, name, tokens)
     shapes = outline.targets(model)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 
 SAMPLES = 48  # rows of public data whose text and prediction are logged
+PATHS = ("path", "data_dir", "train_file", "eval_file", "init_from", "data_root")  # options of the machine
 SHARED = ("project", "entity", "notes")  # shared by all runs, or set by the user
 
 
@@ -270,7 +271,18 @@ def about_run(config: Resolved, budget: str, key: str) -> dict[str, Any]:
         "job_type": method,
         "tags": list(dict.fromkeys(filter(None, [task, method, budget, model, *tags, *filed.tags]))),
         **{name: value for name, value in others.items() if value},
-        "config": {name: value for name, value in asdict(config).items() if name not in options} | {"key": key},
+        "config": names_only({name: value for name, value in asdict(config).items() if name not in options})
+        | {"key": key},
+    }
+
+
+def names_only(options: Any) -> Any:
+    """Options with the names of files and folders instead of their paths."""
+    if not isinstance(options, dict):
+        return options
+    return {
+        key: Path(value).name if key in PATHS and isinstance(value, str) else names_only(value)
+        for key, value in options.items()
     }
 
 

@@ -113,25 +113,16 @@ def cells_of(
             identity = cell_id(seeded)
             cell = cells.setdefault(identity, Cell(table, (*overrides, f"seed={seed}"), seeded, identity))
             if sources(cell.config) != sources(config):
+                same = command(cell.overrides[:-1])
                 refused.append(
-                    (command(overrides), f"only its data or weights differ from {command(cell.overrides[:-1])}")
+                    (command(overrides), f"only where or how its data or weights are read differs from {same}")
                 )
     return list(cells.values()), [f"{text}: {reason}" for text, reason in dict.fromkeys(refused)]
 
 
-def sources(config: Config) -> list[object]:
-    """Where rows and weights come from, which a cell's identity leaves out: one sweep has one source for a cell."""
-    task, model = config.task, config.model
-    rows = [
-        task.data_dir,
-        task.train_file,
-        task.eval_file,
-        task.train_split,
-        config.data_root,
-        task.source,
-        task.package,
-    ]
-    return [*rows, model.path, model.hub, model.revision, model.package]
+def sources(config: Config) -> tuple[object, ...]:
+    """What a cell's identity leaves out in part: one sweep has one of them for a cell."""
+    return config.task, config.model, config.data_root
 
 
 def unfit(config: Config) -> str:

@@ -37,6 +37,10 @@ class SquadTask(Task):
     def __post_init__(self) -> None:
         super().__post_init__()
         require(
+            self.unanswerable or self.null_threshold == 0,
+            f"task.null_threshold={self.null_threshold:g}: every question of {self.name} has an answer, leave it out",
+        )
+        require(
             0 <= self.stride < self.max_length - 3,
             f"task.stride={self.stride}: must lie in [0, task.max_length - 3), that is below {self.max_length - 3}",
         )

@@ -131,6 +131,13 @@ def test_a_decoder_of_another_repository_is_another_model(compose, tmp_path, mon
     assert (config.model.name, config.model.title) == ("tuned-1B", "tuned-1B (llama)")
 
 
+def test_a_repository_instead_of_a_package_is_another_model(compose, tmp_path, monkeypatch):
+    decoder_folder(tmp_path)
+    monkeypatch.setattr(hub, "fetch", lambda *args: tmp_path / "mine")
+    model = compose("model=smollm2", "model.hub=someone/tuned-1B").model
+    assert (model.name, model.title, model.package) == ("tuned-1B", "tuned-1B (llama)", None)
+
+
 @pytest.mark.parametrize("kind", ["gpt2", "deberta-v2"])
 def test_a_decoder_of_an_unknown_architecture_is_refused(compose, tmp_path, kind):
     with pytest.raises(UserError, match="llama or olmo2 or qwen2 or qwen3"):

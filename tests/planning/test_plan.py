@@ -68,6 +68,7 @@ def test_the_backbone_has_the_modules_that_the_method_adapts(compose):
             ["task=metamath", "model=olmo2_7b", "task.max_length=4096"],
             r"task\.max_length \+ task\.max_new_tokens=4\d+ is more than the 4096 positions",
         ),
+        (["task=xsum", "task.max_target_length=2000"], r"task\.max_target_length=2000 is more than the 1024 positions"),
         (["task.max_length=100_000"], r"needs about 1,300 TiB: raise training\.micro_batches, or lower"),
         (["training.max_steps=4", "method.final_steps=4"], r"leave none of the 4 training steps for pruning"),
     ],

@@ -244,6 +244,8 @@ def test_the_config_holds_this_run_s_values_alone(start, tracked):
     assert "sst2" in text
     assert "settings" not in text or '"settings": {}' in text
     assert not {"cache_dir", "run_root"} & set(re.findall(r'"key": "(\w+)"', text))
+    places = [option.partition("=")[2] for option in tracked if option.startswith(("task.data_dir=", "model.path="))]
+    assert len(places) == 2 and not any(place in text for place in places)
 
 
 @pytest.mark.slow

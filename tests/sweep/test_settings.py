@@ -105,11 +105,18 @@ def test_seeds_are_the_outer_order_and_only_they_differ():
 
 
 def test_cells_that_differ_in_their_data_only_are_one_and_the_other_is_named():
-    settings = [Setting("T", ("task=choices", "method=lora", f"task.data_dir={folder}")) for folder in "aab"]
-    cells, refused = cells_of(settings, [1, 2], ["training.max_steps=10"])
+    """Also in how they are read."""
+    common = ("task=choices", "method=lora", "task.data_dir=a")
+    mine = [
+        common,
+        common,
+        (*common[:2], "task.data_dir=b"),
+        (*common, "task.encoding=cp1252"),
+    ]
+    cells, refused = cells_of([Setting("T", each) for each in mine], [1, 2], ["training.max_steps=10"])
     assert [cell.config.task.data_dir for cell in cells] == ["a", "a"]
-    (line,) = {line.partition(": ")[2] for line in refused}
-    assert line.startswith("only its data or weights differ from python train.py task=choices") and "data_dir=a" in line
+    assert len(refused) == 2
+    assert all("read differs from python train.py task=choices method=lora task.data_dir=a" in line for line in refused)
 
 
 def test_what_the_configuration_refuses_is_told_and_the_rest_goes_on():
