@@ -148,8 +148,8 @@ class MethodCallback(TrainerCallback):
             f"{name} allocates until its last step: set load_best_model_at_end=False",
         )
         require(
-            not (args.gradient_checkpointing and shared_by(kw["model"])),
-            "gradient_checkpointing=True doesn't know what modules share after speed_up: leave it out, and call "
+            not (args.activation_checkpointing and shared_by(kw["model"])),
+            "activation_checkpointing=True doesn't know what modules share after speed_up: leave it out, and call "
             "adalora.training.recompute.recompute_activations(model)",
         )
         require(not (self.grows and args.world_size > 1), f"{name} grows, which works in one process only")

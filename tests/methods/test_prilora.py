@@ -17,8 +17,9 @@ from adalora.methods.discovery import create
 from adalora.methods.prilora.options import PRILoRAConfig, linear_ranks
 from adalora.methods.sora.options import SoRAConfig
 from adalora.module_paths import layer_of
+from adalora.training.optimizer import groups_of
 from tasks.discovery import create as create_task
-from tests.tiny import bart, classifier, targets_of, trained
+from tests.tiny import bart, classifier, targets_of
 
 TABLE = {  # r_s, r_f -> ranks of the 12 layers: shared specification, and sums of uniform LoRA
     (1, 3): [1, 1, 1, 2, 2, 2, 2, 2, 2, 3, 3, 3],
@@ -333,7 +334,7 @@ def test_on_bart_it_trains_and_prunes(compose, config):
     method = create(config.with_steps(6))
     method.attach(model, targets, 6)
     assert len(method.modules) == 48
-    optimizer = torch.optim.AdamW([{"params": trained(model)}], lr=0.01)
+    optimizer = torch.optim.AdamW(groups_of(model, method, 0.01), lr=0.01)
     ids, answer = torch.randint(4, 50, (4, 9)), torch.randint(4, 50, (4, 6))
     mask = torch.ones_like(ids)
     mask[1, 5:] = 0

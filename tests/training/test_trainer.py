@@ -128,9 +128,9 @@ def test_what_would_train_otherwise_is_refused(trained):
     trainer.args.load_best_model_at_end = True
     with pytest.raises(UserError, match="prilora allocates until its last step"):
         trainer.train()
-    trainer, callback = build(gradient_checkpointing=True)
+    trainer, callback = build(activation_checkpointing=True)
     speed_up(trainer.model, callback.method)
-    with pytest.raises(UserError, match=r"gradient_checkpointing=True .* call .*recompute_activations\(model\)"):
+    with pytest.raises(UserError, match=r"activation_checkpointing=True .* call .*recompute_activations\(model\)"):
         trainer.train()
     for arguments, message in (
         ({"max_steps": 30}, "the Trainer makes 30 steps, but adalora is planned for 20"),
