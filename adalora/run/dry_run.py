@@ -12,7 +12,7 @@ from adalora.progress.terminal import console, show_plan
 
 
 def dry_run(config: Config) -> dict[str, Any]:
-    """Print the plan and return a summary. Raises `UserError` for anything that the run would refuse."""
+    """Print the plan and return a summary. Raises `UserError` for options, data and sizes that the run would refuse."""
     console.quiet = processes.rank() > 0
     rows = official_rows(config)
     if config.task.train_split not in rows or config.data_root or config.task.own_files:  # count the files' rows
