@@ -17,7 +17,6 @@ from omegaconf.errors import OmegaConfBaseException
 from adalora import processes
 from adalora.config import register, validate
 from adalora.config.mistakes import check_arguments, explain
-from adalora.config.schema import Config
 from adalora.config.usage import usage
 from adalora.errors import BUSY, Busy, Interrupted, UserError
 from adalora.files.writing import unwritable
@@ -49,7 +48,11 @@ def main(tree: DictConfig) -> float | None:
         else:
             from adalora.run.recall import recall
 
-            outcome = recall(config) or start(config, [*config_flags(sys.argv[1:]), *job.overrides.task])
+            if (found := recall(config)) is None:
+                from adalora.run.run import run  # seconds of imports
+
+                found = run(config, [*config_flags(sys.argv[1:]), *job.overrides.task])
+            outcome = found
     except UserError as error:
         kind = "busy" if isinstance(error, Busy) else "error"
         outcome = {kind: str(error)}
@@ -71,13 +74,6 @@ def main(tree: DictConfig) -> float | None:
     elif code := {"error": 1, "busy": BUSY}.get(next(iter(outcome))):
         sys.exit(code)
     return outcome["last"][outcome["task"]["headline"]] if "last" in outcome else None
-
-
-def start(config: Config, overrides: Sequence[str]) -> dict[str, Any]:
-    """Run one experiment, which takes seconds of imports."""
-    from adalora.run.run import run
-
-    return run(config, overrides)
 
 
 def config_flags(arguments: Sequence[str]) -> list[str]:

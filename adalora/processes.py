@@ -74,17 +74,14 @@ class Agreement:
 
     With one process that is immediate. With several it is one step later: the CPUs exchange the flags while the next
     step is computed, so no device waits.
-
-    Args:
-        size: number of flags per process.
     """
 
-    def __init__(self, size: int) -> None:
-        self.sent: list[int] | Tensor = [0] * size
+    def __init__(self) -> None:
+        self.sent: list[int] | Tensor = [0, 0]
         self.work: Work | None = None
 
     def __call__(self, *wanted: int) -> list[int]:
-        """The maximum of each flag over the processes, as of the previous call."""
+        """The maximum of each of two flags over the processes, as of the previous call."""
         if not several():
             return list(wanted)
         import torch

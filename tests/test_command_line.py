@@ -2,7 +2,6 @@
 
 import json
 import os
-import random
 import re
 import signal
 import subprocess
@@ -105,30 +104,6 @@ def test_debug_shows_the_traceback(tiny_run):
     assert "Traceback" in done.stderr
 
 
-@pytest.mark.slow
-def test_killed_at_random_moments_it_ends_in_the_same_bits(tiny_run, tmp_path):
-    """SIGKILL at moments spread over a run that is long enough to be hit; test_deaths.py has every moment."""
-    args = [*tiny_run, "method=adalora", "training.max_steps=250", "training.checkpoint_steps=10"]
-    whole = tmp_path / "whole"
-    assert run("train.py", *args, f"run_root={whole}").code == 0
-    draw = random.Random(0)
-    killed = 0
-    for _ in range(3):
-        process = Program("train.py", *args)
-        before = newest_step(tmp_path / "runs")
-        while process.poll() is None and newest_step(tmp_path / "runs") <= before:
-            time.sleep(0.01)
-        time.sleep(draw.random())
-        process.kill()
-        killed += process.ended().code == -signal.SIGKILL
-    assert killed >= 2
-    assert run("train.py", *args).code == 0
-    (first,), (second,) = (list(Path(root).rglob("result.json")) for root in (whole, tmp_path / "runs"))
-    for name in ("adapter/adapter.safetensors", "metrics.jsonl"):
-        assert (first.parent / name).read_bytes() == (second.parent / name).read_bytes()
-    assert json.loads(first.read_text())["last"] == json.loads(second.read_text())["last"]
-
-
 def test_ctrl_c_says_how_to_go_on(tiny_run, tmp_path):
     args = [*tiny_run, "method=lora", "training.max_steps=2000", "training.checkpoint_steps=50"]
     process = Program("train.py", *args)
@@ -146,14 +121,6 @@ def test_two_processes_do_not_work_in_one_folder(tiny_run, prepared):
     with prepared(args).folder.lock():
         done = run("train.py", *args)
     assert done.code == 75 and done.stderr.count("\n") == 1 and "is working on" in done.stderr
-
-
-@pytest.mark.slow
-def test_a_wandb_run_is_left_offline_in_the_run_s_folder(tiny_run, tmp_path):
-    args = [*tiny_run, "method=lora", "training.max_steps=3", "tracking=wandb"]
-    done = run("train.py", *args, WANDB_API_KEY="", HOME=str(tmp_path))
-    assert done.code == 0, done.stderr
-    assert list((tmp_path / "runs").rglob("wandb/offline-run-*/*.wandb"))
 
 
 @pytest.mark.slow

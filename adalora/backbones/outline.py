@@ -13,7 +13,6 @@ from typing import Any
 
 from adalora.backbones.files import REMEDY, read_values
 from adalora.backbones.options import DECODERS, Model
-from adalora.errors import UserError
 from adalora.files.reading import library_reads
 from adalora.module_paths import target_paths
 
@@ -92,14 +91,6 @@ class Outline:
     def linear_weights(self, start: str = "") -> int:
         """Number of weights in the linear layers, or in those whose path has this start."""
         return sum(d_out * d_in for path, (d_out, d_in) in self.linear.items() if path.startswith(start))
-
-    def check_length(self, title: str, option: str, tokens: int) -> None:
-        """Reject inputs longer than the positions that the model has, if it has a limit. Raises `UserError`."""
-        if self.positions is not None and tokens > self.positions:
-            raise UserError(
-                f"{option}={tokens} is more than the {self.positions} positions of {title}: "
-                f"set {option}={self.positions} or lower"
-            )
 
     def targets(self, model: Model) -> dict[str, tuple[int, int]]:
         """(d_out, d_in) of the modules named in `model.targets`. Raises `UserError` as `target_paths` does."""

@@ -6,12 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import BaseModel, NonNegativeInt
 from safetensors.torch import save_file
 from torch import nn
 
 from adalora.errors import UserError
-from adalora.files.reading import read_json
 from adalora.files.writing import new_folder
 from adalora.methods.linear import AdaptedLinear
 from adalora.methods.tensors import read_tensors
@@ -27,21 +25,13 @@ def save_adapter(folder: Path, model: nn.Module, meaning: Mapping[str, Any]) -> 
         (new / MEANING).write_text(json.dumps(meaning, indent=2) + "\n")
 
 
-class Meaning(BaseModel, extra="allow"):
-    """The required keys of adapter.json."""
-
-    ranks: dict[str, NonNegativeInt] = {}
-
-
-def load_adapter(folder: Path, model: nn.Module) -> dict[str, Any]:
-    """Load saved tensors into `model`, which has the method attached, and return their metadata.
+def load_adapter(folder: Path, model: nn.Module) -> None:
+    """Load saved tensors into `model`, which has the method attached.
 
     Raises:
         UserError: the files can't be read, or belong to another model or setting.
     """
-    remedy = "run it again"
-    tensors = read_tensors(folder / TENSORS, remedy)
-    meaning = read_json(folder / MEANING, Meaning, remedy).model_dump()
+    tensors = read_tensors(folder / TENSORS, "run it again")
     parameters = own_parameters(model)
     unlike = sorted(
         parameters.keys() ^ tensors.keys()
@@ -52,7 +42,6 @@ def load_adapter(folder: Path, model: nn.Module) -> dict[str, Any]:
     with torch.no_grad():
         for name, tensor in tensors.items():
             parameters[name].copy_(tensor)
-    return meaning
 
 
 def own_parameters(model: nn.Module) -> dict[str, nn.Parameter]:

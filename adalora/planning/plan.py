@@ -175,7 +175,11 @@ def fit_size(
     elif task.generates:
         lengths["task.max_target_length"] = task.generates[1]
     for name, tokens in lengths.items():
-        outline.check_length(model.title, name, tokens)
+        most = outline.positions  # None: there is no limit
+        require(
+            most is None or tokens <= most,
+            f"{name}={tokens} is more than the {most} positions of {model.title}: set {name}={most} or lower",
+        )
     shapes = outline.targets(model)
     check_trained_modules(model, outline, shapes)
     if initial is not None:

@@ -252,8 +252,7 @@ class Records:
                 {"x": means.index, "mean": means, "low": scores.min(axis=1), "high": scores.max(axis=1)}
             )
             left.append(points[means <= worst].assign(name=name))
-            pairs = pd.DataFrame({"x": means, "mean": others.mean(axis=1), "name": name})[means <= worst]
-            right.append(pairs.assign(low=pairs["mean"], high=pairs["mean"]))
+            right.append(pd.DataFrame({"x": means, "mean": others.mean(axis=1), "name": name})[means <= worst])
         return figures.rate_curves(pd.concat(left), pd.concat(right), list(names.values()), labels)
 
     def curves(self, titles: Sequence[str]) -> Figure:

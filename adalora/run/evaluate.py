@@ -168,7 +168,7 @@ def evaluate_only(config: Config, run: Path | None, command: list[str]) -> tuple
         training = replace(training, eval_batch_size=rows)
     splits = build_splits(training, data, features, collate, accelerator)
     begin = time.perf_counter()
-    scores, predictions = evaluate(accelerator, subject.model, task_type, config.task, splits, tokenizer, show_progress)
+    scores, predictions = evaluate(accelerator, subject.model, task_type, splits, tokenizer, show_progress)
     seconds = time.perf_counter() - begin
     found = {"by": "adalora", "task": task_of(config.task, data), "scores": scores, "seconds": round(seconds, 2)}
     record, folder = describe(subject, found, config, command, accelerator)

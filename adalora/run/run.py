@@ -38,7 +38,7 @@ from adalora.run.folder import DONE, RunFolder, describe_error, noting_failure, 
 from adalora.run.recall import remember
 from adalora.sources.hub import all_of
 from adalora.training.build import build_accelerator, build_batches, build_model
-from adalora.training.counts import check_end, check_start
+from adalora.training.counts import check_counts
 from adalora.training.loop import Setup, train
 from adalora.training.optimizer import build_optimizer
 from tasks.cache import tokenise
@@ -191,7 +191,7 @@ def execute(run: Prepared, command: list[str]) -> dict[str, Any]:
     model, method = build_model(config, run.weights, config.task.outputs, accelerator.device)
     batches, order, splits = build_batches(config, run.data, run.features, task_type, tokenizer, accelerator)
     optimizer = build_optimizer(model, method, config.training)
-    check_start(model, optimizer, method, plan.solution.counts, plan.shapes)
+    check_counts("at the start", model, optimizer, plan.solution.counts, method.config.initial(plan.shapes))
     main = accelerator.is_main_process
     wandb = None
     if main and config.tracking == "wandb":
@@ -213,7 +213,8 @@ def execute(run: Prepared, command: list[str]) -> dict[str, Any]:
                 watcher=watch,
             )
         )
-        check_end(model, optimizer, method, plan.solution.counts)
+        check_counts("at the end", model, optimizer, plan.solution.counts, method.peak())
+        method.check_end()
         result = record(run, method, progress, command)
         method.finish()
         if main:

@@ -66,7 +66,7 @@ def paired_over_tasks(tasks: Sequence[tuple[SeedScores, SeedScores]]) -> Paired 
     return Paired(len(d), float(d @ weights), None, interval, p, least)
 
 
-def stratified_interval(parts: Sequence[np.ndarray], confidence: float = CONFIDENCE) -> Interval | None:
+def stratified_interval(parts: Sequence[np.ndarray]) -> Interval | None:
     """Interval for the mean of k task means, with variance sum s_j^2 / n_j / k^2 and the degrees of freedom of Welch
     and Satterthwaite. None if no task has any spread."""
     k = len(parts)
@@ -75,7 +75,7 @@ def stratified_interval(parts: Sequence[np.ndarray], confidence: float = CONFIDE
         return None
     freedom = terms.sum() ** 2 / sum(term**2 / (len(part) - 1) for term, part in zip(terms, parts, strict=True))
     mean, error = np.mean([part.mean() for part in parts]), math.sqrt(terms.sum()) / k
-    low, high = stats.t.interval(confidence, freedom, mean, error)
+    low, high = stats.t.interval(CONFIDENCE, freedom, mean, error)
     return float(low), float(high)
 
 

@@ -56,29 +56,29 @@ def spread(x: np.ndarray) -> bool:
     return len(x) > 1 and float(np.ptp(x)) > 1e-9 * max(1.0, float(np.abs(x).max()))
 
 
-def t_interval(values: Values, confidence: float = CONFIDENCE) -> Interval | None:
+def t_interval(values: Values) -> Interval | None:
     """mean -+ t_{n-1, (1+c)/2} s / sqrt(n), exact for normal values; None without spread."""
     x = finite(values)
     if not spread(x):
         return None
-    low, high = stats.t.interval(confidence, len(x) - 1, x.mean(), x.std(ddof=1) / math.sqrt(len(x)))
+    low, high = stats.t.interval(CONFIDENCE, len(x) - 1, x.mean(), x.std(ddof=1) / math.sqrt(len(x)))
     return float(low), float(high)
 
 
-def ratio_interval(numerators: Values, denominators: Values, confidence: float = CONFIDENCE) -> Interval:
+def ratio_interval(numerators: Values, denominators: Values) -> Interval:
     """Percentile bootstrap of sum(numerators) / sum(denominators) that resamples pairs of both, such as the bits and
     bytes of articles."""
     found = stats.bootstrap(
         (finite(numerators), finite(denominators)), lambda n, d, axis: n.sum(axis) / d.sum(axis), paired=True,
-        n_resamples=DRAWS, confidence_level=confidence, method="percentile", rng=0,
+        n_resamples=DRAWS, confidence_level=CONFIDENCE, method="percentile", rng=0,
     )  # fmt: skip
     return float(found.confidence_interval.low), float(found.confidence_interval.high)
 
 
-def bca_interval(values: Values, confidence: float = CONFIDENCE, resamples: int = RESAMPLES) -> Interval | None:
+def bca_interval(values: Values, resamples: int = RESAMPLES) -> Interval | None:
     """Bias-corrected and accelerated bootstrap of the mean (Efron 1987); None without spread."""
     x = finite(values)
     if not spread(x):
         return None
-    found = stats.bootstrap((x,), np.mean, n_resamples=resamples, confidence_level=confidence, method="BCa", rng=0)
+    found = stats.bootstrap((x,), np.mean, n_resamples=resamples, confidence_level=CONFIDENCE, method="BCa", rng=0)
     return float(found.confidence_interval.low), float(found.confidence_interval.high)

@@ -65,10 +65,6 @@ class LengthGroups:
         """Optimizer steps per epoch."""
         return -(-len(self.lengths) // self.rows_a_step)
 
-    def weight_at(self, step: int) -> int:
-        """Total weight of the rows of optimizer step `step`."""
-        return self.totals(step)[1]
-
     def tokens(self, first: int, last: int) -> int:
         """Tokens, without padding, of optimizer steps `first` to `last` (exclusive)."""
         return sum(self.totals(step)[0] for step in range(first, last))

@@ -10,7 +10,6 @@ from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from adalora.methods.linear import merged, unmergeable
-from tasks.options import Task
 from tasks.task_type import Split, TaskType
 
 
@@ -18,7 +17,6 @@ def evaluate(
     accelerator: Accelerator,
     model: nn.Module,
     task_type: TaskType,
-    task: Task,
     splits: Sequence[Split],
     tokenizer: PreTrainedTokenizerBase,
     report_progress: Callable[[str, int, int], None],
@@ -28,8 +26,8 @@ def evaluate(
 
     Slow evaluations call `report_progress` with the split's name, the rows done and the total.
     """
+    task, predictions = task_type.task, []
     results: dict[str, float] = {}
-    predictions = []
     loss = weight = 0.0
     model.eval()
     merges = task_type.merges and unmergeable(model) is None

@@ -98,7 +98,7 @@ def train(setup: Setup) -> tuple[Progress, list[Any]]:
         torch.manual_seed(setup.config.seed + SEED_STRIDE * accelerator.process_index)
     wrapped = {id(p) for p in setup.model.parameters() if p.requires_grad}
     model, optimizer = accelerator.prepare(setup.model, setup.optimizer)
-    guard, agree = Guard(accelerator, setup.optimizer), Agreement(2)
+    guard, agree = Guard(accelerator, setup.optimizer), Agreement()
     clock = Clock(training.checkpoint_minutes if accelerator.is_main_process else None)
     setup.watcher.started(progress.step, damaged, logged)
     predictions: list[Any] = []
@@ -112,7 +112,6 @@ def train(setup: Setup) -> tuple[Progress, list[Any]]:
             accelerator,
             model,
             setup.task_type,
-            setup.config.task,
             [split for split in setup.evals if step == T or not setup.config.task.is_final(split.name)],
             setup.tokenizer,
             setup.watcher.evaluating,
@@ -133,7 +132,7 @@ def train(setup: Setup) -> tuple[Progress, list[Any]]:
                     loss, weight = setup.task_type.loss(model, batch)
                     regulariser = method.regulariser()
                     # share of the step's mean loss: by the weight of the rows
-                    whole = setup.order.weight_at(t + progress.skipped)
+                    _, whole = setup.order.totals(t + progress.skipped)
                     share = weight * (accelerator.num_processes * part.counts) / whole
                     accelerator.backward((loss + regulariser) * share)
                 here[0] += loss.detach() * share

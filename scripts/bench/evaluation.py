@@ -30,7 +30,7 @@ def measure(rows: int, repeats: int) -> dict[str, Any]:
         repeats: evaluations per side.
     """
     every = sorted(bench_lengths.rows())
-    lengths = [every[int((i + 0.5) * len(every) / rows)] for i in range(rows)]
+    lengths = bench_lengths.spread(every, rows)
     lengths = [lengths[i] for i in torch.randperm(len(lengths), generator=torch.Generator().manual_seed(0))]
     generator = torch.Generator().manual_seed(1)
     ids = [torch.randint(5, 1000, (length,), generator=generator) for length in lengths]

@@ -1,6 +1,7 @@
 """Realistic row lengths, and the batches for benchmarks."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 
@@ -31,18 +32,12 @@ def grouped(count: int, size: int) -> list[list[int]]:
     """Length-grouped batches as in a run: `count` of an epoch's, evenly from the shortest to the longest."""
     lengths = rows()
     batches = [[lengths[i] for i in batch] for batch in LengthGroups(lengths, size, 1, seed=0).batches()]
-    return strata([batch for batch in batches if len(batch) == size], count)
+    return spread(sorted([batch for batch in batches if len(batch) == size], key=sum), count)
 
 
 def in_random_order(count: int, size: int) -> list[list[int]]:
     """Batches of rows in random order, selected in the same way."""
-    return strata([list(batch) for batch in zip(*[iter(rows())] * size, strict=False)], count)
-
-
-def strata(batches: list[list[int]], count: int) -> list[list[int]]:
-    """Sort the batches by tokens, split them into `count` equal parts, and take the middle one of each."""
-    batches = sorted(batches, key=sum)
-    return [batches[int((i + 0.5) * len(batches) / count)] for i in range(count)]
+    return spread(sorted([list(batch) for batch in zip(*[iter(rows())] * size, strict=False)], key=sum), count)
 
 
 def documents(count: int, size: int) -> list[list[int]]:
@@ -57,6 +52,6 @@ def summaries(size: int) -> list[int]:
     return spread(SUMMARIES, size)
 
 
-def spread(lengths: Sequence[int], size: int) -> list[int]:
+def spread(ordered: Sequence[Any], size: int) -> list[Any]:
     """Pick `size` of them, evenly spaced."""
-    return [lengths[int((i + 0.5) * len(lengths) / size)] for i in range(size)]
+    return [ordered[int((i + 0.5) * len(ordered) / size)] for i in range(size)]

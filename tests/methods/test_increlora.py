@@ -10,7 +10,6 @@ from adalora.backbones.outline import outline_of
 from adalora.errors import UserError
 from adalora.methods.increlora.layer import GrowingLinear, IncreLoRA
 from adalora.methods.increlora.options import Growth, IncreLoRAConfig
-from adalora.methods.increlora.stack import Stack
 from adalora.methods.linear import merge, merged
 from adalora.training.optimizer import set_lr
 from tests.tiny import bart, targets_of, trained
@@ -266,18 +265,6 @@ def test_a_finished_adapter_fits_into_a_fresh_model():
     other.load_state_dict(net.state_dict())
     x = batch(99)[0]
     assert torch.equal(other(x), net(x))
-
-
-def test_stacks_hold_every_chunk_in_its_place():
-    net, method, optimizer = started()
-    run(net, method, optimizer, 0, 8)
-    for stack in method.stacks:
-        assert isinstance(stack, Stack)
-        for i, module in enumerate(stack.modules):
-            A, _, B = module.slots()
-            for whole, part in zip(stack.factors(), (A, B.mT), strict=True):
-                assert torch.equal(whole[i, : len(part)], part)
-                assert not whole[i, len(part) :].any()
 
 
 def test_the_state_holds_what_goes_on():

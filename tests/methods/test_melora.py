@@ -1,7 +1,5 @@
 """MELoRA against the authors' layers, against LoRA block by block, and its count."""
 
-import random
-
 import numpy as np
 import pytest
 import torch
@@ -92,17 +90,6 @@ def test_every_slice_has_a_dropout_mask_of_its_own():
     first, second = increment(melora, torch.ones(1, 512, dtype=torch.float64))[0, [0, 4]] / melora.scale
     assert first != second
     assert all(200 < value < 312 for value in (first, second))  # 256 +- 16 a standard deviation
-
-
-@pytest.mark.parametrize("seed", range(5))
-def test_the_count_of_random_shapes_is_lora_s_whatever_the_minis(seed):
-    draw = random.Random(seed)
-    rank, n = draw.randint(1, 9), draw.randint(1, 6)
-    shapes = {str(i): (n * draw.randint(1, 50), n * draw.randint(1, 50)) for i in range(5)}
-    count = MELoRAConfig(rank=rank, minis=n).count(shapes)
-    assert count == LoRAConfig(rank=rank).count(shapes)
-    layers = [layer(*shape, rank=rank, minis=n) for shape in shapes.values()]
-    assert count.peak == sum(found.lora_A.numel() + found.lora_B.numel() for found in layers)
 
 
 def test_minis_that_don_t_divide_a_side_are_refused():

@@ -109,13 +109,6 @@ def test_the_count_is_the_number_of_trained_parameters(model, compose, name):
     assert method.config.count(shapes).peak == sum(p.numel() for p in trained(model))
 
 
-def test_merging_is_refused_where_positions_skip_the_adapter(model, compose):
-    attach(model, "lora", compose)
-    bypass_position_query(model)
-    with pytest.raises(UserError, match="pos_query_base_only"):
-        merge(model)
-
-
 def test_a_copy_of_a_model_whose_positions_skip_the_adapter_is_on_its_own(model, compose):
     attach(model, "lora", compose)
     wake(model)

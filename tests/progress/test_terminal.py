@@ -1,7 +1,6 @@
 """Terminal output can be copied: nothing truncated, brackets kept, commands that run."""
 
 import json
-import shlex
 import time
 
 import pytest
@@ -37,20 +36,6 @@ def test_at_60_columns_paths_and_commands_are_whole_and_brackets_stay(start, tin
     assert again == folder
     lines = [line.rstrip() for line in narrow.export_text().splitlines()]
     assert f"{folder} is done, showing its result (remove the folder to repeat the run)" in lines
-
-
-def test_what_comes_next_runs_as_printed(start, tiny_run, tmp_path, narrow):
-    folder = start([*tiny_run, "model.pos_query_base_only=false", "method=lora", "method.dropout=0.1", "seed=3"])
-    lines = narrow.export_text().splitlines()
-    commands = [shlex.split(line.partition("python train.py ")[2]) for line in lines if line.startswith("next ")]
-    assert len(commands) == 2
-    other = start([*commands[0], f"run_root={tmp_path}/other"])
-    assert other.parts[-3:-1] == ("adalora", "custom")
-    assert other.name.startswith("seed3-")
-    assert commands[1][0] == "--multirun"
-    assert commands[1][-2:] == ["method=lora,adalora", "seed=1,2,3"]
-    assert not {"seed=3", "method.dropout=0.1"} & set(commands[1])
-    assert folder != other
 
 
 def test_hints_keep_the_run_s_own_options():

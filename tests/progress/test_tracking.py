@@ -145,16 +145,6 @@ def test_an_offline_run_holds_all_that_a_dashboard_needs(start, tracked, capfd):
 
 
 @pytest.mark.slow
-def test_wandb_changes_no_number(start, tracked, tmp_path):
-    with_wandb = start(tracked)
-    without = start([*tracked, "tracking=none", f"run_root={tmp_path}/without"])
-    assert with_wandb.name == without.name
-    for name in ("metrics.jsonl", "ranks.jsonl", "adapter/adapter.safetensors"):
-        assert (with_wandb / name).read_bytes() == (without / name).read_bytes()
-    assert not (without / "wandb").exists()
-
-
-@pytest.mark.slow
 def test_a_resumed_run_goes_on_in_the_same_wandb_run(start, killed, tracked, tmp_path):
     args = [*tracked, "training.checkpoint_steps=5"]
     whole = start([*args, f"run_root={tmp_path}/whole"])

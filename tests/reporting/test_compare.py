@@ -167,11 +167,6 @@ def test_a_mistake_is_one_line(a, b, message):
     assert message in str(error.value)
 
 
-def test_the_command_says_it_in_one_line(tmp_path):
-    put(tmp_path, *runs("adalora", [87.0]))
-    assert "'adalroa': give a method" in error_of(run("scripts.compare", "adalroa", "lora", "--runs", tmp_path))
-
-
 def test_the_command_line(tmp_path):
     folder = put(tmp_path, *runs("adalora", [87.0, 88.0]), *runs("lora", [86.0, 86.5]),
                  *runs("adalora", [87.0, 88.0], "mrpc"), *runs("lora", [86.0, 86.5], "mrpc"))  # fmt: skip

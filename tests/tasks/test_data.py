@@ -264,18 +264,6 @@ def test_missing_folder_is_named(rte, tmp_path):
         load_data(replace(rte, data_dir=str(tmp_path / "nowhere")))
 
 
-def test_digest_is_of_the_rows_and_not_of_the_files(rte, tmp_path):
-    rows = pairs([0, 1] * 20)
-    pq.write_table(rows, tmp_path / "one.parquet", row_group_size=40)
-    pq.write_table(rows, tmp_path / "many.parquet", row_group_size=3, compression="gzip")
-    digests = {
-        load_data(replace(rte, train_file=f"{tmp_path}/{name}.parquet", eval_file=f"{tmp_path}/{name}.parquet")).digest
-        for name in ("one", "many")
-    }
-    folder = store(tmp_path / "folder", train=rows.drop_columns("idx"), validation=rows)
-    assert digests == {load_data(replace(rte, data_dir=folder)).digest}
-
-
 def changed(rows, column, values):
     return rows.set_column(rows.column_names.index(column), column, pa.array(values))
 

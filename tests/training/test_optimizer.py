@@ -101,15 +101,6 @@ def test_full_fine_tuning_decays_the_backbone_s_weights():
     assert decayed == {"embedding.weight", "adapted.weight", "classifier.weight"}
 
 
-def test_frozen_parameters_are_not_the_optimizer_s():
-    net = Net().requires_grad_(False)
-    method = create(LoRAConfig(rank=2))
-    method.attach(net, {"adapted": net.adapted}, 10)
-    optimizer = build_optimizer(net, method, OPTIONS)
-    held = [p for group in optimizer.param_groups for p in group["params"]]
-    assert {id(p) for p in held} == {id(net.adapted.lora_A), id(net.adapted.lora_B)}
-
-
 class OwnRate(Full):
     """Full fine-tuning that asks for another learning rate, and no decay, of the classifier."""
 
