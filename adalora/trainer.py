@@ -140,11 +140,8 @@ class MethodCallback(TrainerCallback):
         require(not args.fp16, "fp16 skips steps, which the Trainer doesn't tell: set bf16=True")
         require(args.n_gpu <= 1, "DataParallel copies the model every step: start one process a GPU with torchrun")
         require(not (args.deepspeed or args.fsdp), "DeepSpeed and FSDP cut up parameters, which methods need whole")
-        allocates = type(self.method).after_step is not Method.after_step and getattr(
-            self.method.config, "adaptive", True
-        )
         require(
-            not (allocates and args.load_best_model_at_end),
+            not (self.method.allocates and args.load_best_model_at_end),
             f"{name} allocates until its last step: set load_best_model_at_end=False",
         )
         require(

@@ -111,11 +111,9 @@ def load_data(task: Task, root: str | None = None) -> Data:
             notes.append(f"{name}: {task.eval_rows:,} of {table.num_rows:,} rows, evenly spaced (task.eval_rows)")
             tables[name], subset = table.take(spread(table.num_rows, task.eval_rows)), True
     digests = {split: digest(table) for split, table in tables.items()}
-    official = tables.keys() - kind.others().keys() <= task.rows.keys()
+    known = subset or tables.keys() - kind.others().keys() <= task.rows.keys()
     origin = "; ".join(dict.fromkeys(origins))
-    return Data(
-        tables, task.train_split, origin, own.own_files, subset if subset or official else None, notes, digests, read
-    )
+    return Data(tables, task.train_split, origin, own.own_files, subset if known else None, notes, digests, read)
 
 
 def located(task: Task, root: str | None) -> Task:

@@ -96,14 +96,10 @@ def read_json(text: str) -> pa.Table:
         rows = found if isinstance(found, list) else rows
     if not all(isinstance(row, dict) for row in rows):
         raise ValueError("rows must be objects with the columns as keys")
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    columns, marks = (
-        zip(*(column([row.get(name) for row in rows]) for name in names), strict=True) if names else ((), ())
-    )
-    fields = [
-        pa.field(name, values.type, metadata=mark) for name, values, mark in zip(names, columns, marks, strict=True)
-    ]
-    return pa.table(columns, pa.schema(fields))
+    names = dict.fromkeys(name for row in rows for name in row)
+    columns = {name: column([row.get(name) for row in rows]) for name in names}
+    fields = [pa.field(name, values.type, metadata=mark) for name, (values, mark) in columns.items()]
+    return pa.table([values for values, _ in columns.values()], pa.schema(fields))
 
 
 def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

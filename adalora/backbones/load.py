@@ -200,11 +200,13 @@ def pretrained(
         except UnpicklingError as error:
             what = "it is a pickle that could run code when loaded"
             raise Damaged(folder / files[0], what, "convert the weights to safetensors") from error
-    faults = [f"lack {key}" for key in info["missing_keys"]]
-    faults += [f"have {key} of shape {list(has)}, not {list(needs)}" for key, has, needs in info["mismatched_keys"]]
-    faults = sorted(fault for fault in faults if not fault.split()[1].startswith(new))
-    if faults:
-        raise UserError(f"the weights in {folder} {faults[0]}{f', and {len(faults) - 1} more' if faults[1:] else ''}")
+    faults = {key: f"lack {key}" for key in info["missing_keys"]}
+    faults |= {
+        key: f"have {key} of shape {list(has)}, not {list(needs)}" for key, has, needs in info["mismatched_keys"]
+    }
+    if wrong := sorted(key for key in faults if not key.startswith(new)):
+        more = f", and {len(wrong) - 1} more" if wrong[1:] else ""
+        raise UserError(f"the weights in {folder} {faults[wrong[0]]}{more}")
     own = [key for key, _ in loaded.named_parameters() if key.startswith(new)]
     if not set(own) <= set(info["missing_keys"]):  # the files' head is another task's
         torch.set_rng_state(state)

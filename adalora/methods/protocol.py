@@ -65,6 +65,11 @@ class Method(ABC, Generic[Options]):
     def skip_step(self) -> None:
         """Called instead if fp16's scaler skips the step: discard what its passes accumulated."""
 
+    @property
+    def allocates(self) -> bool:
+        """Whether it goes on choosing ranks or entries as it trains, so that only the last step is whole."""
+        return type(self).after_step is not Method.after_step
+
     def ranks(self) -> dict[str, int]:
         """Realised rank of every target, if the method has ranks."""
         return {}

@@ -119,8 +119,8 @@ def load_subject(config: Config, run: Path | None, weights: Weights, accelerator
         if trained.weights.digest != weights.digest:
             raise UserError(f"{run} was trained on {trained.config.model.title}: leave out model={config.model.name}")
         model, method, folder = trained.model, trained.method, run / "evaluations"
-        about |= {"run": trained.result["key"], "adapter": trained.config.method.name}
-        about["model"] = model_of(trained.config.model, weights)
+        used = model_of(trained.config.model, weights)
+        about = {"run": trained.result["key"], "adapter": trained.config.method.name, "model": used}
     elif (imported := config.method.initial_adapter()) is None:
         model = load_model(backbone, weights, config.task.outputs)
     else:

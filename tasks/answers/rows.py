@@ -71,7 +71,7 @@ def choices_of(raw: pa.Table, task: AnswersTask, where: str) -> tuple[list[list[
     for i, row in enumerate(found):
         if not isinstance(row, list) or len(row) < 2 or not all(map(is_text, row)):
             raise UserError(f"{where}, row {i} (from 0): its choices must be two texts or more in a list")
-    choices = [[written(text).strip() for text in row] for row in found]
+    choices = [[(json.dumps(text) if isinstance(text, bool) else str(text)).strip() for text in row] for row in found]
     if len(labels) < len(choices):  # not all rows have any
         return choices, None
     if any(len(names) != len(row) for names, row in zip(labels, choices, strict=True)):
@@ -90,11 +90,6 @@ def as_json(value: Any) -> Any:
 def is_text(value: Any) -> bool:
     """Whether a value can be a choice: a text that isn't empty, a number, or true or false."""
     return isinstance(value, int | float) or (isinstance(value, str) and bool(value.strip()))
-
-
-def written(value: Any) -> str:
-    """A choice as text, true and false as in JSON."""
-    return json.dumps(value) if isinstance(value, bool) else str(value)
 
 
 def places(

@@ -64,6 +64,10 @@ class PEFT(Method[PEFTConfig]):
 
     # -- results and resume
 
+    @property
+    def allocates(self) -> bool:
+        return self.adaptive
+
     def ranks(self) -> dict[str, int]:
         if self.adaptive:
             pattern = self.options.rank_pattern
