@@ -131,14 +131,15 @@ class Records:
         beside = means.iloc[[i for i in (place - 1, place + 1) if 0 <= i < len(means)]]
         return float(means.index[place]), float(beside.min() - means.iloc[place])
 
-    def at_equal(self, title: str, other: str, task: str, metric: str, worst: float) -> tuple[float, float, float]:
-        """The mean score of a method at its best rate, its mean of another metric there, and the score that a second
-        method has where its mean of that metric is the same: linear between its rates, NaN beyond them."""
-        rate, _ = self.best_rate(title, task, worst)
-        score, equal = (self.rate_means(title, task, worst, each)[rate] for each in (None, metric))
+    def at_equal(self, title: str, other: str, task: str, metric: str, worst: float) -> pd.DataFrame:
+        """The mean `score` of a method at each of its rates, its mean of another `metric` there, and the score that a
+        second method has where its mean of that metric is `equal`: linear between its rates, and without the rates
+        that it doesn't reach."""
+        scores, metrics = (self.rate_means(title, task, worst, each) for each in (None, metric))
         others = self.rate_means(other, task, worst, metric).sort_values()
-        scores = self.rate_means(other, task, worst)[others.index]
-        return score, equal, float(np.interp(equal, others, scores, left=np.nan, right=np.nan))
+        known = self.rate_means(other, task, worst)[others.index]
+        equal = np.interp(metrics, others, known, left=np.nan, right=np.nan)
+        return pd.DataFrame({"score": scores, "metric": metrics, "equal": equal}).dropna()
 
     def difference(self, title: str, other: str) -> pd.DataFrame:
         """The score of one method minus that of another, by seed and task."""
@@ -243,16 +244,16 @@ class Records:
         self, names: Mapping[str, str], task: str, metric: str, worst: float, labels: Sequence[str]
     ) -> Figure:
         """Two panels: the score over the learning rate with the seeds' range, and another metric over the score. Rates
-        whose mean is above `worst` aren't drawn. `names` has a name by title, `labels` those of both metrics."""
+        with a score above `worst` aren't drawn. `names` has a name by title, `labels` those of both metrics."""
         left, right = [], []
         for title, name in names.items():
-            scores, others = self.rates(title, task), self.rates(title, task, metric)
-            means = scores.mean(axis=1)
-            points = pd.DataFrame(
-                {"x": means.index, "mean": means, "low": scores.min(axis=1), "high": scores.max(axis=1)}
-            )
-            left.append(points[means <= worst].assign(name=name))
-            right.append(pd.DataFrame({"x": means, "mean": others.mean(axis=1), "name": name})[means <= worst])
+            scores = self.rates(title, task)
+            scores = scores[scores.max(axis=1) <= worst]
+            others = self.rates(title, task, metric).loc[scores.index].mean(axis=1)
+            points = {"x": scores.index, "mean": scores.mean(axis=1), "low": scores.min(axis=1),
+                      "high": scores.max(axis=1), "name": name}  # fmt: skip
+            left.append(pd.DataFrame(points))
+            right.append(pd.DataFrame({"x": scores.mean(axis=1), "mean": others, "name": name}))
         return figures.rate_curves(pd.concat(left), pd.concat(right), list(names.values()), labels)
 
     def curves(self, titles: Sequence[str]) -> Figure:
