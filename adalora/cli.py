@@ -35,9 +35,7 @@ def main(tree: DictConfig) -> float | None:
     doesn't stop the others; the multirun then exits with 1."""
     job = HydraConfig.get()
     sweeping = job.mode == RunMode.MULTIRUN
-    outcome: dict[str, Any] = {"started": os.getpid()}
-    if sweeping:  # what the file says if the process dies
-        note_job(job.runtime.output_dir, job.overrides.task, outcome)
+    outcome: dict[str, Any]
     try:
         share_machine()
         config = validate(tree, job.overrides.task)

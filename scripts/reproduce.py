@@ -88,6 +88,9 @@ def run(args: argparse.Namespace) -> int:
         raise UserError(f"--out is for a paper's tables: the pages of {args.what} are written beside its records")
     cells, refused = cells_of(select(asked.settings, args.only), args.seeds or asked.seeds, args.overrides, heavy)
 
+    if cells[0].config.dry_run:
+        raise UserError(f"dry_run=true runs nothing: make list WHAT={args.what} shows what there is to run")
+
     from adalora.sweep.sweep import sweep
 
     def report(root: Path) -> tuple[list[Path], list[str]]:

@@ -37,7 +37,7 @@ class Task:
 
     type: ClassVar[str]  # tasks/<type>/
     models: ClassVar[dict[str, Served]]  # by architecture of the backbone
-    packs: ClassVar[bool] = False  # whether training rows are cut from several rows of the data
+    recounted: ClassVar[str] = ""  # what a run makes of the rows that a dry run counts, if it makes others
     auto_class: ClassVar[str]  # transformers' AutoModelFor... class
     peft_type: ClassVar[str]  # PEFT's task type
     known_metrics: ClassVar[tuple[str, ...]]

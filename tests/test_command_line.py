@@ -13,6 +13,7 @@ import pytest
 
 from adalora.config.mistakes import check_arguments
 from adalora.errors import UserError
+from adalora.files.lock import locked
 from tests.programs import ROOT, Done, Program, error_of, newest_step, run
 
 
@@ -118,7 +119,7 @@ def test_ctrl_c_says_how_to_go_on(tiny_run, tmp_path):
 
 def test_two_processes_do_not_work_in_one_folder(tiny_run, prepared):
     args = [*tiny_run, "method=lora"]
-    with prepared(args).folder.lock():
+    with locked(prepared(args).folder.path):
         done = run("train.py", *args)
     assert done.code == 75 and done.stderr.count("\n") == 1 and "is working on" in done.stderr
 

@@ -29,6 +29,12 @@ def validate(tree: DictConfig, overrides: Sequence[str]) -> Config:
     refuse_unknown(config, "")
     if any(tree.model.get(name) for name in ("head", "architecture", "train_modules")):
         raise UserError("model.head, model.architecture and model.train_modules follow from the task: leave them out")
+    for text in overrides:
+        key = text.lstrip("+~").partition("=")[0]
+        if key.startswith("model.config"):
+            raise UserError(f"{text}: the architecture is that of the weights, leave it out")
+        if key == "model.classifier_dropout" and config.task.type != "classification":
+            raise UserError(f"{text}: task={config.task.name} has no classifier, leave it out")
     return config
 
 

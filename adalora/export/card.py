@@ -2,6 +2,7 @@
 
 import json
 import math
+import textwrap
 from typing import Any
 
 from adalora.config.schema import Resolved
@@ -111,6 +112,9 @@ def loading(trained: Trained, to: str, out: str, base: str | None) -> str:
     }
     if using and config.task.auto_class == "AutoModelForSequenceClassification" and not config.task.classes:
         using = ""  # a regression
+    if using and to == "card" and config.model.dtype == "bf16":  # the adapters are fp32
+        autocast = "import torch\n\nwith torch.autocast(model.device.type, torch.bfloat16):\n"
+        using = autocast + textwrap.indent(using, "    ")
     code = PACKAGED if packaged else LOADING[to]
     return "\n\n".join(part.format(**values) for part in (code, using) if part)
 

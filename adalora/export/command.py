@@ -48,7 +48,7 @@ def export(
     transformers.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     trained = load_run(run, backbone)
-    text = card(trained, to, push or (run if to == "card" else out).name)
+    text = card(trained, to, run.name if to == "card" else push or out.name)
     if to == "card":
         with writing(out, ELSEWHERE):
             out.mkdir(parents=True, exist_ok=True)
@@ -60,7 +60,7 @@ def export(
     if push is not None:
         with reaching(push, f"the export is in {out}") as api:
             api.create_repo(push, exist_ok=True)
-            api.upload_folder(repo_id=push, folder_path=str(out))
+            api.upload_folder(repo_id=push, folder_path=str(out), allow_patterns=CARD if to == "card" else None)
 
 
 def write(folder: Path, trained: Trained, to: To, form: peft.Form) -> None:

@@ -76,7 +76,7 @@ def with_tied(model: nn.Module, modules: Sequence[str]) -> list[str]:
 def adapter(model: nn.Module, method: Method, form: Form) -> Adapter:
     """PEFT's config and tensors, without the head. Raises `UserError`."""
     modules = {path: module for path, module in model.named_modules() if isinstance(module, AdaptedLinear)}
-    if (modules or isinstance(method, PEFT)) and (reason := unmergeable(model)):
+    if reason := unmergeable(model):
         raise UserError(f"PEFT can't express this adapter: {reason}")
     if isinstance(method, PEFT):
         return own(method)

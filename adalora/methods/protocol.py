@@ -68,7 +68,7 @@ class Method(ABC, Generic[Options]):
     @property
     def allocates(self) -> bool:
         """Whether it goes on choosing ranks or entries as it trains, so that only the last step is whole."""
-        return type(self).after_step is not Method.after_step
+        return any(getattr(type(self), hook) is not getattr(Method, hook) for hook in ("before_step", "after_step"))
 
     def ranks(self) -> dict[str, int]:
         """Realised rank of every target, if the method has ranks."""

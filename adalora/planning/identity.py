@@ -42,7 +42,7 @@ def cell_id(config: Config) -> str:
 
 def steps_of(training: Training, rows: int) -> int:
     """T: the optimizer steps of training on `rows` rows."""
-    return training.max_steps or math.ceil(training.epochs * math.ceil(rows / training.batch_size))
+    return training.max_steps or math.ceil(round(training.epochs * math.ceil(rows / training.batch_size), 6))
 
 
 def official_rows(config: Config) -> dict[str, int]:
@@ -73,6 +73,8 @@ def official_eval_rows(config: Config) -> int:
 def scored_options(config: Resolved) -> dict[str, Any]:
     """The options that change a run's numbers as they are hashed: those of `LATER` only if they differ."""
     found = options_of(config) | ({} if config.fast else {"fast": False})
+    if config.task.final_splits:
+        found["task"]["final_splits"] = config.task.final_splits
     for part in ("model", "task", "training"):
         found[part] = {key: value for key, value in found[part].items() if key not in LATER or value != LATER[key]}
     return found

@@ -30,7 +30,7 @@ class Machine:
     """The device that a run would use."""
 
     name: str
-    memory: int  # bytes
+    memory: int  # bytes, of one process
     processes: int  # processes that share a batch
     share: float = ON_GPU  # of the memory that an estimate may use
 
@@ -45,7 +45,7 @@ def machine(device: str) -> Machine:
         if torch.cuda.is_available():
             found = torch.cuda.get_device_properties(processes.local_rank() % torch.cuda.device_count())
             return Machine(found.name, found.total_memory, count)
-    return Machine(CPU, psutil.virtual_memory().total, count, ON_CPU)
+    return Machine(CPU, psutil.virtual_memory().total // processes.local_count(), count, ON_CPU)
 
 
 def fit_batches(

@@ -129,6 +129,8 @@ def resolve(options: Config, facts: Facts) -> Plan:
     if scaled:
         notes.append(f"lengths scaled from {options.recipe.total_steps} to {total_steps} steps: {', '.join(scaled)}")
     notes.extend(sized)
+    if training.warmup_steps >= total_steps:
+        notes.append(f"training.warmup_steps={training.warmup_steps}: the learning rate rises to the last step")
     adapted = dict(solution.config.select(shapes))
     query = any(path.endswith(".query_proj") for path in adapted)
     if model.pos_query_base_only and query and isinstance(method, PlacedConfig):

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from adalora import __version__
 from adalora.config.schema import Resolved
-from adalora.files.reading import read_lines
+from adalora.files.reading import read_lines, reason
 from adalora.files.writing import write_text, writing
 from adalora.paths import ROOT
 from adalora.records.provenance import commit
@@ -97,7 +97,7 @@ def destination(config: Resolved) -> str:
     try:
         mode, settings = wandb_mode(), wandb_settings()
     except Exception as error:  # noqa: BLE001 - wandb never ends a run
-        return f"wandb, which fails ({_first_line(error)}): metrics.jsonl in the run's folder has every number"
+        return f"wandb, which fails ({reason(error)}): metrics.jsonl in the run's folder has every number"
     if mode in ("online", "shared"):
         rows = config.wandb.samples
         text = f"{SAMPLES} rows of text if the data are public" if rows is None else f"{rows} rows of text"
@@ -146,7 +146,7 @@ class Wandb:
                 self.run = self._init(options | {"mode": "online", "resume": "allow"})
                 return
             except Exception as error:  # noqa: BLE001
-                warn(f"wandb can't be reached ({_first_line(error)}): logging offline, see docs/wandb.md")
+                warn(f"wandb can't be reached ({reason(error)}): logging offline, see docs/wandb.md")
                 mode = "offline"
                 self._let_go()
         try:
@@ -249,7 +249,7 @@ class Wandb:
 
     def _give_up(self, error: Exception) -> None:
         self.run = None
-        self.warn(f"wandb failed ({_first_line(error)}): going on without it, the files on disk have every number")
+        self.warn(f"wandb failed ({reason(error)}): going on without it, the files on disk have every number")
 
 
 def about_run(config: Resolved, budget: str, key: str) -> dict[str, Any]:
@@ -284,7 +284,3 @@ def names_only(options: Any) -> Any:
         key: Path(value).name if key in PATHS and isinstance(value, str) else names_only(value)
         for key, value in options.items()
     }
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), "") or type(error).__name__

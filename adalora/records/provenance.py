@@ -67,7 +67,8 @@ def _cpu_name() -> str:
 
 
 def peak_memory_mb(device: "torch.device") -> int:
-    """Peak memory in MiB: of the process (CPU), or allocated on the GPU."""
+    """Peak memory in MiB: allocated by this run on the GPU, or of the process (on a CPU; all jobs of a multirun that
+    have none of their own)."""
     if device.type == "cuda":
         import torch
 

@@ -115,7 +115,7 @@ class Option:
 def fractions(scores: dict[str, float]) -> dict[str, float]:
     """Check that scores are fractions, except losses, logit thresholds and bits per byte. Raises `ValueError`."""
     for name, value in scores.items():
-        unbounded = name == "loss" or name.endswith("_threshold") or name.startswith("bits_per_byte")
+        unbounded = name == "loss" or "_threshold" in name or name.startswith("bits_per_byte")
         if not unbounded and not -1 <= value <= 1:
             raise ValueError(f"{name} is {value!r}, not a fraction")
     return scores

@@ -20,9 +20,8 @@ def dry_run(config: Config) -> dict[str, Any]:
 
         rows = load_data(config.task, config.data_root).rows
     plan = make_plan(config, rows)
-    if config.task.packs:
-        size = config.task.max_length
-        plan.notes.append(f"its rows are articles here; a run packs them into blocks of {size} tokens and counts those")
+    if config.task.recounted:
+        plan.notes.append(f"its rows are {config.task.recounted} and counts those")
     gpus = {name: step_speed(plan, gpu, plan.config.precision) for name in SHOWN if (gpu := find(name))}
     speeds = {"here": speed_here(plan)} | {f"on an {name}": speed for name, speed in gpus.items() if speed}
     show_plan(plan, glance(config.model, config.cache_dir), speeds)

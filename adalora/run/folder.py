@@ -11,9 +11,8 @@ from pydantic import BaseModel, NonNegativeInt, PositiveInt
 
 from adalora.config.schema import Config, Resolved
 from adalora.errors import Interrupted, LostProcess, UserError
-from adalora.files.lock import locked
 from adalora.files.reading import Damaged, read_json
-from adalora.files.writing import WRITING, remove, write_json
+from adalora.files.writing import write_json
 from adalora.planning.identity import digest, scored_options
 from adalora.records.result import LOGS, NAME, Result, damaged, read_finished
 
@@ -55,14 +54,6 @@ class RunFolder:
         cells = sorted({self.cell, *status_or_empty(self.path).cells})
         found = {"status": status, "pid": os.getpid(), "cells": cells, "steps": self.steps}
         write_json(self.path / "status", found | ({"reason": reason} if reason else {}))
-
-    @contextmanager
-    def lock(self) -> Iterator[None]:
-        """Lock the folder for this process, and remove half-written files of dead processes."""
-        with locked(self.path):
-            for path in self.path.rglob(f"{WRITING}*"):
-                remove(path)
-            yield
 
     @property
     def checkpoints(self) -> Path:

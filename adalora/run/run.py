@@ -21,6 +21,7 @@ from adalora.backbones.files import Weights
 from adalora.backbones.load import load_tokenizer, locate, tokenizer_digest
 from adalora.config.schema import Config, Resolved
 from adalora.errors import Interrupted, LostProcess, UserError
+from adalora.files.lock import locked
 from adalora.files.writing import write_text, writing
 from adalora.methods.adapter import save_adapter
 from adalora.planning.identity import cell_id
@@ -104,8 +105,6 @@ class Prepared:
 
 def prepare(config: Config, cell: str, accelerator: Accelerator, overrides: Sequence[str]) -> Prepared:
     """Find weights and data, tokenise, plan. Raises `UserError`."""
-    if given := [text for text in overrides if text.lstrip("+~").startswith("model.config")]:
-        raise UserError(f"{given[0]}: the architecture is that of the weights, leave it out")
     check_possible(config)
     with accelerator.main_process_first():  # rank 0 first: it downloads and fills the cache
         weights, data, features, tokenizer = read(config)
@@ -144,14 +143,14 @@ def session(folder: RunFolder, config: Resolved) -> Iterator[dict[str, Any] | No
 
     Yields the result if the run is done by then: the previous holder may just have finished it.
     """
-    with folder.lock():
+    with locked(folder.path):
         if (result := folder.finished(say)) is not None:
             folder.drop_checkpoints()
             yield result.as_dict()
             return
         folder.set_status("running")
-        write_text(folder.path / "config.yaml", OmegaConf.to_yaml(asdict(config)))
         try:
+            write_text(folder.path / "config.yaml", OmegaConf.to_yaml(asdict(config)))
             yield None
         except LostProcess:
             raise  # stays `running`: the same command resumes
@@ -185,6 +184,8 @@ def execute(run: Prepared, command: list[str]) -> dict[str, Any]:
     plan, folder, accelerator, tokenizer = run.plan, run.folder, run.accelerator, run.tokenizer
     config = plan.config
     repeatable()
+    if accelerator.device.type == "cuda":  # a multirun's jobs share a process
+        torch.cuda.reset_peak_memory_stats(accelerator.device)
     torch.manual_seed(config.seed)
 
     task_type = create_task(config.task)

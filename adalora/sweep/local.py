@@ -24,6 +24,7 @@ from adalora.sweep.cells import Cell
 from adalora.sweep.worker import SWEEP, share
 
 POLL = 0.2  # seconds between looks at the processes
+STOPS = (signal.SIGINT, signal.SIGTERM)  # a run that is still starting ends by them at once
 DEATHS = 2  # deaths of its process after which a cell has failed
 
 
@@ -67,8 +68,9 @@ def run_cells(cells: Sequence[Cell], workers: int, folder: Path, look: Callable[
                     if (code := process.poll()) is None:
                         continue
                     del running[slot]
-                    deaths[cell.id] += code < 0
-                    if code < 0 and deaths[cell.id] < DEATHS:
+                    died = code < 0 and -code not in STOPS
+                    deaths[cell.id] += died
+                    if died and deaths[cell.id] < DEATHS:
                         left.appendleft(cell)
                     else:
                         outcomes[cell.id] = outcome(cell, code, logs[cell.id])
@@ -100,12 +102,12 @@ def outcome(cell: Cell, code: int, log: Path) -> Outcome:
     """How a cell ended, by the exit code of its process; -n if signal n killed it."""
     lines = log.read_text(errors="replace").strip().splitlines()
     said = f"{lines[-1].removeprefix('error: ') if lines else 'no output'} (all of its output is in {log})"
+    if code > 128 or -code in STOPS:
+        return Outcome("stopped", f"by signal {code - 128 if code > 128 else -code}: the same command resumes it")
     if code < 0:
         reason = f"its process died {DEATHS} times (out of memory?): {said}"
         note_failure(Path(cell.config.run_root).expanduser(), cell.id, reason)
         return Outcome("failed", reason)
-    if code > 128:
-        return Outcome("stopped", f"by signal {code - 128}: the same command resumes it")
     if code == BUSY:
         return Outcome("busy", "another process runs it")
     return Outcome("failed", said) if code else Outcome("done")

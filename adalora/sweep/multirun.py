@@ -19,7 +19,7 @@ OUTCOME = "outcome.json"
 
 
 def note_job(folder: str, overrides: Sequence[str], outcome: dict[str, Any]) -> None:
-    """Write a job's outcome: `started`, a result, a plan, `error`, or `busy` if another process is running it."""
+    """Write a job's outcome: a result, a plan, `error`, or `busy` if another process is running it."""
     write_json(Path(folder) / OUTCOME, {"overrides": list(overrides), **outcome})
 
 

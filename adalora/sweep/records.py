@@ -4,13 +4,15 @@ rows where the type of task saves them as `predictions/<split>.json`; no paths.
 A recorded cell counts as done for sweeps and tables. A record contains no data rows and no weights.
 """
 
+import functools
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
 from adalora.files.reading import Damaged, read_json, read_lines, sealed
 from adalora.files.writing import READ_ONLY, temporary, write_json, writing
+from adalora.progress.terminal import say
 from adalora.records.result import Result, RowNumbers, damaged, portable, read_finished
 from adalora.sweep.status import CellStatus, Content, scan, status_of
 
@@ -35,6 +37,7 @@ class Recorder:
             with writing(records, READ_ONLY), temporary(records / "probe") as probe:
                 probe.touch()
         self.looked = 0.0
+        self.tell = functools.cache(say)  # each line once
 
     def look(self, always: bool = False) -> None:
         """Record newly finished runs, at most every few seconds. Raises `UserError` if the folder can't be written."""
@@ -42,13 +45,21 @@ class Recorder:
         if self.records and (always or now - self.looked >= EVERY):
             self.looked = now
             folders = scan(self.root, self.records)  # no look at SLURM's queue, which may not answer
-            keep_records({cell: status_of(folders.get(cell, ()), of) for cell, of in self.cells.items()}, self.records)
+            found = {cell: status_of(folders.get(cell, ()), of) for cell, of in self.cells.items()}
+            keep_records(found, self.records, self.tell)
 
 
-def keep_records(statuses: Mapping[str, CellStatus], records: Path) -> list[Path]:
+def keep_records(
+    statuses: Mapping[str, CellStatus], records: Path, tell: Callable[[str], None] = lambda line: None
+) -> list[Path]:
     """Write a record of every finished cell without a valid one, and return the new files.
 
-    A run with a damaged result or adapter isn't recorded; running it again repairs it.
+    A run with a damaged file isn't recorded.
+
+    Args:
+        statuses: the cells.
+        records: the folder to write to.
+        tell: called with a line for each damaged file.
 
     Raises:
         UserError: the folder can't be written.
@@ -59,7 +70,8 @@ def keep_records(statuses: Mapping[str, CellStatus], records: Path) -> list[Path
             continue
         try:
             result = record_of(status.folder.path)
-        except Damaged:
+        except Damaged as error:
+            tell(f"not recorded: {error}")
             continue
         path = records / f"{result.task['name']}-{result.method['name']}-seed{result.seed}-{result.key}.json"
         write_json(path, sealed(result.as_dict()), READ_ONLY)
@@ -77,7 +89,6 @@ def record_of(folder: Path) -> Result:
         for _, line in lines
         if (found := {name: value for name, value in line.numbers.items() if name.startswith("eval/")})
     ]
-    rows = {
-        path.stem: read_json(path, RowNumbers, "run it again") for path in sorted(folder.glob("predictions/*.json"))
-    }
+    remedy = f"remove {folder} and run it again"
+    rows = {path.stem: read_json(path, RowNumbers, remedy) for path in sorted(folder.glob("predictions/*.json"))}
     return replace(result, command=portable(result.command), evaluations=evaluations, rows=rows)

@@ -65,7 +65,7 @@ class CausalTask(DecoderTask):
     """Text: trains on packed blocks of `max_length` tokens, and scores every article alone."""
 
     type: ClassVar[str] = "causal"
-    packs: ClassVar[bool] = True
+    recounted: ClassVar[str] = "articles, which a run packs into blocks of task.max_length tokens"
     known_metrics: ClassVar[tuple[str, ...]] = ("bits_per_byte",)
     scored: ClassVar[tuple[str, ...]] = (*DecoderTask.scored, "eval_length", "eval_stride", "unique")
     tokenised: ClassVar[tuple[str, ...]] = (*Task.tokenised, "eval_length", "eval_stride")

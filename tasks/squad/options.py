@@ -15,6 +15,7 @@ class SquadTask(Task):
 
     type: ClassVar[str] = "squad"
     models: ClassVar[dict[str, Served]] = {"deberta-v2": Served("DebertaV2ForQuestionAnswering", ("qa_outputs",))}
+    recounted: ClassVar[str] = "questions, which a run cuts into windows of task.max_length tokens"
     auto_class: ClassVar[str] = "AutoModelForQuestionAnswering"
     peft_type: ClassVar[str] = "QUESTION_ANS"
     known_metrics: ClassVar[tuple[str, ...]] = ("exact_match", "f1")

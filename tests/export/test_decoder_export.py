@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import stat
 
 import pytest
@@ -118,3 +119,23 @@ def test_exported_files_have_the_user_s_permissions_and_no_path(start, causal_ru
         if file.suffix in (".md", ".json"):
             assert not any(str(path) in file.read_text() for path in (tmp_path, tiny_llama)), file
     assert "model.generate" in (tmp_path / "peft" / "README.md").read_text()
+
+
+def test_a_card_s_code_runs_with_weights_in_bf16(start, causal_run, tmp_path, monkeypatch, capsys):
+    run = start(
+        [
+            *causal_run,
+            "method=mora",
+            "budget.rank=null",
+            "budget.params=784",
+            "model.dtype=bf16",
+            "precision=bf16",
+            "training.max_steps=2",
+        ]
+    )
+    export(run, "card", tmp_path)
+    (code,) = re.findall(r"```python\n(.*?)```", (tmp_path / "README.md").read_text(), re.S)
+    monkeypatch.chdir(run.parent)
+    capsys.readouterr()
+    exec(code, {})  # noqa: S102 - the card is ours
+    assert capsys.readouterr().out.strip()

@@ -193,6 +193,7 @@ def test_ours_and_peft_s_adalora_prune_alike_step_by_step(tiny_model, compose):
         ("LORA", {"target_modules": ["a"]}, r"method\.config\.target_modules is the suite's to set"),
         ("LORA", {"init_lora_weights": "pissa"}, r"init_lora_weights=pissa: allowed are True, False, gaussian"),
         ("ADALORA", {"init_r": 2, "target_r": 2}, r"target_r=2 must be less"),
+        ("ADALORA", {"orth_reg_weight": -0.5}, r"orth_reg_weight=-0\.5: at least 0"),
         ("ADALORA", {"beta1": 1}, r"beta1=1: must lie in \(0, 1\)"),
         ("OFT", {"r": 4, "oft_block_size": 4}, r"type=OFT: .*oft_block"),
     ],

@@ -6,8 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from adalora.errors import Busy, UserError
-from adalora.files.lock import held
-from adalora.planning.identity import cell_id
+from adalora.files.lock import held, locked
+from adalora.planning.identity import cell_id, steps_of
 from adalora.run.folder import FAILED, status_or_empty
 from adalora.run.run import session
 
@@ -41,6 +41,15 @@ def test_what_changes_no_number_leaves_the_cell_alone(cell, change):
 )  # fmt: skip
 def test_what_changes_a_number_or_its_place_in_a_table_changes_the_cell(cell, change):
     assert cell("task=cola", change) != cell("task=cola")
+
+
+def test_splits_that_are_scored_last_change_what_every_evaluation_has(cell):
+    assert cell("task=mnli", "task.final_splits=[validation_mismatched]") != cell("task=mnli")
+
+
+def test_a_fraction_of_an_epoch_is_no_step_more_by_rounding(compose):
+    assert steps_of(compose("training.epochs=1.1", "training.batch_size=10").training, 1000) == 110
+    assert steps_of(compose("training.epochs=0.105", "training.batch_size=10").training, 1000) == 11
 
 
 def test_a_length_that_the_user_set_does_not_scale_and_so_counts(cell):
@@ -102,18 +111,26 @@ def test_a_result_of_another_schema_is_run_again(start, tiny_run):
 
 
 def test_a_held_folder_is_busy_and_one_that_is_only_looked_at_is_not(tiny_run, prepared):
-    folder = prepared([*tiny_run, "method=lora"]).folder
-    assert not held(folder.path)
-    with folder.lock():
-        assert held(folder.path)
-        with pytest.raises(Busy, match="another process"), folder.lock():
+    path = prepared([*tiny_run, "method=lora"]).folder.path
+    assert not held(path)
+    with locked(path):
+        assert held(path)
+        with pytest.raises(Busy, match="another process"), locked(path):
             pass
-    assert not held(folder.path)
+    assert not held(path)
     with ThreadPoolExecutor() as pool:  # lookers never make a lock fail
-        looks = pool.submit(lambda: [held(folder.path) for _ in range(2000)])
+        looks = pool.submit(lambda: [held(path) for _ in range(2000)])
         while not looks.done():
-            with folder.lock():
+            with locked(path):
                 pass
+
+
+def test_a_folder_that_can_t_be_written_is_a_failed_run(start, tiny_run, prepared):
+    path = prepared([*tiny_run, "method=lora"]).folder.path
+    (path / "config.yaml").mkdir(parents=True)
+    with pytest.raises(UserError, match="config.yaml can't be written"):
+        start([*tiny_run, "method=lora"])
+    assert status_or_empty(path).status == "failed"
 
 
 def test_a_failure_before_there_is_a_folder_is_recorded_until_it_gets_further(start, tiny_run, tmp_path):

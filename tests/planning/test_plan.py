@@ -198,6 +198,14 @@ def test_the_shown_plan_gives_every_value_of_the_recipe_with_its_source(compose,
     assert "differs training.lr=1e-05 (recipe: 0.0005)" in text
 
 
+def test_a_warm_up_longer_than_the_training_is_noted(compose):
+    found = [
+        [note for note in make_plan(compose(*options), {"train": 96, "validation": 8}).notes if "warmup_steps=" in note]
+        for options in (["training.max_steps=8"], ["training.max_steps=8", "training.warmup_steps=8"])
+    ]
+    assert found == [[], ["training.warmup_steps=8: the learning rate rises to the last step"]]
+
+
 @pytest.fixture(scope="module")
 def planned_on(compose):
     """`planned_on(80, "task=xsum", ...)`: the plan for a GPU of so many GiB."""

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from adalora.paths import ROOT
-from adalora.records.result import SCHEMA
+from adalora.records.result import SCHEMA, fractions
 from adalora.reporting.frame import heads, read
 from adalora.reporting.pages import gather
 from adalora.reporting.tables import write_tables
@@ -142,3 +142,7 @@ def test_broken_results_are_named_skipped_and_counted(tmp_path):
         f"skipped {line}" for line in skipped
     ]
     assert "Left out: 16 result.json" in (tmp_path / "tables/glue.md").read_text()
+
+
+def test_the_thresholds_of_two_splits_are_no_fractions():
+    assert fractions({"best_f1_threshold_test": -5.3}) == {"best_f1_threshold_test": -5.3}

@@ -163,10 +163,3 @@ def test_the_key_follows_the_rows_not_the_place(prepared, tiny_run, tiny_data, t
     moved = tmp_path / "moved"
     shutil.copytree(tiny_data, moved)
     assert prepared(short).folder.key == prepared([*short, f"task.data_dir={moved}"]).folder.key
-
-
-def test_an_architecture_isn_t_changed_by_an_option(start, tiny_run):
-    with pytest.raises(
-        UserError, match=r"model\.config\.hidden_dropout_prob=0\.5: the architecture is that of the wei"
-    ):
-        start([*tiny_run, "method=lora", "model.config.hidden_dropout_prob=0.5"])

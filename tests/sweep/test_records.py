@@ -63,11 +63,15 @@ def test_a_record_holds_the_result_its_evaluations_and_no_path(tmp_path, finishe
     assert record.as_dict() | apart == read_result(folder).as_dict() | apart
 
 
-def test_a_record_holds_the_numbers_of_every_row_and_never_text(tmp_path, finished):
+def test_a_record_holds_the_numbers_of_every_row_and_never_text(tmp_path, finished, capsys):
     file = finished() / "predictions/test.json"
     file.parent.mkdir()
     file.write_text(json.dumps({"text": ["a row of data"]}))
     assert keep(tmp_path) == []
+    recorder = Recorder(tmp_path / "runs", {"c": CONTENT}, tmp_path / "records")
+    for _ in range(2):
+        recorder.look(always=True)
+    assert capsys.readouterr().out.count("not recorded: ") == 1
     file.write_text(json.dumps({"bits": [1.5, 2.0], "bytes": [1, 2]}))
     assert keep(tmp_path) == ["r8-adalora-seed1-0000000001.json"]
     record = read_result(tmp_path / "records/r8-adalora-seed1-0000000001.json")

@@ -54,6 +54,10 @@ def test_commands_are_printed_and_nothing_else():
         (["run", "glue", "--slurm", "partition=gpu"], "SLURM= and DETACH= are for jobs: add LAUNCHER=slurm"),
         (["run", "glue", "--launcher", "slurm", "--workers", "2"], "give SLURM='array_parallelism=2'"),
         (["run", "pocket", "--out", "tables"], "--out is for a paper's tables: the pages of pocket are written beside"),
+        (
+            ["run", "glue", "--only", "task=rte method=full", "dry_run=true"],
+            "dry_run=true runs nothing: make list WHAT=",
+        ),
         (["list", "glue", "--only", "task=rte method=full", "precision=fp64"], "allowed are fp32, tf32, bf16, fp16"),
     ],
 )

@@ -3,13 +3,16 @@
 import json
 import os
 import signal
+import subprocess
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from adalora.files.lock import held, locked
 from adalora.run.folder import status_or_empty
+from adalora.sweep.local import run_cells
 from adalora.sweep.worker import share
 from tests.programs import Program, error_of, newest_step, run
 
@@ -200,3 +203,16 @@ def test_several_runs_share_cores_and_take_gpus_in_turn(monkeypatch):
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5")
     assert [share(slot, 4)["CUDA_VISIBLE_DEVICES"] for slot in range(3)] == ["4", "5", "4"]
+
+
+def test_a_run_that_is_stopped_while_it_starts_is_not_started_again(tmp_path, monkeypatch):
+    started = []
+
+    def start(cell, slot, workers, log):
+        log.write_text("")
+        started.append(subprocess.Popen(["sh", "-c", "kill -TERM $$"]))
+        return started[-1]
+
+    monkeypatch.setattr("adalora.sweep.local.start", start)
+    outcomes = run_cells([SimpleNamespace(id="c", overrides=())], 1, tmp_path, lambda: None)
+    assert (outcomes["c"].kind, len(started)) == ("stopped", 1)

@@ -124,10 +124,11 @@ def test_what_would_train_otherwise_is_refused(trained):
     trainer.args.load_best_model_at_end = True
     with pytest.raises(UserError, match="adalora allocates until its last step: set load_best_model_at_end=False"):
         trainer.train()
-    trainer, _ = trained("prilora", ours=False)[1]()
-    trainer.args.load_best_model_at_end = True
-    with pytest.raises(UserError, match="prilora allocates until its last step"):
-        trainer.train()
+    for method in ("prilora", "increlora"):
+        trainer, _ = trained(method, ours=False)[1]()
+        trainer.args.load_best_model_at_end = True
+        with pytest.raises(UserError, match=f"{method} allocates until its last step"):
+            trainer.train()
     trainer, callback = build(activation_checkpointing=True)
     speed_up(trainer.model, callback.method)
     with pytest.raises(UserError, match=r"activation_checkpointing=True .* call .*recompute_activations\(model\)"):

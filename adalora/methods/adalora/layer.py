@@ -119,6 +119,10 @@ class AdaLoRA(Method[AdaLoRAConfig]):
 
     # -- training
 
+    @property
+    def allocates(self) -> bool:
+        return self.schedule.b_T < self.schedule.b_0
+
     def attach(self, model: nn.Module, targets: Mapping[str, nn.Linear], total_steps: int) -> None:
         config = self.config
         n, r = len(targets), given(config, "init_rank")

@@ -8,9 +8,6 @@ from adalora.methods.options import Count, PlacedConfig, Shapes, given, with_pha
 from adalora.methods.saved_adapter import SavedAdapter, read_adapter
 from adalora.options import at_least, not_negative, one_of, option, positive, require, share
 
-FORMS = ("triplets", "doublets")
-IMPORTANCE = ("smoothed", "sensitivity", "magnitude")
-
 
 @dataclass
 class AdaLoRAConfig(PlacedConfig):
@@ -31,12 +28,12 @@ class AdaLoRAConfig(PlacedConfig):
     )
     form: str = option(
         "triplets",
-        one_of(*FORMS),
+        one_of("triplets", "doublets"),
         help="triplets (P lambda Q), or doublets (LoRA's B A; Table 4)",
     )
     importance: str = option(
         "smoothed",
-        one_of(*IMPORTANCE),
+        one_of("smoothed", "sensitivity", "magnitude"),
         help="score: smoothed (sensitivity x uncertainty), sensitivity alone, or magnitude (|lambda|); "
         "the last two: Table 4",
     )

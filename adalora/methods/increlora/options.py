@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Self
+from typing import ClassVar, Self
 
 from adalora.errors import UserError
 from adalora.methods.options import Count, PlacedConfig, Shapes, given
@@ -130,12 +130,11 @@ class IncreLoRAConfig(PlacedConfig):
         return replace(self, target_rank=self.init_rank + (size - 1) / len(shapes))
 
     def count(self, shapes: Shapes) -> Count:
-        solved: Any = self
         a_rank = sum(map(sum, shapes.values()))
-        total = round(solved.target_rank * len(shapes))
+        total = round(given(self, "target_rank") * len(shapes))
         kept = round(total / len(shapes) * (a_rank + len(shapes)))
         learns = self.advance_learning and total > len(shapes) * self.init_rank
-        return Count(kept + learns * solved.add_rank * a_rank, kept)
+        return Count(kept + learns * given(self, "add_rank") * a_rank, kept)
 
     def initial(self, shapes: Shapes) -> int:
         return self.init_rank * sum(d_out + d_in + 1 for d_out, d_in in shapes.values())

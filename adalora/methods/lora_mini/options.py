@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass, replace
 from math import ceil
-from typing import Any, ClassVar, Self
+from typing import ClassVar, Self
 
-from adalora.methods.options import Count, PlacedConfig, Shapes
+from adalora.methods.options import Count, PlacedConfig, Shapes, given
 from adalora.options import at_least, one_of, option, positive, require, share
 
 
@@ -54,8 +54,8 @@ class LoRAMiniConfig(PlacedConfig):
     def count(self, shapes: Shapes) -> Count:
         for d_out, d_in in shapes.values():
             self.check_fits(d_out, d_in)
-        solved: Any = self
-        total = len(shapes) * solved.rank * (solved.inner_in + solved.inner_out)
+        rank, inner_in, inner_out = (given(self, name) for name in ("rank", "inner_in", "inner_out"))
+        total = len(shapes) * rank * (inner_in + inner_out)
         return Count(total, total)
 
     def check_fits(self, d_out: int, d_in: int) -> None:

@@ -66,7 +66,7 @@ class PEFTConfig(PlacedConfig):
         for key in ("beta1", "beta2"):
             value = options.get(key, 0.85)
             require(0 < value < 1, f"method.config.{key}={value}: must lie in (0, 1)")
-        for key, least in {"deltaT": 1, "tinit": 0, "tfinal": 0}.items():
+        for key, least in {"deltaT": 1, "tinit": 0, "tfinal": 0, "orth_reg_weight": 0}.items():
             value = options.get(key, least)
             require(value >= least, f"method.config.{key}={value}: at least {least} is needed")
 

@@ -166,8 +166,8 @@ def soft_threshold(v: Tensor, xi: Tensor) -> Tensor:
 
 
 def released_threshold(v: Tensor, xi: Tensor) -> Tensor:
-    """The released operator: T_xi, then everything whose result is below xi is set to 0. So it is 0 up to 2 xi, and
-    v - sign(v) xi beyond (D-sora-operator)."""
+    """The released operator: T_xi, then everything whose result is below xi is set to 0. So it is 0 up to 2 xi, except
+    that |v| = xi stays, and v - sign(v) xi beyond (D-sora-operator)."""
     moved = torch.where(v.abs() > xi, v - v.sign() * xi, v)
     return moved.masked_fill(moved.abs() < xi, 0)
 
