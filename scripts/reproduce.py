@@ -19,6 +19,8 @@ from shutil import which
 from typing import NamedTuple
 
 from adalora.errors import UserError
+from adalora.options import key_of
+from adalora.records.result import MACHINE
 from adalora.records.studies import Study, read_studies
 from adalora.sweep.cells import cells_of, command, extend, select
 from adalora.sweep.settings import TABLES, Setting, published
@@ -86,7 +88,13 @@ def run(args: argparse.Namespace) -> int:
     asked = find_cells(args.what)
     if asked.records and args.out:
         raise UserError(f"--out is for a paper's tables: the pages of {args.what} are written beside its records")
-    cells, refused = cells_of(select(asked.settings, args.only), args.seeds or asked.seeds, args.overrides, heavy)
+    settings, seeds = select(asked.settings, args.only), args.seeds or asked.seeds
+    cells, refused = cells_of(settings, seeds, args.overrides, heavy)
+    if asked.records and (others := [text for text in args.overrides if key_of(text) not in MACHINE]):
+        planned, _ = cells_of(settings, seeds, [text for text in args.overrides if text not in others])
+        if {cell.id for cell in cells} - {cell.id for cell in planned}:
+            print(f"not recorded: with {' '.join(others)} these aren't runs of {args.what}")
+            asked = asked._replace(study=None, records=None)
 
     if cells[0].config.dry_run:
         raise UserError(f"dry_run=true runs nothing: make list WHAT={args.what} shows what there is to run")

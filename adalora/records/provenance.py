@@ -28,20 +28,21 @@ def versions() -> dict[str, str]:
 def commit(root: Path = ROOT) -> str | None:
     """The commit of a checkout (default: this one), or None if there is none.
 
-    `-dirty` is appended if tracked files have changed, or code or configuration has untracked files.
+    `-dirty` is appended if tracked files have changed, code or configuration has untracked files, or git doesn't say.
     """
     head = git(root, "rev-parse", "HEAD")
     new = git(root, "status", "--porcelain", "--untracked-files=all", "--", "adalora", "conf", "tasks")
-    changed = git(root, "status", "--porcelain", "--untracked-files=no") or new
-    return f"{head}-dirty" if head and changed else head or None
+    changed = git(root, "status", "--porcelain", "--untracked-files=no")
+    return head if head is None or new == changed == "" else f"{head}-dirty"
 
 
-def git(root: Path, *arguments: str) -> str:
-    """Run git in a checkout and return its output; empty on failure."""
+def git(root: Path, *arguments: str) -> str | None:
+    """Run git in a checkout and return its output; None on failure."""
     try:
-        return subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, timeout=10).stdout.strip()
+        done = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, timeout=10)
     except (OSError, subprocess.TimeoutExpired):
-        return ""
+        return None
+    return None if done.returncode else done.stdout.strip()
 
 
 def hardware(device: "torch.device") -> dict[str, Any]:

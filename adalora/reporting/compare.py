@@ -84,7 +84,8 @@ def selection(text: str, methods: set[str]) -> Selection:
 
 
 def compare(frame: pd.DataFrame, a: str, b: str) -> tuple[pd.DataFrame, list[str]]:
-    """Compare all common cells: the first side minus the second in points of the headline metric at the last step.
+    """Compare all common cells: the first side minus the second by the headline metric at the last step, in points
+    (bits per byte: in bits).
 
     Returns:
         One row per cell, and one for the mean over the cells of each `KIND`: `model`, `cell`, `metric`, `digits`
@@ -189,4 +190,4 @@ def comparison_text(rows: pd.DataFrame, a: str, b: str) -> str:
     columns = ["cell", "metric", a, b, "difference", "95 %", "n", "p (Holm)", "least p"]
     text = grid(pd.DataFrame(lines, columns=columns), "simple")
     few = f"too few: whatever they are, so few seeds can't reach p = {ALPHA}"
-    return f"{a} - {b}, points of the headline metric at the last step\n\n{text}\n\n{few}"
+    return f"{a} - {b}, by the headline metric at the last step, in points (bits per byte: in bits)\n\n{text}\n\n{few}"

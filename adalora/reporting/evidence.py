@@ -25,7 +25,7 @@ from adalora.records.published import read as read_published
 from adalora.records.studies import read_studies
 from adalora.reporting import figures
 from adalora.reporting.claims import read_claims
-from adalora.reporting.columns import GLUE
+from adalora.reporting.columns import GLUE, title_of
 from adalora.reporting.frame import heads, read
 from adalora.reporting.study import PAGE, fill, records
 from adalora.reporting.tables import millions
@@ -209,7 +209,7 @@ def measured(root: Path = RESULTS) -> list[Measured]:
         runs, _ = records(study, name, claims)
         if not runs.complete or not claims:
             continue
-        verdict, collapsed = runs.verdicts[claims[0].id], int(runs.collapsed().sum().sum())
+        verdict, collapsed = runs.verdicts[claims[0].id], runs.collapsed().sum().groupby("title").sum()
         pairs = list(claims[0].pairs())
         if len(verdict.comparisons) != len(pairs):
             continue  # several tasks, each by itself, have no single difference
@@ -217,10 +217,9 @@ def measured(root: Path = RESULTS) -> list[Measured]:
             if (one.method, other.method) == ("adalora", "lora") and part.found is not None:
                 tasks = ", ".join(study.tasks[task].title for task in part.tasks)
                 unit = "points" if factor(runs.runs["headline"].iloc[0]) == 100 else "bits per byte, lower is better"
+                count = sum(int(collapsed.get(title_of(side.method, side.variant), 0)) for side in (one, other))
                 what = f"{runs.runs['model'].iloc[0]}: {tasks}"
-                found.append(
-                    Measured(what, unit, part.found.mean, part.found.interval, len(runs.seeds), collapsed, name)
-                )
+                found.append(Measured(what, unit, part.found.mean, part.found.interval, len(runs.seeds), count, name))
     return found
 
 

@@ -31,7 +31,7 @@ from adalora.reporting import figures
 from adalora.reporting.claims import FILE, Claim, read_claims
 from adalora.reporting.columns import title_of
 from adalora.reporting.curves import Logs, over_seeds, rank_grids
-from adalora.reporting.frame import collapsed, frame_of, heads, read
+from adalora.reporting.frame import SETTING, collapsed, frame_of, heads, read
 from adalora.reporting.pages import findings
 from adalora.reporting.report import commits, write_report
 from adalora.reporting.tables import probability, signed, span, write_tables
@@ -280,8 +280,14 @@ def records(study: Study, name: str, claims: Sequence[Claim]) -> tuple[Records, 
     found.index = runs.index
     strange = runs[found.isna() | ~runs["seed"].isin(grid.seeds)]
     counted = runs.assign(cell=found).drop(strange.index)
+    counted["setting"] = list(map(str, counted[[*SETTING, "options"]].to_dict("records")))
+    usual = counted.groupby("cell")["setting"].agg(lambda same: same.mode()[0])
+    unlike = counted[counted["setting"] != counted["cell"].map(usual)]
+    counted = counted.drop(unlike.index)
     twice = counted[counted.duplicated(["cell", "seed"])]
     skipped = [*skipped, *(f"{path.name}: it isn't a run of {name}" for path in strange["path"])]
+    also = "its options, data, precision or length aren't those of the other runs of its cell"
+    skipped += [f"{path.name}: {also}" for path in unlike["path"]]
     skipped += [f"{path.name}: its cell has another record" for path in twice["path"]]
     counted = counted.drop(twice.index)
     frame = frame[frame["path"].isin(counted["path"])].copy()

@@ -45,7 +45,7 @@ class Comparison:
     groups: str = ""  # of modules, whose ranks are compared, in words
     published: float | None = None
     found: Paired | None = None
-    p: float | None = None  # after Holm's correction over the claim's comparisons
+    p: float | None = None  # after Holm's correction over the comparisons of the claim, or of its family
     decision: Decision = Decision.NOT_RUN
     needed: int | None = None  # seeds needed to decide a difference of the published size, given the observed spread
     notes: Sequence[str] = ()

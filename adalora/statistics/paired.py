@@ -86,17 +86,20 @@ def sign_flip(differences: Values, weights: np.ndarray | None = None) -> tuple[f
     signs are enumerated, so p is exact and at least 2 / 2^n: 0.25 for 3 seeds, 0.0625 for 5, below 0.05 from 6 on.
     Beyond that, p is estimated from `RESAMPLES` seeded draws.
 
+    Sums are rounded to 1e-9 of the largest term, so that equal ones are equal.
+
     Returns:
         (None, None) for a single difference.
     """
     d = finite(differences)
     if len(d) < 2:
         return None, None
-    w = np.full(len(d), 1 / len(d)) if weights is None else weights
+    terms = d if weights is None else d * weights
+    terms = terms / (np.abs(terms).max() or 1.0)
     exact = len(d) <= EXACT
     draws = 2 ** len(d) if exact else RESAMPLES
     found = stats.permutation_test(
-        (d * w,), lambda x, axis: x.sum(axis=axis), permutation_type="samples", vectorized=True,
+        (terms,), lambda x, axis: x.sum(axis=axis).round(9), permutation_type="samples", vectorized=True,
         n_resamples=draws, batch=10_000, rng=0,
     )  # fmt: skip
     return float(found.pvalue), 2 / draws if exact else 2 / (draws + 1)

@@ -34,3 +34,7 @@ def test_generated_folders_are_ignored_and_new_options_are_dirty(tmp_path):
     (tmp_path / "conf" / "mine.yaml").unlink()
     (tmp_path / "adalora" / "code.py").write_text("changed")
     assert commit() == f"{clean}-dirty"
+    git("checkout", "adalora")
+    assert commit() == clean
+    (tmp_path / ".git" / "index").write_text("damaged")
+    assert commit() == f"{clean}-dirty"

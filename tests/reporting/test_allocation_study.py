@@ -244,8 +244,8 @@ def test_rates_and_resolutions_follow_from_the_tuning():
         place = order.index(min(means, key=means.get))
         best[method] = order[place]
         loss[method] = min(means[order[i]] for i in (place - 1, place + 1) if 0 <= i < len(order)) - means[order[place]]
-    assert claims["allocation-lora"].resolution == pytest.approx(max(loss["AdaLoRA"], loss["LoRA"]), abs=1e-6)
-    assert claims["allocation-svd"].resolution == pytest.approx(max(loss["AdaLoRA"], loss["SVD-LoRA"]), abs=1e-6)
+    assert claims["allocation-lora"].resolution == pytest.approx(max(loss["AdaLoRA"], loss["LoRA"]), rel=1e-12)
+    assert claims["allocation-svd"].resolution == pytest.approx(max(loss["AdaLoRA"], loss["SVD-LoRA"]), rel=1e-12)
     cells = study.grids["allocation"].cells()
     chosen = [float(next(o for o in cell if o.startswith("training.lr=")).partition("=")[2]) for cell in cells]
     assert chosen == [best[m] for m in ("LoRA", "AdaLoRA", "SVD-LoRA", "SVD-LoRA", "LoRA")]

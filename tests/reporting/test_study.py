@@ -228,6 +228,16 @@ def test_the_pages_are_the_same_each_time(tmp_path):
     assert {path: path.read_bytes() for path in write_pages(folder)[0]} == before
 
 
+@pytest.mark.parametrize("part, change", [("precision", "fp32"), ("training", {"batch_size": 8})])
+def test_a_run_unlike_the_others_of_its_cell_does_not_count(tmp_path, part, change):
+    folder = make_study(tmp_path, seeds=(1, 2, 3), planned=(1, 2, 3))
+    run = record("LoRA", "r8", 2)
+    write(folder / "runs", run | {part: run[part] | change if isinstance(change, dict) else change})
+    found, _, (line,) = page(folder)
+    assert found.seeds == [1, 3]
+    assert line.endswith(": its options, data, precision or length aren't those of the other runs of its cell")
+
+
 def test_without_a_record_the_page_says_so(tmp_path):
     files, _ = write_pages(make_study(tmp_path, seeds=()))
     assert [path.name for path in files] == ["README.md"]

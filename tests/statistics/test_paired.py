@@ -31,6 +31,11 @@ def enumerated(differences, weights):
     return min(1.0, 2 * min(tails) / len(sums))
 
 
+def test_equal_sums_of_rounded_scores_are_equal():
+    """Of RTE: k / 277, in percent. With any signs the sum is odd, so at least as far from 0 as this one, -1."""
+    assert sign_flip(100 * np.array([1, -5, -1, -2, 8, 0, -3, 1]) / 277)[0] == 1.0
+
+
 @pytest.mark.parametrize("n", [2, 3, 5, 8])
 @pytest.mark.parametrize("shift", [0.0, 0.5, 3.0])
 def test_the_sign_flip_test_is_exact(n, shift):
