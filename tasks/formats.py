@@ -66,12 +66,15 @@ def read_csv(text: str) -> pa.Table:
         text.splitlines(keepends=True), delimiter=delimiter, quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
     )
     content = text.encode()
-    return pa.csv.read_csv(
+    table = pa.csv.read_csv(
         pa.BufferReader(content),
         pa.csv.ReadOptions(block_size=min(len(content) + 1, MOST), use_threads=False),  # then errors name the row
         pa.csv.ParseOptions(delimiter=delimiter, quote_char='"' if quoted else False, newlines_in_values=quoted),
         pa.csv.ConvertOptions(column_types=dict.fromkeys(next(rows, []), pa.string()), strings_can_be_null=False),
     )
+    if quoted and table.num_rows and str(table.column(-1)[-1]).endswith("\n"):  # the end of the file
+        raise ValueError(f"the quote that opens in row {table.num_rows} isn't closed")
+    return table
 
 
 def read_tab(text: str) -> pa.Table:
@@ -80,7 +83,10 @@ def read_tab(text: str) -> pa.Table:
     if len(lines) < 3 or not all(allowed.issuperset(line) for allowed, line in zip(ORANGE, lines[1:], strict=False)):
         return read_csv(text)
     names, _, _, *rows = lines
-    return pa.table(dict(zip(names, map(list, zip(*rows, strict=True)), strict=True)))
+    for number, row in enumerate(rows, start=1):
+        if len(row) != len(names):
+            raise ValueError(f"row {number}: expected {len(names)} columns, got {len(row)}")
+    return pa.table([pa.array([row[i] for row in rows], pa.string()) for i in range(len(names))], names)
 
 
 def read_json(text: str) -> pa.Table:
@@ -161,6 +167,8 @@ def read_table(files: list[Path], encoding: str = "utf-8", text: str | None = No
     """
     tables = []
     for path in files:
+        if path.is_dir():
+            raise UserError(f"{path} is a folder: give task.data_dir={path}, or its files as '{path}/*.csv'")
         if not path.is_file():
             raise UserError(f"{path}: no such file")
         ending = path.suffix.lower()

@@ -20,9 +20,10 @@ AttentionInterface.register(GIVEN, sdpa_attention_forward)
 @contextmanager
 def given_masks(model: nn.Module) -> Iterator[bool]:
     """Within, fused attention takes masks of four dimensions as they are, and none means causal in a decoder and no
-    padding elsewhere. Yields False, and changes nothing, with other attention."""
+    padding elsewhere. Yields False, and changes nothing, with other attention, also of sliding windows."""
     config: Any = getattr(model, "module", model).config  # of a process group's model
-    fused = config._attn_implementation == "sdpa"
+    windows = "sliding_attention" in (getattr(config, "layer_types", None) or ())
+    fused = config._attn_implementation == "sdpa" and not windows
     if fused:
         config._attn_implementation = GIVEN
     try:

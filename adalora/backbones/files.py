@@ -31,6 +31,7 @@ CONFIG = ("config.json", "generation_config.json")
 NEEDS: Needs = {"config.json": [CONFIG], "tokenizer": [TOKENIZER], "weights": [SAFE, PICKLED]}
 Width: TypeAlias = Annotated[int, Field(ge=1, le=2**20)]
 Count: TypeAlias = Annotated[int, Field(ge=1, le=2**10)]
+Vocabulary: TypeAlias = Annotated[int, Field(ge=1, le=2**24)]  # of tokens, or of positions
 
 
 class Architecture(BaseModel):
@@ -42,8 +43,8 @@ class Architecture(BaseModel):
     intermediate_size: Width = 1
     encoder_ffn_dim: Width = 1
     decoder_ffn_dim: Width = 1
-    max_position_embeddings: Width = 1
-    vocab_size: Annotated[int, Field(ge=1, le=2**24)] = 1
+    max_position_embeddings: Vocabulary = 1
+    vocab_size: Vocabulary = 1
     num_hidden_layers: Count = 1
     encoder_layers: Count = 1
     decoder_layers: Count = 1
@@ -70,13 +71,15 @@ def read_values(types: Sequence[str], title: str, folder: Path) -> dict[str, Any
     """Read config.json, without the labels of another task.
 
     Raises:
-        UserError: it is missing or damaged, or of a type that `title` isn't.
+        UserError: it is missing or damaged, of a type that `title` isn't, or of quantised weights.
     """
     values = read_dict(folder / "config.json", Architecture, REMEDY)
     values = {key: value for key, value in values.items() if key not in LABELS}
     if values["model_type"] not in types:
         needs = " or ".join(types)
         raise UserError(f"{folder / 'config.json'} has model_type {values['model_type']}, {title} needs {needs}")
+    if values.get("quantization_config"):
+        raise UserError(f"{folder} has quantised weights: give the model without, model.dtype=bf16 halves its memory")
     return values
 
 
@@ -90,15 +93,17 @@ def glance(model: Model, cache_dir: str) -> str:
     weights = found(folder, SAFE) or found(folder, PICKLED) if folder else []
     if folder and weights and (folder / "config.json").is_file():
         with suppress(Damaged):
-            return f"{origin}, digest {read_json(digest_file(folder, weights, cache_dir), str, 'remove it')[:10]}"
+            known = read_json(digest_file(model, folder, weights, cache_dir), str, "remove it")
+            return f"{origin}, digest {known[:10]}"
     return f"{origin}, digest unknown until they are loaded"
 
 
-def digest_file(folder: Path, weights: Sequence[Path], cache_dir: str) -> Path:
-    """The file in the cache with the digest of a folder's backbone, named after paths, sizes and times."""
+def digest_file(model: Model, folder: Path, weights: Sequence[Path], cache_dir: str) -> Path:
+    """The file in the cache with the digest of a folder's backbone, named after paths, sizes and times, and the values
+    of the architecture that count."""
     stats = [(str(path.absolute()), path.stat().st_size, path.stat().st_mtime_ns) for path in weights]
     config = (folder / "config.json").read_text()
-    name = hashlib.sha256(json.dumps([DIGEST, config, *stats]).encode()).hexdigest()[:24]
+    name = hashlib.sha256(json.dumps([DIGEST, sorted(model.config), config, *stats]).encode()).hexdigest()[:24]
     return Path(cache_dir).expanduser() / "weights" / f"{name}.json"
 
 

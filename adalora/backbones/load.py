@@ -113,7 +113,7 @@ def locate(model: Model, cache_dir: str) -> Weights:
             f"{folder / 'config.json'} has {key}={values.get(key)}, not {model.config[key]} as {model.title}: choose "
             f"model={GENERIC[model.model_type]} for another model"
         )
-    entry = digest_file(folder, weights, cache_dir)
+    entry = digest_file(model, folder, weights, cache_dir)
     try:
         digest = read_json(entry, str, "remove it")
     except Damaged:

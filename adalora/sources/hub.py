@@ -47,6 +47,7 @@ Needs = Mapping[str, Sequence[Sequence[str]]]
 Found = TypeVar("Found")
 
 CONNECT_SECONDS = 5.0  # for the connection alone; HF_HUB_ETAG_TIMEOUT (10 s) is for the answer
+MEMORY = 60.0  # seconds for which a failure is remembered; a multirun's jobs share a process
 TRIES = 3  # of a request or download that fails with a server's error
 SHARD = re.compile(r"-\d{5}-of-(\d{5})")
 SILENCE = 8  # seconds without a byte until a download is tried again; huggingface_hub's six tries take under a minute
@@ -93,8 +94,8 @@ if "HF_HUB_DOWNLOAD_TIMEOUT" not in os.environ:
 os.environ.setdefault("HF_XET_CLIENT_READ_TIMEOUT", f"{SILENCE}s")  # hf_xet's own is none: it waits for ever
 os.environ.setdefault("HF_XET_CLIENT_RETRY_MAX_ATTEMPTS", str(TRIES))
 
-answers: dict[tuple[str, str, Kind], Listing | Trouble] = {}  # of this process: a repository is asked for once
-silent: list[Trouble] = []  # the hub didn't answer, and isn't asked again
+answers: dict[tuple[str, str, Kind], Listing] = {}  # of this process: a repository is asked for once
+troubles: dict[tuple[str, str, Kind] | None, tuple[float, Trouble]] = {}  # and when; None: the hub didn't answer at all
 
 
 def all_of(finds: Sequence[Callable[[], Found]]) -> list[Found]:
@@ -210,9 +211,18 @@ def ask(repo: str, revision: str, kind: Kind, tries: int) -> Listing | Trouble:
     """Ask the hub for a revision's commit and files, or say why it doesn't give them."""
     if constants.HF_HUB_OFFLINE:
         return Trouble("HF_HUB_OFFLINE is set", f"unset it and connect once, or {DEMO}")
-    if (key := (repo, revision, kind)) not in answers:
-        answers[key] = silent[0] if silent else request(repo, revision, kind, tries)
-    return answers[key]
+    key = repo, revision, kind
+    if key in answers:
+        return answers[key]
+    for since, trouble in (troubles[known] for known in (None, key) if known in troubles):
+        if time.monotonic() - since < MEMORY:
+            return trouble
+    found = request(repo, revision, kind, tries)
+    if isinstance(found, Listing):
+        answers[key] = found
+    else:
+        troubles[key] = time.monotonic(), found
+    return found
 
 
 def request(repo: str, revision: str, kind: Kind, tries: int) -> Listing | Trouble:
@@ -231,7 +241,7 @@ def request(repo: str, revision: str, kind: Kind, tries: int) -> Listing | Troub
     except (httpx2.HTTPError, httpx2.InvalidURL, ValueError, OSError) as error:
         trouble = trouble_of(error, repo, revision, kind)
         if isinstance(error, httpx2.TransportError):
-            silent.append(trouble)
+            troubles[None] = time.monotonic(), trouble
         return trouble
 
 

@@ -54,6 +54,11 @@ class AnswersTask(DecoderTask):
         )
 
     @property
+    def opening(self) -> str:
+        """The text that every plain prompt begins with, such as `Question:`."""
+        return "" if self.template == "chat" else self.prompt.partition("{")[0].strip()
+
+    @property
     def generates(self) -> tuple[int, int] | None:
         return (1, self.max_new_tokens) if set(self.metrics) & set(GENERATED) else None
 

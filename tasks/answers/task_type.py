@@ -77,6 +77,8 @@ class Answers(DecoderType[AnswersTask]):
             _, most = self.task.generates
             ends = [form_of(tokenizer, self.task.template).last[0], tokenizer.eos_token_id]
             found = generate(accelerator, model, split, tokenizer, most, list(dict.fromkeys(ends)), report)
+            if opening := self.task.opening:  # a model that doesn't end goes on with a question of its own
+                found = [text.partition(f"\n{opening}")[0].strip() for text in found]
             for row, text, reference in zip(rows, found, split.table["answer"].to_pylist(), strict=True):
                 row |= {"prediction": text, "reference": reference}
                 row |= {name: match(text, reference) for name, match in MATCHES.items() if name in self.task.metrics}

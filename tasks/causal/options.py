@@ -45,6 +45,12 @@ class DecoderTask(Task):
     def metric_name(self, metric: str, split: str) -> str:
         return f"{metric}_{split}" if split in self.others else super().metric_name(metric, split)
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in self.others:
+            own = name in (self.train_split, *self.eval_splits, self.eval_split)
+            require(not own, f"task.others.{name}: {self.name} has a split of that name, give another")
+
     def on(self, other: OtherData) -> Self:
         """This task with another data set's rows."""
         columns = {each.name: getattr(other, each.name) for each in fields(other) if each.name not in ("split", "rows")}

@@ -146,6 +146,19 @@ def test_a_digest_is_kept_until_a_file_changes(backbone, monkeypatch):
     assert computed == [1]
 
 
+def test_a_digest_of_fewer_values_is_another_entry(backbone):
+    folder, model, cache = backbone
+    fewer = replace(model, config={key: value for key, value in model.config.items() if key != "layer_norm_eps"})
+    assert locate(fewer, cache).digest != locate(model, cache).digest
+
+
+def test_quantised_weights_are_refused(backbone):
+    folder, model, cache = backbone
+    change(folder, quantization_config={"quant_method": "bitsandbytes", "load_in_4bit": True})
+    with pytest.raises(UserError, match="has quantised weights: give the model without"):
+        locate(model, cache)
+
+
 def test_a_dry_run_knows_the_digest_once_it_is_kept(backbone):
     folder, model, cache = backbone
     assert glance(model, cache) == "path, digest unknown until they are loaded"

@@ -61,7 +61,7 @@ def point(monkeypatch, url, folder):
 def forget(monkeypatch):
     """As another process."""
     monkeypatch.setattr(client, "answers", {})
-    monkeypatch.setattr(client, "silent", [])
+    monkeypatch.setattr(client, "troubles", {})
     client.say.cache_clear()
 
 
@@ -255,6 +255,26 @@ def test_it_asks_once_and_downloads_what_it_lacks(hub, monkeypatch):
     forget(monkeypatch)
     fetch()
     assert hub.log == ["GET hub /api/models/emu/tiny/revision/main"]
+
+
+def test_a_failure_is_asked_about_again_after_a_while(hub, monkeypatch):
+    there = constants.ENDPOINT
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)
+    for act, repo in ((nobody, "emu/tiny"), (faults(status=500), "emu/tiny")):
+        hub.faults.clear()
+        act(hub, monkeypatch)
+        for _ in range(2):
+            with pytest.raises(UserError):
+                fetch(repo)
+        hub.faults.clear()
+        monkeypatch.setattr(constants, "ENDPOINT", there)
+        with pytest.raises(UserError):
+            fetch(repo)
+        with monkeypatch.context() as later:
+            later.setattr(client, "MEMORY", 0.0)
+            assert fetch(repo).is_dir()
+        shutil.rmtree(constants.HF_HUB_CACHE)
+        forget(monkeypatch)
 
 
 def test_a_commit_that_moves_on_is_fetched(hub, monkeypatch):

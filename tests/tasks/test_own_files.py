@@ -230,6 +230,11 @@ def test_shards_may_differ_in_what_the_task_does_not_need(own, tmp_path):
     assert data.rows == {"train": 2, "validation": 1}
 
 
+def test_a_folder_for_a_file_says_which_option_takes_it(own, tmp_path):
+    with pytest.raises(UserError, match=rf"{tmp_path} is a folder: give task\.data_dir="):
+        load_data(own(["bad", "good"], train_file=str(tmp_path)))
+
+
 def test_one_split_in_two_files_is_refused(own, tmp_path):
     task = own(["bad", "good"])
     pq.write_table(pa.table(ROWS), tmp_path / "train.parquet")

@@ -104,6 +104,15 @@ def test_free_answers_have_bits_per_byte_and_are_generated(evaluated, model, tok
     assert scores.metrics["bits_per_byte"] == pytest.approx(nats / math.log(2) / count, rel=1e-6)
 
 
+def test_a_text_that_goes_on_with_another_question_ends_there(evaluated, monkeypatch):
+    table = pa.table({"row": [0, 1], "prompt": PROMPTS, "answer": ["#### 4", "#### 4"]})
+    texts = ["Two and two.\n#### 4\nQuestion: a\nAnswer: #### 7", "Question: 4"]
+    monkeypatch.setattr("tasks.answers.task_type.generate", lambda *args: texts)
+    options = ["task=answers", "task.metrics=[exact_number]", "task.headline=exact_number"]
+    for prompt, score in (("Question: {prompt}", 1.0), ("{prompt}", 0.5)):
+        assert evaluated(table, *options, f"task.prompt='{prompt}'").metrics == {"exact_number": score}
+
+
 def test_texts_are_never_shown(compose):
     kind = create(compose("task=answers", "task.metrics=[bits_per_byte,exact_match]").task)
     rows = [{"row": i, "nats": 1.5, "prediction": "a", "reference": "b", "exact_match": False} for i in range(3)]

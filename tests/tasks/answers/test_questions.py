@@ -220,6 +220,8 @@ def test_metamath_is_scored_on_gsm8k(compose, tmp_path):
         compose("task=metamath", "~task.others.validation")
     with pytest.raises(UserError, match="name no split: a run needs one to score"):
         compose("task=metamath", "~task.others.validation", "~task.others.test")
+    with pytest.raises(UserError, match=r"task\.others\.test: metamath has a split of that name"):
+        compose("task=metamath", "task.train_split=test")
     for option in ("held_out=3", "eval_split=test", "eval_file=x.json"):
         with pytest.raises(UserError, match="only scored on other data"):
             compose("task=metamath", f"task.{option}")
