@@ -130,3 +130,11 @@ def test_a_terminal_without_the_title_s_characters(tmp_path):
     code, output, error = interpreted(ROOT / "train.py", *options, cwd=tmp_path, PYTHONIOENCODING="ascii")
     assert (code, error) == (0, "")
     assert "Films ? ?" in output
+
+
+@pytest.mark.slow
+def test_workers_run_the_jobs_of_a_multirun_beside_each_other(tiny_run):
+    short = ("method=lora", "training.max_steps=2", "seed=1,2", "hydra/launcher=workers")
+    code, output, error = interpreted(ROOT / "train.py", "--multirun", *tiny_run, *short, COLUMNS="200")
+    assert code == 0, error
+    assert output[output.rindex("adapter kept") :].count(" sst2 ") == 2

@@ -152,6 +152,12 @@ def test_a_digest_of_fewer_values_is_another_entry(backbone):
     assert locate(fewer, cache).digest != locate(model, cache).digest
 
 
+def test_a_classifier_has_the_dropout_that_the_options_give(backbone):
+    _, model, cache = backbone
+    model.classifier_dropout = 0.45
+    assert load_model(model, locate(model, cache), 2).dropout.p == 0.45
+
+
 def test_quantised_weights_are_refused(backbone):
     folder, model, cache = backbone
     change(folder, quantization_config={"quant_method": "bitsandbytes", "load_in_4bit": True})

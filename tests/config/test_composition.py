@@ -46,7 +46,6 @@ def test_the_fixed_names_are_there():
     assert {*GLUE, *SQUAD, *SUMMARIES, "r8", "r8_text", "igbo", "text", *QUESTIONS} == set(options("task"))
     encoders = {"deberta_v3_base", "deberta_minilm", "bart_large", "bart_minilm"}
     assert {*encoders, *DECODERS, *GENERIC} == set(options("model"))
-    assert {"adalora", "lora", "houlsby", "pfeiffer", "bitfit", "full", "increlora"} <= set(options("method"))
     assert {"0.3M", "0.6M", "1.2M", "0.08%", "0.16%", "0.32%", "0.65%", "custom"} <= set(options("budget"))
     assert {"0.13%", "0.26%", "1.10%", "2.20%"} <= set(options("budget"))
     assert options("recipe") == ["official_scripts", "paper", "peft_comparison", "pocket", "ssu"]

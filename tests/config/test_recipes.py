@@ -165,14 +165,7 @@ def test_increlora_s_recipe_is_the_script(compose, task, budget, rank, recipe):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("task", TASKS)
-@pytest.mark.parametrize(
-    "budget",
-    [
-        "0.08%",
-        "1.2M",
-        *(pytest.param(name, marks=pytest.mark.slow) for name in ("0.3M", "0.6M", "0.16%", "0.32%", "0.65%")),
-    ],
-)
+@pytest.mark.parametrize("budget", ["0.08%", "0.16%", "0.3M", "0.32%", "0.6M", "0.65%", "1.2M"])
 def test_increlora_s_recipes_reach_every_budget(compose, task, budget):
     config = compose("model=deberta_v3_base", f"task={task}", "method=increlora", f"budget={budget}")
     plan = make_plan(config, config.task.rows)  # refuses a training that is too short

@@ -96,8 +96,8 @@ def test_a_query_that_skips_positions_cannot_be_exported_and_the_plan_says_so(st
     run = start([*tiny_run, "model.pos_query_base_only=true", "method=lora", "training.max_steps=2"])
     plan = " ".join(capsys.readouterr().out.split())
     assert "with model.pos_query_base_only=false it can" in plan
-    for to, message in (("peft", r"left out on relative positions"), ("merged", r"can't be merged into one weight")):
-        with pytest.raises(UserError, match=rf"{message}|pos_query_base_only=true") as caught:
+    for to, message in (("peft", "PEFT can't express this adapter: .*tokens only"), ("merged", "can't be merged into")):
+        with pytest.raises(UserError, match=message) as caught:
             export(run, to, tmp_path / "out")
         assert "\n" not in str(caught.value)
         assert not (tmp_path / "out").exists()

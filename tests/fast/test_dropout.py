@@ -21,12 +21,11 @@ def test_entries_fall_out_at_the_rate_asked_for(p):
     assert abs(dropped - n * p) < 5 * math.sqrt(n * p * (1 - p))
 
 
-@pytest.mark.parametrize("lane", range(4))
-def test_every_lane_of_a_draw_falls_out_alike(lane):
+def test_every_lane_of_a_draw_falls_out_alike():
     torch.manual_seed(0)
     n = 1_000_000
-    share = (dropout(torch.ones(n, 4), 0.1)[:, lane] == 0).double().mean().item()
-    assert abs(share - 0.1) < 5 * math.sqrt(0.09 / n)
+    for share in (dropout(torch.ones(n, 4), 0.1) == 0).double().mean(dim=0).tolist():
+        assert abs(share - 0.1) < 5 * math.sqrt(0.09 / n)
 
 
 def test_neighbours_are_independent():

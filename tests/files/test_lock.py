@@ -6,6 +6,7 @@ import json
 import os
 import socket
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -44,6 +45,15 @@ def test_a_folder_is_held_until_the_block_ends(tmp_path):
         assert held(tmp_path)
     assert not held(tmp_path)
     assert (tmp_path / ".lock").read_text() == ""  # nothing for another host to wait for
+
+
+def test_a_look_never_makes_a_lock_fail(tmp_path):
+    with ThreadPoolExecutor() as pool:
+        looks = pool.submit(lambda: [held(tmp_path) for _ in range(2000)])
+        while not looks.done():
+            with locked(tmp_path):
+                pass
+    looks.result()
 
 
 def test_another_host_is_known_by_its_heartbeat(tmp_path):

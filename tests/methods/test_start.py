@@ -188,6 +188,7 @@ def test_killed_before_its_first_checkpoint_it_repeats_no_line(start, killed, ti
         (lambda f: (f / "adapter_model.safetensors").write_bytes(b"x"), [], r"safetensors is damaged"),
         (lambda f: None, ["method=adalora"], r"has PEFT type LORA, but method=adalora needs ADALORA"),
         (lambda f: rewrite(f, use_dora=True), [], r"has use_dora, which method=lora can't express"),
+        (lambda f: rewrite(f, init_lora_weights="pissa"), [], "changes the base weights"),
         (lambda f: None, ["method.rank=2", "budget.params=1800"], r"has rank 3 at .*, more than this run's 2"),
         (lambda f: None, ["method.modules=[query]", "budget.params=390"], r"adapts deberta.*, which this run doesn't"),
         (

@@ -1,12 +1,10 @@
 """A run's identity before it starts, and what its folder records."""
 
 import json
-from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from adalora.errors import Busy, UserError
-from adalora.files.lock import held, locked
+from adalora.errors import UserError
 from adalora.planning.identity import cell_id, steps_of
 from adalora.run.folder import FAILED, status_or_empty
 from adalora.run.run import session
@@ -108,21 +106,6 @@ def test_a_result_of_another_schema_is_run_again(start, tiny_run):
     path.write_text(json.dumps(json.loads(path.read_text()) | {"schema": 1}))
     start(args)
     assert json.loads(path.read_text())["schema"] > 1
-
-
-def test_a_held_folder_is_busy_and_one_that_is_only_looked_at_is_not(tiny_run, prepared):
-    path = prepared([*tiny_run, "method=lora"]).folder.path
-    assert not held(path)
-    with locked(path):
-        assert held(path)
-        with pytest.raises(Busy, match="another process"), locked(path):
-            pass
-    assert not held(path)
-    with ThreadPoolExecutor() as pool:  # lookers never make a lock fail
-        looks = pool.submit(lambda: [held(path) for _ in range(2000)])
-        while not looks.done():
-            with locked(path):
-                pass
 
 
 def test_a_folder_that_can_t_be_written_is_a_failed_run(start, tiny_run, prepared):

@@ -1,10 +1,7 @@
 """Where a value of a run comes from, as its record says."""
 
-import hydra
 import pytest
 
-from adalora.config import register, validate
-from adalora.paths import CONF
 from adalora.planning.origins import origins
 from adalora.planning.plan import make_plan
 
@@ -83,15 +80,12 @@ def test_what_a_form_fixes_is_no_difference(found):
     assert (option.value, option.origin, option.reference, option.fixed) == (0.0, "default", 0.0, True)
 
 
-def test_a_local_file_is_the_user_s(tmp_path):
+def test_a_local_file_is_the_user_s(compose_with, tmp_path):
     (tmp_path / "local").mkdir()
     (tmp_path / "local/default.yaml").write_text("# @package _global_\nmethod:\n  beta1: 0.5\n")
-    register()
-    overrides = ["task=rte", f"hydra.searchpath=[file://{tmp_path}]"]
-    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
-        config = validate(hydra.compose("config", overrides=overrides), overrides)
-        plan = make_plan(config, config.task.rows)
-        option = origins(config, plan.config, overrides, 277)["method.beta1"]
+    config = compose_with(tmp_path, "task=rte")
+    plan = make_plan(config, config.task.rows)
+    option = origins(config, plan.config, ["task=rte", f"hydra.searchpath=[file://{tmp_path}]"], 277)["method.beta1"]
     assert (option.value, option.origin, option.reference) == (0.5, "user", 0.85)
 
 

@@ -68,6 +68,10 @@ def test_the_backbone_has_the_modules_that_the_method_adapts(compose):
             ["task=metamath", "model=olmo2_7b", "task.max_length=4096"],
             r"task\.max_length \+ task\.max_new_tokens=4\d+ is more than the 4096 positions",
         ),
+        (
+            ["task=xsum", "model.pos_query_base_only=true"],
+            r"pos_query_base_only=true is for DeBERTa: BART-large has no",
+        ),
         (["task=xsum", "task.max_target_length=2000"], r"task\.max_target_length=2000 is more than the 1024 positions"),
         (["task.max_length=100_000"], r"needs about 1,300 TiB: raise training\.micro_batches, or lower"),
         (["training.max_steps=4", "method.final_steps=4"], r"leave none of the 4 training steps for pruning"),
@@ -145,7 +149,7 @@ def attach(compose, method):
 @pytest.mark.parametrize("name", [name for name in METHODS if name not in SIZELESS])
 def test_a_method_without_its_size_says_so(compose, name):
     """No budget has filled the options."""
-    with pytest.raises(UserError, match=r"method\.\w+"):
+    with pytest.raises(UserError, match=r"method\.\w+ is unset: set it, or solve it"):
         attach(compose, create(METHODS[name]().with_steps(10)))
 
 
@@ -160,7 +164,7 @@ def test_a_method_without_its_size_says_so(compose, name):
     ids=lambda config: config.name,
 )
 def test_a_method_without_its_lengths_says_how_to_fill_them(compose, config):
-    with pytest.raises(UserError, match=r"method\.\w+"):
+    with pytest.raises(UserError, match=r"method\.\w+ is unset: .*with_steps"):
         attach(compose, create(config))
     attach(compose, create(config.with_steps(10)))
 

@@ -185,7 +185,7 @@ def test_wandb_is_closed_with_the_process_s_exit_code(start, tracked, tmp_path, 
 
 def test_a_wandb_that_can_t_be_imported_costs_one_line(start, tracked, monkeypatch, capfd):
     monkeypatch.setitem(sys.modules, "wandb", None)
-    assert (start(tracked) / "result.json").is_file()
+    assert (start([*tracked, "training.max_steps=2"]) / "result.json").is_file()
     assert capfd.readouterr().out.count("going on without it") == 1
 
 
@@ -197,12 +197,12 @@ def test_a_failing_wandb_costs_one_line(start, tracked, monkeypatch, capfd, fail
         raise wandb.errors.CommError("the wire [is] cut\nand more")
 
     monkeypatch.setattr(*((wandb, "init") if fails == "init" else (wandb.Run, fails)), broken)
-    folder = start(tracked)
+    folder = start([*tracked, "training.max_steps=2", "training.log_steps=1"])
     captured = capfd.readouterr()
     assert captured.out.count("wandb failed (the wire [is] cut): going on without it") == 1
     assert captured.err == ""
     assert json.loads((folder / "status").read_text())["status"] == "done"
-    assert lines(folder)[-1]["step"] == 24
+    assert lines(folder)[-1]["step"] == 2
     monkeypatch.undo()
     wandb.teardown()  # with what is left of the run
 
@@ -233,7 +233,7 @@ def test_the_config_holds_this_run_s_values_alone(start, tracked):
     text = json.dumps(Offline(start([*tracked, "training.max_steps=2"])).of("run")[0]["config"])
     assert "sst2" in text
     assert "settings" not in text or '"settings": {}' in text
-    assert not {"cache_dir", "run_root"} & set(re.findall(r'"key": "(\w+)"', text))
+    assert "weight_decay" in text and "cache_dir" not in text and "run_root" not in text
     places = [option.partition("=")[2] for option in tracked if option.startswith(("task.data_dir=", "model.path="))]
     assert len(places) == 2 and not any(place in text for place in places)
 

@@ -152,6 +152,7 @@ def test_an_option_that_isn_t_the_method_s_is_the_same_on_both_sides():
 @pytest.mark.parametrize(
     "a, b, message",
     [
+        ("", "lora", "give both sides, as A=METHOD B=METHOD"),
         ("adalroa", "lora", "'adalroa': give a method (adalora)"),
         ("adalora", "abcdef0", "give two methods or two commits"),
         (

@@ -22,6 +22,7 @@ from adalora.reporting.evidence import (
     papers,
     write_evidence,
 )
+from tests.programs import run
 from tests.reporting.forged import make, put
 
 TABLE_1 = "arXiv 2303.10512 Table 1"
@@ -188,3 +189,10 @@ def test_a_comparison_without_its_cells_is_one_line(numbers):
     pair = next(p for p in yaml.safe_load((FAMILY / evidence.COMPARISONS).read_text()) if p["by"] == "EVA")
     with pytest.raises(UserError, match="EVA.*doesn't have one cell a dataset"):
         compare(numbers, Pair(**pair | {"lora": {"method": "LORA"}}))
+
+
+@pytest.mark.slow
+def test_the_commands_behind_the_pages_run(tmp_path):
+    assert run("scripts.evidence", "--out", tmp_path).code == 0
+    assert (tmp_path / "evidence.md").is_file()
+    assert run("scripts.coverage", "--sims", "10").stdout.count("| normal | 3 |") == 2

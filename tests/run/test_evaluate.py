@@ -165,6 +165,7 @@ def test_an_imported_adapter_scores_as_the_run_that_it_is_from(start, causal_run
         (["model=smollm2", "task=igbo", "~task.others.englis"], "englis"),
         (["model=smollm2", "task=arc_eas"], "arc_easy"),
         (["model=smollm2", "tasks=arc_easy"], "make lm-eval"),
+        (["model=smollm2", "tasks=arc_easy", "--record", "x"], "--record is for this suite's tasks"),
     ],
 )
 def test_mistakes_are_one_line(monkeypatch, capsys, arguments, message):

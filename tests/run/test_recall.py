@@ -73,7 +73,7 @@ def test_what_changed_while_it_trained_is_not_noted(start, tiny_run, tmp_path, m
     execute = module.execute
     monkeypatch.setattr(module, "execute", lambda *given: (folder / "train.parquet").touch() or execute(*given))
     start(options)
-    assert not (tmp_path / "cache/finished").exists()
+    assert recall(validate(composed_tree(options), options)) is None
 
 
 def test_a_file_that_a_pattern_of_folders_fits_is_looked_at(start, causal_run, texts, tmp_path):
@@ -89,9 +89,11 @@ def test_a_file_that_a_pattern_of_folders_fits_is_looked_at(start, causal_run, t
 
 
 def test_a_cache_that_can_t_be_written_costs_nothing_else(start, tiny_run, tmp_path):
+    options = [*tiny_run, "method=lora", "training.max_steps=2"]
     (tmp_path / "cache").mkdir()
     (tmp_path / "cache/finished").write_text("not a folder")
-    folder = start([*tiny_run, "method=lora", "training.max_steps=2"])
+    folder = start(options)
+    assert recall(validate(composed_tree(options), options)) is None
     assert json.loads((folder / "status").read_text())["status"] == "done"
 
 

@@ -1,6 +1,7 @@
 """Whole runs on a tiny real model: results, repetition, resumption."""
 
 import json
+import math
 import shutil
 
 import pytest
@@ -51,6 +52,24 @@ def test_a_run_learns_and_writes_everything(start, tiny_run, method, precision):
     assert not (folder / "checkpoint").exists()
     assert result["task"]["subset"] is True
     assert all("train/loss" in line or "eval/accuracy" in line for line in log)
+
+
+def test_a_cosine_schedule_is_followed(start, tiny_run):
+    options = ["training.schedule=cosine", "training.warmup_steps=0", "training.max_steps=8", "training.log_steps=2"]
+    _, log, _ = read(start([*tiny_run, "method=lora", "training.lr=0.01", *options]))
+    rates = {line["step"]: line["train/lr"] for line in log if "train/lr" in line}
+    assert len(rates) == 4
+    for step, rate in rates.items():
+        assert rate == pytest.approx(0.005 * (1 + math.cos(math.pi * step / 8)))
+
+
+def test_both_kinds_of_deberta_s_attention_train_alike(start, tiny_run, still_model, tmp_path):
+    options = [*tiny_run, f"model.path={still_model}", "model.classifier_dropout=0", "method=lora"]
+    exact, eager = (
+        read(start([*options, "training.max_steps=4", f"model.attention={kind}", f"run_root={tmp_path}/{kind}"]))[0]
+        for kind in ("exact", "eager")
+    )
+    assert exact["last"] == pytest.approx(eager["last"], rel=1e-4)
 
 
 @pytest.mark.parametrize("method", mostly_slow(RUNS, "adalora", "increlora"))

@@ -104,7 +104,6 @@ def test_holm_by_hand():
     assert holm([]) == []
 
 
-@pytest.mark.slow
 def test_holm_is_statsmodels():
     for n in (1, 2, 7, 40):
         ps = np.random.default_rng(n).uniform(size=n).round(1) ** 2  # with ties

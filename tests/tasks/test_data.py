@@ -259,6 +259,11 @@ def test_missing_split_is_named(rte, tmp_path):
         load_data(replace(rte, data_dir=f"{folder}/train.parquet"))
 
 
+def test_the_training_split_is_not_scored(rte):
+    with pytest.raises(UserError, match=r"task\.eval_split=train is the training split: give task\.eval_file"):
+        load_data(replace(rte, eval_split="train"))
+
+
 def test_missing_folder_is_named(rte, tmp_path):
     with pytest.raises(UserError, match=r"task\.data_dir=.*nowhere: no such folder"):
         load_data(replace(rte, data_dir=str(tmp_path / "nowhere")))

@@ -139,6 +139,13 @@ def test_text_beside_lists_or_objects_is_no_text(tmp_path, column, other):
         as_text(table, "text", "rows")
 
 
+def test_files_of_one_split_have_the_same_types(tmp_path):
+    for i, text in enumerate(("a", 1)):
+        pq.write_table(pa.table({"text": [text]}), tmp_path / f"{i}.parquet")
+    with pytest.raises(UserError, match=r"0\.parquet and the files beside it have columns of different types"):
+        read_table(sorted(tmp_path.glob("*.parquet")))
+
+
 def test_an_error_of_the_disk_is_one_line(tmp_path):
     (tmp_path / "a.csv").symlink_to("/proc/self/mem")  # no process may read its address 0
     with pytest.raises(UserError, match=r"a\.csv: not readable as CSV \(input/output error\)"):

@@ -63,7 +63,7 @@ def test_two_processes_score_answers_as_one_does(causal_run, tmp_path, kind):
         ]
         (tmp_path / f"{split}.jsonl").write_text("\n".join(map(json.dumps, rows)))
     args = [*(option for option in causal_run if not option.startswith("task")), f"task={kind}", "method=adalora",
-            f"task.data_dir={tmp_path}", "task.max_length=16",
+            f"task.data_dir={tmp_path}", "task.max_length=16", "training.max_steps=2",
             "training.batch_size=6", "training.eval_batch_size=3"]  # fmt: skip
     args += (
         ["task.prompt='{prompt}'"]

@@ -1,5 +1,7 @@
 """Weight decay, and the learning rate of every step."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -44,6 +46,12 @@ def test_the_schedules_are_transformers(name, total, warmup):
     library = {"linear": get_linear_schedule_with_warmup, "cosine": get_cosine_schedule_with_warmup}[name]
     found = [SCHEDULES[name](t, total, warmup) for t in range(total)]  # the steps that are taken
     assert found == pytest.approx(factors_of(library, total, warmup)[:total], abs=1e-12)
+
+
+def test_adam_s_options_reach_it():
+    options = replace(OPTIONS, adam_beta1=0.8, adam_beta2=0.95, adam_eps=1e-5)
+    for group in build_optimizer(Net(), create(FullConfig()), options).param_groups:
+        assert (group["betas"], group["eps"]) == ((0.8, 0.95), 1e-5)
 
 
 def test_the_norms_of_decoders_do_not_decay():

@@ -1,5 +1,7 @@
 """A method in transformers' Trainer ends where this suite's own loop ends."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -140,6 +142,14 @@ def test_what_would_train_otherwise_is_refused(trained):
     ):
         with pytest.raises(UserError, match=message):
             build(**arguments)[0].train()
+
+
+def test_what_the_trainer_does_to_several_devices_is_refused(trained):
+    _, callback = trained("adalora", ours=False)[1]()
+    good = {"fp16": False, "n_gpu": 1, "deepspeed": None, "fsdp": []}
+    for bad, said in (({"fp16": True}, "fp16"), ({"n_gpu": 2}, "DataParallel"), ({"fsdp": ["x"]}, "FSDP")):
+        with pytest.raises(UserError, match=said):
+            callback.on_train_begin(SimpleNamespace(**good | bad), SimpleNamespace(max_steps=T), None)
 
 
 class Early(TrainerCallback):
