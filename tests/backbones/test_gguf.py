@@ -1,7 +1,6 @@
 """SmolLM2 from its quantised file: needs `make smollm2` (93 MB), which .ci/run and `make test-slow` install."""
 
 import math
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -13,8 +12,6 @@ from adalora.backbones.load import load_model, load_tokenizer, locate
 from adalora.errors import UserError
 from adalora.sources.packaged import packaged_folder
 from tasks.discovery import create
-
-XSUM = Path(__file__).parents[3] / "shared" / "data" / "xsum" / "test.parquet"
 
 
 def test_who_asks_for_the_model_without_the_package_is_told_the_command(compose):
@@ -49,15 +46,14 @@ def test_it_is_converted_once_and_loads_like_any_folder(smollm2, compose, capsys
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not XSUM.exists(), reason="the shared data isn't here")
 @pytest.mark.parametrize(("dtype", "perplexity", "bits"), [("fp32", 28.56, 1.129), ("bf16", 28.58, 1.129)])
-def test_its_perplexity_is_that_of_an_independent_conversion(smollm2, dtype, perplexity, bits):
+def test_its_perplexity_is_that_of_an_independent_conversion(smollm2, shared_data, dtype, perplexity, bits):
     """Of the first 255 tokens of 16 articles, with BOS before them."""
     backbone, weights, _ = smollm2
     backbone.dtype = dtype
     model, tokenizer = load_model(backbone, weights, 0), load_tokenizer(backbone, weights)
     nats = tokens = size = 0
-    for text in pq.read_table(XSUM)["document"].to_pylist()[:16]:
+    for text in pq.read_table(shared_data("xsum/test.parquet"))["document"].to_pylist()[:16]:
         ids = tokenizer(text, add_special_tokens=False)["input_ids"][:255]
         batch = torch.tensor([[tokenizer.bos_token_id, *ids]])
         with torch.no_grad():

@@ -1,7 +1,5 @@
 """Tokens of prompt and answer against truth made by hand, for tokenizers that put BOS first, EOS last, both or none."""
 
-from pathlib import Path
-
 import pyarrow as pa
 import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
@@ -11,7 +9,6 @@ from adalora.errors import UserError
 from tasks.answers.features import chat
 from tasks.discovery import create
 
-BART = Path(__file__).parents[4] / "shared/data/tokenizers/bart_bpe"
 CHAT = (
     "{% for m in messages %}<|{{ m.role }}|>{{ m.content | trim }}<|end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|assistant|>{% endif %}"
@@ -34,10 +31,8 @@ def letters():
 
 
 @pytest.fixture(scope="module")
-def bart():
-    if not BART.exists():
-        pytest.skip("the shared data isn't here")
-    return BartTokenizer.from_pretrained(BART)
+def bart(shared_data):
+    return BartTokenizer.from_pretrained(shared_data("tokenizers/bart_bpe"))
 
 
 @pytest.fixture

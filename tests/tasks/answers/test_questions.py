@@ -1,7 +1,6 @@
 """Rows of questions: whatever form people have them in, and what isn't one."""
 
 import json
-from pathlib import Path
 
 import pyarrow as pa
 import pytest
@@ -249,18 +248,14 @@ def test_the_headline_metric_says_which_scores_are_better(compose, metric, direc
     assert compose("task=answers", f"task.metrics=[{metric}]", f"task.headline={metric}").task.direction == direction
 
 
-GSM8K = Path(__file__).parents[4] / "shared/data/lm/gsm8k"
-
-
-@pytest.mark.skipif(not GSM8K.exists(), reason="the shared data isn't here")
-def test_the_whole_of_gsm8k_has_the_official_counts(compose):
-    data = load_data(compose("task=gsm8k", f"task.data_dir={GSM8K}").task)
+def test_the_whole_of_gsm8k_has_the_official_counts(compose, shared_data):
+    options = ["task=gsm8k", f"task.data_dir={shared_data('lm/gsm8k')}"]
+    data = load_data(compose(*options).task)
     assert data.rows == {"train": 7273, "validation": 200, "test": 1319}
     assert data.subset is False
-    assert load_data(compose("task=gsm8k", f"task.data_dir={GSM8K}", "task.held_out=100").task).subset is True
+    assert load_data(compose(*options, "task.held_out=100").task).subset is True
 
 
-@pytest.mark.skipif(not GSM8K.exists(), reason="the shared data isn't here")
 @pytest.mark.parametrize(
     ("name", "folder", "rows"),
     [
@@ -270,9 +265,9 @@ def test_the_whole_of_gsm8k_has_the_official_counts(compose):
         ("choices", "boolq", {"train": 9227, "validation": 200}),
     ],
 )
-def test_all_rows_of_llm_adapters_are_questions(compose, name, folder, rows):
+def test_all_rows_of_llm_adapters_are_questions(compose, shared_data, name, folder, rows):
     data = load_data(
-        compose(f"task={name}", f"task.data_dir={GSM8K.parent}/llm-adapters/{folder}", "task.held_out=200").task
+        compose(f"task={name}", f"task.data_dir={shared_data('lm/llm-adapters')}/{folder}", "task.held_out=200").task
     )
     assert data.rows == rows
     assert not any("left out" in note for note in data.notes)

@@ -3,7 +3,6 @@
 import csv
 import unicodedata
 from itertools import combinations
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -12,7 +11,6 @@ import pytest
 from adalora.errors import UserError
 from tasks.data import load_data
 
-IGBO = Path(__file__).parents[4] / "shared/data/lm/masakhane-news/ibo"
 COLUMNS = ("text", "headline", "url")
 
 
@@ -87,12 +85,12 @@ def test_the_split_of_the_headline_is_scored_in_every_evaluation(compose):
         compose("task=igbo", "task.final_splits=[validation]")
 
 
-@pytest.mark.skipif(not IGBO.exists(), reason="the shared data isn't here")
-def test_masakhane_s_news_have_no_overlap(compose):
+def test_masakhane_s_news_have_no_overlap(compose, shared_data):
     """Counted anew from the files: before, 23 articles of test and 20 of validation are in train."""
+    igbo = shared_data("lm/masakhane-news/ibo")
 
     def rows(split):
-        with (IGBO / f"{split}.tsv").open(newline="") as file:
+        with (igbo / f"{split}.tsv").open(newline="") as file:
             return list(csv.DictReader(file, delimiter="\t"))
 
     def key(value):
@@ -102,7 +100,7 @@ def test_masakhane_s_news_have_no_overlap(compose):
     assert [len(raw[split]) for split in raw] == [1356, 194, 390]
     texts = {split: {row["text"] for row in found} for split, found in raw.items()}
     assert [sum(row["text"] in texts["train"] for row in raw[split]) for split in ("dev", "test")] == [20, 23]
-    data = load_data(task(compose, IGBO, "~task.others.english"))
+    data = load_data(task(compose, igbo, "~task.others.english"))
     by_text = {key(row["text"]): row for found in raw.values() for row in found}
     kept = {split: [key(text) for text in table["text"].to_pylist()] for split, table in data.tables.items()}
     for found in kept.values():
