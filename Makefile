@@ -43,13 +43,14 @@ make compare A=adalora B=lora   paired differences over all cells that both have
   WHAT=glue                for list: glue, squad, summarization, ablations, increlora, decoders, all, allocation,
                            allocation-tuning, pocket, pocket-tuning, pocket-lower-rates
   ONLY="task=rte,mrpc method=adalora"   the cells that have these options
-  SEEDS=1,2,3              default 1,2,3,4,5
+  SEEDS=1,2,3              default 1,2,3,4,5, or a study's own
   WORKERS=2                runs at once on this machine, default 1
   LAUNCHER=slurm           every run a SLURM job (docs/clusters.md); DETACH=1 ends when all is submitted
   SLURM="partition=gpu account=mine timeout_min=240"   options of conf/hydra/launcher/slurm.yaml
   FORMAT=table             for list: every cell; commands: train.py lines and nothing else, for a scheduler of your own
   ARGS="model=deberta_minilm training.max_steps=100 data_root=FOLDER"   further options of train.py, for every cell and for demo
-  RUNS=FOLDER              for watch, tables, report and compare: the run root, default results/runs
+  RUNS=FOLDER              for watch, tables, report and compare: the run root, default results/runs; the others take
+                           ARGS=run_root=FOLDER
   OUT=FOLDER               for tables and report: where to write, default tables beside the run root
 
 make setup, make clean     the environment in .venv; removes it

@@ -82,11 +82,11 @@ def table(header: list[str], rows: Iterator[list[str]]) -> str:
 def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description="Coverage of the intervals and size of the tests, by simulation.")
-    parser.add_argument("--sims", type=int, default=2_000, help="simulated cells a row (%(default)s)")
+    parser.add_argument("--sims", type=int, default=2_000, help="simulated entries a row (%(default)s)")
     sims = parser.parse_args().sims
-    print(table(["scores of a cell", "seeds", "t interval", "BCa"], coverage(sims)), end="\n\n")
+    print(table(["scores of an entry", "seeds", "t interval", "BCa"], coverage(sims)), end="\n\n")
     print(table(["seeds", "mean over 8 tasks, Welch", "percentile bootstrap"], over_tasks(sims)), end="\n\n")
-    head = ["scores of a cell", "seeds", "smallest p", "sign flip, a cell", "t, a cell", "sign flip, 8 tasks"]
+    head = ["scores of an entry", "seeds", "smallest p", "sign flip, an entry", "t, an entry", "sign flip, 8 tasks"]
     print(table(head, size(sims)))
 
 

@@ -30,7 +30,7 @@ def checkout(tmp_path_factory):
     place = sysconfig.get_path("purelib", vars={"base": str(folder / ".venv"), "platbase": str(folder / ".venv")})
     Path(place, "these.pth").write_text(f"{folder}\n{sysconfig.get_path('purelib')}\n")
     pip = folder / ".venv/bin/pip"
-    pip.write_text(f'#!/bin/sh\nexec {folder}/.venv/bin/python -m pip "$@" --no-build-isolation --no-index -q\n')
+    pip.write_text(f'#!/bin/sh\nexec {folder}/.venv/bin/python -m pip "$@" --no-index -q\n')
     pip.chmod(0o755)
     env = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "VIRTUAL_ENV")}
     return folder, env | {"PATH": f"{folder}/.venv/bin:{env['PATH']}", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
