@@ -61,11 +61,6 @@ class TaskType(ABC, Generic[Options]):
     def __init__(self, task: Options) -> None:
         self.task = task
 
-    @property
-    def merges(self) -> bool:
-        """Whether evaluation has the adapters merged into the weights: generation runs the model once a token."""
-        return self.task.generates is not None
-
     @abstractmethod
     def check_rows(self, raw: pa.Table, where: str, training: bool) -> tuple[pa.Table, list[str]]:
         """Check every row, and return the columns that the task needs, with a line for each kind of row that is left

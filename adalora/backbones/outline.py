@@ -5,6 +5,7 @@ seconds. tests/backbones/test_outline.py compares with the models that transform
 """
 
 import math
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -88,9 +89,13 @@ class Outline:
             found |= dict.fromkeys(".".join(parts[:end]) for end in range(1, len(parts) + 1))
         return list(found)
 
-    def linear_weights(self, start: str = "") -> int:
-        """Number of weights in the linear layers, or in those whose path has this start."""
-        return sum(d_out * d_in for path, (d_out, d_in) in self.linear.items() if path.startswith(start))
+    def linear_weights(self, start: str = "", pattern: str = "") -> int:
+        """Number of weights in the linear layers, or in those whose path has this start and matches the pattern."""
+        return sum(
+            d_out * d_in
+            for path, (d_out, d_in) in self.linear.items()
+            if path.startswith(start) and re.search(pattern, path)
+        )
 
     def targets(self, model: Model) -> dict[str, tuple[int, int]]:
         """(d_out, d_in) of the modules named in `model.targets`. Raises `UserError` as `target_paths` does."""

@@ -30,6 +30,7 @@ class MethodConfig:
 
     lengths: ClassVar[tuple[str, ...]] = ()  # fields in optimizer steps: they scale with T
     rank_option: ClassVar[str | None] = None  # the option with the (mean) rank of the modules
+    accumulates: ClassVar[bool] = False  # whether the layer keeps a gradient of every adapted weight
     basis: ClassVar[str] = ""  # what a reconstruction is made from, where neither full text nor code could be had
     default_lr: ClassVar[float] = 1e-3  # training.lr if conf/method/<name>.yaml gives none (ours)
 

@@ -7,12 +7,14 @@ folders.
 import hashlib
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
 from adalora.config.lengths import fit_lengths
 from adalora.config.schema import Config, Resolved, Training
 from adalora.records.result import UNCOUNTED
+from tasks.options import Task
 
 MODEL_OPTIONS = ("targets", "head", "attention", "classifier_dropout", "pos_query_base_only", "dtype")
 """Options of a backbone that change the numbers, besides the weights."""
@@ -29,7 +31,8 @@ def cell_id(config: Config) -> str:
     Raises:
         UserError: the lengths don't fit into the training.
     """
-    training, method, _ = fit_lengths(config, config.method, official_steps(config), official_eval_rows(config))
+    eval_rows = rows_of_evaluation(config.task, official_rows(config))
+    training, method, _ = fit_lengths(config, config.method, official_steps(config), eval_rows)
     options = scored_options(Resolved.of(config, config.backbone, method, config.budget, training))
     options["model"]["name"] = config.model.name
     options["task"] |= {"eval_split": config.task.eval_split, "eval_rows": config.task.eval_rows}
@@ -53,21 +56,22 @@ def official_rows(config: Config) -> dict[str, int]:
     if task.held_out and task.train_split in rows:
         rows[task.train_split] -= task.held_out
         rows |= {split: task.held_out for split in task.eval_splits[:1] if split in splits}
+    rows |= {name: other.rows for name, other in getattr(task, "others", {}).items() if other.rows}
     return {
         split: count if split == task.train_split else min(count, task.eval_rows or count)
         for split, count in rows.items()
     }
 
 
+def rows_of_evaluation(task: Task, rows: Mapping[str, int]) -> int:
+    """Rows of every evaluation but the last one, of the rows by split."""
+    return sum(count for split, count in rows.items() if split != task.train_split and not task.is_final(split))
+
+
 def official_steps(config: Config) -> int:
     """T on the official training split, or the recipe's if `conf/task` has no row count."""
     training, rows = config.training, official_rows(config).get(config.task.train_split)
     return steps_of(training, rows) if rows else training.max_steps or config.recipe.total_steps or 1
-
-
-def official_eval_rows(config: Config) -> int:
-    """Rows evaluated on the official splits."""
-    return sum(count for split, count in official_rows(config).items() if split != config.task.train_split)
 
 
 def scored_options(config: Resolved) -> dict[str, Any]:

@@ -66,6 +66,7 @@ def fit_batches(
         UserError: under `auto`, not even one row fits.
     """
     usable, notes = here.share * here.memory, []
+    again = "" if training.activation_checkpointing else "set training.activation_checkpointing=true, "
 
     def rows(parts: int, whole: int = training.batch_size) -> int:
         return -(-whole // parts // here.processes)
@@ -78,14 +79,13 @@ def fit_batches(
         if fits is None:
             raise UserError(
                 f"a step of one row needs about {memory(needs(1))}, but {here.name} has {memory(here.memory)}: "
-                "set training.activation_checkpointing=true, lower task.max_length, or give training.micro_batches"
+                f"{again}lower task.max_length, or give training.micro_batches"
             )
         micro = fits
         notes.append(f"training.micro_batches=auto: {micro}, for about {memory(needs(rows(micro)))} a pass")
     elif (need := needs(rows(micro))) > usable:
-        remedy = f"training.micro_batches={fits} (or auto)" if fits else "training.activation_checkpointing=true"
-        have = f"{here.name} has {memory(here.memory)}"
-        notes.append(f"a step may need {memory(need)}, {have}: set {remedy} if it runs out")
+        remedy = f"set training.micro_batches={fits} (or auto)" if fits else f"{again}lower task.max_length"
+        notes.append(f"a step may need {memory(need)}, {here.name} has {memory(here.memory)}: {remedy} if it runs out")
 
     evaluated, most = training.eval_batch_size, largest(here, needs_to_evaluate)
     if evaluated == "auto":
@@ -108,12 +108,13 @@ def largest(here: Machine, needs: Callable[[int], float]) -> int:
     return max(fitting, default=1)
 
 
-def training_memory(config: Resolved, outline: Outline, trained: int, rows: int) -> float:
+def training_memory(config: Resolved, outline: Outline, trained: int, adapted: int, rows: int) -> float:
     """Bytes of a training step with `rows` rows per pass, all at the maximum length.
 
-    Counts the weights; what is trained in fp32, its gradients and two moments; every layer's activations; and a
-    language model's logits. Activation checkpointing keeps each layer's input and one whole layer. The paper measured
-    11.1 GB for LoRA on MNLI and 13.1 on SQuADv2 (Table 15); this gives 14.9 and 14.8.
+    Counts the weights; what is trained in fp32, its gradients and two moments; a gradient of the `adapted` weights if
+    the method accumulates one; every layer's activations; and a language model's logits. Activation checkpointing keeps
+    each layer's input and one whole layer. The paper measured 11.1 GB for LoRA on MNLI and 13.1 on SQuADv2 (Table 15);
+    this gives 14.9 and 14.8.
     """
     layers, tokens = outline.num_hidden_layers, config.task.max_length
     layer = layer_memory(config, outline, rows, tokens)
@@ -123,20 +124,20 @@ def training_memory(config: Resolved, outline: Outline, trained: int, rows: int)
         kept = layers * layer
     logits = logits_memory(config, outline, rows * tokens)
     whole = 16 - weights_memory(config, outline) // outline.total  # a trained weight is in fp32, whatever `model.dtype`
-    return float(weights_memory(config, outline) + whole * trained + kept + logits)
+    gradient = 4 * adapted if config.method.accumulates else 0
+    return float(weights_memory(config, outline) + whole * trained + gradient + kept + logits)
 
 
 def evaluation_memory(config: Config | Resolved, outline: Outline, rows: int) -> float:
     """Bytes of an evaluation with `rows` rows per batch, all at the maximum length.
 
-    Counts the weights, the merged weights beside them (a decoder's are merged for generation only), two layers'
-    activations and a language model's logits; generation adds keys and values of every beam, and the logits."""
+    Counts the weights, two layers' activations and a language model's logits; generation adds merged weights beside
+    them, keys and values of every beam, and the logits."""
     task, decoder = config.task, config.model.model_type in DECODERS
     tokens = task.eval_tokens
     once = min(rows, max(1, LOGITS // (tokens * outline.vocab_size))) if decoder else rows  # likelihoods, of a pass
-    merges = not decoder or task.generates is not None
-    total = (2 if merges else 1) * weights_memory(config, outline) + 2 * layer_memory(config, outline, once, tokens)
-    total += logits_memory(config, outline, once * tokens)
+    total = (2 if task.generates else 1) * weights_memory(config, outline)
+    total += 2 * layer_memory(config, outline, once, tokens) + logits_memory(config, outline, once * tokens)
     if task.generates is not None:
         beams, length = task.generates
         layers, width = outline.num_hidden_layers, outline.hidden_size

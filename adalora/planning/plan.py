@@ -16,7 +16,7 @@ from adalora.errors import UserError
 from adalora.methods.options import MethodConfig, PlacedConfig, Shapes
 from adalora.options import require
 from adalora.planning.budget import Choice, Solution, solve
-from adalora.planning.identity import steps_of
+from adalora.planning.identity import rows_of_evaluation, steps_of
 from adalora.planning.memory import Machine, evaluation_memory, fit_batches, machine, training_memory
 from adalora.wording import memory
 
@@ -105,21 +105,22 @@ def resolve(options: Config, facts: Facts) -> Plan:
     solution, shapes = fit_size(options, outline, facts.initial)
     train_rows = facts.rows[task.train_split]
     total_steps = steps_of(options.training, train_rows)
-    eval_rows = sum(facts.rows.values()) - train_rows
+    eval_rows = rows_of_evaluation(task, facts.rows)
     training, method, scaled = fit_lengths(options, solution.config, total_steps, eval_rows)
     method.check(shapes, total_steps)
     budget = replace(options.budget, params=solution.params, rank=None, settings={})
     config = Resolved.of(options, model, method, budget, training)
-    trained = solution.counts.total
+    trained, adapted = solution.counts.total, dict(solution.config.select(shapes))
+    weights = sum(d_out * d_in for d_out, d_in in adapted.values())
     micro, evaluated, sized = fit_batches(
         training,
         facts.machine,
-        lambda rows: training_memory(config, outline, trained, rows),
+        lambda rows: training_memory(config, outline, trained, weights, rows),
         lambda rows: evaluation_memory(config, outline, rows),
     )
     training = replace(training, micro_batches=micro, eval_batch_size=evaluated)
     config = replace(config, training=training)
-    cost = estimate(config, outline, trained, facts.machine.processes)
+    cost = estimate(config, outline, trained, weights, facts.machine.processes)
     if cost.memory > LARGEST_STEP:
         raise UserError(
             f"a step of {config.training.batch_size} rows of {cost.tokens} tokens needs about "
@@ -131,7 +132,6 @@ def resolve(options: Config, facts: Facts) -> Plan:
     notes.extend(sized)
     if training.warmup_steps >= total_steps:
         notes.append(f"training.warmup_steps={training.warmup_steps}: the learning rate rises to the last step")
-    adapted = dict(solution.config.select(shapes))
     query = any(path.endswith(".query_proj") for path in adapted)
     if model.pos_query_base_only and query and isinstance(method, PlacedConfig):
         notes.append(CARD_ONLY)
@@ -224,18 +224,22 @@ def check_rank(method: MethodConfig, shapes: Shapes) -> None:
         )
 
 
-def estimate(config: Resolved, outline: Outline, trained: int, processes: int) -> Cost:
+def estimate(config: Resolved, outline: Outline, trained: int, adapted: int, processes: int) -> Cost:
     """Estimate FLOPs, memory per process, and disk space.
 
     A product with a weight of N entries costs 2 N FLOPs per token forward, 2 N for the gradient of its input, and 2 N
-    more if the weight is trained. A decoder's weights see the target's tokens. A checkpoint holds the trained
-    parameters, AdamW's two moments and at most two averages of the same size; three checkpoints exist while one is
-    being written.
+    more if the weight is trained. A decoder's weights and the output layer see the target's tokens, the keys and values
+    of its cross-attention the input's. DeBERTa's products with relative positions aren't counted. A checkpoint holds
+    the trained parameters, AdamW's two moments and at most two averages of the same size; three checkpoints exist while
+    one is being written.
     """
     task, tokens, batch = config.task, config.task.max_length, config.training.batch_size
     mean, target = task.mean_tokens
     weights = outline.linear_weights()
-    decoder = outline.linear_weights("model.decoder.") if outline.decoder_layers else 0
+    decoder = 0
+    if outline.decoder_layers:
+        crossing = outline.linear_weights("model.decoder.", r"\.encoder_attn\.[kv]_proj$")
+        decoder = outline.linear_weights("model.decoder.") + outline.linear_weights("lm_head") - crossing
     per_weight = 6 if trained > weights else 4
     # a row's attention scores and their products with the values; BART's target sees itself and the input
     attention = 4 * outline.query_width * outline.num_hidden_layers * mean * mean
@@ -244,5 +248,5 @@ def estimate(config: Resolved, outline: Outline, trained: int, processes: int) -
     if config.training.activation_checkpointing:  # forward again, for activation checkpointing
         per_weight, passes = per_weight + 2, passes + 1
     flops = batch * (per_weight * (mean * (weights - decoder) + target * decoder) + passes * attention)
-    memory = training_memory(config, outline, trained, -(-batch // config.training.micro_batches // processes))
+    memory = training_memory(config, outline, trained, adapted, -(-batch // config.training.micro_batches // processes))
     return Cost(tokens, mean, float(flops), memory, 4.0 * trained + LOGS, 3 * 4 * 5.0 * trained)

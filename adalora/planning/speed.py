@@ -101,7 +101,8 @@ def speed_here(plan: Plan) -> Speed:
     gpu = gpu_here(config.device, config.precision)
     if gpu is not None and (speed := step_speed(plan, gpu, config.precision, processes.count())):
         return speed
-    return Speed(plan.cost.flops / (SHARE * rate(config.precision, config.device)), "guessed")
+    flops = plan.cost.flops / processes.count()
+    return Speed(flops / (SHARE * rate(config.precision, config.device)), "guessed")
 
 
 def gpu_here(device: str, precision: str) -> Gpu | None:

@@ -24,7 +24,7 @@ from adalora.errors import Interrupted, LostProcess, UserError
 from adalora.files.lock import locked
 from adalora.files.writing import write_text, writing
 from adalora.methods.adapter import save_adapter
-from adalora.planning.identity import cell_id
+from adalora.planning.identity import cell_id, rows_of_evaluation
 from adalora.planning.origins import origins
 from adalora.planning.plan import Plan, check_possible, make_plan
 from adalora.planning.speed import speed_here
@@ -108,13 +108,13 @@ def prepare(config: Config, cell: str, accelerator: Accelerator, overrides: Sequ
     check_possible(config)
     with accelerator.main_process_first():  # rank 0 first: it downloads and fills the cache
         weights, data, features, tokenizer = read(config)
-    plan = make_plan(config, {split: len(rows) for split, rows in features.items()}, weights.folder)
+    rows = data.rows | {data.train_split: len(features[data.train_split])}  # training may have windows or blocks
+    plan = make_plan(config, rows, weights.folder)
     plan.notes.extend(data.notes)
-    tokens = [digest(rows.data.table) for rows in features.values()]
+    tokens = [digest(each.data.table) for each in features.values()]
     key = run_key(plan.config, data.digest, tokens, weights.digest)
     folder = RunFolder(plan.config, plan.solution.budget, key, cell)
-    eval_rows = sum(map(len, features.values())) - plan.rows
-    options = origins(config, plan.config, overrides, eval_rows)
+    options = origins(config, plan.config, overrides, rows_of_evaluation(config.task, rows))
     return Prepared(plan, weights, data, features, tokenizer, folder, accelerator, options)
 
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import BatchSampler, DataLoader, Dataset
 
 POOL = 50  # batches per group that is sorted by length: enough shuffling, little padding
 
@@ -112,20 +112,12 @@ class LengthGroups:
         return -(-len(self.lengths) // self.batch_size) - self.skip * (self.rows_a_step // self.batch_size)
 
 
-class ByLength:
+class ByLength(BatchSampler):
     """A batch sampler for evaluation: all rows sorted by length."""
-
-    drop_last = False
 
     def __init__(self, lengths: Sequence[int], batch_size: int) -> None:
         self.order = torch.argsort(torch.tensor(lengths), stable=True)
-        self.batch_size = batch_size
-
-    def __iter__(self) -> Iterator[list[int]]:
-        return (part.tolist() for part in self.order.split(self.batch_size))
-
-    def __len__(self) -> int:
-        return -(-len(self.order) // self.batch_size)
+        super().__init__(self.order.tolist(), batch_size, drop_last=False)
 
 
 def evaluation_size(rows: int, most: int, device: str) -> int:

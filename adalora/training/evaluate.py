@@ -30,7 +30,7 @@ def evaluate(
     results: dict[str, float] = {}
     loss = weight = 0.0
     model.eval()
-    merges = task_type.merges and unmergeable(model) is None
+    merges = task.generates is not None and unmergeable(model) is None  # generation runs the model once a token
     for split in splits:
         with accelerator.autocast(), merged(model) if merges else nullcontext():
             scores = task_type.evaluate(accelerator, model, split, tokenizer, partial(report_progress, split.name))

@@ -44,6 +44,7 @@ def generate(
     kept = decoder.generation_config
     decoder.generation_config = GenerationConfig()  # no file beside the weights matters
     parts: list[Tensor] = []
+    report(0, len(split.order))
     try:
         for batch in split.batches:
             prompts, mask = prompts_of(batch)

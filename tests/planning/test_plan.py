@@ -269,9 +269,10 @@ def test_attention_is_that_of_all_heads_and_of_both_sides(compose):
     assert plan.cost.flops == pytest.approx(s * 4 * weights + 3 * 28 * 4 * 2048 * s * s)
     options = compose("task=xsum", "method=lora", "training.batch_size=1")
     plan, outline = make_plan(options, options.task.rows), outline_of(options.backbone, 0)
-    (s, t), d = options.task.mean_tokens, outline.linear_weights("model.decoder.")
-    attention = 12 * 4 * 1024 * (s * s + t * t + t * s)
-    assert plan.cost.flops == pytest.approx(4 * (s * (outline.linear_weights() - d) + t * d) + 3 * attention)
+    (s, t), d = options.task.mean_tokens, 1024
+    attention = 12 * 4 * d * (s * s + t * t + t * s)
+    encoder, decoder, crossing = 12 * 12 * d * d, 12 * 14 * d * d, 12 * 2 * d * d
+    assert plan.cost.flops == pytest.approx(4 * (s * (encoder + crossing) + t * (decoder + 50265 * d)) + 3 * attention)
 
 
 def test_an_evaluation_is_as_large_as_fits(planned_on):

@@ -60,6 +60,7 @@ class IncreLoRAConfig(PlacedConfig):
 
     lengths: ClassVar[tuple[str, ...]] = ("initial_steps", "interval")
     rank_option: ClassVar[str | None] = "target_rank"
+    accumulates: ClassVar[bool] = True
 
     name: str = "increlora"
     init_rank: int = option(1, at_least(1), help="initial rank of every module (paper, Section 3.2; every script)")
