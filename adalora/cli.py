@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import hydra
+import yaml
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.types import RunMode
@@ -109,7 +110,7 @@ def command() -> None:
         check_arguments(sys.argv[1:])
         register()
         main()
-    except (HydraException, OmegaConfBaseException, UserError) as error:
+    except (HydraException, OmegaConfBaseException, yaml.YAMLError, UnicodeDecodeError, UserError) as error:
         tell(f"error: {explain(error)}")
         sys.exit(1)
     except OSError as error:

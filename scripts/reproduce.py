@@ -60,6 +60,7 @@ def show_list(args: argparse.Namespace) -> None:
     asked = find_cells(args.what)
     settings, seeds = select(asked.settings, args.only), args.seeds or asked.seeds
     if args.format == "commands":
+        cells_of(settings[:1], seeds[:1], args.overrides)  # a mistake in the options is said here, too
         for seed in seeds:
             for overrides in dict.fromkeys(extend(setting, args.overrides) for setting in settings):
                 print(command([*overrides, f"seed={seed}"]))

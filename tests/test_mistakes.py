@@ -53,7 +53,19 @@ def test_an_unknown_launcher():
             "model=someone/a-model",
             "on the hub give model.hub=someone/a-model and model=deberta or bart",
         ),
+        ("model=./a-model", "model=./a-model doesn't exist: for a folder give model=decoder model.path=./a-model"),
         ("--method=lora", "--method=lora: options have no dashes, give method=VALUE"),
+        ("--dry-run", "--dry-run: options have no dashes, give dry_run=VALUE"),
+        ("--learning_rate", "options have no dashes, give training.lr"),
+        ("dry_run", "'dry_run' can't be read: give dry_run=VALUE"),
+        ("experiment=tiny,packaged", "add --multirun, or for all of them at once experiment=[tiny,packaged]"),
+        ("method=vera", "method=vera doesn't exist: here it is method=peft method.type=VERA"),
+        ("wandb=none", "wandb.NAME=VALUE, is needed, and tracking=none turns wandb off"),
+        ("training.seed=3", "there is no option training.seed: did you mean seed?"),
+        ("seed=1.0", "seed=1.0: a whole number is needed"),
+        ("task.data_dir=", "task.data_dir= has no value: give one, or task.data_dir=null"),
+        ("budget.params=500", "budget.params=500: budget=0.3M has a size of its own, give budget=custom budget.params"),
+        ("resume=true", "there is no option resume: here it is not needed: the same command resumes"),
         ("training.batch_size=many", "training.batch_size=many: a whole number is needed"),
         ("training.lr=abc", "training.lr=abc: a number is needed"),
         ("training.max_steps=1.5", "training.max_steps=1.5: a whole number (or null) is needed"),
@@ -76,6 +88,26 @@ def test_a_value_that_cannot_be_is_refused_before_anything_is_read(override, mes
     found = compose(["task=sst2", override])
     assert isinstance(found, str)
     assert message in found
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"defaults: [_files, _self_]\n\ttitle: a\n", r"mine\.yaml, line 2: found character"),
+        (b"title: Meine: Daten\n", r"mine\.yaml, line 1: mapping values"),
+        ("title: Gefühle\n".encode("cp1252"), r"isn't UTF-8 .*: save it as UTF-8"),
+        (
+            b"defaults: [_files, _self_]\nheadlin: accuracy\n",
+            r"there is no option task\.headlin: did you mean task\.headl",
+        ),
+    ],
+)
+def test_a_slip_in_one_s_own_file_is_named(tmp_path, content, message):
+    (tmp_path / "task").mkdir()
+    (tmp_path / "task/mine.yaml").write_bytes(content)
+    found = compose([f"hydra.searchpath=[file://{tmp_path}]", "task=mine"])
+    assert isinstance(found, str) and "\n" not in found
+    assert re.search(message, found), found
 
 
 def test_what_other_tools_call_an_option_is_none_of_ours_and_ours_exists(compose):

@@ -77,7 +77,10 @@ def read_values(types: Sequence[str], title: str, folder: Path) -> dict[str, Any
     values = {key: value for key, value in values.items() if key not in LABELS}
     if values["model_type"] not in types:
         needs = " or ".join(types)
-        raise UserError(f"{folder / 'config.json'} has model_type {values['model_type']}, {title} needs {needs}")
+        raise UserError(
+            f"{folder / 'config.json'} has model_type {values['model_type']}, {title} needs {needs} "
+            "(docs/own_model.md has the methods for any model)"
+        )
     if values.get("quantization_config"):
         raise UserError(f"{folder} has quantised weights: give the model without, model.dtype=bf16 halves its memory")
     return values

@@ -4,9 +4,11 @@ import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import fields, is_dataclass
 from difflib import get_close_matches
+from pathlib import Path
 from types import NoneType
 from typing import Any, get_args, get_origin, get_type_hints
 
+import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException
 from omegaconf import OmegaConf
@@ -14,7 +16,7 @@ from omegaconf.errors import ConfigKeyError, InterpolationResolutionError, Omega
 
 from adalora.backbones.options import GENERIC
 from adalora.config import schema
-from adalora.config.other_tools import HERE
+from adalora.config.other_tools import HERE, METHODS_ELSEWHERE
 from adalora.config.usage import names
 from adalora.errors import UserError
 from adalora.methods.discovery import METHODS
@@ -58,6 +60,7 @@ PARTS = {
     "wandb": [field.name for field in fields(schema.WandbOptions)],
 }
 """The options by section, of all tasks and methods."""
+TOP = [field.name for field in fields(schema.Config)]
 
 KINDS: dict[Any, str] = {
     int: "a whole number",
@@ -78,9 +81,9 @@ def check_arguments(arguments: Sequence[str]) -> None:
         UserError: the message says what is allowed.
     """
     for argument in arguments:
-        name = argument.partition("=")[0].lstrip("-").partition(".")[0]
-        if argument.startswith("--") and (name in PARTS or (CONF / name).is_dir()):
-            raise UserError(f"{argument}: options have no dashes, give {name}=VALUE")
+        name = argument.partition("=")[0].lstrip("-").replace("-", "_")
+        if argument.startswith("--") and (name.partition(".")[0] in (*TOP, *HERE) or (CONF / name).is_dir()):
+            raise UserError(f"{argument}: options have no dashes, give {HERE.get(name, f'{name}=VALUE')}")
     names_given = {argument.partition("=")[0] for argument in arguments}
     shows = names_given & {"--cfg", "-c", "--info", "-i"}
     if shows and names_given & {"--multirun", "-m"}:
@@ -90,6 +93,8 @@ def check_arguments(arguments: Sequence[str]) -> None:
             check_override(argument, sweeping=bool(names_given & {"--multirun", "-m"}))
         group, given, values = argument.partition("=")
         for value in values.split(","):
+            if group == "model" and (value.startswith(("/", ".", "~")) or Path(value).is_dir()):
+                raise UserError(f"model={value} doesn't exist: for a folder give model=decoder model.path={value}")
             if group == "model" and "/" in value:
                 raise UserError(
                     f"model={value} doesn't exist: for a repository on the hub give model.hub={value} and "
@@ -111,7 +116,11 @@ def check_override(argument: str, sweeping: bool) -> None:
             parser.parse_overrides([quoted])
         except HydraException:
             raise UserError(f"{argument!r} can't be read: overrides are key=value") from error
+        if "=" not in argument:
+            raise UserError(f"{argument!r} can't be read: give {key}=VALUE") from error
         raise UserError(f"{argument!r} can't be read, its value needs quotes: {shlex.quote(quoted)}") from error
+    if several and key == "experiment":
+        raise UserError(f"{argument!r} has several values: add --multirun, or for all of them at once {key}=[{value}]")
     if several:
         raise UserError(f"{argument!r} has several values: add --multirun, or as one value {shlex.quote(quoted)}")
 
@@ -132,15 +141,20 @@ def explain(error: Exception) -> str:
                 return f"hydra/launcher={launcher} needs {package}: install it with pip install -e '.[launchers]'"
         if options := [name for name in error.options or () if not name.startswith("_")]:
             return no_choice(group, wrong, options)
-    cause = error.__cause__
+    cause = error.__cause__ or error.__context__
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
+        return f"{error.problem_mark.name}, line {error.problem_mark.line + 1}: {error.problem}"
+    if isinstance(error, UnicodeDecodeError):
+        return f"a file in conf/ (or --config-dir) isn't UTF-8 ({error.reason}, byte {error.start}): save it as UTF-8"
     if isinstance(error, ConfigCompositionException) and isinstance(cause, OmegaConfBaseException):
         key = cause.full_key or "?"
         kind = cause.object_type.__name__ if cause.object_type is not None else ""
         if isinstance(cause, ConfigKeyError | AttributeError) and kind in TYPES:
             return no_option(key, TYPES[kind])
         if isinstance(cause, ValidationError) and (needed := needed_by(cause)):
-            value = written(getattr(cause, "value", None))
-            return f"{key}={value}: {needed} is needed"
+            value = getattr(cause, "value", None)
+            also = ", and tracking=none turns wandb off" if key == "wandb" else ""
+            return f"{key}={value if isinstance(value, float) else written(value)}: {needed} is needed{also}"
         reason = str(cause).splitlines()[0]
         return f"{key}: {reason[0].lower()}{reason[1:]} (conf/ shows the type of every option)"
     return " ".join(str(error).split())
@@ -148,6 +162,8 @@ def explain(error: Exception) -> str:
 
 def no_choice(group: str, wrong: str, known: Iterable[str]) -> str:
     """The message for a choice that a group doesn't have."""
+    if group == "method" and wrong in METHODS_ELSEWHERE:
+        return f"{group}={wrong} doesn't exist: here it is {METHODS_ELSEWHERE[wrong]}"
     listed = LISTED.get(group, "python train.py --help lists all")
     return f"{group}={wrong} doesn't exist: {instead(wrong, known, listed)}"
 
@@ -159,9 +175,12 @@ def no_option(key: str, known: Iterable[str]) -> str:
     there_is = f"there is no option {key}"
     if elsewhere := [f"{part}.{wrong}" for part, options in PARTS.items() if wrong in options and part != section]:
         return f"{there_is}: did you mean {' or '.join(elsewhere)}?"
+    if section and wrong in TOP:
+        return f"{there_is}: did you mean {wrong}?"
     if wrong in HERE:
         return f"{there_is}: here it is {HERE[wrong]}"
-    if not get_close_matches(wrong, known) and (alike := get_close_matches(wrong, HERE, 1, 0.8)):
+    alike = [name for name in get_close_matches(wrong, HERE, 1, 0.8) if key not in HERE[name]]
+    if alike and not get_close_matches(wrong, known):
         return f"{there_is}: did you mean {alike[0]}? here it is {HERE[alike[0]]}"
     place = f"conf/{section}/" if (CONF / section).is_dir() and section else "conf/config.yaml"
     help_of = "python train.py method=NAME --help" if section == "method" else place

@@ -167,6 +167,10 @@ class Config:
             self.model.dtype == "fp32" or self.precision == "bf16",
             f"model.dtype=bf16 with precision={self.precision}: weights in bf16 compute in bf16, set precision=bf16",
         )
+        require(
+            self.device != "cpu" or self.precision not in ("fp16", "tf32"),
+            f"precision={self.precision} needs a GPU: use precision=bf16 or fp32",
+        )
         allowed = (*TRAINING_LENGTHS, *self.method.lengths)
         for key, value in self.recipe.lengths.items():
             require(key in allowed, f"recipe.lengths.{key}: {instead(key, allowed, '')}")
@@ -179,7 +183,7 @@ class Config:
         if served is None:
             raise UserError(
                 f"task={self.task.name} is {self.task.type}, which {model.title} has no head for: choose a model of "
-                f"type {' or '.join(self.task.models)}"
+                f"type {' or '.join(self.task.models)}, or another task"
             )
         task = self.task
         model = replace(

@@ -11,6 +11,7 @@ from omegaconf.errors import OmegaConfBaseException
 from adalora.config.backbone import settle
 from adalora.config.mistakes import explain_unresolved, no_option
 from adalora.config.schema import Config
+from adalora.config.usage import names
 from adalora.errors import UserError
 
 
@@ -23,19 +24,29 @@ def validate(tree: DictConfig, overrides: Sequence[str]) -> Config:
     try:
         tree = settle(tree, overrides)
         refuse_gaps(tree)
+        refuse_overrides(tree, overrides)
         config = cast(Config, OmegaConf.to_object(tree))
     except OmegaConfBaseException as error:
         raise UserError(explain_unresolved(error)) from error
     refuse_unknown(config, "")
     if any(tree.model.get(name) for name in ("head", "architecture", "train_modules")):
         raise UserError("model.head, model.architecture and model.train_modules follow from the task: leave them out")
+    return config
+
+
+def refuse_overrides(tree: DictConfig, overrides: Sequence[str]) -> None:
+    """Reject overrides that would have no effect, or another one than they seem to. Raises `UserError`."""
+    sized = str(tree.budget.name)
     for text in overrides:
-        key = text.lstrip("+~").partition("=")[0]
+        key, _, value = text.lstrip("+~").partition("=")
         if key.startswith("model.config"):
             raise UserError(f"{text}: the architecture is that of the weights, leave it out")
-        if key == "model.classifier_dropout" and config.task.type != "classification":
-            raise UserError(f"{text}: task={config.task.name} has no classifier, leave it out")
-    return config
+        if key == "model.classifier_dropout" and "label" not in tree.task:
+            raise UserError(f"{text}: task={tree.task.name} has no classifier, leave it out")
+        if key in ("budget.params", "budget.rank") and value != "null" and sized in set(names("budget")) - {"custom"}:
+            raise UserError(f"{text}: budget={sized} has a size of its own, give budget=custom {key}={value}")
+        if not value and "=" in text:
+            raise UserError(f"{text} has no value: give one, or {key}=null")
 
 
 def refuse_gaps(tree: DictConfig) -> None:

@@ -136,7 +136,7 @@ def evaluation_memory(config: Config | Resolved, outline: Outline, rows: int) ->
     task, decoder = config.task, config.model.model_type in DECODERS
     tokens = task.eval_tokens
     once = min(rows, max(1, LOGITS // (tokens * outline.vocab_size))) if decoder else rows  # likelihoods, of a pass
-    total = (2 if task.generates else 1) * weights_memory(config, outline)
+    total: float = (2 if task.generates else 1) * weights_memory(config, outline)
     total += 2 * layer_memory(config, outline, once, tokens) + logits_memory(config, outline, once * tokens)
     if task.generates is not None:
         beams, length = task.generates

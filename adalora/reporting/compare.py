@@ -96,6 +96,8 @@ def compare(frame: pd.DataFrame, a: str, b: str) -> tuple[pd.DataFrame, list[str
         UserError: one side is a method and the other a commit, or there is no common cell.
     """
     runs = heads(frame)
+    if runs.empty:
+        raise UserError("there is no finished run to compare: run train.py first, or give folders of runs with --runs")
     one, other = (selection(text, set(runs["method"])) for text in (a, b))
     if (one.commit is None) != (other.commit is None):
         raise UserError(f"A={a} and B={b}: give two methods or two commits")

@@ -66,6 +66,8 @@ def load_run(folder: Path, backbone: str | None = None) -> Trained:
 
 def load_config(folder: Path) -> Resolved:
     """Read the resolved configuration from config.yaml. Raises `Damaged` if it can't be read."""
+    if folder.is_file():
+        raise UserError(f"{folder} is a file: give the folder of a finished run; a record has no weights")
     path, remedy = folder / "config.yaml", "give the folder of a finished run, or run it again"
     text = read_text(path, remedy)
     with library_reads(path, f"it isn't the configuration of a run, {remedy}"):

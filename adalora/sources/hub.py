@@ -173,8 +173,13 @@ def say(line: str) -> None:
 
 
 def cache_of(repo: str, kind: Kind) -> Path:
-    """The repository's folder in the hub's cache."""
-    return Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=repo, repo_type=kind)
+    """The repository's folder in the hub's cache. Raises `UserError` for what can't be a repository."""
+    try:
+        return Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=repo, repo_type=kind)
+    except HFValidationError as error:
+        raise UserError(
+            f"{repo} can't be a name on the hub: give OWNER/NAME, or a folder with model.path=FOLDER"
+        ) from error
 
 
 def cached(repo: str, revision: str, kind: Kind) -> Path | None:

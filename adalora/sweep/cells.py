@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import hydra
+import yaml
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException
 from joblib import Parallel, delayed
@@ -61,16 +62,24 @@ def select(settings: Sequence[Setting], only: str) -> list[Setting]:
         if all(options.get(key) in values for key, values in wanted.items()):
             found.append(setting)
     if not found:
-        there = {override.split("=", 1)[0] for setting in settings for override in setting.overrides}
-        raise UserError(
-            f"ONLY='{only}' matches no cell: cells have the options {', '.join(sorted(there))} (see make list)"
-        )
+        there: dict[str, list[str]] = {}
+        for setting in settings:
+            for override in setting.overrides:
+                key, _, value = override.partition("=")
+                there.setdefault(key, []).append(value)
+        why = f"cells have the options {', '.join(sorted(there))}; SEEDS= and ARGS= are for others (see make list)"
+        for key, allowed in wanted.items():
+            if key in there and not set(allowed) & set(there[key]):
+                why = f"{key} is {', '.join(dict.fromkeys(there[key]))}"
+        raise UserError(f"ONLY='{only}' matches no cell: {why}")
     return found
 
 
 def extend(setting: Setting, extra: Sequence[str]) -> tuple[str, ...]:
-    """Add overrides to a setting; they replace its own with the same key."""
+    """Add overrides to a setting; they replace its own with the same key. Raises `UserError` for a seed."""
     keys = set(map(key_of, extra))
+    if "seed" in keys:
+        raise UserError("seed= is for single runs: give SEEDS=1,2,3")
     return (*(override for override in setting.overrides if key_of(override) not in keys), *extra)
 
 
@@ -94,8 +103,6 @@ def cells_of(
     Raises:
         UserError: `extra` is wrong, or no setting is valid.
     """
-    if "seed" in map(key_of, extra):
-        raise UserError("seed= is for single runs: give SEEDS=1,2,3")
     wanted = dict.fromkeys((setting.table, extend(setting, extra)) for setting in settings)
     found, refused = [], []
     for (table, overrides), config in zip(wanted, compose_all([item for _, item in wanted], meanwhile), strict=True):
@@ -153,7 +160,7 @@ def compose(overrides: Sequence[str]) -> Config | str:
         check_arguments(overrides)
         with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
             return validate(hydra.compose("config", overrides=list(overrides)), overrides)
-    except HydraException as error:
+    except (HydraException, yaml.YAMLError, UnicodeDecodeError) as error:
         return explain(error)
     except UserError as error:
         return str(error)

@@ -55,7 +55,6 @@ from adalora.methods.lora.options import LoRAConfig
         ("method.alpha=0", r"method\.alpha=0: must be positive"),
         ("method.init_std=0", r"method\.init_std=0: must be positive"),
         ("method.dropout=1.0", r"method\.dropout=1: must lie in \[0, 1\)"),
-        ("budget.params=0", r"budget\.params=0: must be positive"),
         ("model.attention=flash", r"model\.attention=flash: allowed for deberta-v2 are exact, eager"),
         ("model.model_type=gpt2", r"model\.model_type=gpt2: allowed are deberta-v2, bart"),
         ("model.classifier_dropout=1.0", r"model\.classifier_dropout=1: must lie in \[0, 1\)"),

@@ -306,8 +306,8 @@ def test_the_plan_has_the_rank_as_a_number(compose):
     ("overrides", "message"),
     [
         (["budget=custom"], r"budget\.params=N.*budget\.rank=R"),
-        (["budget=0.13%", "budget.params=1000"], r"budget\.params=1000 and budget\.rank=1.* both"),
-        (["budget=0.13%", "budget.rank=0"], r"budget\.rank=0.*: must be positive"),
+        (["budget=custom", "budget.params=1000", "budget.rank=1"], r"budget\.params=1000 and budget\.rank=1.* both"),
+        (["budget=custom", "budget.rank=0"], r"budget\.rank=0.*: must be positive"),
     ],
 )
 def test_a_budget_has_one_size(compose, overrides, message):
