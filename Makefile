@@ -15,7 +15,15 @@ FORMAT ?= summary
 ARGS ?=
 RUNS ?= results/runs
 OUT ?=
-CELLS = --only '$(ONLY)' $(if $(SEEDS),--seeds '$(SEEDS)') $(ARGS)
+A ?=
+B ?=
+VARIABLES = WHAT SEEDS WORKERS LAUNCHER SLURM DETACH ONLY FORMAT ARGS RUNS OUT A B PYTHON
+GIVEN = $(foreach name,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $(name)))),$(name)))
+ifneq ($(filter-out $(VARIABLES),$(GIVEN)),)
+$(error $(firstword $(filter-out $(VARIABLES),$(GIVEN))) is no variable of this Makefile: $(VARIABLES); options of train.py go into ARGS="..." (make help))
+endif
+ROOT = $(if $(filter RUNS,$(GIVEN)),run_root='$(RUNS)')
+CELLS = --only '$(ONLY)' $(if $(SEEDS),--seeds '$(SEEDS)') $(ROOT) $(ARGS)
 
 .PHONY: help smollm2 test-smollm2 lm-eval test-lm-eval bench check-device demo list watch tables report evidence compare test test-docs test-slow test-slurm lint types setup clean
 
@@ -49,9 +57,8 @@ make compare A=adalora B=lora   paired differences over all cells that both have
   SLURM="partition=gpu account=mine timeout_min=240"   options of conf/hydra/launcher/slurm.yaml
   FORMAT=table             for list: every cell; commands: train.py lines and nothing else, for a scheduler of your own
   ARGS="model=deberta_minilm training.max_steps=100 data_root=FOLDER"   further options of train.py, for every cell and for demo
-  RUNS=FOLDER              for watch, tables, report and compare: the run root, default results/runs; the others take
-                           ARGS=run_root=FOLDER
-  OUT=FOLDER               for tables and report: where to write, default tables beside the run root
+  RUNS=FOLDER              the run root, default results/runs
+  OUT=FOLDER               for tables, report and published tables: where to write, default tables beside the run root
 
 make setup, make clean     the environment in .venv; removes it
 make smollm2               SmolLM2-135M-Instruct for model=smollm2, 93 MB; test-smollm2: its tests
@@ -66,13 +73,13 @@ check-device: $(READY)
 	@$(PY) -m scripts.check_device
 
 demo: $(READY)
-	$(PY) train.py model=deberta_minilm task=r8 budget=0.3M method=adalora $(ARGS)
+	$(PY) train.py model=deberta_minilm task=r8 budget=0.3M method=adalora $(ROOT) $(ARGS)
 
 list: $(READY)
 	@$(PY) -m scripts.reproduce list $(WHAT) --format $(FORMAT) $(CELLS)
 
 reproduce-%: $(READY)
-	@$(PY) -m scripts.reproduce run $* --workers $(WORKERS) --launcher $(LAUNCHER) --slurm '$(SLURM)' $(if $(DETACH),--detach) $(CELLS)
+	@$(PY) -m scripts.reproduce run $* --workers $(WORKERS) --launcher $(LAUNCHER) --slurm '$(SLURM)' $(if $(filter-out 0,$(DETACH)),--detach) $(if $(OUT),--out '$(OUT)') $(CELLS)
 
 watch: $(READY)
 	@$(PY) -m scripts.reproduce watch --runs '$(RUNS)'

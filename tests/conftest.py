@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+import sys
 from copy import deepcopy
 from functools import cache
 from pathlib import Path
@@ -15,6 +16,7 @@ from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from adalora.config import register, validate
+from tests.programs import Done
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # the tests run side by side, on tiny models
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -333,5 +335,23 @@ def killed(start, monkeypatch):
             with monkeypatch.context() as patch, pytest.raises(Killed):
                 patch.setattr(loop, "log", dies)
                 start(overrides)
+
+    return go
+
+
+@pytest.fixture
+def called(monkeypatch, capsys):
+    """`called(main, "glue")`: how a script ends with these arguments, in this process."""
+    from scripts.options import exit_code
+
+    def go(main, *arguments):
+        monkeypatch.setattr(sys, "argv", ["script", *map(str, arguments)])
+        capsys.readouterr()
+        try:
+            code = exit_code(main)
+        except SystemExit as end:
+            code = end.code
+        said = capsys.readouterr()
+        return Done(code or 0, said.out, said.err)
 
     return go

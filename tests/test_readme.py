@@ -137,3 +137,10 @@ def test_every_target_exists(command):
 def test_every_script_exists(command):
     place = ROOT / command[2].replace(".", "/")
     assert place.with_suffix(".py").is_file() or (place / "__main__.py").is_file()
+
+
+def test_make_refuses_a_variable_that_it_does_not_have():
+    done = subprocess.run(["make", "-n", "demo", "method=lora"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 2 and "method is no variable of this Makefile: WHAT SEEDS" in done.stderr
+    done = subprocess.run(["make", "-n", "reproduce-glue", "RUNS=there"], cwd=ROOT, capture_output=True, text=True)
+    assert "run_root='there'" in done.stdout

@@ -93,7 +93,8 @@ def check_arguments(arguments: Sequence[str]) -> None:
             check_override(argument, sweeping=bool(names_given & {"--multirun", "-m"}))
         group, given, values = argument.partition("=")
         for value in values.split(","):
-            if group == "model" and (value.startswith(("/", ".", "~")) or Path(value).is_dir()):
+            folder = value.startswith(("/", ".", "~")) or (value not in names("model") and Path(value).is_dir())
+            if group == "model" and folder:
                 raise UserError(f"model={value} doesn't exist: for a folder give model=decoder model.path={value}")
             if group == "model" and "/" in value:
                 raise UserError(

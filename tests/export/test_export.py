@@ -14,7 +14,8 @@ from adalora.errors import UserError
 from adalora.export.command import export
 from adalora.records.result import read_result, write_result
 from adalora.run.trained import load_config, load_run
-from tests.programs import ROOT, error_of, run
+from scripts.export import main
+from tests.programs import ROOT, error_of
 from tests.tiny import INPUTS
 
 SAME = "model.pos_query_base_only=false"
@@ -115,8 +116,8 @@ def test_a_query_that_skips_positions_cannot_be_exported_and_the_plan_says_so(st
         (["gone", "--to", "peft", "--out", "x", "--push", "a/b"], "nothing is exported"),
     ],
 )
-def test_a_mistake_is_one_line(arguments, message):
-    assert message in error_of(run("scripts.export", *arguments))
+def test_a_mistake_is_one_line(called, arguments, message):
+    assert message in error_of(called(main, *arguments))
 
 
 def test_a_backbone_that_has_moved(start, tiny_run, tiny_model, tmp_path):

@@ -2,6 +2,7 @@
 
 import pytest
 
+from scripts.reproduce import main
 from tests.programs import error_of, run
 
 
@@ -64,7 +65,7 @@ def test_commands_are_printed_and_nothing_else():
         (["list", "glue", "--only", "task=rte method=full", "precision=fp64"], "allowed are fp32, tf32, bf16, fp16"),
     ],
 )
-def test_a_mistake_is_one_line(args, message):
-    done = reproduce(*args)
+def test_a_mistake_is_one_line(called, args, message):
+    done = called(main, *args)
     assert done.stdout == ""
     assert message in error_of(done)
