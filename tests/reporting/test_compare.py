@@ -7,6 +7,7 @@ from adalora.errors import UserError
 from adalora.records.variant import variant
 from adalora.reporting.compare import compare, comparison_text, selection
 from adalora.reporting.frame import read
+from scripts.compare import main
 from tests.programs import error_of, run
 from tests.reporting.forged import MINILM, frame, make, put
 
@@ -168,14 +169,14 @@ def test_a_mistake_is_one_line(a, b, message):
     assert message in str(error.value)
 
 
-def test_the_command_line(tmp_path):
+def test_the_command_line(called, tmp_path):
     folder = put(tmp_path, *runs("adalora", [87.0, 88.0]), *runs("lora", [86.0, 86.5]),
                  *runs("adalora", [87.0, 88.0], "mrpc"), *runs("lora", [86.0, 86.5], "mrpc"))  # fmt: skip
     done = run("scripts.compare", "adalora", "lora", "--runs", folder)
     assert (done.code, done.stderr) == (0, "")
     for part in ("rte, 0.3M, fp32", "+1.25", "least p", "mean of 2 cells", "DeBERTaV3-base"):
         assert part in done.stdout
-    assert "nowhere: no such folder" in error_of(run("scripts.compare", "lora", "full", "--runs", "nowhere"))
+    assert "nowhere: no such folder" in error_of(called(main, "lora", "full", "--runs", "nowhere"))
 
 
 def test_variants_and_few_seeds_are_shown():

@@ -12,6 +12,7 @@ import pytest
 from adalora.errors import UserError
 from adalora.reporting.pages import gather
 from adalora.reporting.report import write_report
+from scripts.report import main
 from tests.programs import Program, error_of, run
 from tests.reporting.forged import MINILM, make, put
 
@@ -140,15 +141,15 @@ def test_the_same_runs_give_the_same_page(tmp_path):
     assert pages[0] == pages[1]
 
 
-def test_the_command_line(tmp_path):
+def test_the_command_line(called, tmp_path):
     root = put(tmp_path / "runs", make())  # without logs
     done = run("scripts.report", "--runs", root, "--out", tmp_path / "out", "--tracking", "none")
     assert done.code == 0, done.stderr
     assert {path.suffix for path in (tmp_path / "out").iterdir()} == {".html", ".md", ".csv", ".tex"}
     assert "no such file" in done.stderr
     (tmp_path / "file").write_text("")
-    assert "can't be written" in error_of(run("scripts.report", "--runs", root, "--out", tmp_path / "file"))
-    assert "no such folder" in error_of(run("scripts.report", "--runs", tmp_path / "gone"))
+    assert "can't be written" in error_of(called(main, "--runs", root, "--out", tmp_path / "file"))
+    assert "no such folder" in error_of(called(main, "--runs", tmp_path / "gone"))
     with pytest.raises(UserError, match="holds no finished run"):
         gather(tmp_path / "out")
 

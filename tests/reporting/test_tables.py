@@ -16,6 +16,7 @@ from adalora.reporting.frame import heads, read
 from adalora.reporting.pages import gather
 from adalora.reporting.tables import mean_of, write_tables
 from adalora.sweep.multirun import run_table
+from scripts.tables import main
 from tests.programs import error_of, run
 from tests.reporting.forged import BART, METRICS, MINILM, lines_of, make, put
 
@@ -184,15 +185,11 @@ def test_a_multiruns_table_has_a_row_per_job(tmp_path):
     assert "accuracy_matched" in second
 
 
-def call(*arguments):
-    return run("scripts.tables", *arguments)
-
-
-def test_the_command_line(tmp_path):
+def test_the_command_line(called, tmp_path):
     runs, out = put(tmp_path / "runs", make(), make(seed=2)), tmp_path / "out"
     (runs / "seed3-x").mkdir()
     (runs / "seed3-x" / "result.json").write_text("{")
-    done = call("--runs", runs, "--out", out)
+    done = run("scripts.tables", "--runs", runs, "--out", out)
     assert done.code == 0
     assert (
         done.stderr.startswith("warning: skipped seed3-x/result.json: invalid JSON") and "1 result.json" in done.stdout
@@ -201,7 +198,7 @@ def test_the_command_line(tmp_path):
         f"{t}.{e}" for t in ("glue", "ablations") for e in ("md", "csv", "tex")
     }
     assert "AdaLoRA" in done.stdout and "86.28 (2)" in done.stdout and "BitFit" not in done.stdout  # only what was run
-    assert call("--runs", runs).code == 0
+    assert called(main, "--runs", runs).code == 0
     assert (tmp_path / "tables/glue.md").read_text() == (out / "glue.md").read_text()  # beside the runs
 
     (tmp_path / "empty").mkdir()
@@ -212,7 +209,7 @@ def test_the_command_line(tmp_path):
         ("--runs", runs, "--out", tmp_path / "file"): "can't be written",
         ("--what",): "unrecognized arguments: --what",
     }.items():
-        failed = call(*arguments)
+        failed = called(main, *arguments)
         assert failed.stdout == ""
         assert told in error_of(failed)
 
