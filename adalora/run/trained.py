@@ -53,6 +53,9 @@ def load_run(folder: Path, backbone: str | None = None) -> Trained:
     if backbone is not None:
         config = replace(config, model=replace(config.model, path=backbone))
     check_same(folder, config, result)
+    if config.model.path and not Path(config.model.path).expanduser().is_dir():
+        where = "--model-path FOLDER (scripts.export) or model.path=FOLDER (scripts.evaluate)"
+        raise UserError(f"the backbone of {folder} isn't at {config.model.path} any more: say where it is with {where}")
     weights = locate(config.model, config.cache_dir)
     if weights.digest != result["model"]["digest"]:
         raise UserError(f"{weights.folder} is not the backbone that {folder} was trained on: its content differs")

@@ -23,6 +23,8 @@ from adalora.sweep.cells import Cell
 SWEEPS = ".multirun"  # below the run root: one folder per sweep
 CELLS = "cells.json"  # in an array's folder: the ids of its cells, in order
 JOBS = ".submitit"  # next to it: submitit's folder of each job, named by its id
+SBATCH = {"time": "timeout_min", "mem": "mem_gb", "cpus": "cpus_per_task", "gpus": "gpus_per_node"}
+"""sbatch's name -> submitit's."""
 ASK_EVERY = 10.0  # seconds between calls of squeue, which is shared by all users
 MOST = 1000  # jobs per array: SLURM's default limit (MaxArraySize) is 1001
 SIGNALS = (signal.SIGUSR1, signal.SIGUSR2, signal.SIGTERM)
@@ -113,6 +115,9 @@ def launcher_options(options: Sequence[str]) -> dict[str, Any]:
     from adalora.config.mistakes import explain
     from adalora.paths import CONF
 
+    for option in options:
+        if (name := option.partition("=")[0]) in SBATCH:
+            raise UserError(f"SLURM={option}: submitit calls it {SBATCH[name]}")
     register()
     GlobalHydra.instance().clear()
     overrides = ["hydra/launcher=slurm", *(f"hydra.launcher.{option}" for option in options)]
@@ -121,7 +126,8 @@ def launcher_options(options: Sequence[str]) -> dict[str, Any]:
             tree = hydra.compose("config", overrides=overrides, return_hydra_config=True)
             found = OmegaConf.to_container(tree.hydra.launcher)  # without the folder, which the sweep sets
     except HydraException as error:
-        raise UserError(f"SLURM='{' '.join(options)}': {explain(error)}") from error
+        others = "sbatch's other options go into additional_parameters={NAME: VALUE}"
+        raise UserError(f"SLURM='{' '.join(options)}': {explain(error)}; {others}") from error
     assert isinstance(found, dict)
     return {str(name): value for name, value in found.items()}
 

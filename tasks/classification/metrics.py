@@ -9,7 +9,7 @@ import datasets
 import evaluate
 import numpy as np
 from scipy.stats import pearsonr, spearmanr
-from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
+from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef, precision_score, recall_score
 
 Values = Sequence[float] | np.ndarray
 
@@ -31,6 +31,9 @@ MEASURES: dict[str, Callable[[Values, Values], float]] = {
     "accuracy": accuracy_score,
     "f1": f1_score,  # F1 of label 1, as in GLUE
     "macro_f1": lambda references, predictions: f1_score(references, predictions, average="macro"),
+    "weighted_f1": lambda references, predictions: f1_score(references, predictions, average="weighted"),
+    "precision": lambda references, predictions: precision_score(references, predictions, zero_division=0),
+    "recall": recall_score,  # it and precision: of label 1
     "matthews": matthews_corrcoef,
     "pearson": pearson,
     "spearman": spearman,

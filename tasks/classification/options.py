@@ -8,7 +8,8 @@ from omegaconf import MISSING
 from adalora.options import require
 from tasks.options import Served, Task
 
-OF_CLASSES = ("accuracy", "f1", "macro_f1", "matthews")
+OF_TWO = ("f1", "precision", "recall")  # of label 1
+OF_CLASSES = ("accuracy", *OF_TWO, "macro_f1", "weighted_f1", "matthews")
 OF_NUMBERS = ("pearson", "spearman", "pearson_spearman")
 
 
@@ -57,7 +58,7 @@ class ClassificationTask(Task):
             )
             require(len(self.labels) > 1, f"task.labels={self.labels}: a classification needs two labels or more")
             what = f"classification of {len(self.labels)} classes"
-            fitting = [name for name in OF_CLASSES if name != "f1" or len(self.labels) == 2]
+            fitting = [name for name in OF_CLASSES if name not in OF_TWO or len(self.labels) == 2]
         for metric in self.metrics:
             require(
                 metric in fitting,

@@ -1,6 +1,8 @@
 """Classification and regression: the GLUE tasks, and R8."""
 
+import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import datasets
@@ -14,6 +16,7 @@ from torch import Tensor, nn
 from transformers import DataCollatorWithPadding, PreTrainedTokenizerBase
 
 from adalora.errors import UserError
+from adalora.files.writing import write_text
 from tasks.batches import collator, predict
 from tasks.classification.options import ClassificationTask
 from tasks.columns import as_labels, as_numbers, as_text, blank, class_names, meaning, needed, total
@@ -106,6 +109,18 @@ class Classification(TaskType[ClassificationTask]):
             judged, shown = ["right", "confidence"], (references, names, right, confidence.tolist())
         rows = zip(picked, *(chosen[text] for text in texts), *shown, strict=True)
         return Samples(["row", *texts, "reference", "prediction", *judged], [list(row) for row in rows])
+
+    def save(self, split: Split, predictions: Tensor, folder: Path) -> None:
+        """Write `predictions/<split>.jsonl`: of every row its place, reference and prediction, and the probability of
+        every class."""
+        names, labels = self.task.labels, split.table["label"].to_pylist()
+        if names is None:
+            found = [{"reference": r, "prediction": p} for r, p in zip(labels, predictions[:, 0].tolist(), strict=True)]
+        else:
+            both = zip(labels, predictions.argmax(-1).tolist(), predictions.softmax(-1).tolist(), strict=True)
+            found = [{"reference": names[r], "prediction": names[p], "probabilities": shares} for r, p, shares in both]
+        text = "".join(json.dumps({"row": i} | row, ensure_ascii=False) + "\n" for i, row in enumerate(found))
+        write_text(folder / "predictions" / f"{split.name}.jsonl", text)
 
 
 def forward(model: nn.Module, batch: Batch) -> Tensor:

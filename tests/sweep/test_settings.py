@@ -6,6 +6,7 @@ from adalora.config.schema import Config
 from adalora.errors import UserError
 from adalora.sweep.cells import cells_of, command, compose_all, extend, select
 from adalora.sweep.settings import TABLES, Setting, published
+from adalora.sweep.slurm import launcher_options
 
 SIZES = {
     "glue": 12 * 8,  # Table 1: 12 rows, 8 tasks
@@ -136,3 +137,15 @@ def test_what_the_configuration_refuses_is_told_and_the_rest_goes_on():
         cells_of(settings, [1], ["training.lrr=1"])
     with pytest.raises(UserError, match="SEEDS=1,2,3"):
         cells_of(settings, [1], ["seed=4"])
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ("time=4:00:00", "SLURM=time=4:00:00: submitit calls it timeout_min"),
+        ("nodelist=a", r"additional_parameters=\{NAME: VALUE\}"),
+    ],
+)
+def test_an_option_of_sbatch_says_what_it_is_here(option, message):
+    with pytest.raises(UserError, match=message):
+        launcher_options([option])

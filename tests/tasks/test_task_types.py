@@ -6,6 +6,7 @@ import random
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from scipy.stats import pearsonr
 
 from adalora.errors import UserError
 from tasks.squad.scores import scores
@@ -64,6 +65,22 @@ def test_squad_v2_says_what_its_training_rows_cannot_teach(start, squad, questio
     assert result["task"]["subset"] is True and result["task"]["rows"]["validation"] == 10
     assert {"best_f1_threshold", "has_answer_f1"} <= result["last"].keys()
     assert (folder / "predictions/validation/null_odds.json").exists()
+
+
+@pytest.mark.parametrize("labels", ["[negative,positive]", "null"])
+def test_classes_and_numbers_are_kept_row_by_row(start, tiny_run, labels):
+    metric = "accuracy" if labels != "null" else "pearson"
+    options = [f"task.labels={labels}", f"task.metrics=[{metric}]", f"task.headline={metric}"]
+    folder = start([*tiny_run, "method=lora", "training.max_steps=2", *options])
+    lines = [json.loads(line) for line in (folder / "predictions/validation.jsonl").read_text().splitlines()]
+    assert [line["row"] for line in lines] == list(range(32))
+    pairs = [(line["reference"], line["prediction"]) for line in lines]
+    if labels == "null":
+        found = pearsonr(*zip(*pairs, strict=True))[0]
+    else:
+        found = sum(reference == prediction for reference, prediction in pairs) / 32
+        assert all(sum(line["probabilities"]) == pytest.approx(1, abs=1e-5) for line in lines)
+    assert found == pytest.approx(result_of(folder)["last"][metric], abs=1e-6)
 
 
 def test_summaries_are_learnt_scored_and_kept(start, summaries, articles):

@@ -70,6 +70,14 @@ def test_a_constant_class_has_matthews_0():
     assert score("matthews", [0, 1, 1], [1, 1, 1]) == 0.0
 
 
+def test_precision_recall_and_weighted_f1_by_hand():
+    references, predictions = [0, 1, 1, 1, 0], [1, 1, 0, 1, 0]
+    assert score("precision", references, predictions) == pytest.approx(2 / 3)
+    assert score("recall", references, predictions) == pytest.approx(2 / 3)
+    assert score("weighted_f1", references, predictions) == pytest.approx((2 * 1 / 2 + 3 * 2 / 3) / 5)
+    assert score("precision", [0, 1], [0, 0]) == 0.0
+
+
 def test_fractions_are_kept_in_regression():
     # as integers, the predictions would all be 0 and the correlation with them
     assert score("pearson", [0.1, 0.2, 0.3], [0.2, 0.4, 0.6], True) == pytest.approx(1.0)
