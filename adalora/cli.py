@@ -19,6 +19,7 @@ from adalora import processes
 from adalora.config import register, validate
 from adalora.config.mistakes import check_arguments, explain
 from adalora.config.usage import usage
+from adalora.config.validate import refuse_architecture
 from adalora.errors import BUSY, Busy, Interrupted, UserError
 from adalora.files.writing import unwritable
 from adalora.paths import CONF
@@ -39,6 +40,7 @@ def main(tree: DictConfig) -> float | None:
     outcome: dict[str, Any]
     try:
         share_machine()
+        refuse_architecture(job.overrides.task)
         config = validate(tree, job.overrides.task)
         if config.dry_run:
             from adalora.run.dry_run import dry_run  # skips the imports that only training needs

@@ -18,7 +18,7 @@ def test_the_allocation_takes_as_many_operations_whatever_the_modules_and_ranks(
 
 def test_a_step_of_adalora_takes_at_most_a_tenth_more_operations_than_lora_s():
     sizes = {"hidden_size": 48, "num_attention_heads": 12, "intermediate_size": 96, "vocab_size": 100}
-    options = [*(f"model.config.{name}={size}" for name, size in sizes.items()), "budget.params=null", "budget.rank=2"]
+    options = [*(f"model.config.{name}={size}" for name, size in sizes.items()), "budget=custom", "budget.rank=2"]
     counts = {}
     for method in ("adalora", "lora"):
         side = Side({"side": "ours", "method": method, "options": options})

@@ -93,7 +93,7 @@ def test_the_page_about_own_data_ends_with_a_table_and_an_adapter(checkout, tiny
             continue
         run = next((path.parent for path in (checkout / "results/runs").rglob("choices/**/result.json")), None)
         command = command.replace("model=smollm2", model).replace("RUN ", f"{run} ").replace("FOLDER", "exported")
-        done = shell(f"{command} {model} budget.rank=2" if "train.py" in command else command, checkout)
+        done = shell(f"{command} {model} budget=custom budget.rank=2" if "train.py" in command else command, checkout)
         assert done.returncode == 0, done.stdout + done.stderr
         said[command.partition(" task")[0]] = done.stdout
     assert "accuracy" in next(text for command, text in said.items() if "scripts.evaluate" in command)

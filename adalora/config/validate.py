@@ -13,6 +13,7 @@ from adalora.config.mistakes import explain_unresolved, no_option
 from adalora.config.schema import Config
 from adalora.config.usage import names
 from adalora.errors import UserError
+from adalora.options import key_of
 
 
 def validate(tree: DictConfig, overrides: Sequence[str]) -> Config:
@@ -39,14 +40,19 @@ def refuse_overrides(tree: DictConfig, overrides: Sequence[str]) -> None:
     sized = str(tree.budget.name)
     for text in overrides:
         key, _, value = text.lstrip("+~").partition("=")
-        if key.startswith("model.config"):
-            raise UserError(f"{text}: the architecture is that of the weights, leave it out")
         if key == "model.classifier_dropout" and "label" not in tree.task:
             raise UserError(f"{text}: task={tree.task.name} has no classifier, leave it out")
         if key in ("budget.params", "budget.rank") and value != "null" and sized in set(names("budget")) - {"custom"}:
             raise UserError(f"{text}: budget={sized} has a size of its own, give budget=custom {key}={value}")
         if not value and "=" in text:
             raise UserError(f"{text} has no value: give one, or {key}=null")
+
+
+def refuse_architecture(overrides: Sequence[str]) -> None:
+    """Reject overrides of a model's architecture, which only models without weights can have. Raises `UserError`."""
+    for text in overrides:
+        if key_of(text).startswith("model.config"):
+            raise UserError(f"{text}: the architecture is that of the weights, leave it out")
 
 
 def refuse_gaps(tree: DictConfig) -> None:

@@ -56,11 +56,9 @@ def options_of_run(folder: Path, given: Sequence[str]) -> list[str]:
     """The overrides of a finished run, without those that `given` replaces, and `given`; with a task only those of the
     model and the machine. Raises `UserError` if the run isn't finished, or an option would change its model."""
     if not (folder / RESULT).is_file():
-        what = (
-            f"has no {RESULT}: give the folder that a run prints at its end"
-            if folder.is_dir()
-            else "no folder of a run"
-        )
+        what = "no such folder"
+        if folder.exists():
+            what = f"has no {RESULT}: give the folder that a run prints at its end (a record has no weights)"
         raise UserError(f"{folder}: {what}")
     keys = {key_of(override) for override in given}
     for key in sorted(keys):

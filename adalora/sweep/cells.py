@@ -15,6 +15,7 @@ from adalora.config import register, validate
 from adalora.config.mistakes import check_arguments, explain
 from adalora.config.recipes import aliases
 from adalora.config.schema import Config
+from adalora.config.validate import refuse_architecture
 from adalora.errors import UserError
 from adalora.options import key_of
 from adalora.paths import CONF
@@ -103,6 +104,7 @@ def cells_of(
     Raises:
         UserError: `extra` is wrong, or no setting is valid.
     """
+    refuse_architecture(extra)
     wanted = dict.fromkeys((setting.table, extend(setting, extra)) for setting in settings)
     found, refused = [], []
     for (table, overrides), config in zip(wanted, compose_all([item for _, item in wanted], meanwhile), strict=True):

@@ -32,7 +32,7 @@ def measure(repeats: int) -> dict[str, Any]:
 
 def step(repeats: int, layers: int, length: int, rows: int, rank: int) -> dict[str, Any]:
     """Time a step of AdaLoRA in bf16 and its allocation, and measure peak memory beyond the model."""
-    options = [*of_layers(layers), "budget.params=null", f"budget.rank={rank}"]
+    options = [*of_layers(layers), "budget=custom", f"budget.rank={rank}"]
     side = Side({"side": "ours", "method": "adalora", "options": options})
     line = {"do": "step", "lengths": [length] * rows}
     side.answer(line)

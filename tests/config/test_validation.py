@@ -73,7 +73,6 @@ def test_a_wrong_value_is_named_with_the_allowed_ones(compose, override, message
             "task=squad_v2 model.classifier_dropout=0.3",
             r"model\.classifier_dropout=0\.3: task=squad_v2 has no classifier",
         ),
-        ("model.config.hidden_size=512", r"model\.config\.hidden_size=512: the architecture is that of the weights"),
         ("method=increlora method.compat=old", r"method\.compat=old: allowed are none, released"),
         ("method=increlora method.top_h=0", r"method\.top_h=0: at least 1"),
         ("method=increlora method.add_rank=0", r"method\.add_rank=0: at least 1"),

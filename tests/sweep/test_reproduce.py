@@ -53,6 +53,10 @@ def test_commands_are_printed_and_nothing_else():
         (["list", "glue", "--only", "task=RTE"], "ONLY='task=RTE' matches no cell: task is mnli, "),
         (["list", "glue", "--format", "commands", "seed=7"], "seed= is for single runs: give SEEDS=1,2,3"),
         (["list", "glue", "--format", "commands", "training.lr=abc"], "training.lr=abc: a number is needed"),
+        (
+            ["list", "glue", "model.config.hidden_size=512"],
+            "model.config.hidden_size=512: the architecture is that of the",
+        ),
         (["list", "glue", "--seeds", "a"], "a: give seeds as 1,2,3"),
         (["list", "glue", "--sedes", "1"], "unrecognized arguments: --sedes 1"),
         (["run", "glue", "--slurm", "partition=gpu"], "SLURM= and DETACH= are for jobs: add LAUNCHER=slurm"),
