@@ -56,7 +56,7 @@ def test_an_unknown_launcher():
         ("model=./a-model", "model=./a-model doesn't exist: for a folder give model=decoder model.path=./a-model"),
         ("--method=lora", "--method=lora: options have no dashes, give method=VALUE"),
         ("--dry-run", "--dry-run: options have no dashes, give dry_run=VALUE"),
-        ("--learning_rate", "options have no dashes, give training.lr"),
+        ("--learning_rate", "options have no dashes, here it is training.lr"),
         ("dry_run", "'dry_run' can't be read: give dry_run=VALUE"),
         ("experiment=tiny,packaged", "add --multirun, or for all of them at once experiment=[tiny,packaged]"),
         ("method=vera", "method=vera doesn't exist: here it is method=peft method.type=VERA"),

@@ -83,7 +83,8 @@ def check_arguments(arguments: Sequence[str]) -> None:
     for argument in arguments:
         name = argument.partition("=")[0].lstrip("-").replace("-", "_")
         if argument.startswith("--") and (name.partition(".")[0] in (*TOP, *HERE) or (CONF / name).is_dir()):
-            raise UserError(f"{argument}: options have no dashes, give {HERE.get(name, f'{name}=VALUE')}")
+            hint = f"here it is {HERE[name]}" if name in HERE else f"give {name}=VALUE"
+            raise UserError(f"{argument}: options have no dashes, {hint}")
     names_given = {argument.partition("=")[0] for argument in arguments}
     shows = names_given & {"--cfg", "-c", "--info", "-i"}
     if shows and names_given & {"--multirun", "-m"}:
