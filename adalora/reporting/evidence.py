@@ -26,8 +26,9 @@ from adalora.records.studies import read_studies
 from adalora.reporting import figures
 from adalora.reporting.claims import read_claims
 from adalora.reporting.columns import GLUE, title_of
+from adalora.reporting.filling import fill
 from adalora.reporting.frame import heads, read
-from adalora.reporting.study import PAGE, fill, records
+from adalora.reporting.study import PAGE, records
 from adalora.reporting.tables import millions
 
 FAMILY = PAPER / "family"

@@ -6,22 +6,18 @@ The template has `study`, a `Records` for the name of each grid, and `evaluation
 """
 
 import re
-import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations
 from pathlib import Path
-from statistics import mean, median, stdev
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from jinja2 import Environment, StrictUndefined, TemplateSyntaxError
 from matplotlib.figure import Figure
 
 from adalora.errors import UserError
-from adalora.files.reading import read_text, reason
 from adalora.files.writing import READ_ONLY, write_text
 from adalora.options import as_number, written
 from adalora.records.evaluation import Evaluation, read_evaluations
@@ -31,10 +27,11 @@ from adalora.reporting import figures
 from adalora.reporting.claims import FILE, Claim, read_claims
 from adalora.reporting.columns import title_of
 from adalora.reporting.curves import Logs, over_seeds, rank_grids
+from adalora.reporting.filling import fill
 from adalora.reporting.frame import SETTING, collapsed, frame_of, heads, read
 from adalora.reporting.pages import findings
 from adalora.reporting.report import commits, write_report
-from adalora.reporting.tables import probability, signed, span, write_tables
+from adalora.reporting.tables import write_tables
 from adalora.reporting.verdicts import Comparison, Verdict, judge
 from adalora.statistics.over_tasks import Estimate, mean_correlation
 from adalora.statistics.seeds import Interval, ratio_interval
@@ -388,20 +385,3 @@ def render(
         commits=commits, concat=pd.concat, pairs=lambda names: list(combinations(names, 2)),
     )  # fmt: skip
     return text, drawn
-
-
-def fill(path: Path, **values: Any) -> str:
-    """Fill in a template of a Markdown page. Raises `UserError` if it has a mistake."""
-    environment = Environment(autoescape=False, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {
-        "signed": signed, "span": span, "p": probability, "mean": mean, "median": median, "std": stdev,
-    }  # fmt: skip
-    template = read_text(path, "restore it")
-    try:
-        return environment.from_string(template).render(values).rstrip() + "\n"
-    except TemplateSyntaxError as error:
-        raise UserError(f"{path}, line {error.lineno}: {error.message}") from error
-    except Exception as error:  # whatever the template's expressions raise
-        frames = traceback.extract_tb(error.__traceback__)
-        line = next((frame.lineno for frame in reversed(frames) if frame.filename == "<template>"), "?")
-        raise UserError(f"{path}, line {line}: {type(error).__name__}: {reason(error)}") from error
