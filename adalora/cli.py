@@ -5,14 +5,14 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import hydra
 import yaml
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from adalora import processes
@@ -37,11 +37,12 @@ def main(tree: DictConfig) -> float | None:
     doesn't stop the others; the multirun then exits with 1."""
     job = HydraConfig.get()
     sweeping = job.mode == RunMode.MULTIRUN
+    overrides = cast(list[str], OmegaConf.to_container(job.overrides.task))  # reading a ListConfig resolves its ${...}
     outcome: dict[str, Any]
     try:
         share_machine()
-        refuse_architecture(job.overrides.task)
-        config = validate(tree, job.overrides.task)
+        refuse_architecture(overrides)
+        config = validate(tree, overrides)
         if config.dry_run:
             from adalora.run.dry_run import dry_run  # skips the imports that only training needs
 
@@ -52,12 +53,12 @@ def main(tree: DictConfig) -> float | None:
             if (found := recall(config)) is None:
                 from adalora.run.run import run  # seconds of imports
 
-                found = run(config, [*config_flags(sys.argv[1:]), *job.overrides.task])
+                found = run(config, [*config_flags(sys.argv[1:]), *overrides])
             outcome = found
     except UserError as error:
         kind = "busy" if isinstance(error, Busy) else "error"
         outcome = {kind: str(error)}
-        tell(f"{kind if sweeping else 'error'}: {' '.join(job.overrides.task) + ': ' if sweeping else ''}{error}")
+        tell(f"{kind if sweeping else 'error'}: {' '.join(overrides) + ': ' if sweeping else ''}{error}")
         if tree.debug:
             traceback.print_exc()
     except Interrupted as stop:
@@ -71,7 +72,7 @@ def main(tree: DictConfig) -> float | None:
         outcome = {"error": f"{type(error).__name__}: {error}"}
         traceback.print_exc()
     if sweeping:
-        note_job(job.runtime.output_dir, job.overrides.task, outcome)
+        note_job(job.runtime.output_dir, overrides, outcome)
     elif code := {"error": 1, "busy": BUSY}.get(next(iter(outcome))):
         sys.exit(code)
     return outcome["last"][outcome["task"]["headline"]] if "last" in outcome else None
