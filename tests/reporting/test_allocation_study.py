@@ -212,6 +212,18 @@ def test_articles_are_resampled(page):
     assert low < mean < high
 
 
+def test_a_difference_is_shown_without_one_seed_at_a_time(page):
+    means = [1.80, 1.85, 1.80, 1.79, 1.84]
+    text, *_ = page(means)
+    gaps = {s: score_of(means, "AdaLoRA", s) - score_of(means, "LoRA", s) for s in range(1, 9)}
+    left = {seed: np.mean([gaps[other] for other in gaps if other != seed]) for seed in gaps}
+    low, high = min(left, key=left.get), max(left, key=left.get)
+    assert (
+        f"AdaLoRA - LoRA {left[low]:+.4f} (without seed {low}) to {left[high]:+.4f} (without seed {high}), AdaLoRA"
+        in text
+    )
+
+
 def test_the_tuning_shows_every_rate_and_the_best_in_bold(page):
     text, *_ = page([1.85, 1.80, 1.81, 1.79, 1.84], seeds=(1,))
     lines = text.partition("## Tuning")[2].splitlines()
