@@ -110,7 +110,7 @@ def run(args: argparse.Namespace) -> int:
         if asked.study:
             return write_pages(asked.study.folder)
         findings = gather(root)
-        return write_tables(findings, Path(args.out or root.parent / "tables")), list(findings.warnings)
+        return write_tables(findings, Path(args.out or root.parent / "tables").expanduser()), list(findings.warnings)
 
     return sweep(cells, asked.left + refused, launcher, report, asked.records)
 

@@ -19,16 +19,11 @@ SPLIT = (
 )
 
 
-def position_queries(model: nn.Module) -> list[str]:
-    """Paths of the query modules that also project positions."""
-    return [f"{path}.query_proj" for path, m in model.named_modules() if isinstance(m, DisentangledSelfAttention)]
-
-
 def bypass_position_query(model: nn.Module) -> None:
     """Make the attached query adapter skip the second call in every attention layer of `model`."""
-    for path in position_queries(model):
-        attention: Any = model.get_submodule(path.removesuffix(".query_proj"))
-        if base_of(attention.query_proj):
+    for module in model.modules():
+        attention: Any = module
+        if isinstance(module, DisentangledSelfAttention) and base_of(attention.query_proj):
             if type(attention) is DisentangledSelfAttention:
                 attention.__class__ = TokenQueryAttention
             attention.tokens_only, attention.unmergeable = True, SPLIT

@@ -32,9 +32,9 @@ class Budget:
     layers of the backbone (converted to `params` in `adalora/planning/budget.py`)."""
 
     name: str = option(MISSING, folder_name)
-    params: int | None = option(MISSING, positive)
+    params: int | None = option(None, positive)
     rank: float | None = option(None, positive)
-    settings: dict[str, dict[str, dict[str, Any]]] = MISSING  # model -> method -> its setting
+    settings: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)  # model -> method -> its setting
 
     def __post_init__(self) -> None:
         check_options(self, "budget")

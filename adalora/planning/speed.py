@@ -82,8 +82,7 @@ def step_speed(plan: Plan, gpu: Gpu, precision: str, count: int = 1) -> Speed | 
     counts = table.launches[model.model_type]
     sizes = model.config
     layers = sizes.get("num_hidden_layers") or sizes["decoder_layers"]
-    pieces = training.micro_batches if isinstance(training.micro_batches, int) else 1
-    passes = pieces * (4 / 3 if training.activation_checkpointing else 1)
+    passes = training.micro_batches * (4 / 3 if training.activation_checkpointing else 1)
     share = gpu.fp32 if precision == "fp32" else table.share[precision]
     arithmetic = plan.cost.flops / count / (share * gpu.peak[precision] * 1e12)
     launches = passes * (counts.layer * layers + counts.rest) * table.launch * 1e-6

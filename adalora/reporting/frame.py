@@ -146,13 +146,14 @@ def heads(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def collapsed(runs: pd.DataFrame, constants: Mapping[str, float]) -> pd.Series:
-    """Whether a run scores closer to a constant prediction than to the median of its task.
+    """Whether a run scores closer to a constant prediction than to its model's median on its task.
 
     Args:
-        runs: runs of one model, one row per run.
+        runs: one row per run.
         constants: the score of a constant prediction by task, in percent; runs of other tasks count as not collapsed.
     """
-    constant, middle = runs["task"].map(constants).astype(float), runs.groupby("task")["last"].transform("median")
+    constant = runs["task"].map(constants).astype(float)
+    middle = runs.groupby(["model", "task"])["last"].transform("median")
     return (runs["last"] - constant).abs() < (runs["last"] - middle).abs()
 
 

@@ -259,15 +259,11 @@ def latex(name: str, title: str, about: Sequence[str], tables: Sequence[Table], 
         styler = styler.set_properties(subset=(headings(lines), lines.columns[0]), textbf="--rwrap")
         whole = styler.to_latex(
             hrules=True, column_format="l" + "r" * (len(lines.columns) - 1), position_float="centering",
-            caption=escaped(each.title), label=f"tab:{name}" + (f"-{i}" if len(tables) > 1 else ""),
+            caption=re.sub(r"([&%$#_{}])", r"\\\1", each.title),
+            label=f"tab:{name}" + (f"-{i}" if len(tables) > 1 else ""),
         )  # fmt: skip
         parts.append(whole.rstrip())
     return "\n".join([*parts, *(f"% {i}. {one_line(note)}" for i, note in enumerate(notes, start=1))]) + "\n"
-
-
-def escaped(text: str) -> str:
-    """Escape a caption for LaTeX."""
-    return re.sub(r"([&%$#_{}])", r"\\\1", text)
 
 
 def write_tables(findings: Findings, out: Path, claims: bool = True) -> list[Path]:

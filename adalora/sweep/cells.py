@@ -108,11 +108,15 @@ def cells_of(
     wanted = dict.fromkeys((setting.table, extend(setting, extra)) for setting in settings)
     found, refused = [], []
     for (table, overrides), config in zip(wanted, compose_all([item for _, item in wanted], meanwhile), strict=True):
-        reason = config if isinstance(config, str) else unfit(config)
-        if isinstance(config, Config) and not reason:
-            found.append((table, overrides, config))
+        if isinstance(config, str):
+            refused.append((command(overrides), config))
+            continue
+        try:
+            cell_id(config)  # lengths that don't fit into the training
+        except UserError as error:
+            refused.append((command(overrides), str(error)))
         else:
-            refused.append((command(overrides), reason))
+            found.append((table, overrides, config))
     if not found:
         raise UserError("; ".join(dict.fromkeys(reason for _, reason in refused)))
     cells: dict[str, Cell] = {}
@@ -132,15 +136,6 @@ def cells_of(
 def sources(config: Config) -> tuple[object, ...]:
     """What a cell's identity leaves out in part: one sweep has one of them for a cell."""
     return config.task, config.model, config.data_root
-
-
-def unfit(config: Config) -> str:
-    """Why lengths don't fit into the training; empty if they do."""
-    try:
-        cell_id(config)
-    except UserError as error:
-        return str(error)
-    return ""
 
 
 def compose_all(settings: Sequence[tuple[str, ...]], meanwhile: Callable[[], None]) -> Iterator[Config | str]:

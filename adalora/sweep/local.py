@@ -21,7 +21,7 @@ from adalora.errors import BUSY, Terminated
 from adalora.paths import ROOT
 from adalora.run.folder import note_failure
 from adalora.sweep.cells import Cell
-from adalora.sweep.worker import SWEEP, share
+from adalora.sweep.worker import SWEEP, gpu, threads
 
 POLL = 0.2  # seconds between looks at the processes
 STOPS = (signal.SIGINT, signal.SIGTERM)  # a run that is still starting ends by them at once
@@ -51,7 +51,8 @@ def run_cells(cells: Sequence[Cell], workers: int, folder: Path, look: Callable[
         KeyboardInterrupt: stopped by Ctrl-C, or by SIGTERM (`Terminated`).
     """
     left = deque(cells)
-    logs = {cell.id: folder / f"{number:04}-{file_name(cell)}.txt" for number, cell in enumerate(cells, start=1)}
+    names = [re.sub(r"[^\w.=-]+", "-", " ".join(cell.overrides))[:150] for cell in cells]
+    logs = {cell.id: folder / f"{i:04}-{name}.txt" for i, (cell, name) in enumerate(zip(cells, names, strict=True), 1)}
     running: dict[int, tuple[Cell, subprocess.Popen[bytes]]] = {}  # by slot
     outcomes: dict[str, Outcome] = {}
     deaths: Counter[str] = Counter()
@@ -89,7 +90,7 @@ def run_cells(cells: Sequence[Cell], workers: int, folder: Path, look: Callable[
 
 def start(cell: Cell, slot: int, workers: int, log: Path) -> subprocess.Popen[bytes]:
     """Start a cell's process with its share of the machine, in a session of its own: Ctrl-C reaches the sweep alone."""
-    environment = os.environ | (share(slot, workers) if workers > 1 else {})
+    environment = os.environ | (threads(workers) | gpu(slot) if workers > 1 else {})
     environment |= {"HF_HUB_OFFLINE": "1", SWEEP: str(os.getpid())}  # the sweep has asked the hub for everything
     command = [sys.executable, "-u", str(ROOT / "train.py"), *cell.overrides]
     with log.open("ab") as file:
@@ -111,11 +112,6 @@ def outcome(cell: Cell, code: int, log: Path) -> Outcome:
     if code == BUSY:
         return Outcome("busy", "another process runs it")
     return Outcome("failed", said) if code else Outcome("done")
-
-
-def file_name(cell: Cell) -> str:
-    """A file name."""
-    return re.sub(r"[^\w.=-]+", "-", " ".join(cell.overrides))[:150]
 
 
 @contextmanager

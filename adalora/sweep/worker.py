@@ -35,18 +35,8 @@ def share_machine() -> None:
     os.environ |= gpu(int(number[0]) - 1 if number else 0)
 
 
-def share(slot: int, workers: int) -> dict[str, str]:
-    """The environment of one of several processes: its threads and its GPU.
-
-    Args:
-        slot: its number, from 0.
-        workers: how many there are; -1: one a core.
-    """
-    return threads(workers) | gpu(slot)
-
-
 def threads(workers: int) -> dict[str, str]:
-    """The environment that gives each of some processes its threads, at least one."""
+    """The environment that gives each of some processes its threads, at least one; -1: one process a core."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return dict.fromkeys(THREADS, str(max(1, cores // workers) if workers > 0 else 1))
 

@@ -45,6 +45,7 @@ def main() -> None:
         "--out", type=Path, help="folder for the figures (default results/bench/MACHINE, which also writes the page)"
     )
     args = parser.parse_args()
+    against = args.against and args.against.expanduser()
     fewer = max(1, args.rounds * 2 // 3)
     measures: dict[str, Callable[[], dict[str, Any]]] = {
         "startup": lambda: startup.measure(fewer),
@@ -53,14 +54,14 @@ def main() -> None:
         "growth": lambda: growth.measure(fewer),
         "plain": lambda: plain.measure(5 * args.rounds, args.precision),
         "checkpointing": lambda: checkpointing.measure(args.rounds, args.precision),
-        "step": lambda: step.measure(args.rounds, args.rows, args.precision, args.against),
+        "step": lambda: step.measure(args.rounds, args.rows, args.precision, against),
     }
     parts = args.parts or [*measures, "page"]
     unknown = sorted(set(parts) - {*measures, "page"})
     if unknown:
         raise UserError(f"there is no part {unknown[0]}: choose from {', '.join(measures)}, page")
     machine = hardware(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
-    out = args.out or FIGURES / re.sub(r"\W+", "-", machine["name"]).strip("-").lower()
+    out = args.out.expanduser() if args.out else FIGURES / re.sub(r"\W+", "-", machine["name"]).strip("-").lower()
     out.mkdir(parents=True, exist_ok=True)
     console = Console(highlight=False)
     for part in parts:

@@ -5,11 +5,11 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from matplotlib.figure import Figure
 
 from adalora.files.writing import write_text
 from adalora.paths import ROOT
+from adalora.reporting.filling import fill
 from scripts.bench import evaluation, growth, startup, step, summarization
 
 PAGE, PICTURE = ROOT / "docs" / "performance.md", ROOT / "docs" / "performance.png"
@@ -26,15 +26,11 @@ def write_page(folder: Path) -> Path:
 
 def rendered(machines: dict[str, Figures]) -> str:
     """The page."""
-    template = Environment(
-        loader=FileSystemLoader(Path(__file__).parent), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
-        autoescape=False,
-    ).get_template("performance.md.j2")  # fmt: skip
     helpers = {
         "step": step, "startup": startup, "evaluation": evaluation, "growth": growth,
         "summarization": summarization, "median": median, "PEFT_RANDOM": step.RANDOM, "BEFORE": step.BEFORE,
     }  # fmt: skip
-    return template.render(machines=machines, **helpers).rstrip() + "\n"
+    return fill(Path(__file__).parent / "performance.md.j2", machines=machines, **helpers)
 
 
 def read_all(folder: Path) -> dict[str, Figures]:

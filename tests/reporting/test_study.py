@@ -14,10 +14,10 @@ from adalora.files.reading import sealed
 from adalora.paths import RESULTS
 from adalora.records.studies import read_study
 from adalora.reporting.claims import read_claims
-from adalora.reporting.frame import heads
+from adalora.reporting.frame import collapsed, heads
 from adalora.reporting.study import of_cell, records, render, write_pages
 from adalora.reporting.tables import signed, span
-from tests.reporting.forged import frame, with_options
+from tests.reporting.forged import MINILM, frame, with_options
 from tests.reporting.forged import make as forged
 
 POCKET = RESULTS / "pocket"
@@ -146,6 +146,13 @@ def test_collapsed_runs_are_named_and_their_pairs_can_be_left_out(tmp_path):
     assert found.without_collapsed("AdaLoRA", "LoRA") == (pytest.approx(left_out), 4, 7)
     _, lines = write_pages(folder)
     assert any(line.startswith("collapsed, ") and line.endswith(": LoRA on STS-B with seed 1") for line in lines)
+
+
+def test_a_run_collapses_by_the_median_of_its_own_model():
+    weaker = {f"model__{key}": value for key, value in MINILM.items()}
+    runs = [forged(seed=seed, last=0.90) for seed in (1, 2, 3)]
+    runs += [forged(seed=seed, last=last, **weaker) for seed, last in ((1, 0.60), (2, 0.60), (3, 0.53))]
+    assert collapsed(heads(frame(*runs)), {"rte": 52.7}).tolist() == [False] * 5 + [True]
 
 
 def test_lower_rates_are_shown_with_the_other_tasks_as_counted(tmp_path):
@@ -373,9 +380,9 @@ def test_the_readme_gives_the_answer_of_the_records(committed):
         assert f"{signed(part.found.mean)} points (" in text
         assert f"{span(part.found.interval)})" in text
         assert signed(found.without_collapsed("AdaLoRA", other)[0]) in text
-    collapsed = found.collapsed()
-    assert {method for _, method in collapsed.columns[collapsed.any()]} == set(METHODS)
-    assert collapsed.sum().sum() == 5
+    out = found.collapsed()
+    assert {method for _, method in out.columns[out.any()]} == set(METHODS)
+    assert out.sum().sum() == 5
     lower = next(line for line in page_text.splitlines() if line.startswith("With the next lower learning rates"))
     assert "None of these runs collapsed." in lower
     numbers = re.findall(r"([+-]\S+) points \(95 % interval (\S+ to \S+)\)", lower)

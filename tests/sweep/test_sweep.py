@@ -13,8 +13,8 @@ import pytest
 from adalora.files.lock import held, locked
 from adalora.run.folder import status_or_empty
 from adalora.sweep.local import run_cells
-from adalora.sweep.worker import share
-from tests.programs import Program, error_of, newest_step, run
+from adalora.sweep.worker import gpu, threads
+from tests.programs import Program, error_of, newest_step, no_hub, run
 
 
 @pytest.fixture
@@ -25,8 +25,8 @@ def sweep(tiny_run, tmp_path):
     def start(*args, seeds="1,2", **environment):
         process = Program(
             "scripts.reproduce", "run", "glue", "--seeds", seeds,
-            "--only", "task=sst2 method=lora,adalora budget=0.3M", "--out", tmp_path / "tables",
-            *tiny_run, *args, COLUMNS="200", **environment,
+            "--only", "task=sst2 method=lora,adalora budget=0.3M", "--out", "~/tables",
+            *tiny_run, *args, COLUMNS="200", HOME=str(tmp_path), **environment,
         )  # fmt: skip
         started.append(process)
         return process
@@ -183,7 +183,7 @@ def test_a_cell_that_somebody_else_is_at_work_on_is_left_and_one_that_fails_does
 def test_missing_data_end_a_sweep_before_it_starts_and_are_named_at_once(tmp_path):
     message = error_of(
         run("scripts.reproduce", "run", "all", "--only", "task=rte,squad_v2 method=full", "--seeds", "1",
-            f"run_root={tmp_path}/runs", "--out", tmp_path / "tables", HF_HOME=f"{tmp_path}/empty")
+            f"run_root={tmp_path}/runs", "--out", tmp_path / "tables", cwd=tmp_path, before=no_hub)
     )  # fmt: skip
     for part in ("microsoft/deberta-v3-base", "nyu-mll/glue", "rajpurkar/squad_v2", "data_root=FOLDER"):
         assert message.count(part) == 1
@@ -199,10 +199,10 @@ def test_two_multiruns_of_the_same_moment_have_folders_of_their_own(tiny_run, tm
 
 def test_several_runs_share_cores_and_take_gpus_in_turn(monkeypatch):
     monkeypatch.setattr("os.sched_getaffinity", lambda _: range(8), raising=False)
-    assert [share(0, workers)["OMP_NUM_THREADS"] for workers in (1, 2, 3, 16, -1)] == ["8", "4", "2", "1", "1"]
+    assert [threads(workers)["OMP_NUM_THREADS"] for workers in (1, 2, 3, 16, -1)] == ["8", "4", "2", "1", "1"]
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5")
-    assert [share(slot, 4)["CUDA_VISIBLE_DEVICES"] for slot in range(3)] == ["4", "5", "4"]
+    assert [gpu(slot)["CUDA_VISIBLE_DEVICES"] for slot in range(3)] == ["4", "5", "4"]
 
 
 def test_a_run_that_is_stopped_while_it_starts_is_not_started_again(tmp_path, monkeypatch):
