@@ -19,8 +19,9 @@ from adalora.config import register, validate
 from tests.programs import Done
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # the tests run side by side, on tiny models
-os.environ.setdefault("HF_HUB_OFFLINE", "1")
-os.environ.setdefault("WANDB_MODE", "offline")
+for name in [name for name in os.environ if name.startswith("WANDB_")]:
+    del os.environ[name]  # a user's project or tags
+os.environ |= {"HF_HUB_OFFLINE": "1", "WANDB_MODE": "offline"}
 
 UNEQUAL = ("seconds", "peak_memory_mb", "command", "commit", "sha256")  # of a result: what two equal runs needn't share
 GOLDEN = Path(__file__).parent / "golden"

@@ -103,6 +103,13 @@ def run(script, *arguments, **how):
     return Program(script, *arguments, **how).ended()
 
 
+def no_hub():
+    """For `before`: an empty cache in the working folder, offline."""
+    from huggingface_hub import constants
+
+    constants.HF_HUB_CACHE, constants.HF_HUB_OFFLINE = str(Path("empty").resolve()), True
+
+
 def together(count, script, *arguments, **how):
     """Start a program in `count` processes of one run, as torchrun would."""
     from torch.distributed import TCPStore

@@ -7,14 +7,13 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 
 from adalora.config.mistakes import check_arguments
 from adalora.errors import UserError
 from adalora.files.lock import locked
-from tests.programs import ROOT, Done, Program, error_of, newest_step, run
+from tests.programs import ROOT, Done, Program, error_of, newest_step, no_hub, run
 
 
 def interpreted(*command, cwd=ROOT, **environment):
@@ -70,13 +69,6 @@ def test_hydras_own_configuration_can_be_shown():
     done = run("train.py", "--cfg", "hydra")
     assert (done.code, done.stderr) == (0, "")
     assert "sweep:" in done.stdout
-
-
-def no_hub():
-    """An empty cache, offline."""
-    from huggingface_hub import constants
-
-    constants.HF_HUB_CACHE, constants.HF_HUB_OFFLINE = str(Path("empty").resolve()), True
 
 
 def test_the_headline_command_without_a_hub(tmp_path):

@@ -8,28 +8,13 @@ import torch.nn.functional as F
 from torch import nn
 
 from adalora.errors import UserError
-from adalora.methods.adalora.options import AdaLoRAConfig
-from adalora.methods.bitfit.options import BitFitConfig
 from adalora.methods.discovery import create
-from adalora.methods.full.options import FullConfig
-from adalora.methods.houlsby.options import HoulsbyConfig
 from adalora.methods.linear import AdaptedLinear, merge, merged, unmergeable
-from adalora.methods.lora.options import LoRAConfig
-from adalora.methods.pfeiffer.options import PfeifferConfig
 from adalora.training.optimizer import build_optimizer
+from tests.methods.matrix import BOTTLENECK, CONFIGS
 from tests.tiny import bart, shapes_of, targets_of, trained, wake
 
-CONFIGS = {
-    "adalora": AdaLoRAConfig(init_rank=3, target_rank=2),
-    "lora": LoRAConfig(rank=3),
-    "doublets": AdaLoRAConfig(init_rank=3, target_rank=2, form="doublets"),
-    "houlsby": HoulsbyConfig(width=3),
-    "pfeiffer": PfeifferConfig(width=3),
-    "bitfit": BitFitConfig(),
-    "full": FullConfig(),
-}
-LOW_RANK = ["adalora", "lora", "doublets"]
-BOTTLENECK = ["houlsby", "pfeiffer"]
+LOW_RANK = ["adalora", "lora", "adalora method.form=doublets"]
 BATCH = {
     "input_ids": torch.tensor([[0, 5, 6, 7, 2], [0, 8, 9, 2, 1]]),
     "attention_mask": torch.tensor([[1] * 5, [1] * 4 + [0]]),

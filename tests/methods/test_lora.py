@@ -41,7 +41,7 @@ def test_the_released_deberta_s_are_gaussian():
         ("bart_minilm", "xsum", "kaiming"),
     ],
 )
-@pytest.mark.parametrize("recipe", ["paper", "official_scripts"])
+@pytest.mark.parametrize("recipe", ["paper", pytest.param("official_scripts", marks=pytest.mark.slow)])
 def test_each_task_starts_as_its_released_code_does(compose, model, task, init, recipe):
     """docs/deviations.md: D-lora-init."""
     assert compose(f"model={model}", f"task={task}", "method=lora", f"recipe={recipe}").method.init == init

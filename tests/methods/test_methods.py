@@ -37,7 +37,9 @@ def attach(model, name, compose):
 @pytest.mark.parametrize("name", BOTTLENECK)
 def test_a_fresh_bottleneck_is_near_the_identity_and_with_up_at_0_it_is_it(model, compose, name):
     before = model(**INPUTS).logits
-    attach(model, name, compose)
+    shapes = shapes_of(targets_of(model, compose("task=sst2", *placed(name))))
+    method = attach(model, name, compose)
+    assert method.config.count(shapes).peak == sum(p.numel() for p in trained(model))
     fresh = model(**INPUTS).logits
     assert 0 < (fresh - before).abs().max() < 0.05
     blocks = [m for m in model.modules() if isinstance(m, BottleneckBlock)]
@@ -100,13 +102,6 @@ def test_bitfit_trains_the_biases_and_nothing_else(model, compose):
     before = model(**INPUTS).logits
     merge(model)  # nothing to do
     assert torch.equal(model(**INPUTS).logits, before)
-
-
-@pytest.mark.parametrize("name", BOTTLENECK)
-def test_the_count_is_the_number_of_trained_parameters(model, compose, name):
-    shapes = shapes_of(targets_of(model, compose("task=sst2", *placed(name))))
-    method = attach(model, name, compose)
-    assert method.config.count(shapes).peak == sum(p.numel() for p in trained(model))
 
 
 def test_a_copy_of_a_model_whose_positions_skip_the_adapter_is_on_its_own(model, compose):

@@ -301,10 +301,9 @@ def test_no_room_for_pruning_is_refused_unless_a_threshold_is_given():
     assert SoRAConfig(initial_steps=5, final_steps=5, xi=0.1).with_steps(10).xi == 0.1
 
 
-def test_runs_end_at_the_budget_or_with_a_given_threshold_where_it_leads(start, tiny_run, tmp_path):
-    budget = json.loads((start([*tiny_run, "method=sora"]) / "result.json").read_text())
-    assert abs(budget["parameters"]["kept"] - 1740) <= 0.05 * 1740
-    args = [*tiny_run, "method=sora", "method.xi=0.05", f"run_root={tmp_path}/xi"]
-    outcome = json.loads((start(args) / "result.json").read_text())["parameters"]
+def test_a_run_with_a_given_threshold_ends_where_it_leads(start, tiny_run):
+    outcome = json.loads((start([*tiny_run, "method=sora", "method.xi=0.05"]) / "result.json").read_text())[
+        "parameters"
+    ]
     assert 0 < outcome["kept"] < outcome["peak"] - 12 * 8
-    assert outcome["kept"] != budget["parameters"]["kept"]
+    assert abs(outcome["kept"] - 1740) > 0.05 * 1740  # where the budget's threshold ends

@@ -6,8 +6,9 @@ from adalora.paths import ROOT
 from adalora.records import provenance
 
 
-def test_generated_folders_are_ignored_and_new_options_are_dirty(tmp_path):
+def test_generated_folders_are_ignored_and_new_options_are_dirty(tmp_path, monkeypatch):
     """In a repository of its own, with this one's .gitignore."""
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", "/dev/null")  # a user's hooks or signing
 
     def git(*arguments):
         who = ("-c", "user.name=x", "-c", "user.email=x@y")

@@ -8,7 +8,7 @@ from adalora.records.variant import variant
 from adalora.reporting.compare import compare, comparison_text, selection
 from adalora.reporting.frame import read
 from scripts.compare import main
-from tests.programs import error_of, run
+from tests.programs import error_of
 from tests.reporting.forged import MINILM, frame, make, put
 
 SMALL = {f"model__{key}": value for key, value in MINILM.items()}
@@ -172,7 +172,7 @@ def test_a_mistake_is_one_line(a, b, message):
 def test_the_command_line(called, tmp_path):
     folder = put(tmp_path, *runs("adalora", [87.0, 88.0]), *runs("lora", [86.0, 86.5]),
                  *runs("adalora", [87.0, 88.0], "mrpc"), *runs("lora", [86.0, 86.5], "mrpc"))  # fmt: skip
-    done = run("scripts.compare", "adalora", "lora", "--runs", folder)
+    done = called(main, "adalora", "lora", "--runs", folder)
     assert (done.code, done.stderr) == (0, "")
     for part in ("rte, 0.3M, fp32", "+1.25", "least p", "mean of 2 cells", "DeBERTaV3-base"):
         assert part in done.stdout

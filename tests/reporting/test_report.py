@@ -13,7 +13,7 @@ from adalora.errors import UserError
 from adalora.reporting.pages import gather
 from adalora.reporting.report import write_report
 from scripts.report import main
-from tests.programs import Program, error_of, run
+from tests.programs import Program, error_of
 from tests.reporting.forged import MINILM, make, put
 
 SMALL = {f"model__{key}": value for key, value in MINILM.items()}
@@ -135,6 +135,7 @@ def test_what_is_damaged_is_named(report):
     assert re.search(r"no curve of seed3-\w+/metrics.jsonl: ", lines)
 
 
+@pytest.mark.slow
 def test_the_same_runs_give_the_same_page(tmp_path):
     root = put(tmp_path / "runs", *(make(seed=seed, last=0.86 + seed / 100) for seed in range(3)))
     pages = [write_report(gather(root), tmp_path / name)[0].read_text() for name in "ab"]
@@ -143,7 +144,7 @@ def test_the_same_runs_give_the_same_page(tmp_path):
 
 def test_the_command_line(called, tmp_path):
     root = put(tmp_path / "runs", make())  # without logs
-    done = run("scripts.report", "--runs", root, "--out", tmp_path / "out", "--tracking", "none")
+    done = called(main, "--runs", root, "--out", tmp_path / "out", "--tracking", "none")
     assert done.code == 0, done.stderr
     assert {path.suffix for path in (tmp_path / "out").iterdir()} == {".html", ".md", ".csv", ".tex"}
     assert "no such file" in done.stderr

@@ -17,7 +17,7 @@ from adalora.reporting.pages import gather
 from adalora.reporting.tables import mean_of, write_tables
 from adalora.sweep.multirun import run_table
 from scripts.tables import main
-from tests.programs import error_of, run
+from tests.programs import error_of
 from tests.reporting.forged import BART, METRICS, MINILM, lines_of, make, put
 
 PUBLISHED = scores(read_paper())
@@ -189,7 +189,7 @@ def test_the_command_line(called, tmp_path):
     runs, out = put(tmp_path / "runs", make(), make(seed=2)), tmp_path / "out"
     (runs / "seed3-x").mkdir()
     (runs / "seed3-x" / "result.json").write_text("{")
-    done = run("scripts.tables", "--runs", runs, "--out", out)
+    done = called(main, "--runs", runs, "--out", out)
     assert done.code == 0
     assert (
         done.stderr.startswith("warning: skipped seed3-x/result.json: invalid JSON") and "1 result.json" in done.stdout

@@ -69,7 +69,9 @@ def test_a_run_is_scored_again_and_on_another_task(start, causal_run, questions,
 
 def test_a_run_of_an_experiment_is_scored_on_another_task(start, causal_run, questions, monkeypatch, capsys):
     """Though the experiment has options of its own task."""
-    run = start([*causal_run, "experiment=allocation", "method=lora", "task.eval_split=validation"])
+    run = start(
+        [*causal_run, "experiment=allocation", "method=lora", "task.eval_split=validation", "training.max_steps=2"]
+    )
     task = ["task=choices", f"task.data_dir={questions}", "task.max_length=32"]
     assert "accuracy" in scored(monkeypatch, capsys, run, *task)["scores"]
 
@@ -139,9 +141,10 @@ def test_the_base_model_is_the_library_s(causal_run, tiny_llama, questions, tmp_
 
 
 def test_an_imported_adapter_scores_as_the_run_that_it_is_from(start, causal_run, tmp_path, monkeypatch, capsys):
-    run = start([*causal_run, "method=adalora"])
+    options = [*causal_run, "method=adalora", "training.max_steps=4"]
+    run = start(options)
     export(run, "peft", tmp_path / "peft", "adalora", None, None)
-    given = [*causal_run, f"run_root={tmp_path}/else", "method=adalora", f"method.init_from={tmp_path}/peft"]
+    given = [*options, f"run_root={tmp_path}/else", f"method.init_from={tmp_path}/peft"]
     record = scored(monkeypatch, capsys, *given)
     assert record["scores"]["bits_per_byte"] == pytest.approx(read_result(run).last["bits_per_byte"], rel=1e-5)
     assert "ADALORA" in record["adapter"]

@@ -8,11 +8,9 @@ from scipy import stats
 
 from adalora.statistics.over_tasks import mean_correlation
 
-RNG = np.random.default_rng(1)
-
 
 def test_it_is_the_mean_of_scipy_s_correlations_over_all_pairs():
-    vectors = RNG.integers(0, 4, (6, 36))  # ranks tie
+    vectors = np.random.default_rng(1).integers(0, 4, (6, 36))  # ranks tie
     pairs = [stats.spearmanr(a, b).statistic for a, b in itertools.combinations(vectors, 2)]
     found = mean_correlation(vectors)
     assert found.value == pytest.approx(np.mean(pairs))
@@ -20,7 +18,7 @@ def test_it_is_the_mean_of_scipy_s_correlations_over_all_pairs():
 
 
 def test_the_interval_is_the_jackknife_s():
-    vectors = RNG.normal(size=(5, 20))
+    vectors = np.random.default_rng(1).normal(size=(5, 20))
     without = [mean_correlation(np.delete(vectors, i, axis=0)).value for i in range(5)]
     s = np.sqrt(4 / 5 * np.sum((np.array(without) - np.mean(without)) ** 2))
     low, high = mean_correlation(vectors).interval

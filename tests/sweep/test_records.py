@@ -14,7 +14,6 @@ from adalora.reporting.frame import heads
 from adalora.reporting.pages import gather
 from adalora.sweep.records import Recorder, keep_records
 from adalora.sweep.status import Content, statuses
-from tests.programs import run
 from tests.reporting.forged import make as forged
 
 CONTENT = Content("weights", "data")
@@ -163,16 +162,15 @@ def test_a_record_under_another_name_is_named(tmp_path, finished):
     assert "says seed 1 and key 0000000001, but lies in r8-adalora-seed2-0000000001.json" in line
 
 
-def test_a_recorded_cell_runs_again_by_train_alone_to_the_same_bits(tiny_run, tmp_path):
-    command = ("train.py", "task=sst2", "method=lora", "training.max_steps=6", "training.eval_steps=3", *tiny_run)
+def test_a_recorded_cell_runs_again_by_train_alone_to_the_same_bits(start, tiny_run, tmp_path):
+    command = [*tiny_run, "method=lora", "training.max_steps=6", "training.eval_steps=3"]
     root, records = tmp_path / "runs", tmp_path / "records"
-    assert run(*command).code == 0
-    (folder,) = [path.parent for path in root.rglob("result.json")]
+    folder = start(command)
     first = read_result(folder)
     (path,) = keep_records(statuses(root, {first.cell: None}), records)
     shutil.rmtree(root)
     assert statuses(root, {first.cell: None}, records)[first.cell].name == "done"
-    assert run(*command).code == 0
+    start(command)
     again, record = read_result(folder), read_result(path)
     assert (again.last, again.files) == (record.last, record.files)
     assert [line["step"] for line in record.evaluations] == [3, 6]

@@ -3,19 +3,13 @@
 import pytest
 
 from scripts.reproduce import main
-from tests.programs import error_of, run
+from tests.programs import error_of
 
 
-def reproduce(*args, **environment):
-    """Run the script to its end."""
-    return run("scripts.reproduce", *args, **environment)
-
-
-def test_the_list_needs_neither_weights_nor_data_nor_network(tmp_path):
+def test_the_list_needs_neither_weights_nor_data_nor_network(called, tmp_path):
     only = "task=rte method=adalora,full"
-    cold = {"HF_HOME": str(tmp_path / "empty"), "HF_HUB_OFFLINE": "1"}
     asked = ("list", "glue", "--only", only, "--seeds", "1,2", f"run_root={tmp_path}")
-    code, output, error = reproduce(*asked, "--format", "table", **cold)
+    code, output, error = called(main, *asked, "--format", "table")
     assert (code, error) == (0, "")
     lines = output.splitlines()
     assert sum(line.startswith("missing ") for line in lines) == 6
@@ -24,7 +18,7 @@ def test_the_list_needs_neither_weights_nor_data_nor_network(tmp_path):
     assert line.endswith(f"python train.py task=rte method=adalora budget=1.2M run_root={tmp_path} seed=2")
     total = "Table 1 of the AdaLoRA paper: 6 cells (6 missing); 23,400 steps"  # 6 x 3,900
     assert total in output
-    code, output, error = reproduce(*asked, **cold)
+    code, output, error = called(main, *asked)
     assert (code, error) == (0, "")
     head, full, adalora, *_ = (line.split() for line in output.splitlines())
     assert head == ["task", "method", "budgets", "cells", "done", "left"]
@@ -34,8 +28,8 @@ def test_the_list_needs_neither_weights_nor_data_nor_network(tmp_path):
     assert "(SEEDS=1)" in output
 
 
-def test_commands_are_printed_and_nothing_else():
-    code, output, error = reproduce("list", "glue", "--format", "commands", "--seeds", "1", "training.max_steps=5")
+def test_commands_are_printed_and_nothing_else(called):
+    code, output, error = called(main, "list", "glue", "--format", "commands", "--seeds", "1", "training.max_steps=5")
     assert (code, error) == (0, "")
     lines = output.splitlines()
     assert len(lines) == len(set(lines)) == 96
