@@ -154,6 +154,11 @@ class MethodCallback(TrainerCallback):
             isinstance(kw["lr_scheduler"], Schedule) or not (self.grows or self.method.groups()),
             f"{name} has learning rates of its own: give optimizers=optimizers_of(model, method, args, total_steps)",
         )
+        held = {tensor.device for tensor in self.method.state_dict().values() if tensor.is_floating_point()}
+        require(
+            held <= {p.device for group in kw["optimizer"].param_groups for p in group["params"]},
+            f"{name}'s state isn't on the model's device: call model.to(args.device) before attach",
+        )
         require(
             state.global_step == self.restored,
             f"training resumes at step {state.global_step:,}: call restore(CHECKPOINT) before train",

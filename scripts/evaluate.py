@@ -8,7 +8,7 @@ python -m scripts.evaluate RUN tasks=arc_easy,openbookqa      # lm_eval's tasks;
 python -m scripts.evaluate RUN task=arc_easy --record results/allocation   # also into a study's records
 
 RUN is a run folder, results/runs/.../seed<n>-<key>. Options are train.py's. Scores go into the folder that is printed:
-RUN/evaluations, or evaluations in the run root.
+RUN/evaluations (with run_root=FOLDER in FOLDER/evaluations), or without a run evaluations in the run root.
 """
 
 import argparse

@@ -1,6 +1,8 @@
 """Shared parts of the scripts' command lines."""
 
 import argparse
+import io
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +21,7 @@ class Parser(argparse.ArgumentParser):
 
 def is_option(text: str) -> bool:
     """Whether an argument is an option of train.py: `name=value`, or `~name`, which leaves one out."""
-    return "=" in text or (text.startswith("~") and "/" not in text)
+    return ("=" in text and not Path(text).is_dir()) or (text.startswith("~") and "/" not in text)
 
 
 def add_places(parser: argparse.ArgumentParser) -> None:
@@ -36,12 +38,17 @@ def out_of(args: argparse.Namespace) -> Path:
 
 def exit_code(main: Callable[[], int | None], stopped: str = "stopped, nothing is half written") -> int:
     """Run a script. A mistake is one line and exit code 1, Ctrl-C one line and 130; a closed pipe is no error."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a terminal may lack a title's characters
     try:
-        return main() or 0
+        code = main() or 0
+        sys.stdout.flush()
+        return code
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at the end of the process
         return 0
     except KeyboardInterrupt as error:
         print(f"\n{stopped}", file=sys.stderr)

@@ -124,6 +124,17 @@ def test_a_terminal_without_the_title_s_characters(tmp_path):
     assert "Films ? ?" in output
 
 
+def test_a_script_prints_what_a_terminal_can_show_and_stops_when_nobody_reads():
+    code = "import sys; from scripts.options import exit_code; sys.exit(exit_code(lambda: print('Films – é')))"
+    assert interpreted("-c", code, PYTHONIOENCODING="ascii") == (0, "Films ? ?\n", "")
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    script = subprocess.Popen(
+        [sys.executable, "-c", code], cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    script.stdout.close()
+    assert (script.stderr.read(), script.wait()) == (b"", 0)
+
+
 @pytest.mark.slow
 def test_workers_run_the_jobs_of_a_multirun_beside_each_other(tiny_run):
     short = ("method=lora", "training.max_steps=2", "seed=1,2", "hydra/launcher=workers")

@@ -37,7 +37,7 @@ from hydra import compose, initialize_config_dir
 
 register()
 with initialize_config_dir("/path/to/the/suite/conf", version_base="1.3"):
-    options = ["model={model}", "task={task}"]
+    options = ["model={model}", "task={task}"]  # of a task with the same kind of head
     config = validate(compose("config", overrides=options), options)
 folder = "{out}"
 base = load_model(config.backbone, locate(config.model, config.cache_dir), {outputs})
@@ -46,6 +46,13 @@ tokenizer = AutoTokenizer.from_pretrained(folder)"""
 GENERATE = (
     """print(tokenizer.decode(model.generate(**tokenizer("A text", return_tensors="pt"), max_new_tokens=32)[0]))"""
 )
+STOCK = {
+    "AutoModelForSequenceClassification": "rte",
+    "AutoModelForQuestionAnswering": "squad_v1",
+    "AutoModelForSeq2SeqLM": "xsum",
+    "AutoModelForCausalLM": "igbo",
+}
+"""A task of the suite, by transformers' class."""
 USING = {
     "AutoModelForSequenceClassification": """inputs = tokenizer({texts}, return_tensors="pt")
 print(model.config.id2label[model(**inputs).logits.argmax(-1).item()])""",
@@ -106,7 +113,7 @@ def loading(trained: Trained, to: str, out: str, base: str | None) -> str:
         "base": base or f"the folder of {config.model.title}",
         "dtype": {"fp32": "float32", "bf16": "bfloat16"}[config.model.dtype],
         "model": config.model.name,
-        "task": config.task.name,
+        "task": STOCK[config.task.auto_class],
         "outputs": getattr(trained.model.config, "num_labels", 2),
         "texts": ", ".join(['"A text"', '"another"'][: len(texts)]),
     }

@@ -13,7 +13,7 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 from adalora.errors import UserError
 from adalora.export import peft
 from adalora.export.card import base_of, card
-from adalora.files.writing import CHOOSE, new_folder, writing
+from adalora.files.writing import CHOOSE, new_folder, write_text
 from adalora.run.trained import Trained, load_run
 
 CARD = "README.md"
@@ -48,11 +48,14 @@ def export(
     transformers.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     trained = load_run(run, backbone)
+    if to == "merged" and trained.config.model.grafted and trained.config.model.model_type == "bart":
+        raise UserError(
+            f"{run}: BART's configuration has no place for BERT's LayerNorm epsilon, so a plain model would compute "
+            "something else: use --to peft"
+        )
     text = card(trained, to, run.name if to == "card" else push or out.name)
     if to == "card":
-        with writing(out, ELSEWHERE):
-            out.mkdir(parents=True, exist_ok=True)
-            (out / CARD).write_text(text, encoding="utf-8")
+        write_text(out / CARD, text, ELSEWHERE)
     else:
         with new_folder(out, remedy=ELSEWHERE) as new:
             write(new, trained, to, form)

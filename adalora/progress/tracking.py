@@ -160,6 +160,7 @@ class Wandb:
 
         ours: dict[str, Any] = {
             "silent": True, "console": "off", "init_timeout": 30, "finish_timeout": 120, "finish_timeout_raises": True,
+            "reinit": "create_new",  # a failed run of an earlier job may still be open
             "git_root": str(ROOT) if (ROOT / ".git").exists() else None,
         }  # fmt: skip
         users = wandb_settings().model_fields_set  # an explicit setting of the user's wins

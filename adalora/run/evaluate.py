@@ -13,10 +13,11 @@ from torch import nn
 from adalora.backbones.files import Weights
 from adalora.backbones.load import load_model
 from adalora.backbones.outline import outline_of
+from adalora.config.mistakes import escape
 from adalora.config.schema import Config
 from adalora.errors import UserError
 from adalora.files.reading import sealed
-from adalora.files.writing import write_json
+from adalora.files.writing import READ_ONLY, RUN_ROOT, temporary, write_json, writing
 from adalora.methods.protocol import Method
 from adalora.options import key_of
 from adalora.planning.identity import digest
@@ -72,6 +73,8 @@ def options_of_run(folder: Path, given: Sequence[str]) -> list[str]:
             kept.append(f"hydra.searchpath=[file://{override.partition('=')[2]}]")
         elif key not in keys and key.partition(".")[0] not in left_out:
             kept.append(override)
+    if "run_root" not in keys:  # evaluations are in the run's folder
+        kept = [*(override for override in kept if key_of(override) != "run_root"), f'run_root="{escape(str(folder))}"']
     if left_out and "experiment" in map(key_of, command):  # it may have chosen them
         trained = load_config(folder)
         kept = [f"model={trained.model.name}", f"precision={trained.precision}", *kept]
@@ -115,12 +118,11 @@ def load_subject(config: Config, run: Path | None, weights: Weights, accelerator
     """Load the model of a run; without one the base model, or with `method.init_from` the adapter on it."""
     backbone, method = config.backbone, None
     about: dict[str, Any] = {"run": None, "adapter": None, "model": model_of(backbone, weights)}
-    folder = Path(config.run_root).expanduser() / "evaluations" / config.model.name
     if run is not None:
         trained = load_run(run, config.model.path)
         if trained.weights.digest != weights.digest:
             raise UserError(f"{run} was trained on {trained.config.model.title}: leave out model={config.model.name}")
-        model, method, folder = trained.model, trained.method, run / "evaluations"
+        model, method = trained.model, trained.method
         used = model_of(trained.config.model, weights)
         about = {"run": trained.result["key"], "adapter": trained.config.method.name, "model": used}
     elif (imported := config.method.initial_adapter()) is None:
@@ -129,7 +131,15 @@ def load_subject(config: Config, run: Path | None, weights: Weights, accelerator
         plan = plan_of(config, weights)
         model, method = build_model(plan.config, weights, config.task.outputs, accelerator.device)
         about |= {"adapter": plan.notes[0], "adapter_digest": imported.digest}
-    return Subject(model.to(accelerator.device).eval(), method, about, folder)
+    return Subject(model.to(accelerator.device).eval(), method, about, place(config, run))
+
+
+def place(config: Config, run: Path | None) -> Path:
+    """The folder of a run's or a model's evaluations. Raises `UserError` if it can't be written."""
+    folder = Path(config.run_root).expanduser() / "evaluations" / ("" if run else config.model.name)
+    with writing(folder, RUN_ROOT), temporary(folder / "probe") as probe:
+        probe.touch()
+    return folder
 
 
 def plan_of(config: Config, weights: Weights) -> Plan:
@@ -211,7 +221,7 @@ def keep_evaluation(record: dict[str, Any], folder: Path, name: str) -> Path:
     command = [name_only(text) for text in portable(record["command"])]
     what = record["adapter"] if record["run"] else "imported" if record["adapter"] else "untrained"
     path = folder / EVALUATIONS / f"{what}-{record['run'] or 'model'}-{name}.json"
-    write_json(path, sealed(record | {"command": command}))
+    write_json(path, sealed(record | {"command": command}), READ_ONLY)
     return path
 
 

@@ -67,18 +67,18 @@ class RunFolder:
     def finished(self, warn: Callable[[str], None]) -> Result | None:
         """The result if the run is done; None if it must be started or resumed.
 
-        A damaged status file alone doesn't matter. A run without a valid result and adapter isn't done.
+        Only a valid result and adapter count: the run may have been stopped after them, before its status was written.
 
         Args:
             warn: called with a line for the user.
         """
         try:
-            done = read_status(self.path).status == "done"
+            status = read_status(self.path)
         except Damaged as error:
-            done = not error.missing and (self.path / NAME).exists()
+            status = StatusFile()
             if not error.missing:
                 warn(f"{error.path} is damaged ({error.reason}): rewritten")
-        if not done:
+        if status.status != "done" and not (self.path / NAME).exists():
             return None
         try:
             result = read_finished(self.path)
@@ -87,7 +87,7 @@ class RunFolder:
             return None
         for fault in damaged(self.path, result.files, LOGS):
             warn(f"{str(fault).rpartition(':')[0]}: the result stands, but reports leave this log out")
-        if self.cell not in status_or_empty(self.path).cells:  # this cell leads to the same run
+        if status.status != "done" or self.cell not in status.cells:  # another cell may lead to the same run
             self.set_status("done")
         return result
 

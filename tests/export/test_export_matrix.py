@@ -91,3 +91,14 @@ def test_an_export_gives_the_run_s_logits_or_says_why_there_is_none(
         out = exported("merged")
         assert close(BASES[backbone].from_pretrained(out))
         assert AutoTokenizer.from_pretrained(out)("a good film")["input_ids"][0] == 2
+
+
+@pytest.mark.slow
+def test_a_bart_with_bert_s_epsilon_isn_t_merged(start, summaries, tmp_path):
+    """BartConfig can't say it, so transformers would load another function."""
+    own = [option for option in summaries if not option.startswith("model.path=")]
+    steps = ["training.max_steps=2", "training.eval_steps=2", "task.eval_rows=1"]
+    run = start([*own, "model=bart_minilm", "method=lora", *steps])
+    with pytest.raises(UserError, match="has no place for BERT's LayerNorm epsilon"):
+        export(run, "merged", tmp_path / "merged")
+    export(run, "peft", tmp_path / "peft")

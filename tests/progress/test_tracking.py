@@ -212,6 +212,34 @@ def test_a_failing_wandb_costs_one_line(start, tracked, monkeypatch, capfd, fail
     wandb.teardown()  # with what is left of the run
 
 
+def test_the_run_after_a_failed_one_has_its_own(start, tracked, tmp_path, monkeypatch):
+    """A multirun's jobs share a process, and a failed wandb run stays open in it."""
+    import wandb
+
+    with monkeypatch.context() as broken:
+        broken.setattr(wandb.Run, "log", lambda *_, **__: 1 / 0)
+        start([*tracked, "training.max_steps=2", "training.log_steps=1"])
+    folder = start([*tracked, "training.max_steps=2", "seed=2", f"run_root={tmp_path}/second"])
+    wandb.teardown()
+    assert Offline(folder).run["display_name"] == "sst2-adalora-custom-seed2"
+
+
+def test_ctrl_c_while_wandb_finishes_leaves_a_finished_run(start, tracked, monkeypatch):
+    import wandb
+
+    def stop(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(wandb.Run, "finish", stop)
+    options = [*tracked, "training.max_steps=2"]
+    with pytest.raises(KeyboardInterrupt):
+        start(options)
+    monkeypatch.undo()
+    wandb.teardown()
+    monkeypatch.setattr("adalora.run.run.train", None)  # it isn't trained again
+    assert json.loads((start(options) / "status").read_text())["status"] == "done"
+
+
 def filed(start, overrides):
     record = Offline(start([*overrides, "training.max_steps=2"])).run
     return {name: record.get(name) for name in ("project", "display_name", "run_group", "tags", "notes", "entity")}

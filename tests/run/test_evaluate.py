@@ -67,6 +67,17 @@ def test_a_run_is_scored_again_and_on_another_task(start, causal_run, questions,
     assert chosen["scores"]["loss"] == pytest.approx(result.last["loss"])
 
 
+def test_a_run_that_can_t_be_written_is_scored_into_another_root(start, causal_run, tmp_path, monkeypatch, capsys):
+    run = start([*causal_run, "method=lora", "training.max_steps=2"])
+    (run / "evaluations").write_text("in the way")
+    with monkeypatch.context() as unused:
+        unused.setattr("adalora.run.evaluate.evaluate", None)  # it fails before the work
+        assert "choose a folder you can write to with run_root=FOLDER" in scored(monkeypatch, capsys, run)
+    again = scored(monkeypatch, capsys, run, f"run_root={tmp_path}/else")
+    assert again["run"] == read_result(run).key
+    assert len(list((tmp_path / "else/evaluations").glob("*/evaluation.json"))) == 1
+
+
 def test_a_run_of_an_experiment_is_scored_on_another_task(start, causal_run, questions, monkeypatch, capsys):
     """Though the experiment has options of its own task."""
     run = start(

@@ -126,6 +126,10 @@ def test_what_would_train_otherwise_is_refused(trained):
     trainer.args.load_best_model_at_end = True
     with pytest.raises(UserError, match="adalora allocates until its last step: set load_best_model_at_end=False"):
         trainer.train()
+    trainer, callback = build()
+    callback.method.threshold = callback.method.threshold.to("meta")  # as if the model alone had moved
+    with pytest.raises(UserError, match=r"state isn't on the model's device: call model.to\(args.device\) before att"):
+        trainer.train()
     for method in ("prilora", "increlora"):
         trainer, _ = trained(method, ours=False)[1]()
         trainer.args.load_best_model_at_end = True
