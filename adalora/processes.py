@@ -81,7 +81,7 @@ class Agreement:
         self.work: Work | None = None
 
     def __call__(self, *wanted: int) -> list[int]:
-        """The maximum of each of two flags over the processes, as of the previous call."""
+        """The maximum of each of two flags over the processes, as of the previous call; alone, the flags themselves."""
         if not several():
             return list(wanted)
         import torch

@@ -42,7 +42,7 @@ STATE = "method.safetensors"  # in a checkpoint of the Trainer
 
 
 class Schedule:
-    """A linear or cosine schedule (`args.lr_scheduler_type`), of each group from the step that it was added at.
+    """A linear or cosine schedule (`args.lr_scheduler_type`); each group's starts at the step at which it was added.
 
     Raises:
         UserError: `args.lr_scheduler_type` is another schedule.

@@ -1,7 +1,7 @@
-"""Attention masks that are given, so that the library makes none.
+"""Use attention masks as given, so that the library makes none.
 
-To make one, transformers looks whether it is needed: it reads the padding, or whether sequences are packed, and a GPU's
-host waits for the device once to three times a pass.
+To see whether a mask is needed, transformers reads the padding, or checks whether sequences are packed. On a GPU this
+makes the host wait for the device one to three times per pass.
 """
 
 from collections.abc import Iterator

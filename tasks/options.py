@@ -37,7 +37,7 @@ class Task:
 
     type: ClassVar[str]  # tasks/<type>/
     models: ClassVar[dict[str, Served]]  # by architecture of the backbone
-    recounted: ClassVar[str] = ""  # what a run makes of the rows that a dry run counts, if it makes others
+    recounted: ClassVar[str] = ""  # what a dry run counts, and what a run makes of it; empty: the same rows
     auto_class: ClassVar[str]  # transformers' AutoModelFor... class
     peft_type: ClassVar[str]  # PEFT's task type
     known_metrics: ClassVar[tuple[str, ...]]

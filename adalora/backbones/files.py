@@ -102,8 +102,8 @@ def glance(model: Model, cache_dir: str) -> str:
 
 
 def digest_file(model: Model, folder: Path, weights: Sequence[Path], cache_dir: str) -> Path:
-    """The file in the cache with the digest of a folder's backbone, named after paths, sizes and times, and the values
-    of the architecture that count."""
+    """The cache file for the digest of a folder's backbone. Its name is a hash of config.json, of the names of the
+    architecture's values that count, and of the weight files' paths, sizes and modification times."""
     stats = [(str(path.absolute()), path.stat().st_size, path.stat().st_mtime_ns) for path in weights]
     config = (folder / "config.json").read_text()
     name = hashlib.sha256(json.dumps([DIGEST, sorted(model.config), config, *stats]).encode()).hexdigest()[:24]

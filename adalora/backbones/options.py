@@ -75,5 +75,5 @@ class Model:
 
 
 def differences(config: Mapping[Any, Any], values: Mapping[str, Any]) -> list[str]:
-    """The whole numbers and switches of the architecture `config` that are others in `values`."""
+    """The keys of the architecture `config` whose integer or boolean value differs in `values`."""
     return [key for key, number in config.items() if isinstance(number, int) and values.get(key) != number]

@@ -16,10 +16,10 @@ from adalora.paths import CONF
 def settle(tree: DictConfig, overrides: Sequence[str]) -> DictConfig:
     """Read the architecture where the weights aren't those of `conf/model`, from config.json.
 
-    The architecture decides: with the named backbone's, a folder or repository of the user's own is that backbone.
-    With another, the configuration is composed anew as the generic model of the type, so that it has neither the name
-    of the named one nor its published hyperparameters and sizes. Of decoders many share an architecture, so another
-    repository is another model, as is any repository instead of a package.
+    The architecture decides. If the user's folder or repository has the named backbone's, it is that backbone.
+    Otherwise the configuration is composed again as the generic model of the type, without the named one's name,
+    published hyperparameters and sizes. Many decoders share an architecture, so a different decoder repository is
+    always a different model. So is any repository given in place of a package.
 
     Args:
         tree: the composed configuration.

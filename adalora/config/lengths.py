@@ -22,7 +22,7 @@ def fit_lengths(
         method: the method's options, with the size solved or not.
         total_steps: T, the optimizer steps of this run.
         eval_rows: rows of an evaluation. A scaled interval is long enough that evaluations see no more rows than
-            training does (ours: a shortened run would mostly evaluate otherwise).
+            training does (ours: otherwise a shortened run would spend most of its time evaluating).
 
     Returns:
         Training and method with all lengths filled in, and a line for each scaled length.

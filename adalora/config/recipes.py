@@ -10,9 +10,9 @@ in steps, `OPTION_GROUPS` (`training` for its fields), else `method`. `total_ste
       rows:
         rte: {lr: 1.2e-3, orthogonality: {value: 0.3, published: false}}
 
-`published` says of the block's values, or of one, whether they are published for this method, task and backbone.
+`published` says whether a block's values, or a single value, are published for this method, task and backbone.
 
-A block without a method applies to all methods: every block of a protocol, and those of a recipe that changes it.
+A block without a method applies to all methods. Every block of a protocol is one, as are a recipe's changes to it.
 """
 
 from collections.abc import Iterator

@@ -36,7 +36,7 @@ def validate(tree: DictConfig, overrides: Sequence[str]) -> Config:
 
 
 def refuse_overrides(tree: DictConfig, overrides: Sequence[str]) -> None:
-    """Reject overrides that would have no effect, or another one than they seem to. Raises `UserError`."""
+    """Reject overrides that have no value, no effect, or not the effect they suggest. Raises `UserError`."""
     sized = str(tree.budget.name)
     for text in overrides:
         key, _, value = text.lstrip("+~").partition("=")

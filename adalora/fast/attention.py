@@ -125,7 +125,7 @@ def bias(attention_mask: Tensor, asked: int, dtype: torch.dtype) -> Tensor:
 
 
 def by_distance(x: Tensor, table: Tensor, buckets: Tensor) -> Tensor:
-    """x (h, b, L, d_head) with the rows of `table` (., h d_head) that `buckets` (2L - 1) names: (h, b, L, 2L - 1)."""
+    """Dot products of x (h, b, M, d_head) with rows `buckets` (2L - 1) of `table` (., h d_head): (h, b, M, 2L - 1)."""
     heads = x.shape[0]
     spread = table.index_select(0, buckets).unflatten(-1, (heads, -1)).permute(1, 2, 0)  # (h, d_head, 2L - 1)
     return (x.flatten(1, 2) @ spread).unflatten(1, x.shape[1:3])

@@ -94,7 +94,7 @@ class FormedFactors(Together):
         return stacks(self.groups)
 
     def now(self) -> list[tuple[int, int]]:
-        """Changes with any parameter."""
+        """Address and version of every `lora_A` and `lora_B`; differs once any of them has changed."""
         return [(p.data_ptr(), p._version) for m in self.modules for p in (m.lora_A, m.lora_B)]
 
 

@@ -23,16 +23,19 @@ class Method(ABC, Generic[Options]):
         for t, batch in enumerate(batches):           # t counts optimizer steps from 0
             loss = task_loss(model, batch) + method.regulariser()
             loss.backward()
-            clip_grad_norm_(...)                      # fp16: where the scaler will skip the step, call
-            method.before_step(t, optimizer)          # skip_step() instead of the rest, and keep t
+            clip_grad_norm_(...)
+            method.before_step(t, optimizer)
             set_lr(optimizer, t, total_steps, warmup)
             optimizer.step()
             method.after_step(t)
             optimizer.zero_grad()
 
-    It covers what relatives of AdaLoRA need: growing ranks and new optimizer groups (`before_step`; a group's `born`
-    field starts its own schedule), gradients and inputs of the increments (in the modules
-    that `attach` inserts), a proximal step (`after_step`), and per-group hyperparameters (`groups`).
+    In fp16, if the scaler will skip the step, call `skip_step` instead of `before_step`, `set_lr` and `after_step`, and
+    keep t. Still call the optimizer's step, which the scaler skips and answers with a lower scale, and zero_grad.
+
+    The interface covers what relatives of AdaLoRA need: growing ranks and new optimizer groups (`before_step`; a
+    group's own schedule starts at step `born`), gradients and inputs of the increments (in the modules that `attach`
+    inserts), a proximal step (`after_step`), and per-group hyperparameters (`groups`).
     """
 
     reads_inputs: ClassVar[bool] = False  # whether it uses the modules' inputs, besides their gradients
@@ -67,7 +70,10 @@ class Method(ABC, Generic[Options]):
 
     @property
     def allocates(self) -> bool:
-        """Whether it goes on choosing ranks or entries as it trains, so that only the last step is whole."""
+        """Whether it may change ranks or entries until the end of training, so that earlier models aren't final.
+
+        True if `before_step` or `after_step` is overridden.
+        """
         return any(getattr(type(self), hook) is not getattr(Method, hook) for hook in ("before_step", "after_step"))
 
     def ranks(self) -> dict[str, int]:

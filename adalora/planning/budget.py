@@ -70,11 +70,13 @@ def in_parameters(budget: Budget, outline: Outline) -> int:
 def solve(model: Model, method: MethodConfig, budget: Budget, outline: Outline, shapes: Shapes) -> Solution:
     """Choose the method's size for a budget.
 
-    On the paper's backbones its own sizes are used, however far they are from the nominal count. Elsewhere the size
-    with the nearest kept count is chosen. Sizes set by the user are left alone.
+    Sizes that the budget lists for the model and method (the papers') are used, however far they are from the nominal
+    count. Sizes set by the user are left alone. Otherwise the budget's mean rank is used, if it has one and the method
+    can match it, else the size with the nearest kept count.
 
     Raises:
-        UserError: no size comes within 5 % of the budget; the message names the nearest.
+        UserError: the size misses the budget by more than 5 %, and the budget doesn't list it; the message names what
+            fits. Or the method finds nothing to train.
     """
     params = in_parameters(budget, outline)
     head, modules = outline.size(model.head), outline.size(model.train_modules)

@@ -19,14 +19,15 @@ from tasks.options import Task
 MODEL_OPTIONS = ("targets", "head", "attention", "classifier_dropout", "pos_query_base_only", "dtype")
 """Options of a backbone that change the numbers, besides the weights."""
 LATER: dict[str, Any] = {"dtype": "fp32", "schedule": "linear", "train_modules": []}
-"""Options that came after the first records, with what was before: left out then, so that keys stay the same."""
+"""Options newer than the first records, with the values that stand for the earlier behaviour. An option at this value
+is left out of the hash, so that old keys stay the same."""
 
 
 def cell_id(config: Config) -> str:
     """Hash the options that change the numbers, with lengths scaled for the official row counts, to ten hex digits.
 
-    Paths, tracking, device and logging don't count. A size is a number of parameters or a rank, and the size that a
-    budget has of its own for this model and method; its name doesn't count. Methods without a size have none.
+    Paths, tracking, device and logging don't count. A budget counts as its number of parameters or rank, and the size
+    that it sets for this model and method, but not by its name. For methods of fixed size it doesn't count.
 
     Raises:
         UserError: the lengths don't fit into the training.

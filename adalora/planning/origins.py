@@ -65,9 +65,10 @@ def origins(config: Config, resolved: Resolved, overrides: Sequence[str], eval_r
 def decide(values: Mapping[str, Any], known: Known, eval_rows: int) -> dict[str, Option]:
     """Where the value of every option comes from.
 
-    Only the value counts, not who set it. It is, in this order, `published` or `ours` if it is the recipe's, as its
-    table says; `budget` if the budget filled it in; `default` if it would be the same without the user's options
-    (command line, experiment, local file); else `user`.
+    Only the value counts, not who set it. The origin is the first that applies: `default` if the method's form fixes
+    the value; `published` or `ours`, as the recipe's table says, if the value is the recipe's; `budget` if the budget
+    filled it in; `default` if it would be the same without the user's options (command line, experiment, local file);
+    else `user`. Any value but the recipe's is `user` if the recipe has one.
     """
     total, steps = values["training.total_steps"], known.stated.get("recipe.total_steps")
     at = {
@@ -133,7 +134,7 @@ def fixed_by_form(method: MethodConfig) -> set[str]:
 
 
 def defaults(config: Config, overrides: Sequence[str]) -> dict[str, Any]:
-    """Every option that has a value without the user's: of the same model, task, method, budget and recipe alone."""
+    """The options' values without the user's, for the same model, task, method, budget and recipe, where they exist."""
     search = tuple(text for text in overrides if text.startswith("hydra.searchpath="))
     given, generic = choices(tuple(overrides), search), GENERIC.get(config.model.model_type)
     tree = plain(given, search)

@@ -36,7 +36,7 @@ class Gpu(BaseModel, extra="forbid"):
     name: str
     peak: dict[str, PositiveFloat]  # TFLOP/s by precision
     fp32: PositiveFloat  # share of the peak that training reaches
-    measured: list[str] = []  # precisions whose share is
+    measured: list[str] = []  # precisions whose share was measured
 
 
 class Devices(BaseModel, extra="forbid"):

@@ -93,8 +93,8 @@ def model_of(task: str) -> str:
 
 
 def applies(model: Mapping[str, Any], task: Mapping[str, Any]) -> bool:
-    """Whether the papers' numbers are comparable with a run: of their backbone, on all rows of one of their tasks, and
-    of the splits that they train on and score."""
+    """Whether the papers' numbers are comparable with a run: it has their backbone, all rows of one of their
+    tasks, and the splits that they train on and score."""
     same = model["comparable"] and model["title"] == model_of(task["name"])
     splits = task["train_split"] == "train" and ("test" not in task["rows"] or task["name"] in TEST)
     return bool(same and splits and task["name"] in DATASETS.values() and task["subset"] is False)

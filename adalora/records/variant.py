@@ -37,9 +37,9 @@ def describe(options: Variant) -> str:
 def variant_of(run: Run, length: bool = True) -> Variant:
     """How a run differs from its method as published, from its record alone.
 
-    These are another length than the recipe's, and every option with another value than its reference. Options for
-    which only this suite has a value have no reference. AdaLoRA whose initial and
-    target ranks are equal is a variant, too: it doesn't allocate (SVD-LoRA in Table 5).
+    A variant consists of a length other than the recipe's and every option whose value isn't its reference. Options
+    without a reference, for which only this suite has a value, don't count; for `ALL_OF_NONE`, None is a reference.
+    AdaLoRA with equal initial and target ranks is a variant, too: it doesn't allocate (SVD-LoRA in Table 5).
 
     Args:
         run: a result.

@@ -34,8 +34,9 @@ class Selection:
     commit: str | None = None
 
     def of(self, runs: pd.DataFrame) -> pd.DataFrame:
-        """Its runs, with the options that both sides must share as `shared`: those that aren't as published or by
-        default, except the method's own and those given. For a commit there are none: all of its runs are compared."""
+        """Its runs, with a column `shared` of the options that both sides must have in common: those that differ from
+        their published or default values, except the method's own and those given. For a commit `shared` is empty: all
+        of its runs are compared."""
         if self.commit is not None:
             digits, dirty, _ = self.commit.partition("-dirty")
             mine = runs["commit"].str.startswith(digits) & (runs["commit"].str.endswith("-dirty") == bool(dirty))

@@ -129,9 +129,9 @@ class Records:
         return float(means.index[place]), float(beside.min() - means.iloc[place])
 
     def at_equal(self, title: str, other: str, task: str, metric: str, worst: float) -> pd.DataFrame:
-        """The mean `score` of a method at each of its rates, its mean of another `metric` there, and the score that a
-        second method has where its mean of that metric is `equal`: linear between its rates, and without the rates
-        that it doesn't reach."""
+        """One row per learning rate of method `title`: its mean `score`, its mean of another `metric`, and `equal`, the
+        score of method `other` at the same mean of that metric. `equal` is interpolated linearly between the rates of
+        `other`; rows out of its range are left out."""
         scores, metrics = (self.rate_means(title, task, worst, each) for each in (None, metric))
         others = self.rate_means(other, task, worst, metric).sort_values()
         known = self.rate_means(other, task, worst)[others.index]
@@ -269,7 +269,8 @@ class Records:
 
 
 def records(study: Study, name: str, claims: Sequence[Claim]) -> tuple[Records, list[str]]:
-    """The records of a grid, and a line for each that is invalid, isn't of the grid, or is of a cell that has one."""
+    """The records of a grid, and a line for each that is skipped: it is invalid, isn't of the grid, differs in setting
+    or options from most runs of its cell, or repeats a cell and seed."""
     grid, folder = study.grids[name], study.records(name)
     frame, skipped = read(folder) if folder.is_dir() else (frame_of([]), [])
     runs, cells = heads(frame), grid.cells()
@@ -318,8 +319,8 @@ def complete(study: Study, seeds: Sequence[int], cells: int, frame: pd.DataFrame
 
 
 def write_pages(folder: Path) -> tuple[list[Path], list[str]]:
-    """Write all pages of the study in `folder`. Claims and report are of complete seeds only: they are written, and
-    those of before removed, by whether the grid with the study's name has all.
+    """Write all pages of the study in `folder`. The claims and the report are written only if every planned seed of
+    the grid with the study's name has all cells; otherwise existing ones are removed.
 
     Returns:
         The files, and warnings.

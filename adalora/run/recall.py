@@ -75,7 +75,8 @@ def remember(config: Config, folder: Path, files: Iterable[Path], begun: int) ->
 
 
 def levels(config: Config) -> int:
-    """How many folders above a file can show that another one fits: as many as a pattern leaves open, at least 1."""
+    """How many folders above a file to watch for new files that fit a pattern: one per path part from the pattern's
+    first wildcard on, at least 1."""
     task = config.task
     names = [Path(name).parts for name in (task.train_file, task.eval_file) if name]
     return max((len(n) - i for n in names for i, part in enumerate(n) if glob.has_magic(part)), default=1)

@@ -134,7 +134,7 @@ def cells_of(
 
 
 def sources(config: Config) -> tuple[object, ...]:
-    """What a cell's identity leaves out in part: one sweep has one of them for a cell."""
+    """Options that a cell's id covers only in part: in one sweep, settings with the same id must agree in them."""
     return config.task, config.model, config.data_root
 
 

@@ -164,7 +164,8 @@ def check_disk(root: Path, costs: Mapping[str, Cost], workers: int) -> str:
 def by_slurm(
     cells: Sequence[Cell], slurm: Slurm, folder: Path, content: Mapping[str, Content], look: Callable[[], None]
 ) -> dict[str, Outcome]:
-    """Submit cells, and wait for the jobs of all in `content` unless `slurm` says not to; the outcomes, then."""
+    """Submit `cells`, wait for the jobs of all cells in `content`, and return the outcomes of `cells` by id. If
+    `slurm.wait` is false, return an empty dictionary after submitting."""
     root = folder.parents[1]
     jobs = submit(cells, slurm, folder)
     ends = f", scancel {' '.join(jobs)} ends them" if jobs else ""

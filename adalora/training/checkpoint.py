@@ -72,7 +72,11 @@ def save(folder: Path, step: int, tensors: dict[str, Tensor], state: dict[str, A
 
 
 def load(folder: Path) -> tuple[dict[str, Tensor], State, list[str]] | None:
-    """Load the newest valid checkpoint, and name the damaged ones; None if there is no checkpoint."""
+    """Load the newest valid checkpoint, and name the damaged newer ones; None if there is no checkpoint.
+
+    Raises:
+        UserError: all checkpoints are damaged.
+    """
     damaged: list[str] = []
     for path in reversed(steps(folder)):
         try:

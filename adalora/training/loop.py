@@ -257,7 +257,7 @@ def resume(setup: Setup) -> tuple[Progress, Tensor | None, list[str], dict[str, 
     """Restore the newest valid checkpoint, if there is one; also return the damaged ones and the log checksums.
 
     Raises:
-        UserError: it was written with another number of processes.
+        UserError: it was written with another number of processes, or all checkpoints are damaged.
     """
     accelerator = setup.accelerator
     found = checkpoint.load(setup.checkpoints)

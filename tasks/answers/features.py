@@ -67,14 +67,15 @@ def chat(tokenizer: PreTrainedTokenizerBase, prompt: str, answer: str | None = N
 def features(
     table: pa.Table, task: AnswersTask, tokenizer: PreTrainedTokenizerBase, training: bool
 ) -> datasets.Dataset:
-    """Training: a feature a row, with the right answer, at most `max_length` tokens. Evaluation: a feature a choice, or
-    a row of free answers; the ending isn't in it.
+    """Training: one feature per row, with the right answer, truncated to `max_length` tokens. Evaluation: one feature
+    per choice, or per row if answers are free, without the ending.
 
-    Columns: `input_ids`, `length`, `scored` (the last so many tokens count), `item` (the row in `table`), `cut` (tokens
-    beyond `max_length`).
+    Columns: `input_ids`, `length`, `scored` (how many of the last tokens count), `item` (the row in `table`), `cut`
+    (number of tokens beyond `max_length`).
 
     Raises:
-        UserError: nothing of an answer is left within `max_length`, or a row of evaluation is longer than it.
+        UserError: the tokenizer lacks the template or an EOS token, or drops an answer; nothing of an answer is left
+            within `max_length`; or an evaluation row is longer than that.
     """
     form, chats = form_of(tokenizer, task.template), task.template == "chat"
     prompts, texts, items = [], [], []

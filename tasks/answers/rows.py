@@ -20,8 +20,8 @@ TRUTH = ("true", "false")
 
 
 def check_rows(raw: pa.Table, task: AnswersTask, where: str) -> tuple[pa.Table, list[str]]:
-    """Return columns `prompt` and `answer`, or `prompt`, `choices` and `gold`, the place of the right one, and `row`,
-    the place in the file; with lines about rows that are left out.
+    """Return the columns `row` (index in the file), `prompt`, and either `answer`, or `choices` and `gold` (index of
+    the right choice); also notes for the user, such as how many rows were left out.
 
     `task.answer` of a choice is its text, its label (ARC's), a letter from A, or a number from 0: the first of these
     that all rows are.

@@ -49,8 +49,12 @@ def check_rows(raw: pa.Table, task: CausalTask, where: str) -> tuple[pa.Table, l
 
 
 def separate(tables: dict[str, pa.Table]) -> tuple[dict[str, pa.Table], list[str]]:
-    """Drop each article that is in an earlier split or earlier in its own: one value of `task.unique` is the same, in
-    any case and spacing. The columns of `task.unique` go."""
+    """Drop each article that repeats one from an earlier split, or an earlier one of its own split. An article repeats
+    another if a value in any column of `task.unique` is the same up to `normalise`; blank values don't count.
+
+    Returns:
+        The tables, with only the column `text`, and a line for each split and source of repeats.
+    """
     seen: dict[str, dict[str, str]] = {}  # column -> value -> the first split that has it
     kept, notes = {}, []
     for split, table in tables.items():

@@ -65,10 +65,10 @@ def check_rows(raw: pa.Table, where: str, unanswerable: bool, training: bool) ->
 
 
 def typed(raw: pa.Table, where: str) -> pa.Table:
-    """Convert to the columns and types of `SCHEMA`, without nulls; SQuAD's own nested files have a row an article.
+    """Convert to the columns and types of `SCHEMA`, without nulls. SQuAD's own nested files have one row per article.
 
     Raises:
-        UserError: a column is missing or has another type.
+        UserError: a column is missing, has another type or has nulls, or there are no rows.
     """
     if "paragraphs" in raw.column_names and "context" not in raw.column_names:
         raw = unnest(raw, where)

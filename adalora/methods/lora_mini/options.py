@@ -41,8 +41,11 @@ class LoRAMiniConfig(PlacedConfig):
         return None if None in (self.rank, self.inner_in, self.inner_out) else self.rank
 
     def with_size(self, size: int, shapes: Shapes) -> Self:
-        """Fill in what is unset: r = `size` if a and b are set; a = b = r - 1 + `size` if r is; else a = b = `size` and
-        r is half of that (ours). r is limited by a and b, and those by the modules' sides."""
+        """Fill in sizes from `size`. If a and b are set, r = `size`. If r is set, an unset a or b is r - 1 + `size`.
+        Otherwise an unset a or b is `size`, and r is half of `size`, rounded up (ours).
+
+        A computed r is at most a and b; a computed a or b is at most the modules' smallest side.
+        """
         least = min(map(min, shapes.values()))
         if self.inner_in and self.inner_out:
             return replace(self, rank=min(size, self.inner_in, self.inner_out))

@@ -70,7 +70,7 @@ class MoRALinear(AdaptedLinear):
         return M * cos + torch.cat((M[:, h:], -M[:, :h]), -1) * sin
 
     def delta_weight(self) -> Tensor:
-        """The increments of the unit vectors."""
+        """The increments of the unit vectors, as columns: (d_out, d_in)."""
         M = self.mora_M
         return self.increment(torch.eye(self.in_features, dtype=M.dtype, device=M.device)).mT
 

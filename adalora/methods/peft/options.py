@@ -104,7 +104,7 @@ class PEFTConfig(PlacedConfig):
         return replace(self, config=options)
 
     def count(self, shapes: Shapes) -> Count:
-        """ADALORA keeps a share of target_r / init_r of what it trains, wherever that is."""
+        """Count what PEFT trains. ADALORA's kept count is target_r / init_r of its peak, rounded down."""
         from adalora.methods.peft.injection import trained_parameters  # imports torch and PEFT, which takes seconds
 
         peak = trained_parameters(self.type, json.dumps(self.config, sort_keys=True), tuple(shapes.items()))

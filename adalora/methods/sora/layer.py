@@ -134,7 +134,11 @@ class SoRA(Method[SoRAConfig]):
         return int(self._kept())
 
     def check_end(self) -> None:
-        """Check that the kept count is within one gate's parameters of b_T. With `xi` there is nothing to check."""
+        """Unless `xi` is set, check that the kept count is within half of the largest gate's parameters of b_T.
+
+        Raises:
+            UserError: it isn't.
+        """
         if self.schedule is None or self.schedule.b_T == self.schedule.b_0:
             return
         kept, b_T = self.kept(), self.schedule.b_T
@@ -166,8 +170,8 @@ def soft_threshold(v: Tensor, xi: Tensor) -> Tensor:
 
 
 def released_threshold(v: Tensor, xi: Tensor) -> Tensor:
-    """The released operator: T_xi, then everything whose result is below xi is set to 0. So it is 0 up to 2 xi, except
-    that |v| = xi stays, and v - sign(v) xi beyond (D-sora-operator)."""
+    """The released operator: 0 where |v| < 2 xi, else v - sign(v) xi; but |v| = xi leaves v unchanged
+    (D-sora-operator)."""
     moved = torch.where(v.abs() > xi, v - v.sign() * xi, v)
     return moved.masked_fill(moved.abs() < xi, 0)
 
