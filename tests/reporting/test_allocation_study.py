@@ -15,6 +15,7 @@ from adalora.records.evaluation import Evaluation
 from adalora.records.studies import read_study
 from adalora.reporting.claims import read_claims
 from adalora.reporting.study import records, render
+from adalora.reporting.tables import signed, span
 from tests.reporting.forged import resolve_plan
 
 FOLDER = RESULTS / "allocation"
@@ -270,3 +271,16 @@ def test_rates_and_resolutions_follow_from_the_tuning():
                 row = f"| {method} | {rate} | {kept:.4f} | {score:.4f} | {lora:.4f} | {score - lora:+.4f} |"
                 assert next(lines) == row
     assert not next(lines)
+
+
+def test_the_readme_gives_the_answer_of_the_records():
+    study, claims = read_study(FOLDER), read_claims(FOLDER)
+    found, lines = records(study, "allocation", claims)
+    assert found.complete and not lines
+    text = " ".join((RESULTS.parent / "README.md").read_text().split())
+    svd, lora, english = (found.verdicts[f"allocation-{name}"].comparisons[0] for name in ("svd", "lora", "forgetting"))
+    assert [part.decision for part in (svd, lora, english)] == ["no difference", "open", "holds"]
+    assert found.verdicts["allocation-form-forgetting"].comparisons[0].decision == "holds"
+    assert f"{signed(svd.found.mean, 4)} bits per byte (95 % interval {span(svd.found.interval, 4)}) on unseen" in text
+    for part in (lora, english):
+        assert f"{signed(part.found.mean, 4)} ({span(part.found.interval, 4)})" in text

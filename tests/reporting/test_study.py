@@ -373,19 +373,8 @@ def test_a_second_study_is_a_folder_without_python(tmp_path):
 
 
 def test_the_readme_gives_the_answer_of_the_records(committed):
-    found, page_text, _ = committed
+    found, *_ = committed
     text = " ".join((RESULTS.parent / "README.md").read_text().split())
-    for part, other in zip(found.verdicts["pocket-primary"].comparisons, ("LoRA", "SVD-LoRA"), strict=True):
-        assert part.decision == "open"
-        assert f"{signed(part.found.mean)} points (" in text
-        assert f"{span(part.found.interval)})" in text
-        assert signed(found.without_collapsed("AdaLoRA", other)[0]) in text
-    out = found.collapsed()
-    assert {method for _, method in out.columns[out.any()]} == set(METHODS)
-    assert out.sum().sum() == 5
-    lower = next(line for line in page_text.splitlines() if line.startswith("With the next lower learning rates"))
-    assert "None of these runs collapsed." in lower
-    numbers = re.findall(r"([+-]\S+) points \(95 % interval (\S+ to \S+)\)", lower)
-    assert len(numbers) == 2
-    for mean, interval in numbers:
-        assert f"{mean} ({interval})" in text
+    part = found.verdicts["pocket-primary"].comparisons[0]
+    assert part.decision == "open"
+    assert f"AdaLoRA - LoRA is {signed(part.found.mean)} points (95 % interval {span(part.found.interval)})" in text
