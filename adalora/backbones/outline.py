@@ -89,13 +89,9 @@ class Outline:
             found |= dict.fromkeys(".".join(parts[:end]) for end in range(1, len(parts) + 1))
         return list(found)
 
-    def linear_weights(self, start: str = "", pattern: str = "") -> int:
-        """Number of weights in the linear layers, or in those whose path has this start and matches the pattern."""
-        return sum(
-            d_out * d_in
-            for path, (d_out, d_in) in self.linear.items()
-            if path.startswith(start) and re.search(pattern, path)
-        )
+    def linear_weights(self, pattern: str = "") -> int:
+        """Number of weights in the linear layers, or in those whose path matches the pattern from its start."""
+        return sum(d_out * d_in for path, (d_out, d_in) in self.linear.items() if re.match(pattern, path))
 
     def targets(self, model: Model) -> dict[str, tuple[int, int]]:
         """(d_out, d_in) of the modules named in `model.targets`. Raises `UserError` as `target_paths` does."""

@@ -94,6 +94,12 @@ def write_json(path: Path, value: Any, remedy: str = RUN_ROOT) -> None:
     write_text(path, json.dumps(value, indent=2, sort_keys=False) + "\n", remedy)
 
 
+def check_writable(folder: Path, remedy: str = RUN_ROOT) -> None:
+    """Raise `UserError` with the remedy if a file can't be written into a folder, which is created."""
+    with writing(folder, remedy), temporary(folder / "probe") as probe:
+        probe.touch()
+
+
 @contextmanager
 def new_folder(path: Path, replace: bool = True, remedy: str = RUN_ROOT) -> Iterator[Path]:
     """Yield a temporary folder that becomes `path` if the block succeeds and is removed otherwise.

@@ -238,8 +238,7 @@ def estimate(config: Resolved, outline: Outline, trained: int, adapted: int, pro
     weights = outline.linear_weights()
     decoder = 0
     if outline.decoder_layers:
-        crossing = outline.linear_weights("model.decoder.", r"\.encoder_attn\.[kv]_proj$")
-        decoder = outline.linear_weights("model.decoder.") + outline.linear_weights("lm_head") - crossing
+        decoder = outline.linear_weights(r"model\.decoder\.(?!.*encoder_attn\.[kv]_proj$)|lm_head")
     per_weight = 6 if trained > weights else 4
     # a row's attention scores and their products with the values; BART's target sees itself and the input
     attention = 4 * outline.query_width * outline.num_hidden_layers * mean * mean

@@ -17,7 +17,7 @@ from adalora.config.mistakes import escape
 from adalora.config.schema import Config
 from adalora.errors import UserError
 from adalora.files.reading import sealed
-from adalora.files.writing import READ_ONLY, RUN_ROOT, temporary, write_json, writing
+from adalora.files.writing import READ_ONLY, check_writable, write_json
 from adalora.methods.protocol import Method
 from adalora.options import key_of
 from adalora.planning.identity import digest
@@ -67,14 +67,14 @@ def options_of_run(folder: Path, given: Sequence[str]) -> list[str]:
             raise UserError(f"{key}: a run has its own; beside it give options of {', '.join((*OWN, *OTHERS))}")
     left_out = TRAINING if "task" in keys else ()
     command, kept = read_finished(folder).as_dict()["command"][1:], []
+    if "run_root" not in keys:  # evaluations are in the run's folder
+        kept.append(f'run_root="{escape(str(folder))}"')
     for override in command:
         key = key_of(override)
         if key == "--config-dir":
             kept.append(f"hydra.searchpath=[file://{override.partition('=')[2]}]")
-        elif key not in keys and key.partition(".")[0] not in left_out:
+        elif key not in (*keys, "run_root") and key.partition(".")[0] not in left_out:
             kept.append(override)
-    if "run_root" not in keys:  # evaluations are in the run's folder
-        kept = [*(override for override in kept if key_of(override) != "run_root"), f'run_root="{escape(str(folder))}"']
     if left_out and "experiment" in map(key_of, command):  # it may have chosen them
         trained = load_config(folder)
         kept = [f"model={trained.model.name}", f"precision={trained.precision}", *kept]
@@ -137,8 +137,7 @@ def load_subject(config: Config, run: Path | None, weights: Weights, accelerator
 def place(config: Config, run: Path | None) -> Path:
     """The folder of a run's or a model's evaluations. Raises `UserError` if it can't be written."""
     folder = Path(config.run_root).expanduser() / "evaluations" / ("" if run else config.model.name)
-    with writing(folder, RUN_ROOT), temporary(folder / "probe") as probe:
-        probe.touch()
+    check_writable(folder)
     return folder
 
 

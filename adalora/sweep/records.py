@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from adalora.files.reading import Damaged, read_json, read_lines, sealed
-from adalora.files.writing import READ_ONLY, temporary, write_json, writing
+from adalora.files.writing import READ_ONLY, check_writable, write_json
 from adalora.progress.terminal import say
 from adalora.records.result import Result, RowNumbers, damaged, portable, read_finished
 from adalora.sweep.status import CellStatus, Content, scan, status_of
@@ -34,8 +34,7 @@ class Recorder:
     def __init__(self, root: Path, cells: Mapping[str, Content], records: Path | None) -> None:
         self.root, self.cells, self.records = root, cells, records
         if records:
-            with writing(records, READ_ONLY), temporary(records / "probe") as probe:
-                probe.touch()
+            check_writable(records, READ_ONLY)
         self.looked = 0.0
         self.tell = functools.cache(say)  # each line once
 

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
 from adalora.errors import UserError
-from adalora.export.card import PACKAGED, STOCK
+from adalora.export.card import STOCK
 from adalora.export.command import export
 from adalora.records.result import read_result, write_result
 from adalora.run.trained import load_config, load_run
@@ -61,7 +61,6 @@ def test_the_card_of_a_packaged_backbone_has_a_task_with_the_run_s_kind_of_head(
     """The run's own may be in a folder that the reader doesn't have."""
     model = {"AutoModelForSeq2SeqLM": "bart_minilm", "AutoModelForCausalLM": "smollm2"}.get(kind, "deberta_minilm")
     assert compose(f"model={model}", f"task={STOCK[kind]}").task.auto_class == kind
-    assert f"task={STOCK[kind]}" in PACKAGED.format(model=model, task=STOCK[kind], out="x", outputs=2)
 
 
 ZERO = "deberta.encoder.layer.1.attention.self.key_proj"

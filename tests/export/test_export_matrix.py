@@ -98,7 +98,8 @@ def test_a_bart_with_bert_s_epsilon_isn_t_merged(start, summaries, tmp_path):
     """BartConfig can't say it, so transformers would load another function."""
     own = [option for option in summaries if not option.startswith("model.path=")]
     steps = ["training.max_steps=2", "training.eval_steps=2", "task.eval_rows=1"]
-    run = start([*own, "model=bart_minilm", "method=lora", *steps])
+    run = start([*own, "model=bart_minilm", "method=lora", "task.name=mine", *steps])
     with pytest.raises(UserError, match="has no place for BERT's LayerNorm epsilon"):
         export(run, "merged", tmp_path / "merged")
     export(run, "peft", tmp_path / "peft")
+    assert '"task=xsum"' in (tmp_path / "peft/README.md").read_text()  # not the run's own, which a reader may lack
